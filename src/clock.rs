@@ -1,0 +1,9 @@
+//! The only place that asks the machine for the time.
+
+use std::time::SystemTime;
+
+/// The wall clock.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,84 @@
+//! What happened so far in one rollout.
+
+use serde::{Deserialize, Serialize};
+
+/// A step's place in its runbook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StepId {
+    /// The stage, from 0.
+    pub stage: usize,
+    /// The step in its stage, from 0.
+    pub step: usize,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Entry {
+    /// The step's effect may be there from now on.
+    Began(StepId),
+    /// The step's postcondition was seen.
+    Done(StepId),
+    /// The step can't be done.
+    Failed(StepId, String),
+    /// Somebody asked to stop.
+    Interrupted,
+    /// The step's undo was seen.
+    Undone(StepId),
+    /// The undo can't be done: a person is needed.
+    UndoFailed(StepId, String),
+}
+
+/// The entries in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Journal {
+    entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// Adds an entry.
+    pub fn push(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// The entries in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Whether a step began.
+    pub fn began(&self, id: StepId) -> bool {
+        self.entries.contains(&Entry::Began(id))
+    }
+
+    /// Whether a step was done.
+    pub fn done(&self, id: StepId) -> bool {
+        self.entries.contains(&Entry::Done(id))
+    }
+
+    /// Whether a step was undone.
+    pub fn undone(&self, id: StepId) -> bool {
+        self.entries.contains(&Entry::Undone(id))
+    }
+
+    /// Whether the rollout can't go on.
+    pub fn is_broken(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Failed(..) | Entry::Interrupted))
+    }
+
+    /// The first reason for which the rollout can't go on.
+    pub fn reason(&self) -> Option<(Option<StepId>, String)> {
+        self.entries.iter().find_map(|entry| match entry {
+            Entry::Failed(id, reason) => Some((Some(*id), reason.clone())),
+            Entry::Interrupted => Some((None, "the run was interrupted".to_owned())),
+            _ => None,
+        })
+    }
+
+    /// The undos that failed.
+    pub fn undo_failures(&self) -> impl Iterator<Item = (StepId, &str)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::UndoFailed(id, reason) => Some((*id, reason.as_str())),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! What to do now. The same call drives a rollout, its way back, and its recovery.
+
+use super::journal::{Journal, StepId};
+use super::runbook::Runbook;
+use super::world::World;
+
+/// The next thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Carry these steps out together, then look again.
+    Do(Vec<StepId>),
+    /// Undo these steps together, then look again.
+    Undo(Vec<StepId>),
+    /// Everything is as it shall be.
+    Done,
+    /// It failed, and everything is as it was before.
+    RolledBack,
+    /// An undo failed: a person is needed.
+    Stuck,
+}
+
+/// Decides. Steps whose postcondition holds already are never carried out again.
+pub fn next(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
+    if journal.is_broken() { way_back(runbook, journal, world) } else { way_on(runbook, journal, world) }
+}
+
+fn way_on(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
+    for (stage, steps) in runbook.stages.iter().enumerate() {
+        let open: Vec<StepId> = steps
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(n, step)| (StepId { stage, step: n }, step))
+            .filter(|(id, step)| !journal.done(*id) && !step.holds(world))
+            .map(|(id, _)| id)
+            .collect();
+        if !open.is_empty() {
+            return Decision::Do(open);
+        }
+    }
+    Decision::Done
+}
+
+/// The latest stage goes back first. A step that began may have had its effect, whatever its call answered.
+fn way_back(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
+    let gave_up: Vec<StepId> = journal.undo_failures().map(|(id, _)| id).collect();
+    for stage in (0..runbook.stages.len()).rev() {
+        let open: Vec<StepId> = runbook
+            .steps()
+            .filter(|(id, step)| id.stage == stage && journal.began(*id) && !step.is_check())
+            .filter(|(id, step)| !journal.undone(*id) && !gave_up.contains(id) && !step.is_undone(world))
+            .map(|(id, _)| id)
+            .collect();
+        if !open.is_empty() {
+            return Decision::Undo(open);
+        }
+    }
+    if gave_up.is_empty() { Decision::RolledBack } else { Decision::Stuck }
+}

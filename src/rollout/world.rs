@@ -1,0 +1,160 @@
+//! What was seen: where each route leads, and what the record says.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::intent::{Conditions, Environment};
+
+/// Everything that a plan needs to know of the world, at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// The routes by key; a route that was looked for and isn't there is missing.
+    pub routes: BTreeMap<String, Observed>,
+    /// The record's value; none if the parameter doesn't exist.
+    pub record: Option<String>,
+}
+
+/// A route as it was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The ARN of the listener or rule.
+    pub arn: String,
+    /// Where it leads, after whatever comes before (authentication).
+    pub terminal: Terminal,
+    /// A rule's conditions, as far as the switch knows them; nothing for a listener.
+    pub conditions: Option<Conditions>,
+}
+
+/// The action that ends a route's list of actions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Terminal {
+    /// To target groups.
+    Forward(Forward),
+    /// A fixed answer.
+    FixedResponse {
+        /// The status code, as AWS has it: a string.
+        status: String,
+        /// The content type.
+        content_type: Option<String>,
+        /// The body.
+        body: Option<String>,
+    },
+    /// A redirect.
+    Redirect(Redirect),
+}
+
+/// A redirect's parts; `#{host}` and its like stand for the request's own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are AWS's")]
+pub struct Redirect {
+    pub status: String,
+    pub protocol: Option<String>,
+    pub port: Option<String>,
+    pub host: Option<String>,
+    pub path: Option<String>,
+    pub query: Option<String>,
+}
+
+/// A weighted forward.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Target group ARNs and weights, 0 to 999.
+    pub groups: Vec<(String, u32)>,
+    /// Group stickiness, if the action says anything about it.
+    pub stickiness: Option<Stickiness>,
+}
+
+/// How long a client stays with the group that it met first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stickiness {
+    /// Whether it is on.
+    pub enabled: bool,
+    /// 1 to 604800 seconds.
+    pub duration_seconds: Option<i32>,
+}
+
+impl Terminal {
+    /// The percentage of requests that goes to a group; 0 if it isn't there or nothing has any weight.
+    pub fn share(&self, group: &str) -> f64 {
+        let Terminal::Forward(forward) = self else { return 0.0 };
+        let total: u32 = forward.groups.iter().map(|(_, weight)| weight).sum();
+        let own: u32 = forward.groups.iter().filter(|(arn, _)| arn == group).map(|(_, weight)| weight).sum();
+        if total == 0 { 0.0 } else { f64::from(own) * 100.0 / f64::from(total) }
+    }
+
+    /// Whether the group is part of the action, at whatever weight.
+    pub fn mentions(&self, group: &str) -> bool {
+        matches!(self, Terminal::Forward(forward) if forward.groups.iter().any(|(arn, _)| arn == group))
+    }
+
+    /// The group stickiness to keep when the weights change.
+    pub fn stickiness(&self) -> Option<Stickiness> {
+        match self {
+            Terminal::Forward(forward) => forward.stickiness.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// Who gets the traffic, over all routes of a switch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// Whole percentages by colour, the mean over the routes. They add to 100 unless a route leads elsewhere.
+    pub weights: BTreeMap<String, u32>,
+    /// The colour with the most of it; none if no colour has any.
+    pub live: Option<String>,
+}
+
+/// Reads off the routes who gets the traffic. Equal shares are settled by the record, then by name.
+pub fn traffic(
+    environments: &BTreeMap<String, Environment>,
+    routes: impl IntoIterator<Item = impl std::borrow::Borrow<Observed>>,
+    record: Option<&str>,
+) -> Traffic {
+    let mut sums: BTreeMap<&str, f64> = environments.keys().map(|color| (color.as_str(), 0.0)).collect();
+    let mut count = 0.0_f64;
+    for route in routes {
+        count += 1.0;
+        for (color, environment) in environments {
+            *sums.entry(color).or_default() += route.borrow().terminal.share(&environment.target_group_arn);
+        }
+    }
+    let mean = |sum: f64| if count == 0.0 { 0.0 } else { sum / count };
+    let live = sums
+        .iter()
+        .filter(|(_, sum)| **sum > 0.0)
+        .max_by(|a, b| {
+            a.1.total_cmp(b.1)
+                .then_with(|| (Some(*a.0) == record).cmp(&(Some(*b.0) == record)))
+                .then_with(|| b.0.cmp(a.0))
+        })
+        .map(|(color, _)| (*color).to_owned());
+    let shares: Vec<(String, f64)> = sums.into_iter().map(|(color, sum)| (color.to_owned(), mean(sum))).collect();
+    Traffic { weights: whole_percentages(&shares), live }
+}
+
+/// Rounds so that the sum is kept, by the largest remainders; a share that isn't nothing never becomes 0.
+fn whole_percentages(shares: &[(String, f64)]) -> BTreeMap<String, u32> {
+    let total = shares.iter().map(|(_, share)| share).sum::<f64>().round() as u32;
+    let mut parts: Vec<(String, u32, f64)> = shares
+        .iter()
+        .map(|(color, share)| {
+            let floor = if *share > 0.0 { share.floor().max(1.0) } else { 0.0 };
+            (color.clone(), floor as u32, share - floor)
+        })
+        .collect();
+    parts.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let mut sum: u32 = parts.iter().map(|part| part.1).sum();
+    for part in &mut parts {
+        if sum < total && part.2 > 0.0 {
+            part.1 += 1;
+            sum += 1;
+        }
+    }
+    // A tiny share that was lifted to 1 is taken from the largest.
+    if let Some(largest) = parts.iter_mut().max_by_key(|part| part.1) {
+        largest.1 -= sum.saturating_sub(total).min(largest.1);
+    }
+    parts.into_iter().map(|(color, part, _)| (color, part)).collect()
+}

@@ -1,0 +1,133 @@
+//! A tiny application that says which colour and release it is, and can be told to fail: the targets of tests and demo.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::serve::{self, Body, Hangup, answer};
+
+/// What an [`App`] is and where it listens.
+#[derive(Clone, Debug)]
+pub struct AppConfig {
+    /// One or more addresses; port 0 picks a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Sent as `x-color`.
+    pub color: String,
+    /// Sent as `x-release`.
+    pub release: String,
+}
+
+#[derive(Debug)]
+struct Identity {
+    color: String,
+    release: String,
+    /// 0: answers normally.
+    failing: AtomicU16,
+}
+
+/// A running application; dropping it closes its sockets and every open connection.
+#[derive(Debug)]
+pub struct App {
+    addresses: Vec<SocketAddr>,
+    identity: Arc<Identity>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl App {
+    /// Binds all addresses and starts to answer.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub async fn start(config: AppConfig) -> anyhow::Result<Self> {
+        for (name, value) in [("color", &config.color), ("release", &config.release)] {
+            HeaderValue::from_str(value).with_context(|| format!("the {name} {value:?} is not fit for a header"))?;
+        }
+        let identity =
+            Arc::new(Identity { color: config.color, release: config.release, failing: AtomicU16::new(0) });
+        let mut app = Self { addresses: Vec::new(), identity, tasks: Vec::new() };
+        for address in config.listen {
+            let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+            app.addresses.push(listener.local_addr()?);
+            let identity = Arc::clone(&app.identity);
+            app.tasks.push(tokio::spawn(serve::accept(listener, move |_, request| {
+                let identity = Arc::clone(&identity);
+                async move { Ok::<_, Hangup>(respond(&identity, &request).await) }
+            })));
+        }
+        Ok(app)
+    }
+
+    /// The addresses it listens on, in the order they were given.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// From now on every answer, `/health` too, has this status; `None` is back to normal.
+    pub fn set_failing(&self, status: Option<u16>) {
+        self.identity.failing.store(status.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Stops it, as dropping does, and waits until its ports are free.
+    pub async fn stop(mut self) {
+        for task in std::mem::take(&mut self.tasks) {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn respond(identity: &Identity, request: &Request<Incoming>) -> Response<Body> {
+    let query: HashMap<String, String> =
+        form_urlencoded::parse(request.uri().query().unwrap_or("").as_bytes()).into_owned().collect();
+    let path = request.uri().path();
+    if path == "/_app/fail" && request.method() == Method::POST {
+        return fail(identity, query.get("status").map_or("", String::as_str));
+    }
+    if path == "/slow" {
+        let wait = query.get("ms").and_then(|ms| ms.parse().ok()).unwrap_or(1000);
+        tokio::time::sleep(Duration::from_millis(u64::min(wait, 120_000))).await;
+    }
+    let failing = identity.failing.load(Ordering::Relaxed);
+    let status = StatusCode::from_u16(failing).unwrap_or(StatusCode::OK);
+    let mut response = if path == "/health" {
+        let state = if status.is_success() { "ok" } else { "failing" };
+        let body = serde_json::json!({ "status": state, "color": identity.color, "release": identity.release });
+        answer(status, "application/json", body.to_string())
+    } else {
+        answer(status, "text/plain; charset=utf-8", format!("{} {}\n", identity.color, identity.release))
+    };
+    for (name, value) in [("x-color", &identity.color), ("x-release", &identity.release)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn fail(identity: &Identity, status: &str) -> Response<Body> {
+    match status.parse::<u16>() {
+        Ok(status) if status == 0 || (200..600).contains(&status) => {
+            identity.failing.store(status, Ordering::Relaxed);
+            answer(StatusCode::OK, "application/json", format!("{{\"failing\":{status}}}\n"))
+        }
+        _ => answer(StatusCode::BAD_REQUEST, "text/plain", "status must be 0 or 200 to 599\n"),
+    }
+}

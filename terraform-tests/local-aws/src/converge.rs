@@ -1,0 +1,189 @@
+//! Keeps the nodes' configuration in step with moto: learns whose resources there are, reads them, applies them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::checker::Checker;
+use crate::config::{Listener, LoadBalancer, Rule, Target, TargetGroup, View};
+use crate::data_plane::DataPlane;
+use crate::describe;
+use crate::moto::{MotoClient, Scope};
+
+/// More accounts and regions than any test has; a bound, not a limit to meet.
+const MOST_SCOPES: usize = 64;
+
+/// Reads moto and brings the nodes in line.
+#[derive(Debug)]
+pub(crate) struct Converge {
+    moto: MotoClient,
+    delay: Duration,
+    /// By account and region, one access key each.
+    scopes: Mutex<BTreeMap<(String, String), Scope>>,
+    accounts: Mutex<HashMap<String, String>>,
+    tickets: AtomicU64,
+    /// The last ticket that a finished reading covers; held while reading.
+    reading: tokio::sync::Mutex<u64>,
+    /// What moto said last.
+    control: watch::Sender<Arc<View>>,
+    /// What the nodes know.
+    nodes: watch::Sender<Arc<View>>,
+    /// The number of the last reading that was applied; held while applying.
+    applied: tokio::sync::Mutex<u64>,
+    checker: Arc<Checker>,
+    data_plane: Arc<DataPlane>,
+}
+
+impl Converge {
+    pub(crate) fn new(
+        moto: MotoClient,
+        delay: Duration,
+        nodes: watch::Sender<Arc<View>>,
+        checker: Arc<Checker>,
+        data_plane: Arc<DataPlane>,
+    ) -> Self {
+        Self {
+            moto,
+            delay,
+            scopes: Mutex::default(),
+            accounts: Mutex::default(),
+            tickets: AtomicU64::new(0),
+            reading: tokio::sync::Mutex::default(),
+            control: watch::Sender::new(Arc::default()),
+            nodes,
+            applied: tokio::sync::Mutex::default(),
+            checker,
+            data_plane,
+        }
+    }
+
+    /// What moto said last, which the nodes may not know yet.
+    pub(crate) fn control(&self) -> Arc<View> {
+        Arc::clone(&self.control.borrow())
+    }
+
+    /// Notes that this key uses this region.
+    pub(crate) async fn learn(&self, scope: &Scope) {
+        let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(&scope.access_key).cloned();
+        let account = match known {
+            Some(account) => account,
+            None => match self.moto.account(&scope.access_key).await {
+                Ok(account) => account,
+                Err(_) => return,
+            },
+        };
+        {
+            let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+            // Assumed roles bring ever new keys; forgetting them costs one call each.
+            if accounts.len() > 1000 {
+                accounts.clear();
+            }
+            accounts.insert(scope.access_key.clone(), account.clone());
+        }
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        if scopes.len() < MOST_SCOPES {
+            scopes.entry((account, scope.region.clone())).or_insert_with(|| scope.clone());
+        }
+    }
+
+    /// Reads moto and applies what changed: at once, or after the delay. Concurrent callers share readings, but each
+    /// gets one that began after its call.
+    pub(crate) async fn refresh(self: &Arc<Self>) -> anyhow::Result<()> {
+        let ticket = self.tickets.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut covered = self.reading.lock().await;
+        if *covered >= ticket {
+            return Ok(());
+        }
+        let latest = self.tickets.load(Ordering::SeqCst);
+        let view = Arc::new(self.read().await?);
+        *covered = latest;
+        let changed = **self.control.borrow() != *view;
+        self.control.send_replace(Arc::clone(&view));
+        if self.delay.is_zero() {
+            self.apply(latest, view).await;
+        } else if changed {
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(this.delay).await;
+                this.apply(latest, view).await;
+            });
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, reading: u64, view: Arc<View>) {
+        let mut applied = self.applied.lock().await;
+        if *applied >= reading {
+            return;
+        }
+        *applied = reading;
+        self.checker.apply(&view);
+        self.nodes.send_replace(Arc::clone(&view));
+        self.data_plane.apply(&view).await;
+    }
+
+    /// For ever: notices what was changed at moto directly.
+    pub(crate) async fn poll(self: Arc<Self>, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            if let Err(error) = self.refresh().await {
+                eprintln!("local-aws: {error:#}");
+            }
+        }
+    }
+
+    async fn read(&self) -> anyhow::Result<View> {
+        let scopes: Vec<Scope> =
+            self.scopes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut view = View::default();
+        for scope in &scopes {
+            self.read_scope(scope, &mut view).await?;
+        }
+        view.load_balancers.sort_by(|a, b| (&a.created, &a.arn).cmp(&(&b.created, &b.arn)));
+        Ok(view)
+    }
+
+    async fn read_scope(&self, scope: &Scope, view: &mut View) -> anyhow::Result<()> {
+        let found = self.moto.list::<describe::LoadBalancers, _>(scope, "DescribeLoadBalancers", &[]).await?;
+        let known: BTreeSet<String> = view.load_balancers.iter().map(|lb| lb.arn.clone()).collect();
+        for lb in found.into_iter().filter(|lb| !known.contains(&lb.load_balancer_arn)) {
+            let arn = lb.load_balancer_arn;
+            let listeners = self.read_listeners(scope, &arn).await?;
+            view.load_balancers.push(LoadBalancer {
+                arn,
+                name: lb.load_balancer_name,
+                created: lb.created_time,
+                listeners,
+            });
+        }
+        for group in self.moto.list::<describe::TargetGroups, _>(scope, "DescribeTargetGroups", &[]).await? {
+            let mut group = TargetGroup::new(group, Vec::new());
+            group.targets = self.targets(scope, &group.arn, group.port).await?;
+            view.target_groups.insert(group.arn.clone(), group);
+        }
+        Ok(())
+    }
+
+    async fn read_listeners(&self, scope: &Scope, load_balancer: &str) -> anyhow::Result<Vec<Listener>> {
+        let of = ("LoadBalancerArn", load_balancer);
+        let mut listeners = Vec::new();
+        for listener in self.moto.list_of::<describe::Listeners, _>(scope, "DescribeListeners", of).await? {
+            let of = ("ListenerArn", listener.listener_arn.as_str());
+            let rules = self.moto.list_of::<describe::Rules, _>(scope, "DescribeRules", of).await?;
+            let mut rules: Vec<Rule> = rules.into_iter().map(Rule::from).collect();
+            rules.sort_by_key(|rule| rule.priority.unwrap_or(u32::MAX));
+            let Some(port) = listener.port.and_then(|port| port.parse().ok()) else { continue };
+            listeners.push(Listener { arn: listener.listener_arn, port, protocol: listener.protocol, rules });
+        }
+        Ok(listeners)
+    }
+
+    async fn targets(&self, scope: &Scope, group: &str, group_port: u16) -> anyhow::Result<Vec<Target>> {
+        let of = ("TargetGroupArn", group);
+        let found = self.moto.list_of::<describe::TargetHealth, _>(scope, "DescribeTargetHealth", of).await?;
+        Ok(found.into_iter().map(|found| Target::new(found.target, group_port)).collect())
+    }
+}

@@ -1,0 +1,187 @@
+//! The front that AWS clients talk to: passes calls to moto, answers for health, injects faults, logs.
+
+use std::sync::Arc;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Notify;
+
+use crate::aws_call::AwsCall;
+use crate::calls::CallLog;
+use crate::checker::Checker;
+use crate::control;
+use crate::converge::Converge;
+use crate::data_plane::DataPlane;
+use crate::faults::{FaultAction, Faults, When};
+use crate::moto::MotoClient;
+use crate::owner;
+use crate::serve::{self, Body, CutBody, Hangup, Peer, full};
+use crate::target_health;
+use crate::upstream::{UpstreamError, strip_hop_by_hop};
+
+/// Services whose changes can change what the nodes do.
+const NODE_SERVICES: [&str; 4] = ["elasticloadbalancing", "autoscaling", "ecs", "cloudformation"];
+
+/// Everything a request to the front can reach.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub moto: MotoClient,
+    pub converge: Arc<Converge>,
+    pub checker: Arc<Checker>,
+    pub data_plane: Arc<DataPlane>,
+    pub faults: Faults,
+    pub calls: CallLog,
+    pub quit: Notify,
+}
+
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Hangup> {
+    let (parts, body) = request.into_parts();
+    let body = match serve::read_body(body).await {
+        Ok(body) => body,
+        Err(status) => return Ok(serve::answer(status, "text/plain", "the body is too large or broken\n")),
+    };
+    if parts.uri.path().starts_with("/_local/") {
+        return Ok(control::serve(&core, &parts, &body).await);
+    }
+    // A task of its own: the effect of a call must not depend on whether the caller is still there to hear of it.
+    tokio::spawn(async move { call(&core, peer, parts, body).await }).await.unwrap_or(Err(Hangup))
+}
+
+async fn call(core: &Core, peer: Peer, parts: Parts, body: Bytes) -> Result<Response<Body>, Hangup> {
+    let call = AwsCall::read(&parts, &body);
+    let fault = core.faults.fire(&call.service, &call.operation, call.mutating);
+    let (fault_id, action) = fault.unzip();
+    let n = core.calls.begin(&call, fault_id);
+    let mut moto_status = None;
+    let result = match before(&call, peer, action.as_ref()).await {
+        Some(result) => result,
+        None => {
+            let response = effect(core, &call, parts, body).await;
+            moto_status = Some(response.status().as_u16());
+            after(&call, peer, action.as_ref(), response).await
+        }
+    };
+    let status = result.as_ref().ok().map(|response| response.status().as_u16());
+    core.calls.end(n, status, moto_status);
+    result
+}
+
+/// What a fault does before the effect; `None`: the call goes on.
+async fn before(
+    call: &AwsCall,
+    peer: Peer,
+    action: Option<&FaultAction>,
+) -> Option<Result<Response<Body>, Hangup>> {
+    match action? {
+        FaultAction::Hang(duration) => {
+            tokio::time::sleep(*duration).await;
+            None
+        }
+        FaultAction::Throttle => Some(Ok(call.throttled())),
+        FaultAction::Status(status) => Some(Ok(call.broken(status_code(*status)))),
+        FaultAction::Error { status, code, message } => Some(Ok(call.error(status_code(*status), code, message))),
+        FaultAction::Reset(When::Before) => Some(Err(Hangup)),
+        FaultAction::Kill(When::Before, signal) => Some(kill(call, peer, *signal)),
+        FaultAction::Delay(_)
+        | FaultAction::Truncate
+        | FaultAction::Reset(When::After)
+        | FaultAction::Kill(When::After, _) => None,
+    }
+}
+
+/// What a fault does to the answer.
+async fn after(
+    call: &AwsCall,
+    peer: Peer,
+    action: Option<&FaultAction>,
+    response: Response<Bytes>,
+) -> Result<Response<Body>, Hangup> {
+    match action {
+        Some(FaultAction::Delay(duration)) => tokio::time::sleep(*duration).await,
+        Some(FaultAction::Reset(When::After)) => return Err(Hangup),
+        Some(FaultAction::Kill(When::After, signal)) => return kill(call, peer, *signal),
+        Some(FaultAction::Truncate) => return truncated(response),
+        _ => {}
+    }
+    Ok(response.map(full))
+}
+
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// A killed caller gets no answer. One that must not be killed gets an error that says why, so that the test fails
+/// with the reason at hand.
+fn kill(call: &AwsCall, peer: Peer, signal: crate::faults::Signal) -> Result<Response<Body>, Hangup> {
+    match owner::kill_client(peer, signal) {
+        Ok(()) => Err(Hangup),
+        Err(error) => Ok(call.error(StatusCode::BAD_REQUEST, "LocalAwsKillFailed", &format!("{error:#}"))),
+    }
+}
+
+/// Announces the whole answer and sends half of it.
+fn truncated(response: Response<Bytes>) -> Result<Response<Body>, Hangup> {
+    let (mut parts, body) = response.into_parts();
+    if body.len() < 2 {
+        return Err(Hangup);
+    }
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    Ok(Response::from_parts(parts, CutBody::new(body.slice(..body.len() / 2)).boxed_unsync()))
+}
+
+/// The call as AWS would have it: at moto, or answered for it; the nodes follow.
+async fn effect(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Response<Bytes> {
+    let for_nodes = NODE_SERVICES.contains(&call.service.as_str());
+    if let Some(scope) = call.scope.as_ref().filter(|_| for_nodes) {
+        core.converge.learn(scope).await;
+    }
+    if call.service == "elasticloadbalancing" && call.operation == "DescribeTargetHealth" {
+        let answer = target_health::answer(&core.moto, &core.converge, &core.checker, call).await;
+        if let Some(answer) = answer {
+            return answer;
+        }
+    }
+    let response = pass(core, parts, body).await;
+    if for_nodes && call.mutating {
+        if let Err(error) = core.converge.refresh().await {
+            eprintln!("local-aws: after {}: {error:#}", call.operation);
+        }
+    }
+    response
+}
+
+async fn pass(core: &Core, mut parts: Parts, body: Bytes) -> Response<Bytes> {
+    strip_hop_by_hop(&mut parts.headers);
+    parts.headers.remove(hyper::header::EXPECT);
+    let is_head = parts.method == Method::HEAD;
+    let had_length = parts.headers.contains_key(CONTENT_LENGTH);
+    if !body.is_empty() || had_length {
+        // A body that came in chunks is whole by now.
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    match core.moto.pass(Request::from_parts(parts, Full::new(body))).await {
+        Ok(response) => {
+            let (mut parts, body) = response.into_parts();
+            strip_hop_by_hop(&mut parts.headers);
+            if !is_head {
+                parts.headers.remove(CONTENT_LENGTH);
+            }
+            Response::from_parts(parts, body)
+        }
+        Err(error) => {
+            let mut response = Response::new(Bytes::from(format!("local-aws: moto does not answer: {error:?}\n")));
+            *response.status_mut() = match error {
+                UpstreamError::Timeout => StatusCode::GATEWAY_TIMEOUT,
+                UpstreamError::Connect | UpstreamError::Broken => StatusCode::BAD_GATEWAY,
+            };
+            response
+        }
+    }
+}

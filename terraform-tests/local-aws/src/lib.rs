@@ -1,0 +1,214 @@
+//! A local AWS for tests and the demo: moto is the control plane, and this program stands in front of it as the nodes
+//! of the load balancers. AWS calls pass through unchanged, except that `DescribeTargetHealth` is answered from real
+//! health checks. Listeners are served on loopback addresses, by the rules and weights that moto holds. Calls can be
+//! delayed, refused, cut off, or end with their caller killed.
+//!
+//! Known limits: HTTPS listeners speak plain HTTP; bodies are held in memory (16 MiB) and not streamed; no protocol
+//! upgrades; targets are loopback addresses, so instance ids are never reachable; no stickiness within a group; no
+//! draining; requests to other listeners than HTTP and HTTPS are spliced as TCP.
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+mod aws_call;
+mod calls;
+mod checker;
+mod config;
+mod control;
+mod converge;
+mod data_plane;
+mod describe;
+mod faults;
+mod front;
+mod health;
+mod moto;
+mod owner;
+mod proxy;
+mod routing;
+mod serve;
+mod target_health;
+mod upstream;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+pub use calls::Call;
+pub use data_plane::{ListenerAddress, LoadBalancerAddress};
+pub use faults::{FaultAction, FaultSpec, FaultStatus, Signal, When};
+
+use crate::calls::CallLog;
+use crate::checker::Checker;
+use crate::converge::Converge;
+use crate::data_plane::DataPlane;
+use crate::faults::Faults;
+use crate::front::Core;
+use crate::moto::{Moto, MotoClient};
+
+/// How to run a [`LocalAws`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where AWS clients find it; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// A Python that has moto, flask and flask-cors.
+    pub moto_python: PathBuf,
+    /// Multiplies the interval of health checks (at least 50 ms remain), for AWS allows none below 5 s.
+    pub health_interval_scale: f64,
+    /// How much later than the API the nodes follow a change; zero: before the call is answered.
+    pub converge: Duration,
+    /// How often to look for changes made at moto directly.
+    pub poll: Duration,
+    /// Makes the choice of groups by weight repeatable.
+    pub seed: Option<u64>,
+    /// How long a target may take to answer.
+    pub target_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            moto_python: PathBuf::from(".tools/venv/bin/python"),
+            health_interval_scale: 1.0,
+            converge: Duration::ZERO,
+            poll: Duration::from_millis(500),
+            seed: None,
+            target_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A running local AWS. Dropping it ends everything, moto too.
+#[derive(Debug)]
+pub struct LocalAws {
+    address: SocketAddr,
+    core: Arc<Core>,
+    moto: Option<Moto>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl LocalAws {
+    /// Starts moto and the front.
+    ///
+    /// # Errors
+    /// When moto does not start or the address cannot be bound.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let scale = config.health_interval_scale;
+        anyhow::ensure!(scale.is_finite() && (0.0..=1000.0).contains(&scale), "the scale {scale} is out of range");
+        let listener =
+            TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let moto = Moto::start(&config.moto_python).await?;
+        let client = MotoClient { address: moto.address };
+        let (nodes, view) = watch::channel(Arc::default());
+        let checker = Arc::new(Checker::new(scale));
+        let data_plane = Arc::new(DataPlane::new(
+            address_base(address),
+            config.seed,
+            view,
+            Arc::clone(&checker),
+            config.target_timeout,
+        ));
+        let converge =
+            Arc::new(Converge::new(client, config.converge, nodes, Arc::clone(&checker), Arc::clone(&data_plane)));
+        let core = Arc::new(Core {
+            moto: client,
+            converge: Arc::clone(&converge),
+            checker,
+            data_plane,
+            faults: Faults::default(),
+            calls: CallLog::new(),
+            quit: Notify::new(),
+        });
+        let served = Arc::clone(&core);
+        let front = serve::accept(listener, move |peer, request| front::serve(Arc::clone(&served), peer, request));
+        let tasks = vec![tokio::spawn(front), tokio::spawn(converge.poll(config.poll))];
+        Ok(Self { address, core, moto: Some(moto), tasks })
+    }
+
+    /// The address for AWS clients: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The first three bytes of the load balancers' addresses: `127.X.Y`.
+    #[must_use]
+    pub fn address_base(&self) -> String {
+        let [a, b, c] = address_base(self.address);
+        format!("{a}.{b}.{c}")
+    }
+
+    /// Where the load balancers are served.
+    #[must_use]
+    pub fn load_balancers(&self) -> Vec<LoadBalancerAddress> {
+        self.core.data_plane.load_balancers()
+    }
+
+    /// All faults and how often they fired.
+    #[must_use]
+    pub fn faults(&self) -> Vec<FaultStatus> {
+        self.core.faults.list()
+    }
+
+    /// Adds a fault and gives its number.
+    pub fn add_fault(&self, spec: FaultSpec) -> u64 {
+        self.core.faults.add(spec)
+    }
+
+    /// Removes all faults.
+    pub fn clear_faults(&self) {
+        self.core.faults.clear();
+    }
+
+    /// The AWS calls so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.core.calls.list()
+    }
+
+    /// Empties the log of calls.
+    pub fn clear_calls(&self) {
+        self.core.calls.clear();
+    }
+
+    /// Waits until somebody asks it to quit, by `POST /_local/quit`.
+    pub async fn quit_asked(&self) {
+        self.core.quit.notified().await;
+    }
+
+    /// Ends everything and waits for moto's end.
+    pub async fn stop(mut self) {
+        self.abort();
+        if let Some(moto) = self.moto.take() {
+            moto.stop().await;
+        }
+    }
+
+    fn abort(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.core.data_plane.stop();
+        self.core.checker.stop();
+    }
+}
+
+impl Drop for LocalAws {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+/// The port of the front is unique on this machine, so an address made of it is too. Its high byte is never 0 for
+/// ports that can be had without privilege, so this is never 127.0.0.x, which is for targets.
+const fn address_base(front: SocketAddr) -> [u8; 3] {
+    let [high, low] = front.port().to_be_bytes();
+    [127, high, low]
+}

@@ -1,0 +1,223 @@
+//! Pure routing as an application load balancer does it: which rule matches, which group is chosen, where a redirect goes.
+
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+
+use crate::config::{Action, Condition, Forward, Rule};
+
+/// What a rule can look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub method: &'a str,
+    /// Without the port.
+    pub host: &'a str,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub headers: &'a HeaderMap,
+    pub client: IpAddr,
+}
+
+/// The first rule that matches; rules come by priority, the default rule last.
+pub(crate) fn matching_rule<'r>(rules: &'r [Rule], seen: &Seen<'_>) -> Option<&'r Rule> {
+    rules.iter().find(|rule| rule.conditions.iter().all(|condition| holds(condition, seen)))
+}
+
+/// The action that ends the list; authenticate-* before it are taken as passed.
+pub(crate) fn final_action(rule: &Rule) -> Option<&Action> {
+    rule.actions.iter().find(|action| !matches!(action, Action::Authenticate))
+}
+
+fn holds(condition: &Condition, seen: &Seen<'_>) -> bool {
+    match condition {
+        Condition::Host(patterns) => patterns.iter().any(|pattern| wildcard_ignoring_case(pattern, seen.host)),
+        Condition::Path(patterns) => patterns.iter().any(|pattern| wildcard(pattern, seen.path)),
+        Condition::Method(methods) => methods.iter().any(|method| method == seen.method),
+        Condition::SourceIp(blocks) => blocks.iter().any(|block| in_block(block, seen.client)),
+        Condition::Header(name, patterns) => {
+            let values = seen.headers.iter().filter(|(header, _)| header.as_str().eq_ignore_ascii_case(name));
+            values
+                .filter_map(|(_, value)| value.to_str().ok())
+                .any(|value| patterns.iter().any(|pattern| wildcard_ignoring_case(pattern, value)))
+        }
+        Condition::Query(pairs) => form_urlencoded::parse(seen.query.as_bytes()).any(|(key, value)| {
+            pairs.iter().any(|(wanted_key, wanted)| {
+                wanted_key.as_ref().is_none_or(|wanted| wildcard_ignoring_case(wanted, &key))
+                    && wildcard_ignoring_case(wanted, &value)
+            })
+        }),
+        Condition::Unknown => false,
+    }
+}
+
+/// `*` is any number of characters, `?` exactly one.
+pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    // Where to resume when the text after the last star turns out not to match: linear memory, no recursion.
+    let mut resume: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                resume = Some((p + 1, t));
+                p += 1;
+            }
+            Some(&c) if c == '?' || c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match resume {
+                Some((after_star, from)) => {
+                    p = after_star;
+                    t = from + 1;
+                    resume = Some((after_star, from + 1));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+fn wildcard_ignoring_case(pattern: &str, text: &str) -> bool {
+    wildcard(&pattern.to_lowercase(), &text.to_lowercase())
+}
+
+fn in_block(block: &str, client: IpAddr) -> bool {
+    let (base, bits) = block.split_once('/').unwrap_or((block, "128"));
+    let (Ok(base), Ok(bits)) = (base.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
+    match (base, client) {
+        (IpAddr::V4(base), IpAddr::V4(client)) => {
+            let mask = u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0);
+            base.to_bits() & mask == client.to_bits() & mask
+        }
+        (IpAddr::V6(base), IpAddr::V6(client)) => {
+            let mask = u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
+            base.to_bits() & mask == client.to_bits() & mask
+        }
+        _ => false,
+    }
+}
+
+/// The group for one request. `draw(n)` gives a number below n; no group when all weights are zero.
+pub(crate) fn weighted_group(forward: &Forward, draw: impl FnOnce(u64) -> u64) -> Option<&str> {
+    let total: u64 = forward.groups.iter().map(|group| u64::from(group.weight)).sum();
+    if total == 0 {
+        return None;
+    }
+    let mut left = draw(total).min(total - 1);
+    for group in &forward.groups {
+        match left.checked_sub(u64::from(group.weight)) {
+            Some(rest) => left = rest,
+            None => return Some(&group.arn),
+        }
+    }
+    None
+}
+
+/// What the `#{…}` of a redirect stand for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Original<'a> {
+    pub protocol: &'a str,
+    pub host: &'a str,
+    pub port: u16,
+    pub path: &'a str,
+    pub query: &'a str,
+}
+
+/// The status and the Location of a redirect action, `None` for other actions.
+pub(crate) fn redirect_location(action: &Action, original: &Original<'_>) -> Option<(u16, String)> {
+    let Action::Redirect { status, protocol, host, port, path, query } = action else { return None };
+    let fill = |text: &str| {
+        text.replace("#{protocol}", original.protocol)
+            .replace("#{host}", original.host)
+            .replace("#{port}", &original.port.to_string())
+            .replace("#{path}", original.path.trim_start_matches('/'))
+            .replace("#{query}", original.query)
+    };
+    let (query, scheme) = (fill(query), fill(protocol).to_lowercase());
+    let mark = if query.is_empty() { "" } else { "?" };
+    Some((*status, format!("{scheme}://{}:{}{}{mark}{query}", fill(host), fill(port), fill(path))))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+    use crate::config::GroupWeight;
+
+    fn seen<'a>(host: &'a str, path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Seen<'a> {
+        Seen { method: "GET", host, path, query, headers, client: IpAddr::from([127, 0, 0, 1]) }
+    }
+
+    #[test]
+    fn wildcards() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("/img/*", "/img/a/b.png", true),
+            ("/img/*", "/im", false),
+            ("/a?c", "/abc", true),
+            ("/a?c", "/ac", false),
+            ("*.example.com", "a.b.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("a*b*c", "axxbyybzc", true),
+            ("a*b*c", "axxbyybz", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(wildcard(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn all_conditions_must_hold_and_one_value_each() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-canary", HeaderValue::from_static("Yes-1"));
+        let request = seen("App.Example.com", "/api/v1", "v=2&flag", &headers);
+        let strings = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect::<Vec<_>>();
+        let host = Condition::Host(strings(&["other", "app.*"]));
+        for (condition, expected) in [
+            (Condition::Path(strings(&["/api/*"])), true),
+            (Condition::Path(strings(&["/API/*"])), false),
+            (Condition::Header("X-Canary".to_owned(), strings(&["yes-?"])), true),
+            (Condition::Header("x-other".to_owned(), strings(&["*"])), false),
+            (Condition::Method(strings(&["POST"])), false),
+            (Condition::Query(vec![(Some("v".to_owned()), "2".to_owned())]), true),
+            (Condition::Query(vec![(None, "3".to_owned())]), false),
+            (Condition::SourceIp(strings(&["127.0.0.0/8"])), true),
+            (Condition::SourceIp(strings(&["10.0.0.0/8"])), false),
+            (Condition::SourceIp(strings(&["nonsense/99"])), false),
+            (Condition::Unknown, false),
+        ] {
+            let rule =
+                Rule { priority: Some(1), conditions: vec![host.clone(), condition.clone()], actions: Vec::new() };
+            assert_eq!(matching_rule(&[rule], &request).is_some(), expected, "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn weights_bound_the_choice() {
+        let group = |arn: &str, weight| GroupWeight { arn: arn.to_owned(), weight };
+        let forward = Forward { groups: vec![group("a", 0), group("b", 3), group("c", 1)], sticky: None };
+        let chosen: Vec<_> = (0..5).map(|draw| weighted_group(&forward, |_| draw)).collect();
+        assert_eq!(chosen, [Some("b"), Some("b"), Some("b"), Some("c"), Some("c")]);
+        let forward = Forward { groups: vec![group("a", 0)], sticky: None };
+        assert_eq!(weighted_group(&forward, |_| 0), None);
+    }
+
+    #[test]
+    fn redirects_fill_their_blanks() {
+        let text = str::to_owned;
+        let action = Action::Redirect {
+            status: 301,
+            protocol: text("HTTPS"),
+            host: text("#{host}"),
+            port: text("443"),
+            path: text("/new/#{path}"),
+            query: text("#{query}"),
+        };
+        let original = Original { protocol: "http", host: "x.org", port: 80, path: "/a", query: "b=1" };
+        let expected = (301, "https://x.org:443/new/a?b=1".to_owned());
+        assert_eq!(redirect_location(&action, &original), Some(expected));
+    }
+}

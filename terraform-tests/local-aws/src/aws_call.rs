@@ -36,9 +36,9 @@ impl AwsCall {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let is_form = header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
         let fields: Vec<(String, String)> = {
-            let query = form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes());
+            let query = form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes()).into_owned();
             let form: &[u8] = if is_form { body } else { b"" };
-            query.chain(form_urlencoded::parse(form)).into_owned().collect()
+            query.chain(form_urlencoded::parse(form).into_owned()).collect()
         };
         let action = fields.iter().find(|(name, _)| name == "Action").map(|(_, value)| value.clone());
         let target = header("x-amz-target").and_then(|target| target.rsplit('.').next());

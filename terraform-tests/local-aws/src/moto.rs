@@ -206,8 +206,11 @@ impl MotoClient {
         action: &str,
         parameters: &[(&str, &str)],
     ) -> anyhow::Result<Response<Bytes>> {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Action", action).append_pair("Version", version).extend_pairs(parameters);
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("Action", action)
+            .append_pair("Version", version)
+            .extend_pairs(parameters)
+            .finish();
         let credential = format!("{}/20250101/{}/{service}/aws4_request", scope.access_key, scope.region);
         let request = Request::post("/")
             .header("host", self.address.to_string())
@@ -216,7 +219,7 @@ impl MotoClient {
                 "authorization",
                 format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0"),
             )
-            .body(Full::new(Bytes::from(form.finish())))?;
+            .body(Full::new(Bytes::from(form)))?;
         self.pass(request).await.map_err(|error| anyhow!("moto does not answer {action}: {error:?}"))
     }
 }

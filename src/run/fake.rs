@@ -1,0 +1,2 @@
+//! A world in memory, with faults.
+

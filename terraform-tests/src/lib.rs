@@ -1,0 +1,1 @@
+//! What the scenarios, the demo and the benchmarks share: a stage with a load balancer, and a real terraform.

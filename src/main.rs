@@ -1,2 +1,26 @@
-//! main
-fn main() {}
+//! The provider's binary: started by Terraform it serves the provider; started by hand it says what it is.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bluegreen::resource::Bluegreen;
+use bluegreen::tf_provider::handshake;
+
+/// The provider's address in a Terraform configuration.
+const ADDRESS: &str = "registry.terraform.io/bluegreen/bluegreen";
+const NAME: &str = "bluegreen";
+
+fn main() -> ExitCode {
+    if handshake::is_plugin_host() {
+        return handshake::serve(Arc::new(Bluegreen::new()), NAME);
+    }
+    match std::env::args().nth(1).as_deref() {
+        Some("-debug" | "--debug") => handshake::serve_debug(Arc::new(Bluegreen::new()), NAME, ADDRESS),
+        Some("-version" | "--version") => handshake::say(&format!("terraform-provider-bluegreen {}", env!("CARGO_PKG_VERSION"))),
+        _ => handshake::refuse(
+            "This is a Terraform provider: terraform starts it. To try it from a folder, name that folder in \
+             dev_overrides of your CLI configuration (see the README).\n\nBy hand: -debug serves it to a terraform that is \
+             given the printed TF_REATTACH_PROVIDERS, -version prints the version.",
+        ),
+    }
+}

@@ -1,101 +1,140 @@
-//! Reads that arrive together become one call: Terraform refreshes ten resources at a time, AWS answers lists.
+//! Reads that arrive together share calls: AWS throttles Describe calls per account, and Terraform reads resources
+//! side by side.
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
-use crate::run::ports::{Error, Freshness, Kind};
+use crate::run::ports::{Freshness, PortError};
 
-/// How long the first read waits for others. A tenth of a person's notice, long enough for Terraform's ten at a time.
-const WINDOW: Duration = Duration::from_millis(12);
-/// How old an observation may be for a plan that follows its own refresh.
-const RECENT: Duration = Duration::from_secs(10);
+/// A reading that many can wait for.
+type Reading<V> = Shared<BoxFuture<'static, Result<V, PortError>>>;
 
-/// What a fetch of several keys returns: the values that were found.
-pub(super) type Fetched<V> = Pin<Box<dyn Future<Output = Result<BTreeMap<String, V>, Error>> + Send>>;
-type Fetch<V> = Arc<dyn Fn(Vec<String>) -> Fetched<V> + Send + Sync>;
+/// Within this time a refresh takes what another one has just read: each resource is read once in a refresh, so this is
+/// as if it had been read that much earlier.
+const SHARED_FOR: Duration = Duration::from_secs(2);
+/// How long the first of a batch waits for others. Terraform's next ten reads arrive within a millisecond or two.
+const GATHER_FOR: Duration = Duration::from_millis(10);
 
-/// Gathers reads by key.
-pub(super) struct Batch<V> {
-    fetch: Fetch<V>,
-    /// The most keys that AWS takes in one call.
-    limit: usize,
-    state: Arc<Mutex<State<V>>>,
-}
+/// One reading per key, shared by all that ask at about the same time.
+pub(super) struct Recent<K, V>(Mutex<HashMap<K, (Instant, Reading<V>)>>);
 
-struct State<V> {
-    waiting: Vec<(String, oneshot::Sender<Result<Option<V>, Error>>)>,
-    recent: BTreeMap<String, (Instant, Option<V>)>,
-    /// Grows with every forget: a read that began before one must not fill the memory after it.
-    epoch: u64,
-}
-
-impl<V: Clone + Send + 'static> Batch<V> {
-    pub(super) fn new(limit: usize, fetch: impl Fn(Vec<String>) -> Fetched<V> + Send + Sync + 'static) -> Batch<V> {
-        let state = State { waiting: Vec::new(), recent: BTreeMap::new(), epoch: 0 };
-        Batch { fetch: Arc::new(fetch), limit, state: Arc::new(Mutex::new(state)) }
+impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> Recent<K, V> {
+    pub(super) fn new() -> Recent<K, V> {
+        Recent(Mutex::new(HashMap::new()))
     }
 
-    /// The value of a key; none if it doesn't exist.
-    pub(super) async fn get(&self, key: &str, freshness: Freshness) -> Result<Option<V>, Error> {
-        let receiver = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let recent = state.recent.get(key).filter(|(at, _)| at.elapsed() < RECENT);
-            if let (Freshness::Recent, Some((_, value))) = (freshness, recent) {
-                return Ok(value.clone());
+    /// The value of a key, as old as the caller allows.
+    pub(super) async fn get<F>(&self, key: K, age: Freshness, read: impl FnOnce() -> F) -> Result<V, PortError>
+    where
+        F: Future<Output = Result<V, PortError>> + Send + 'static,
+    {
+        let (since, reading) = {
+            let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let recent = entries.get(&key).filter(|(since, _)| {
+                age == Freshness::Shared && now.saturating_duration_since(*since) < SHARED_FOR
+            });
+            match recent {
+                Some(entry) => entry.clone(),
+                None => {
+                    let entry = (now, read().boxed().shared());
+                    entries.insert(key.clone(), entry.clone());
+                    entry
+                }
             }
-            let (sender, receiver) = oneshot::channel();
-            if state.waiting.is_empty() {
-                tokio::spawn(send(self.state.clone(), self.fetch.clone(), self.limit));
-            }
-            state.waiting.push((key.to_owned(), sender));
-            receiver
         };
-        let lost = |_| Error { kind: Kind::Other, message: "the read was given up".to_owned() };
-        receiver.await.map_err(lost)?
-    }
-
-    /// Forgets what was seen: something was changed.
-    pub(super) fn forget(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.recent.clear();
-        state.epoch += 1;
+        let result = reading.await;
+        if result.is_err() {
+            // The next one tries again.
+            let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if entries.get(&key).is_some_and(|(own, _)| *own == since) {
+                entries.remove(&key);
+            }
+        }
+        result
     }
 }
 
-async fn send<V: Clone + Send + 'static>(state: Arc<Mutex<State<V>>>, fetch: Fetch<V>, limit: usize) {
-    tokio::time::sleep(WINDOW).await;
-    let (waiting, epoch) = {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut state.waiting), state.epoch)
+/// Gathers keys for one call that reads many.
+pub(super) struct Gather<K, V> {
+    limit: usize,
+    open: Mutex<Option<Batch<K, V>>>,
+}
+
+/// A batch that still takes keys; `keys` is taken out when it closes.
+struct Batch<K, V> {
+    keys: Arc<Mutex<Option<BTreeSet<K>>>>,
+    full: Arc<Notify>,
+    reading: Reading<Arc<HashMap<K, V>>>,
+}
+
+impl<K: Ord + Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Gather<K, V> {
+    /// A call takes at most `limit` keys.
+    pub(super) fn new(limit: usize) -> Gather<K, V> {
+        Gather { limit, open: Mutex::new(None) }
+    }
+
+    /// The value of a key; none if the call doesn't return one.
+    pub(super) async fn get<F>(
+        &self,
+        key: K,
+        read: impl FnOnce(Vec<K>) -> F + Send + 'static,
+    ) -> Result<Option<V>, PortError>
+    where
+        F: Future<Output = Result<HashMap<K, V>, PortError>> + Send + 'static,
+    {
+        let reading = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            match open.as_ref().and_then(|batch| self.join(batch, &key)) {
+                Some(reading) => reading,
+                None => {
+                    let batch = begin(key.clone(), read);
+                    let reading = batch.reading.clone();
+                    *open = Some(batch);
+                    reading
+                }
+            }
+        };
+        Ok(reading.await?.get(&key).cloned())
+    }
+
+    fn join(&self, batch: &Batch<K, V>, key: &K) -> Option<Reading<Arc<HashMap<K, V>>>> {
+        let mut keys = batch.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = keys.as_mut()?;
+        if keys.len() >= self.limit && !keys.contains(key) {
+            return None;
+        }
+        keys.insert(key.clone());
+        if keys.len() >= self.limit {
+            batch.full.notify_one();
+        }
+        Some(batch.reading.clone())
+    }
+}
+
+fn begin<K, V, F>(key: K, read: impl FnOnce(Vec<K>) -> F + Send + 'static) -> Batch<K, V>
+where
+    K: Ord + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+    F: Future<Output = Result<HashMap<K, V>, PortError>> + Send + 'static,
+{
+    let keys = Arc::new(Mutex::new(Some(BTreeSet::from([key]))));
+    let full = Arc::new(Notify::new());
+    let (own_keys, own_full) = (keys.clone(), full.clone());
+    let reading = async move {
+        tokio::select! {
+            () = sleep(GATHER_FOR) => {}
+            () = own_full.notified() => {}
+        }
+        let keys = own_keys.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        read(keys.into_iter().collect()).await.map(Arc::new)
     };
-    let mut keys: Vec<String> = waiting.iter().map(|(key, _)| key.clone()).collect();
-    keys.sort();
-    keys.dedup();
-    let mut answers: BTreeMap<String, Result<Option<V>, Error>> = BTreeMap::new();
-    for chunk in keys.chunks(limit) {
-        let result = fetch(chunk.to_vec()).await;
-        for key in chunk {
-            let answer = result.as_ref().map(|found| found.get(key).cloned()).map_err(Clone::clone);
-            answers.insert(key.clone(), answer);
-        }
-    }
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    for (key, answer) in &answers {
-        if let (Ok(value), true) = (answer, state.epoch == epoch) {
-            state.recent.insert(key.clone(), (Instant::now(), value.clone()));
-        }
-    }
-    drop(state);
-    for (key, sender) in waiting {
-        if let Some(answer) = answers.get(&key) {
-            // Whoever asked may have been cancelled.
-            drop(sender.send(answer.clone()));
-        }
-    }
+    Batch { keys, full, reading: reading.boxed().shared() }
 }

@@ -1,35 +1,77 @@
-//! From the SDK's errors to ours: a kind to branch on and a sentence to read.
+//! What AWS's errors mean, and how they read.
 
+use std::error::Error;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::run::ports::{Error, Kind};
+use crate::run::ports::{FailureKind, PortError};
 
-/// Says what call on what failed and what AWS answered.
-pub(super) fn error<E, R>(operation: &str, on: &str, error: SdkError<E, R>) -> Error
-where
-    E: std::error::Error + ProvideErrorMetadata + 'static,
-    R: std::fmt::Debug + 'static,
-{
-    let code = error.as_service_error().and_then(|service| service.code()).unwrap_or_default().to_owned();
-    let answer = match error.as_service_error() {
-        Some(service) => format!("{code}: {}", service.message().unwrap_or("no message")),
-        None => DisplayErrorContext(&error).to_string(),
-    };
-    Error { kind: kind(&code), message: format!("{operation} on {on}: {answer}") }
+/// An error with everything that caused it, in one line.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Many wrappers repeat their cause.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }
 
-/// The kind by AWS's error code.
-pub(super) fn kind(code: &str) -> Kind {
-    match code {
-        "Throttling" | "ThrottlingException" | "TooManyUpdates" | "RequestLimitExceeded" => Kind::Throttled,
-        "PriorityInUse" | "ResourceInUse" | "ParameterAlreadyExists" => Kind::Conflict,
-        "ListenerNotFound" | "RuleNotFound" | "TargetGroupNotFound" | "LoadBalancerNotFound" | "ParameterNotFound" => {
-            Kind::Gone
+/// The error of a call, for branching and for people.
+pub(super) fn call_error<E>(service: &str, operation: &str, error: &SdkError<E, HttpResponse>) -> PortError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let (kind, what) = match error {
+        SdkError::ServiceError(failure) => {
+            let code = failure.err().code().unwrap_or("an error without a code");
+            let message = failure.err().message().unwrap_or("no message");
+            let id = failure.raw().headers().get("x-amzn-requestid").map(|id| format!(" (request {id})"));
+            (kind_of(code), format!("{code}: {message}{}", id.unwrap_or_default()))
         }
-        "AccessDenied" | "AccessDeniedException" | "ExpiredToken" | "ExpiredTokenException" | "UnauthorizedOperation"
-        | "InvalidClientTokenId" | "UnrecognizedClientException" | "OperationNotPermitted" => Kind::Denied,
-        _ => Kind::Other,
+        SdkError::TimeoutError(_) => (FailureKind::Other, "no answer in time".to_owned()),
+        SdkError::DispatchFailure(failure) => {
+            let cause = failure.as_connector_error().map(|cause| chain(cause));
+            (dispatch_kind(error), cause.unwrap_or_else(|| chain(error)))
+        }
+        _ => (dispatch_kind(error), chain(error)),
+    };
+    PortError::new(kind, format!("{service} {operation}: {what}"))
+}
+
+/// Credentials are got on the way; when there are none, the way is where it fails.
+fn dispatch_kind(error: &(dyn Error + 'static)) -> FailureKind {
+    if chain(error).contains("credentials") { FailureKind::Denied } else { FailureKind::Other }
+}
+
+fn kind_of(code: &str) -> FailureKind {
+    match code {
+        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyUpdates" => FailureKind::Throttled,
+        "PriorityInUse" | "ParameterAlreadyExists" | "ResourceInUse" => FailureKind::Conflict,
+        "ListenerNotFound" | "RuleNotFound" | "LoadBalancerNotFound" | "TargetGroupNotFound" | "ParameterNotFound" => {
+            FailureKind::Gone
+        }
+        "AccessDenied" | "AccessDeniedException" | "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId"
+        | "UnrecognizedClientException" | "SignatureDoesNotMatch" | "OptInRequired" => FailureKind::Denied,
+        _ => FailureKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_says_every_cause_once() {
+        let inner = std::io::Error::other("refused");
+        let outer = std::io::Error::other(PortError::new(FailureKind::Other, format!("connect: {inner}")));
+        assert_eq!(chain(&outer), "connect: refused");
     }
 }

@@ -1,59 +1,91 @@
-//! The records: plain SSM parameters.
+//! The record, in Parameter Store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_ssm::Client;
-use aws_sdk_ssm::types::{Parameter, ParameterType};
+use aws_sdk_ssm::types::{ParameterType, ResourceTypeForTagging, Tag};
 
-use super::batch::Batch;
-use super::error::error;
-use crate::run::ports::{Error, Freshness, Kind, Records};
+use super::batch::Gather;
+use super::connection::Connection;
+use super::error::call_error;
+use crate::run::ports::{FailureKind, Freshness, PortError, Records};
 
-/// GetParameters takes ten names.
+/// GetParameters takes at most ten names.
 const NAMES_PER_CALL: usize = 10;
 
-/// Systems Manager's parameter store.
 pub(super) struct Ssm {
-    client: Client,
-    values: Batch<String>,
+    connection: Arc<Connection>,
+    gather: Gather<String, String>,
 }
 
 impl Ssm {
-    pub(super) fn new(client: Client) -> Ssm {
-        let reader = client.clone();
-        let values = Batch::new(NAMES_PER_CALL, move |names| Box::pin(get_parameters(reader.clone(), names)));
-        Ssm { client, values }
+    pub(super) fn new(connection: Arc<Connection>) -> Ssm {
+        Ssm { connection, gather: Gather::new(NAMES_PER_CALL) }
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        value: &str,
+        tags: Option<&BTreeMap<String, String>>,
+    ) -> Result<(), PortError> {
+        let call = self.connection.ssm().await?.put_parameter().name(name).value(value);
+        let call = match tags {
+            None => call.overwrite(true),
+            Some(tags) => {
+                let tags: Result<Vec<Tag>, _> =
+                    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+                let tags = tags.map_err(|error| PortError::new(FailureKind::Other, error.to_string()))?;
+                let description = "The live colour of a blue-green switch";
+                call.r#type(ParameterType::String).description(description).overwrite(false).set_tags(Some(tags))
+            }
+        };
+        let result = call.send().await;
+        result.map(drop).map_err(|error| call_error("ssm", &format!("PutParameter {name}"), &error))
     }
 }
 
-async fn get_parameters(client: Client, names: Vec<String>) -> Result<BTreeMap<String, String>, Error> {
-    let on = names.join(", ");
-    let result = client.get_parameters().set_names(Some(names)).send().await;
-    let output = result.map_err(|failure| error("GetParameters", &on, failure))?;
-    let pair = |parameter: Parameter| Some((parameter.name?, parameter.value?));
-    Ok(output.parameters.unwrap_or_default().into_iter().filter_map(pair).collect())
+async fn read(connection: Arc<Connection>, names: Vec<String>) -> Result<HashMap<String, String>, PortError> {
+    let answer = connection.ssm().await?.get_parameters().set_names(Some(names)).send().await;
+    let answer = answer.map_err(|error| call_error("ssm", "GetParameters", &error))?;
+    let pair = |parameter: &aws_sdk_ssm::types::Parameter| {
+        Some((parameter.name()?.to_owned(), parameter.value()?.to_owned()))
+    };
+    Ok(answer.parameters().iter().filter_map(pair).collect())
 }
 
 #[async_trait]
 impl Records for Ssm {
-    async fn get(&self, name: &str, freshness: Freshness) -> Result<Option<String>, Error> {
-        self.values.get(name, freshness).await
-    }
-
-    async fn put(&self, name: &str, value: &str) -> Result<(), Error> {
-        let call = self.client.put_parameter().name(name).value(value).r#type(ParameterType::String).overwrite(true);
-        let result = call.send().await;
-        self.values.forget();
-        result.map(drop).map_err(|failure| error("PutParameter", name, failure))
-    }
-
-    async fn delete(&self, name: &str) -> Result<(), Error> {
-        let result = self.client.delete_parameter().name(name).send().await;
-        self.values.forget();
-        match result.map_err(|failure| error("DeleteParameter", name, failure)) {
-            Err(failure) if failure.kind != Kind::Gone => Err(failure),
-            _ => Ok(()),
+    async fn get(&self, name: &str, age: Freshness) -> Result<Option<String>, PortError> {
+        let connection = self.connection.clone();
+        match age {
+            Freshness::Shared => self.gather.get(name.to_owned(), |names| read(connection, names)).await,
+            Freshness::Now => Ok(read(connection, vec![name.to_owned()]).await?.remove(name)),
         }
+    }
+
+    async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
+        self.put(name, value, Some(tags)).await
+    }
+
+    async fn write(&self, name: &str, value: &str) -> Result<(), PortError> {
+        self.put(name, value, None).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), PortError> {
+        let result = self.connection.ssm().await?.delete_parameter().name(name).send().await;
+        match result.map_err(|error| call_error("ssm", &format!("DeleteParameter {name}"), &error)) {
+            Err(error) if error.kind == FailureKind::Gone => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn tags(&self, name: &str) -> Result<BTreeMap<String, String>, PortError> {
+        let call = self.connection.ssm().await?.list_tags_for_resource();
+        let call = call.resource_type(ResourceTypeForTagging::Parameter).resource_id(name);
+        let answer = call.send().await;
+        let answer = answer.map_err(|error| call_error("ssm", &format!("ListTagsForResource {name}"), &error))?;
+        Ok(answer.tag_list().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect())
     }
 }

@@ -1,6 +1,8 @@
 //! Judgements: samples and a policy in, a verdict with its reason out.
 
-use super::intent::HealthyPolicy;
+use std::time::Duration;
+
+use super::intent::{HealthyPolicy, HttpCheck};
 
 /// A judgement.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,4 +57,37 @@ pub fn healthy(
         }
     }
     Verdict::Pending(text)
+}
+
+/// What came of one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpAnswer {
+    /// The status code.
+    pub status: u16,
+    /// The time to the end of the answer.
+    pub latency: Duration,
+    /// The body as text, cut to what a person reads.
+    pub excerpt: String,
+    /// Whether the body matches the check's expression; none if it has none.
+    pub matches: Option<bool>,
+}
+
+/// Whether an answer is what the check asks for. What is wrong with it is told with what was seen.
+pub fn http(check: &HttpCheck, answer: &HttpAnswer) -> Verdict {
+    let mut wrong = Vec::new();
+    if !check.status.contains(&answer.status) {
+        let wanted = check.status.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ");
+        wrong.push(format!("status {} instead of {wanted}", answer.status));
+    }
+    if answer.matches == Some(false) {
+        wrong.push(format!("the body does not match {:?}", check.body_matches.as_deref().unwrap_or_default()));
+    }
+    if let Some(limit) = check.max_latency.filter(|limit| answer.latency > *limit) {
+        wrong.push(format!("it took {} ms, {} ms are allowed", answer.latency.as_millis(), limit.as_millis()));
+    }
+    if wrong.is_empty() {
+        return Verdict::Pass;
+    }
+    let body = if answer.excerpt.is_empty() { String::new() } else { format!("; the body begins {:?}", answer.excerpt) };
+    Verdict::Pending(format!("{} {} answered with {}{body}", check.method, check.url, wrong.join(" and ")))
 }

@@ -1,16 +1,18 @@
 //! What the user wants, free of Terraform and of AWS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::world::Observed;
+
 /// The whole wish for one switch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Intent {
-    /// The colour that shall be live.
-    pub active: String,
+    /// The colour that shall be live; none: whichever is.
+    pub active: Option<String>,
     /// The colours by name, two to five.
     pub environments: BTreeMap<String, Environment>,
     /// Where traffic comes from, in the order of the configuration.
@@ -21,6 +23,41 @@ pub struct Intent {
     pub record: Option<String>,
     /// What must hold before a colour goes live.
     pub validation: Validation,
+    /// Rules of our own, by [`RouteSpec::key`], that are known to be ours.
+    pub owned: BTreeSet<String>,
+    /// Rules of our own that are no longer wanted.
+    pub removed: Vec<RouteSpec>,
+}
+
+impl Intent {
+    /// The colour that a target group belongs to.
+    pub fn color_of(&self, arn: &str) -> Option<&str> {
+        color_of(&self.environments, arn)
+    }
+}
+
+fn color_of<'e>(environments: &'e BTreeMap<String, Environment>, arn: &str) -> Option<&'e str> {
+    environments.iter().find(|(_, environment)| environment.target_group_arn == arn).map(|(color, _)| color.as_str())
+}
+
+/// What shall be left when a switch goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Removal {
+    /// The colours by name.
+    pub environments: BTreeMap<String, Environment>,
+    /// Rules that the switch made.
+    pub own_rules: Vec<RouteSpec>,
+    /// What comes back: routes as they were before.
+    pub originals: Vec<(RouteSpec, Observed)>,
+    /// The record's name and what it shall say; none to delete it.
+    pub record: Option<(String, Option<String>)>,
+}
+
+impl Removal {
+    /// The colour that a target group belongs to.
+    pub fn color_of(&self, arn: &str) -> Option<&str> {
+        color_of(&self.environments, arn)
+    }
 }
 
 /// One colour.
@@ -72,14 +109,16 @@ impl fmt::Display for RouteSpec {
     }
 }
 
-/// The part of an ARN that a person tells resources apart by.
-pub fn short(arn: &str) -> &str {
-    arn.splitn(6, ':').nth(5).map_or(arn, |resource| {
-        ["listener-rule/", "listener/", "targetgroup/"]
-            .iter()
-            .find_map(|kind| resource.strip_prefix(kind))
-            .unwrap_or(resource)
-    })
+/// What a person tells resources apart by: `web/f2f7dc8efc522ab2` for a listener of the load balancer `web`, the name of
+/// a target group, the end of any other ARN.
+pub fn short(arn: &str) -> String {
+    let Some(resource) = arn.splitn(6, ':').nth(5) else { return arn.to_owned() };
+    let parts: Vec<&str> = resource.split('/').collect();
+    match parts.as_slice() {
+        ["listener" | "listener-rule", _, name, .., id] => format!("{name}/{id}"),
+        ["targetgroup", name, _] => (*name).to_owned(),
+        _ => resource.to_owned(),
+    }
 }
 
 /// What a request must match to take a rule. A request matches if it matches every kind that is not empty.
@@ -97,6 +136,19 @@ pub struct Conditions {
     pub http_headers: BTreeMap<String, Vec<String>>,
     /// For each key, its value.
     pub query_strings: BTreeMap<String, String>,
+}
+
+impl Conditions {
+    /// With the values of each kind in order: they are alternatives, so their order means nothing.
+    #[must_use]
+    pub fn sorted(mut self) -> Conditions {
+        let plain =
+            [&mut self.host_headers, &mut self.path_patterns, &mut self.http_request_methods, &mut self.source_ips];
+        for values in plain.into_iter().chain(self.http_headers.values_mut()) {
+            values.sort();
+        }
+        self
+    }
 }
 
 /// What must hold before a colour goes live.
@@ -135,7 +187,7 @@ impl Default for HealthyPolicy {
 /// A request and what its answer must be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpCheck {
-    /// The address; `{color}` was already replaced.
+    /// The address; `{color}` stands for the colour.
     pub url: String,
     /// The method, `GET` unless said otherwise.
     pub method: String,
@@ -153,4 +205,14 @@ pub struct HttpCheck {
     pub retry_delay: Duration,
     /// When to give up on one request.
     pub timeout: Duration,
+}
+
+impl HttpCheck {
+    /// The check with `{color}` replaced in the address and the headers.
+    #[must_use]
+    pub fn for_color(&self, color: &str) -> HttpCheck {
+        let fill = |text: &str| text.replace("{color}", color);
+        let headers = self.headers.iter().map(|(name, value)| (name.clone(), fill(value))).collect();
+        HttpCheck { url: fill(&self.url), headers, ..self.clone() }
+    }
 }

@@ -50,6 +50,11 @@ impl Journal {
         self.entries.contains(&Entry::Began(id))
     }
 
+    /// The step that began last.
+    pub fn last_began(&self) -> Option<StepId> {
+        self.entries.iter().rev().find_map(|entry| if let Entry::Began(id) = entry { Some(*id) } else { None })
+    }
+
     /// Whether a step was done.
     pub fn done(&self, id: StepId) -> bool {
         self.entries.contains(&Entry::Done(id))
@@ -70,6 +75,14 @@ impl Journal {
         self.entries.iter().find_map(|entry| match entry {
             Entry::Failed(id, reason) => Some((Some(*id), reason.clone())),
             Entry::Interrupted => Some((None, "the run was interrupted".to_owned())),
+            _ => None,
+        })
+    }
+
+    /// The steps that failed.
+    pub fn failures(&self) -> impl Iterator<Item = (StepId, &str)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Failed(id, reason) => Some((*id, reason.as_str())),
             _ => None,
         })
     }

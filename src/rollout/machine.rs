@@ -1,7 +1,7 @@
 //! What to do now. The same call drives a rollout, its way back, and its recovery.
 
 use super::journal::{Journal, StepId};
-use super::runbook::Runbook;
+use super::runbook::{OnFailure, Runbook};
 use super::world::World;
 
 /// The next thing to do.
@@ -15,13 +15,19 @@ pub enum Decision {
     Done,
     /// It failed, and everything is as it was before.
     RolledBack,
+    /// It failed, and stays as it is.
+    Held,
     /// An undo failed: a person is needed.
     Stuck,
 }
 
 /// Decides. Steps whose postcondition holds already are never carried out again.
 pub fn next(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
-    if journal.is_broken() { way_back(runbook, journal, world) } else { way_on(runbook, journal, world) }
+    match (journal.is_broken(), runbook.on_failure) {
+        (false, _) => way_on(runbook, journal, world),
+        (true, OnFailure::Rollback) => way_back(runbook, journal, world),
+        (true, OnFailure::Hold) => Decision::Held,
+    }
 }
 
 fn way_on(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {

@@ -19,7 +19,9 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-pub use intent::{Conditions, Environment, HealthyPolicy, HttpCheck, Intent, RouteSpec, Validation};
+pub use intent::{
+    Conditions, Environment, HealthyPolicy, HttpCheck, Intent, Removal, RouteSpec, Validation, short,
+};
 pub use journal::{Entry, Journal, StepId};
-pub use runbook::{Runbook, Stage, Step};
+pub use runbook::{OnFailure, Runbook, Stage, Step, terminal_words};
 pub use world::{Forward, Observed, Redirect, Stickiness, Terminal, Traffic, World, traffic};

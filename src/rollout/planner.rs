@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::intent::{Intent, RouteSpec};
-use super::runbook::{Runbook, Stage, Step, terminal_words};
+use super::intent::{Environment, Intent, Removal, RouteSpec};
+use super::runbook::{OnFailure, Runbook, Stage, Step, terminal_words};
 use super::world::{Forward, Observed, Terminal, Traffic, World, traffic};
 
 /// Why there can be no runbook.
@@ -11,40 +11,83 @@ use super::world::{Forward, Observed, Terminal, Traffic, World, traffic};
 pub enum Refusal {
     /// A route of somebody else's isn't there.
     RouteMissing(RouteSpec),
+    /// A rule that the switch is to make has the priority of a rule that it didn't make.
+    PriorityTaken(RouteSpec),
+    /// No colour is named, none is live and the record names none.
+    NothingToFollow,
 }
+
+/// AWS allows no more target groups in one action.
+pub(super) const MAX_GROUPS: usize = 5;
 
 /// Plans the way from what is to what shall be. Deterministic; an empty runbook means that nothing is to be done.
 ///
-/// The order: the colours are attached at weight 0 where they are missing, so that their health can be known; then
-/// the checks; then all routes move; then the record says so; the preview routes come last.
+/// The order: the colour to go live is attached at weight 0 if it is in no route yet, so that its health can be known;
+/// then the checks; then all routes move; then the record says so; preview routes and rules no longer wanted come
+/// last. Where no colour can be attached without taking something away, health is checked right after the move, and
+/// the record waits for it.
 ///
 /// # Errors
-/// A route that isn't there and that the switch doesn't own.
+/// See [`Refusal`].
 pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
-    for route in intent.routes.iter().chain(&intent.preview_routes) {
-        if !matches!(route, RouteSpec::OwnRule { .. }) && !world.routes.contains_key(&route.key()) {
-            return Err(Refusal::RouteMissing(route.clone()));
+    refuse(intent, world)?;
+    let now = current(intent, world);
+    let color = wish(intent, world);
+    let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default() };
+    match color.as_deref() {
+        Some(color) => plan.lead_to(color, &now),
+        None => {
+            let mut routes = intent.routes.iter().chain(&intent.preview_routes);
+            if intent.environments.is_empty() || routes.any(|route| !world.routes.contains_key(&route.key())) {
+                return Err(Refusal::NothingToFollow);
+            }
+            let steps = intent.routes.iter().filter_map(|route| join_route(intent, world, route)).collect();
+            plan.push(steps);
         }
     }
-    let now = current(intent, world);
-    let mut world = world.clone();
-    let mut runbook = Runbook::default();
-    let attach = attach(intent, &world, &now);
-    push(&mut runbook, &mut world, attach);
-    if intent.routes.iter().any(|route| gains(intent, &world, route)) && now.live.as_ref() != Some(&intent.active) {
-        runbook.stages.push(Stage { steps: checks(intent, &now) });
+    let changed = conditions(intent, &plan.world);
+    plan.push(changed);
+    if let Some(color) = color.as_deref() {
+        let record = record(intent, &plan.world, color);
+        plan.push(record.into_iter().collect());
+        let idle = idle(&intent.environments, color).map(str::to_owned);
+        let preview = intent.preview_routes.iter();
+        let preview = preview.filter_map(|route| lead(intent, &plan.world, route, idle.as_deref()?)).collect();
+        plan.push(preview);
     }
-    let shift = intent.routes.iter().filter_map(|route| lead(intent, &world, route, &intent.active)).collect();
-    push(&mut runbook, &mut world, shift);
-    let conditions = conditions(intent, &world);
-    push(&mut runbook, &mut world, conditions);
-    let record = record(intent, &world);
-    push(&mut runbook, &mut world, record);
-    let idle = intent.environments.keys().find(|color| **color != intent.active).cloned();
-    let preview = idle.iter().flat_map(|idle| intent.preview_routes.iter().map(move |route| (route, idle)));
-    let preview = preview.filter_map(|(route, idle)| lead(intent, &world, route, idle)).collect();
-    push(&mut runbook, &mut world, preview);
-    Ok(runbook)
+    let removed = intent.removed.iter().filter_map(|route| remove(world, route)).collect();
+    plan.push(removed);
+    Ok(plan.runbook)
+}
+
+/// Plans the end of a switch: its own rules go, and what was there before comes back where that is wished.
+pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
+    let mut runbook = Runbook { stages: Vec::new(), on_failure: OnFailure::Hold };
+    let restore = removal.originals.iter().filter_map(|(route, original)| {
+        let before = world.routes.get(&route.key())?;
+        let color_of = |arn: &str| removal.color_of(arn);
+        let words = format!(
+            "{} → {}, as before",
+            terminal_words(&before.terminal, color_of),
+            terminal_words(&original.terminal, color_of)
+        );
+        let (before, after) = (Some(before.clone()), original.terminal.clone());
+        let step = Step::Route { route: route.clone(), before, after, words };
+        (!step.holds(world)).then_some(step)
+    });
+    let own = removal.own_rules.iter().filter_map(|route| remove(world, route));
+    let record = removal.record.as_ref().map(|(parameter, after)| Step::Record {
+        parameter: parameter.clone(),
+        before: world.record.clone(),
+        after: after.clone(),
+    });
+    let record = record.filter(|step| !step.holds(world));
+    for steps in [restore.collect::<Vec<_>>(), own.collect(), record.into_iter().collect()] {
+        if !steps.is_empty() {
+            runbook.stages.push(Stage { steps });
+        }
+    }
+    runbook
 }
 
 /// Who gets the traffic now.
@@ -53,79 +96,145 @@ pub fn current(intent: &Intent, world: &World) -> Traffic {
     traffic(&intent.environments, routes, world.record.as_deref())
 }
 
-/// Adds a stage and lets the world be as it will be after it.
-fn push(runbook: &mut Runbook, world: &mut World, steps: Vec<Step>) {
-    for step in &steps {
-        match step {
-            Step::Route { route, after, before, .. } => {
-                let arn = before.as_ref().map(|before| before.arn.clone()).unwrap_or_default();
-                let conditions = match (before, route) {
-                    (Some(before), _) => before.conditions.clone(),
-                    (None, RouteSpec::OwnRule { conditions, .. }) => Some(conditions.clone()),
-                    (None, _) => None,
-                };
-                world.routes.insert(route.key(), Observed { arn, terminal: after.clone(), conditions });
-            }
-            Step::Conditions { route, after, .. } => {
-                if let Some(observed) = world.routes.get_mut(&route.key()) {
-                    observed.conditions = Some(after.clone());
+/// The colour that shall be live: the one that was named, or else the one that is, or else the one on record.
+pub fn wish(intent: &Intent, world: &World) -> Option<String> {
+    let on_record = || world.record.clone().filter(|color| intent.environments.contains_key(color));
+    intent.active.clone().or_else(|| current(intent, world).live).or_else(on_record)
+}
+
+/// The colour that comes after this one in the order of names, round and round: where the next release goes.
+pub fn idle<'e, T>(environments: &'e BTreeMap<String, T>, live: &str) -> Option<&'e str> {
+    let after = environments.keys().find(|color| color.as_str() > live);
+    after.or_else(|| environments.keys().next()).map(String::as_str).filter(|color| *color != live)
+}
+
+fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
+    for route in intent.routes.iter().chain(&intent.preview_routes) {
+        match (route, world.routes.get(&route.key())) {
+            (RouteSpec::OwnRule { .. }, None) => {}
+            (RouteSpec::OwnRule { conditions, .. }, Some(seen)) => {
+                let ours = intent.owned.contains(&route.key())
+                    || (seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen));
+                if !ours {
+                    return Err(Refusal::PriorityTaken(route.clone()));
                 }
             }
-            Step::Record { after, .. } => world.record = Some(after.clone()),
-            Step::CheckHealthy { .. } | Step::CheckHttp { .. } => {}
+            (_, None) => return Err(Refusal::RouteMissing(route.clone())),
+            (_, Some(_)) => {}
         }
     }
-    if !steps.is_empty() {
-        runbook.stages.push(Stage { steps });
+    Ok(())
+}
+
+/// What a rule of our own looks like, also when the run that made it was killed before it could tell.
+fn leads_only_to(environments: &BTreeMap<String, Environment>, seen: &Observed) -> bool {
+    let Terminal::Forward(forward) = &seen.terminal else { return false };
+    forward.groups.iter().all(|(arn, _)| environments.values().any(|e| e.target_group_arn == *arn))
+}
+
+/// A runbook as it grows, and the world as it will be after it.
+struct Draft<'i> {
+    intent: &'i Intent,
+    world: World,
+    runbook: Runbook,
+}
+
+impl Draft<'_> {
+    /// Checks the colour if it is to gain traffic, and moves the routes to it.
+    fn lead_to(&mut self, color: &str, now: &Traffic) {
+        let intent = self.intent;
+        let Some(environment) = intent.environments.get(color) else { return };
+        let group = environment.target_group_arn.as_str();
+        let moves = now.live.as_deref() != Some(color)
+            && intent.routes.iter().any(|route| shift(intent, &self.world, route, color).is_some());
+        let mut health_after = false;
+        if moves {
+            let attach = attach(intent, &self.world, group);
+            self.push(attach.into_iter().collect());
+            // A group that no action refers to is never checked by the load balancer.
+            health_after = !self.world.mentions(group);
+            let mut checks: Vec<Step> = http_checks(intent, color).collect();
+            if !health_after {
+                checks.insert(0, health_check(intent, color, group, now));
+            }
+            self.push(checks);
+        }
+        let shift = intent.routes.iter().filter_map(|route| shift(intent, &self.world, route, color)).collect();
+        self.push(shift);
+        if health_after {
+            self.push(vec![health_check(intent, color, group, now)]);
+        }
+    }
+
+    fn push(&mut self, steps: Vec<Step>) {
+        for step in &steps {
+            step.foresee(&mut self.world);
+        }
+        if !steps.is_empty() {
+            self.runbook.stages.push(Stage { steps });
+        }
     }
 }
 
-/// Where something is live and a colour is missing, the colour joins at weight 0. Where the next stage changes the
-/// route anyway and the colour can be known elsewhere, that call would be one too many.
-fn attach(intent: &Intent, world: &World, now: &Traffic) -> Vec<Step> {
-    let target = intent.environments.get(&intent.active).map(|environment| environment.target_group_arn.as_str());
-    let known = |group: &str| world.routes.values().any(|observed| observed.terminal.mentions(group));
-    let (Some(target), Some(_)) = (target, &now.live) else { return Vec::new() };
-    if known(target) {
-        return Vec::new();
+/// Brings the group into a route at weight 0, unless some route has it already or none can take it.
+fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
+    if world.mentions(group) {
+        return None;
     }
-    let first = intent.routes.iter().find_map(|route| Some((route, world.routes.get(&route.key())?)));
-    let Some((route, observed)) = first else { return Vec::new() };
-    let Terminal::Forward(forward) = &observed.terminal else { return Vec::new() };
-    let mut forward = forward.clone();
-    forward.groups.push((target.to_owned(), 0));
-    vec![step(intent, route, Some(observed), Terminal::Forward(forward))]
+    intent.routes.iter().find_map(|route| {
+        let observed = world.routes.get(&route.key())?;
+        let Terminal::Forward(forward) = &observed.terminal else { return None };
+        if forward.groups.len() >= MAX_GROUPS {
+            return None;
+        }
+        let mut forward = forward.clone();
+        forward.groups.push((group.to_owned(), 0));
+        Some(step(intent, route, Some(observed), Terminal::Forward(forward)))
+    })
 }
 
-/// Whether the route would bring the wished colour more than it has.
-fn gains(intent: &Intent, world: &World, route: &RouteSpec) -> bool {
-    let Some(environment) = intent.environments.get(&intent.active) else { return false };
-    world.routes.get(&route.key()).is_none_or(|seen| seen.terminal.share(&environment.target_group_arn) < 99.999)
-}
-
-fn checks(intent: &Intent, now: &Traffic) -> Vec<Step> {
-    let Some(environment) = intent.environments.get(&intent.active) else { return Vec::new() };
-    let live = now.live.as_ref().and_then(|live| intent.environments.get(live));
-    let healthy = Step::CheckHealthy {
-        color: intent.active.clone(),
-        group: environment.target_group_arn.clone(),
+fn health_check(intent: &Intent, color: &str, group: &str, now: &Traffic) -> Step {
+    let live = now.live.as_ref().filter(|live| *live != color).and_then(|live| intent.environments.get(live));
+    Step::CheckHealthy {
+        color: color.to_owned(),
+        group: group.to_owned(),
         live: live.map(|live| live.target_group_arn.clone()),
         policy: intent.validation.healthy.clone(),
-    };
-    // Where no colour is live, the group may be in no route: its health is unknown until it is, and no user is there
-    // to be hurt. Then the requests decide alone.
-    let healthy = live.map(|_| healthy);
-    let http = intent.validation.http.iter();
-    healthy
-        .into_iter()
-        .chain(http.map(|check| Step::CheckHttp { color: intent.active.clone(), check: check.clone() }))
-        .collect()
+    }
+}
+
+fn http_checks(intent: &Intent, color: &str) -> impl Iterator<Item = Step> {
+    let checks = intent.validation.http.iter().enumerate();
+    checks.map(move |(index, check)| Step::CheckHttp { index, color: color.to_owned(), check: check.for_color(color) })
+}
+
+/// What a route needs so that the colour is live there. Where no colour was named, a route that is there leads where
+/// somebody else wants it to.
+fn shift(intent: &Intent, world: &World, route: &RouteSpec, color: &str) -> Option<Step> {
+    if intent.active.is_none() && world.routes.contains_key(&route.key()) {
+        return join_route(intent, world, route);
+    }
+    lead(intent, world, route, color)
+}
+
+/// Brings the colours that a route lacks into it at weight 0.
+fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
+    let observed = world.routes.get(&route.key())?;
+    let Terminal::Forward(forward) = &observed.terminal else { return None };
+    let groups = intent.environments.values().map(|environment| &environment.target_group_arn);
+    let missing: Vec<&String> = groups.filter(|group| !observed.terminal.mentions(group)).collect();
+    if missing.is_empty() || forward.groups.len() + missing.len() > MAX_GROUPS {
+        return None;
+    }
+    let mut forward = forward.clone();
+    forward.groups.extend(missing.into_iter().map(|group| (group.clone(), 0)));
+    Some(step(intent, route, Some(observed), Terminal::Forward(forward)))
 }
 
 /// The step that leads a route to one colour, all others staying at weight 0; none if it already does.
 fn lead(intent: &Intent, world: &World, route: &RouteSpec, color: &str) -> Option<Step> {
     let before = world.routes.get(&route.key());
-    let group = |(name, environment): (&String, &super::intent::Environment)| {
+    let group = |(name, environment): (&String, &Environment)| {
         (environment.target_group_arn.clone(), if name == color { 100 } else { 0 })
     };
     let stickiness = before.and_then(|before| before.terminal.stickiness());
@@ -135,9 +244,7 @@ fn lead(intent: &Intent, world: &World, route: &RouteSpec, color: &str) -> Optio
 }
 
 fn step(intent: &Intent, route: &RouteSpec, before: Option<&Observed>, after: Terminal) -> Step {
-    let names: BTreeMap<&str, &str> =
-        intent.environments.iter().map(|(color, e)| (e.target_group_arn.as_str(), color.as_str())).collect();
-    let color_of = |arn: &str| names.get(arn).copied();
+    let color_of = |arn: &str| intent.color_of(arn);
     let to = terminal_words(&after, color_of);
     let words = match before {
         Some(before) => format!("{} → {to}", terminal_words(&before.terminal, color_of)),
@@ -157,9 +264,17 @@ fn conditions(intent: &Intent, world: &World) -> Vec<Step> {
     changed.collect()
 }
 
-fn record(intent: &Intent, world: &World) -> Vec<Step> {
-    let Some(parameter) = &intent.record else { return Vec::new() };
-    let step =
-        Step::Record { parameter: parameter.clone(), before: world.record.clone(), after: intent.active.clone() };
-    if step.holds(world) { Vec::new() } else { vec![step] }
+/// A record that says something else is only overwritten when a colour was named: otherwise somebody else keeps it.
+fn record(intent: &Intent, world: &World, color: &str) -> Option<Step> {
+    let parameter = intent.record.clone()?;
+    if intent.active.is_none() && world.record.is_some() {
+        return None;
+    }
+    let step = Step::Record { parameter, before: world.record.clone(), after: Some(color.to_owned()) };
+    if step.holds(world) { None } else { Some(step) }
+}
+
+fn remove(world: &World, route: &RouteSpec) -> Option<Step> {
+    let before = world.routes.get(&route.key())?.clone();
+    Some(Step::Remove { route: route.clone(), before })
 }

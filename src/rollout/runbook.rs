@@ -9,6 +9,18 @@ use super::world::{Observed, Terminal, World};
 pub struct Runbook {
     /// The stages.
     pub stages: Vec<Stage>,
+    /// What happens when a step can't be done.
+    pub on_failure: OnFailure,
+}
+
+/// What happens when a step can't be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// What was done is undone.
+    #[default]
+    Rollback,
+    /// It stays as it is then.
+    Hold,
 }
 
 /// Steps that are carried out together: all of them, or none.
@@ -34,6 +46,8 @@ pub enum Step {
     },
     /// Make a request to a colour and judge the answer.
     CheckHttp {
+        /// Its place in the configuration, from 0.
+        index: usize,
         /// The colour to go live.
         color: String,
         /// The request.
@@ -59,14 +73,21 @@ pub enum Step {
         /// The conditions to be.
         after: Conditions,
     },
-    /// Write the record.
+    /// Delete a rule of our own.
+    Remove {
+        /// Which route.
+        route: RouteSpec,
+        /// How it was.
+        before: Observed,
+    },
+    /// Write the record, or delete it.
     Record {
         /// The parameter's name.
         parameter: String,
         /// Its value before; none if it doesn't exist.
         before: Option<String>,
-        /// Its value to be.
-        after: String,
+        /// Its value to be; none to delete it.
+        after: Option<String>,
     },
 }
 
@@ -81,7 +102,8 @@ impl Step {
             Step::Conditions { route, after, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(after))
             }
-            Step::Record { after, .. } => world.record.as_ref() == Some(after),
+            Step::Remove { route, .. } => !world.routes.contains_key(&route.key()),
+            Step::Record { after, .. } => world.record == *after,
         }
     }
 
@@ -97,11 +119,35 @@ impl Step {
             Step::Conditions { route, before, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(before))
             }
+            Step::Remove { route, .. } => world.routes.contains_key(&route.key()),
             Step::Record { before, .. } => world.record == *before,
         }
     }
 
-    /// Whether the step changes anything.
+    /// Lets the world be as it will be after the step.
+    pub(super) fn foresee(&self, world: &mut World) {
+        match self {
+            Step::Route { route, after, before, .. } => {
+                let arn = before.as_ref().map(|before| before.arn.clone()).unwrap_or_default();
+                let conditions = match (before, route) {
+                    (Some(before), _) => before.conditions.clone(),
+                    (None, RouteSpec::OwnRule { conditions, .. }) => Some(conditions.clone()),
+                    (None, _) => None,
+                };
+                world.routes.insert(route.key(), Observed { arn, terminal: after.clone(), conditions });
+            }
+            Step::Conditions { route, after, .. } => {
+                if let Some(observed) = world.routes.get_mut(&route.key()) {
+                    observed.conditions = Some(after.clone());
+                }
+            }
+            Step::Remove { route, .. } => drop(world.routes.remove(&route.key())),
+            Step::Record { after, .. } => world.record.clone_from(after),
+            Step::CheckHealthy { .. } | Step::CheckHttp { .. } => {}
+        }
+    }
+
+    /// Whether the step only looks.
     pub fn is_check(&self) -> bool {
         matches!(self, Step::CheckHealthy { .. } | Step::CheckHttp { .. })
     }
@@ -117,15 +163,17 @@ impl Step {
                 let plural = if policy.min_count == 1 { "" } else { "s" };
                 format!("check that {color} has at least {} healthy target{plural}{relative}", policy.min_count)
             }
-            Step::CheckHttp { color, check } => format!("check {color}: {} {}", check.method, check.url),
+            Step::CheckHttp { color, check, .. } => format!("check {color}: {} {}", check.method, check.url),
             Step::Route { route, before, words, .. } => {
                 let verb = if before.is_none() { "create" } else { "set" };
                 format!("{verb} {route}: {words}")
             }
             Step::Conditions { route, .. } => format!("change the conditions of {route}"),
-            Step::Record { parameter, before, after } => match before {
-                Some(before) => format!("write {parameter}: {before} → {after}"),
-                None => format!("create {parameter}: {after}"),
+            Step::Remove { route, .. } => format!("delete {route}"),
+            Step::Record { parameter, before, after } => match (before, after) {
+                (Some(before), Some(after)) => format!("write {parameter}: {before} → {after}"),
+                (None, Some(after)) => format!("create {parameter}: {after}"),
+                (_, None) => format!("delete {parameter}"),
             },
         }
     }
@@ -167,11 +215,12 @@ impl Runbook {
 }
 
 /// A terminal action in words; colours are named where they are known.
-pub(super) fn terminal_words<'a>(terminal: &Terminal, color_of: impl Fn(&str) -> Option<&'a str>) -> String {
+pub fn terminal_words<'a>(terminal: &Terminal, color_of: impl Fn(&str) -> Option<&'a str>) -> String {
     match terminal {
         Terminal::Forward(forward) => {
             let part = |(arn, _): &(String, u32)| {
-                format!("{} {:.0} %", color_of(arn).unwrap_or_else(|| short(arn)), terminal.share(arn))
+                let name = color_of(arn).map_or_else(|| short(arn), str::to_owned);
+                format!("{name} {:.0} %", terminal.share(arn))
             };
             forward.groups.iter().map(part).collect::<Vec<_>>().join(", ")
         }

@@ -7,12 +7,19 @@ use serde::{Deserialize, Serialize};
 use super::intent::{Conditions, Environment};
 
 /// Everything that a plan needs to know of the world, at one time.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct World {
     /// The routes by key; a route that was looked for and isn't there is missing.
     pub routes: BTreeMap<String, Observed>,
     /// The record's value; none if the parameter doesn't exist.
     pub record: Option<String>,
+}
+
+impl World {
+    /// Whether some route has the group, at whatever weight: then its health is known.
+    pub fn mentions(&self, group: &str) -> bool {
+        self.routes.values().any(|observed| observed.terminal.mentions(group))
+    }
 }
 
 /// A route as it was seen.

@@ -1,239 +1,243 @@
-//! The loop: ask the machine, carry out what it says, look again.
+//! Carries a runbook out: asks the machine what to do, does it, writes it down, looks again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::ports::{Clock, Error, Freshness, Kind, Ports};
+use super::ports::{FailureKind, Freshness, PortError, Ports};
+use crate::rollout::gate::{self, Verdict};
 use crate::rollout::machine::{self, Decision};
-use crate::rollout::{Entry, Intent, Journal, RouteSpec, Runbook, Step, StepId, World, gate};
+use crate::rollout::{Entry, HealthyPolicy, HttpCheck, Journal, RouteSpec, Runbook, Step, StepId, World};
 use crate::tf_provider::Cancel;
 
-/// How many times an undo is tried before a person is asked.
-const UNDO_TRIES: u32 = 5;
+/// How long a call that is under way may still take once the run was stopped.
+const GRACE: Duration = Duration::from_secs(4);
+/// How long the way back may take, whatever the run's own time was.
+const WAY_BACK: Duration = Duration::from_secs(600);
+/// A machine that never ends would be a bug; a run has a handful of decisions.
+const MOST_DECISIONS: usize = 1000;
 
-/// How a runbook ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+/// One run of a runbook.
+pub struct Run<'a> {
+    /// How to reach the world.
+    pub ports: &'a Ports,
+    /// What to do.
+    pub runbook: &'a Runbook,
+    /// The routes to look at.
+    pub routes: &'a [RouteSpec],
+    /// The record to look at.
+    pub record: Option<&'a str>,
+    /// What is made carries these.
+    pub tags: &'a BTreeMap<String, String>,
+    /// The stop signal.
+    pub cancel: &'a Cancel,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
     /// Everything is as it shall be.
     Done,
-    /// It failed and everything is as it was.
-    RolledBack {
-        /// The step that failed, in words; none if the run was interrupted.
-        step: Option<String>,
-        /// What was seen.
-        reason: String,
-        /// Whether anything had been changed in between.
-        moved: bool,
-    },
+    /// It failed, and everything is as it was before.
+    RolledBack,
+    /// It failed, and stays as it is.
+    Held,
     /// It failed, and so did the way back.
-    Stuck {
-        /// Why it failed.
-        reason: String,
-        /// What could not be undone, and why.
-        left: Vec<String>,
-    },
+    Stuck,
 }
 
-/// A running rollout: the parts that its steps share.
-struct Run<'a> {
-    ports: Ports<'a>,
-    intent: &'a Intent,
-    cancel: &'a Cancel,
-    /// ARNs of the switch's own rules by route key; grows as rules are made.
-    rules: BTreeMap<String, String>,
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// What happened.
+    pub journal: Journal,
+    /// What was seen last; none if nothing could be seen.
+    pub world: Option<World>,
 }
 
-/// What a step came to.
-enum Effect {
-    /// Its call was answered; look whether it holds.
-    Made,
-    /// A rule was made.
-    Created(String, String),
-    /// A check passed.
-    Passed,
-    /// It can't be.
-    Failed(String),
-    /// Somebody asked to stop.
-    Interrupted,
-}
-
-/// Sees the world that an intent is about.
+/// Looks at the world.
 ///
 /// # Errors
-/// A read that failed after all retries.
+/// What could not be read.
 pub async fn observe(
-    intent: &Intent,
-    ports: Ports<'_>,
-    rules: &BTreeMap<String, String>,
-    freshness: Freshness,
-) -> Result<World, Error> {
-    let routes: Vec<RouteSpec> = intent.routes.iter().chain(&intent.preview_routes).cloned().collect();
-    let record = async {
-        match &intent.record {
-            Some(name) => ports.records.get(name, freshness).await,
+    ports: &Ports,
+    routes: &[RouteSpec],
+    record: Option<&str>,
+    age: Freshness,
+) -> Result<World, PortError> {
+    let value = async {
+        match record {
+            Some(name) => ports.records.get(name, age).await,
             None => Ok(None),
         }
     };
-    let (routes, record) = futures::future::join(ports.routing.observe(&routes, rules, freshness), record).await;
+    let (routes, record) = futures::future::join(ports.load_balancer.observe(routes, age), value).await;
     Ok(World { routes: routes?, record: record? })
 }
 
-/// Carries a runbook out to its end, or back. Returns the ARNs of the switch's own rules as they are then.
-pub async fn execute(
-    intent: &Intent,
-    runbook: &Runbook,
-    world: World,
-    ports: Ports<'_>,
-    rules: BTreeMap<String, String>,
-    cancel: &Cancel,
-) -> (Outcome, BTreeMap<String, String>) {
-    let mut run = Run { ports, intent, cancel, rules };
-    let (mut journal, mut world) = (Journal::default(), world);
-    loop {
-        if cancel.is_cancelled() && !journal.is_broken() {
+impl Run<'_> {
+    /// Runs to the end. The world is what was seen right before.
+    pub async fn run(&self, world: World) -> Outcome {
+        let mut deadline = Instant::now() + self.limit;
+        let mut journal = Journal::default();
+        let mut world = Some(world);
+        for _ in 0..MOST_DECISIONS {
+            if !journal.is_broken() && self.cancel.is_cancelled() {
+                journal.push(Entry::Interrupted);
+            }
+            let decision = machine::next(self.runbook, &journal, world.as_ref().unwrap_or(&World::default()));
+            let ending = match decision {
+                Decision::Do(ids) => {
+                    self.carry_out(&ids, deadline, world.as_ref(), &mut journal).await;
+                    None
+                }
+                Decision::Undo(ids) => {
+                    self.undo(&ids, Instant::now() + WAY_BACK, world.as_ref(), &mut journal).await;
+                    None
+                }
+                Decision::Done => Some(Ending::Done),
+                Decision::RolledBack => Some(Ending::RolledBack),
+                Decision::Held => Some(Ending::Held),
+                Decision::Stuck => Some(Ending::Stuck),
+            };
+            if let Some(ending) = ending {
+                tracing::info!(?ending, "the rollout ended");
+                return Outcome { ending, journal, world };
+            }
+            if journal.is_broken() {
+                deadline = Instant::now() + WAY_BACK;
+            }
+            self.look(deadline, &mut world, &mut journal).await;
+        }
+        Outcome { ending: Ending::Stuck, journal, world }
+    }
+
+    /// Looks again. What can't be seen can't be trusted: a rollout ends there, a way back goes on from what is known.
+    async fn look(&self, deadline: Instant, world: &mut Option<World>, journal: &mut Journal) {
+        let seen = timeout_at(deadline, observe(self.ports, self.routes, self.record, Freshness::Now)).await;
+        let seen = seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit)));
+        match seen {
+            Ok(seen) => *world = Some(seen),
+            Err(error) if !journal.is_broken() => {
+                let last = StepId { stage: 0, step: 0 };
+                let id = journal.last_began().unwrap_or(last);
+                journal.push(Entry::Failed(id, format!("its effect can't be observed: {error}")));
+            }
+            Err(error) => tracing::warn!(%error, "the world can't be observed on the way back"),
+        }
+    }
+
+    async fn carry_out(&self, ids: &[StepId], deadline: Instant, world: Option<&World>, journal: &mut Journal) {
+        for id in ids {
+            journal.push(Entry::Began(*id));
+        }
+        let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
+        let results = join_all(steps.map(|(id, step)| async move {
+            tracing::info!(step = step.words(), "begins");
+            (id, step, self.within(deadline, step, self.effect(step, world)).await)
+        }));
+        let mut interrupted = false;
+        for (id, step, result) in results.await {
+            match result {
+                Ok(()) => {
+                    tracing::info!(step = step.words(), "done");
+                    journal.push(Entry::Done(id));
+                }
+                Err(Stop::Interrupted) => interrupted = true,
+                Err(Stop::Failed(reason)) => {
+                    tracing::warn!(step = step.words(), reason, "failed");
+                    journal.push(Entry::Failed(id, reason));
+                }
+            }
+        }
+        if interrupted && !journal.is_broken() {
             journal.push(Entry::Interrupted);
         }
-        match machine::next(runbook, &journal, &world) {
-            Decision::Do(ids) => run.forward(runbook, &ids, &mut journal, &mut world).await,
-            Decision::Undo(ids) => run.back(runbook, &ids, &mut journal, &mut world).await,
-            Decision::Done => return (Outcome::Done, run.rules),
-            Decision::RolledBack => return (rolled_back(runbook, &journal), run.rules),
-            Decision::Stuck => return (stuck(runbook, &journal), run.rules),
-        }
     }
-}
 
-fn rolled_back(runbook: &Runbook, journal: &Journal) -> Outcome {
-    let (id, reason) = journal.reason().unwrap_or_default();
-    let step = id.and_then(|id| runbook.step(id)).map(Step::words);
-    let moved = runbook.steps().any(|(id, step)| !step.is_check() && journal.began(id));
-    Outcome::RolledBack { step, reason, moved }
-}
-
-fn stuck(runbook: &Runbook, journal: &Journal) -> Outcome {
-    let (_, reason) = journal.reason().unwrap_or_default();
-    let words = |id: StepId| runbook.step(id).map(Step::words).unwrap_or_default();
-    let left = journal.undo_failures().map(|(id, why)| format!("{}: {why}", words(id))).collect();
-    Outcome::Stuck { reason, left }
-}
-
-impl Run<'_> {
-    async fn forward(&mut self, runbook: &Runbook, ids: &[StepId], journal: &mut Journal, world: &mut World) {
-        ids.iter().for_each(|id| journal.push(Entry::Began(*id)));
-        let steps: Vec<(StepId, &Step)> = ids.iter().filter_map(|id| Some((*id, runbook.step(*id)?))).collect();
-        for (_, step) in &steps {
-            tracing::info!(step = %step.words(), "begin");
-        }
-        let effects = join_all(steps.iter().map(|(_, step)| self.act(step))).await;
-        for effect in &effects {
-            if let Effect::Created(key, arn) = effect {
-                self.rules.insert(key.clone(), arn.clone());
+    /// Bounds an effect by the run's time and by the stop signal. A call that changes something is given a moment to
+    /// end, since its answer tells more than a guess; a check is dropped at once.
+    async fn within(
+        &self,
+        deadline: Instant,
+        step: &Step,
+        effect: impl Future<Output = Result<(), String>>,
+    ) -> Result<(), Stop> {
+        tokio::pin!(effect);
+        tokio::select! {
+            biased;
+            result = &mut effect => return result.map_err(Stop::Failed),
+            () = self.cancel.cancelled() => {}
+            () = tokio::time::sleep_until(deadline) => {
+                let words = format!("the operation's time of {} ended first", humantime::format_duration(self.limit));
+                return Err(Stop::Failed(words));
             }
         }
-        let unseen = if steps.iter().all(|(_, step)| step.is_check()) { None } else { self.look(world).await.err() };
-        for ((id, step), effect) in steps.into_iter().zip(effects) {
-            journal.push(match effect {
-                Effect::Passed => Entry::Done(id),
-                Effect::Interrupted => Entry::Interrupted,
-                // Whatever the call answered, what is seen counts: an answer may have been lost after its effect.
-                _ if unseen.is_none() && step.holds(world) => Entry::Done(id),
-                Effect::Failed(reason) => Entry::Failed(id, reason),
-                Effect::Made | Effect::Created(..) => {
-                    let seen = unseen.as_ref().map_or_else(
-                        || "the call was accepted, but the change is not there".to_owned(),
-                        |error| format!("the call was accepted, but its result can't be seen: {error}"),
-                    );
-                    Entry::Failed(id, seen)
-                }
-            });
+        if step.is_check() {
+            return Err(Stop::Interrupted);
+        }
+        match timeout_at(Instant::now() + GRACE, effect).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Stop::Interrupted),
         }
     }
 
-    async fn back(&mut self, runbook: &Runbook, ids: &[StepId], journal: &mut Journal, world: &mut World) {
-        let steps: Vec<(StepId, &Step)> = ids.iter().filter_map(|id| Some((*id, runbook.step(*id)?))).collect();
-        let mut reasons: BTreeMap<StepId, String> = BTreeMap::new();
-        for attempt in 0..UNDO_TRIES {
-            // A call that began may end late: look first, and only then undo.
-            let mut open = Vec::new();
-            match self.look(world).await {
-                Ok(()) => open.extend(steps.iter().filter(|(_, step)| !step.is_undone(world))),
-                Err(error) => {
-                    reasons.extend(ids.iter().map(|id| (*id, format!("failed to see where it leads: {error}"))));
-                    open.extend(steps.iter());
-                }
-            }
-            if open.is_empty() {
-                break;
-            }
-            if attempt > 0 {
-                self.ports.clock.sleep(std::time::Duration::from_secs(1 << attempt)).await;
-            }
-            for (id, step) in open {
-                tracing::warn!(step = %step.words(), "undo");
-                if let Err(error) = self.undo(step, world).await {
-                    reasons.insert(*id, error.message);
-                }
-            }
-        }
-        let seen = self.look(world).await;
-        for (id, step) in steps {
-            let undone = seen.is_ok() && step.is_undone(world);
-            let reason = || reasons.remove(&id).unwrap_or_else(|| "it stayed as it was".to_owned());
-            journal.push(if undone { Entry::Undone(id) } else { Entry::UndoFailed(id, reason()) });
-        }
-    }
-
-    async fn look(&self, world: &mut World) -> Result<(), Error> {
-        *world = observe(self.intent, self.ports, &self.rules, Freshness::Now).await?;
-        Ok(())
-    }
-
-    async fn act(&self, step: &Step) -> Effect {
-        let made = |result: Result<(), Error>| match result {
-            Ok(()) => Effect::Made,
-            Err(error) => Effect::Failed(error.message),
-        };
+    async fn effect(&self, step: &Step, world: Option<&World>) -> Result<(), String> {
         match step {
             Step::CheckHealthy { color, group, live, policy } => {
                 self.check_healthy(color, group, live.as_deref(), policy).await
             }
             Step::CheckHttp { check, .. } => self.check_http(check).await,
-            Step::Route { before: Some(before), after, .. } => made(self.ports.routing.lead(&before.arn, after).await),
-            Step::Route { route: RouteSpec::OwnRule { listener, priority, conditions }, before: None, after, .. } => {
-                let key = format!("{listener}#{priority}");
-                // An attach of the same stage order may have made it already; then it only needs to lead elsewhere.
-                if let Some(arn) = self.rules.get(&key) {
-                    return made(self.ports.routing.lead(arn, after).await);
-                }
-                match self.ports.routing.create_rule(listener, *priority, conditions, after).await {
-                    Ok(arn) => Effect::Created(key, arn),
-                    Err(error) => Effect::Failed(error.message),
-                }
-            }
-            Step::Route { route, before: None, .. } => Effect::Failed(format!("{route} isn't there")),
-            Step::Conditions { route, after, .. } => match self.rules.get(&route.key()) {
-                Some(arn) => made(self.ports.routing.set_conditions(arn, after).await),
-                None => Effect::Failed(format!("{route} isn't there")),
-            },
-            Step::Record { parameter, after, .. } => made(self.ports.records.put(parameter, after).await),
+            _ => self.change(step, world).await.map_err(|error| error.message),
         }
     }
 
-    async fn undo(&self, step: &Step, world: &World) -> Result<(), Error> {
+    async fn change(&self, step: &Step, world: Option<&World>) -> Result<(), PortError> {
+        let load_balancer = &self.ports.load_balancer;
+        let seen = |route: &RouteSpec| world.and_then(|world| world.routes.get(&route.key())).cloned();
         match step {
-            Step::CheckHealthy { .. } | Step::CheckHttp { .. } => Ok(()),
-            Step::Route { before: Some(before), .. } => self.ports.routing.lead(&before.arn, &before.terminal).await,
-            Step::Route { route, before: None, .. } => match world.routes.get(&route.key()) {
-                Some(observed) => self.ports.routing.delete_rule(&observed.arn).await,
+            Step::Route { route, after, .. } => match (seen(route), route) {
+                (Some(seen), _) => load_balancer.set_terminal(route, &seen.arn, after).await,
+                (None, RouteSpec::OwnRule { listener, priority, conditions }) => {
+                    let made = load_balancer.create_rule(listener, *priority, conditions, after, self.tags).await;
+                    self.settle_conflict(step, made).await
+                }
+                (None, _) => Err(PortError::new(FailureKind::Gone, format!("{route} is gone"))),
+            },
+            Step::Conditions { route, after, .. } => match seen(route) {
+                Some(seen) => load_balancer.set_conditions(&seen.arn, after).await,
+                None => Err(PortError::new(FailureKind::Gone, format!("{route} is gone"))),
+            },
+            Step::Remove { route, .. } => match seen(route) {
+                Some(seen) => load_balancer.delete_rule(&seen.arn).await,
                 None => Ok(()),
             },
-            Step::Conditions { route, before, .. } => match world.routes.get(&route.key()) {
-                Some(observed) => self.ports.routing.set_conditions(&observed.arn, before).await,
-                None => Err(Error { kind: Kind::Gone, message: format!("{route} isn't there any more") }),
+            Step::Record { parameter, before, after } => match after {
+                None => self.ports.records.delete(parameter).await,
+                Some(after) if before.is_some() => self.ports.records.write(parameter, after).await,
+                Some(after) => {
+                    let made = self.ports.records.create(parameter, after, self.tags).await;
+                    self.settle_conflict(step, made).await
+                }
             },
-            Step::Record { parameter, before: Some(before), .. } => self.ports.records.put(parameter, before).await,
-            Step::Record { parameter, before: None, .. } => self.ports.records.delete(parameter).await,
+            Step::CheckHealthy { .. } | Step::CheckHttp { .. } => Ok(()),
+        }
+    }
+
+    /// A call that was repeated because its first answer was lost meets its own work: that is success.
+    async fn settle_conflict(&self, step: &Step, result: Result<(), PortError>) -> Result<(), PortError> {
+        match result {
+            Err(error) if error.kind == FailureKind::Conflict => {
+                let seen = observe(self.ports, self.routes, self.record, Freshness::Now).await?;
+                if step.holds(&seen) { Ok(()) } else { Err(error) }
+            }
+            other => other,
         }
     }
 
@@ -242,63 +246,98 @@ impl Run<'_> {
         color: &str,
         group: &str,
         live: Option<&str>,
-        policy: &crate::rollout::HealthyPolicy,
-    ) -> Effect {
-        let deadline = self.ports.clock.now() + policy.timeout;
+        policy: &HealthyPolicy,
+    ) -> Result<(), String> {
+        let end = Instant::now() + policy.timeout;
         loop {
-            let targets = match self.ports.routing.target_health(group).await {
-                Ok(targets) => targets,
-                Err(error) => return Effect::Failed(format!("failed to read the health of {color}: {error}")),
+            let load_balancer = &self.ports.load_balancer;
+            let of_live = async {
+                match live {
+                    Some(live) => load_balancer.target_health(live).await.map(Some),
+                    None => Ok(None),
+                }
             };
-            let beside = match live {
-                Some(live) => match self.ports.routing.target_health(live).await {
-                    Ok(targets) => Some(targets),
-                    Err(error) => return Effect::Failed(format!("failed to read the live colour's health: {error}")),
+            let (targets, of_live) = futures::future::join(load_balancer.target_health(group), of_live).await;
+            let (targets, of_live) = (targets.map_err(|e| e.message)?, of_live.map_err(|e| e.message)?);
+            match gate::healthy(color, &targets, of_live.as_deref(), policy) {
+                Verdict::Pass => return Ok(()),
+                Verdict::Pending(seen) if Instant::now() >= end => {
+                    let waited = humantime::format_duration(policy.timeout);
+                    return Err(format!("{seen}\nafter {waited} (validation.healthy.timeout)"));
+                }
+                Verdict::Pending(seen) => tracing::info!(seen, "waiting for healthy targets"),
+            }
+            sleep(policy.interval.min(end.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
+    async fn check_http(&self, check: &HttpCheck) -> Result<(), String> {
+        let mut tries = 0;
+        loop {
+            let seen = match self.ports.http.probe(check).await {
+                Ok(answer) => match gate::http(check, &answer) {
+                    Verdict::Pass => return Ok(()),
+                    Verdict::Pending(seen) => seen,
                 },
-                None => None,
+                Err(error) => error.message,
             };
-            let seen = match gate::healthy(color, &targets, beside.as_deref(), policy) {
-                gate::Verdict::Pass => return Effect::Passed,
-                gate::Verdict::Pending(seen) => seen,
-            };
-            let now = self.ports.clock.now();
-            if now >= deadline {
-                return Effect::Failed(format!("{seen}\n  waited {} s for it", policy.timeout.as_secs()));
+            if tries >= check.retries {
+                let plural = if tries == 0 { "try" } else { "tries" };
+                return Err(format!("{seen} ({} {plural})", tries + 1));
             }
-            tracing::info!(%seen, "waiting for healthy targets");
-            if self.pause(policy.interval.min(deadline - now)).await {
-                return Effect::Interrupted;
-            }
+            tries += 1;
+            tracing::info!(seen, "the check is repeated");
+            sleep(check.retry_delay).await;
         }
     }
 
-    async fn check_http(&self, check: &crate::rollout::HttpCheck) -> Effect {
-        let mut seen = String::new();
-        for attempt in 0..=check.retries {
-            if attempt > 0 && self.pause(check.retry_delay).await {
-                return Effect::Interrupted;
-            }
-            let result = tokio::select! {
-                result = self.ports.probe.http(check) => result,
-                () = self.cancel.cancelled() => return Effect::Interrupted,
-            };
-            match result {
-                Ok(()) => return Effect::Passed,
-                Err(error) => seen = error,
-            }
-            tracing::info!(%seen, attempt, url = %check.url, "a check failed");
+    async fn undo(&self, ids: &[StepId], deadline: Instant, world: Option<&World>, journal: &mut Journal) {
+        let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
+        let results = join_all(steps.map(|(id, step)| async move {
+            tracing::warn!(step = step.words(), "goes back");
+            let result = timeout_at(deadline, self.take_back(step, world)).await;
+            (id, result.unwrap_or_else(|_| Err(timed_out("the way back", WAY_BACK))))
+        }));
+        for (id, result) in results.await {
+            journal.push(match result {
+                Ok(()) => Entry::Undone(id),
+                Err(error) => Entry::UndoFailed(id, error.message),
+            });
         }
-        let tries = check.retries + 1;
-        let times = if tries == 1 { "once".to_owned() } else { format!("{tries} times") };
-        Effect::Failed(format!("{} {} failed {times}, last: {seen}", check.method, check.url))
     }
 
-    /// Waits; true if somebody asked to stop meanwhile.
-    async fn pause(&self, time: std::time::Duration) -> bool {
-        let clock: &dyn Clock = self.ports.clock;
-        tokio::select! {
-            () = clock.sleep(time) => false,
-            () = self.cancel.cancelled() => true,
+    async fn take_back(&self, step: &Step, world: Option<&World>) -> Result<(), PortError> {
+        let load_balancer = &self.ports.load_balancer;
+        let seen = |route: &RouteSpec| world.and_then(|world| world.routes.get(&route.key())).cloned();
+        match step {
+            Step::Route { route, before: Some(before), .. } => {
+                load_balancer.set_terminal(route, &before.arn, &before.terminal).await
+            }
+            Step::Route { route, before: None, .. } => match seen(route) {
+                Some(seen) => load_balancer.delete_rule(&seen.arn).await,
+                None => Ok(()),
+            },
+            Step::Conditions { route, before, .. } => match seen(route) {
+                Some(seen) => load_balancer.set_conditions(&seen.arn, before).await,
+                None => Ok(()),
+            },
+            Step::Remove { route: RouteSpec::OwnRule { listener, priority, conditions }, before } => {
+                let conditions = before.conditions.as_ref().unwrap_or(conditions);
+                load_balancer.create_rule(listener, *priority, conditions, &before.terminal, self.tags).await
+            }
+            Step::Record { parameter, before: Some(before), .. } => self.ports.records.write(parameter, before).await,
+            Step::Record { parameter, before: None, .. } => self.ports.records.delete(parameter).await,
+            Step::Remove { .. } | Step::CheckHealthy { .. } | Step::CheckHttp { .. } => Ok(()),
         }
     }
+}
+
+/// Why a step did not get to its end.
+enum Stop {
+    Failed(String),
+    Interrupted,
+}
+
+fn timed_out(what: &str, limit: Duration) -> PortError {
+    PortError::new(FailureKind::Other, format!("{what} took longer than {}", humantime::format_duration(limit)))
 }

@@ -1,11 +1,4 @@
-//! Effects: what carries a runbook out. It decides nothing; `rollout::machine` does.
+//! Effects: carries a runbook out through ports, and tells what came of it. Decides nothing.
 
-mod executor;
+pub mod executor;
 pub mod ports;
-
-#[cfg(test)]
-pub mod fake;
-#[cfg(test)]
-mod tests;
-
-pub use executor::{Outcome, execute, observe};

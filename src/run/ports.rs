@@ -1,136 +1,130 @@
-//! What the executor needs of the world, as traits: real ones in `aws/` and `http`, one fake for tests.
+//! What the executor needs of the world, free of AWS.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::rollout::gate::TargetHealth;
+use crate::rollout::gate::{HttpAnswer, TargetHealth};
 use crate::rollout::{Conditions, HttpCheck, Observed, RouteSpec, Terminal};
 
-/// What kind of failure it was, for branching.
+/// Why a call failed, as far as it makes a difference, and in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortError {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// For a person: what was called and what it answered.
+    pub message: String,
+}
+
+/// The kinds of failure that somebody tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Too many requests, also after all retries.
+pub enum FailureKind {
+    /// Too many calls, still, after all retries.
     Throttled,
-    /// Somebody else's object is in the way.
+    /// Something of that name or place exists already.
     Conflict,
-    /// The object isn't there.
+    /// It isn't there.
     Gone,
-    /// Not allowed, or the credentials don't count any more.
+    /// The credentials don't allow it, or there are none.
     Denied,
     /// Anything else.
     Other,
 }
 
-/// A failure, in words that fit after "failed to …:".
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
-    /// Its kind.
-    pub kind: Kind,
-    /// What was tried, what was answered.
-    pub message: String,
+impl PortError {
+    /// A failure of a kind.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> PortError {
+        PortError { kind, message: message.into() }
+    }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for PortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for PortError {}
 
 /// How old an observation may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Seen by a call that is made now.
+    /// Read now.
     Now,
-    /// Seen by this process some seconds ago at most: a plan that follows its own refresh needn't ask twice.
-    Recent,
+    /// As a refresh needs it: reads of many resources that arrive together share calls.
+    Shared,
 }
 
-/// The load balancer.
+/// The load balancer's control plane.
 #[async_trait]
-pub trait Routing: Send + Sync {
-    /// Where the routes lead. A route that isn't there is missing in the answer.
-    ///
-    /// `rules` holds the ARNs of the switch's own rules by route key, as far as they are known; other own rules are
-    /// looked for by priority.
-    async fn observe(
-        &self,
-        routes: &[RouteSpec],
-        rules: &BTreeMap<String, String>,
-        freshness: Freshness,
-    ) -> Result<BTreeMap<String, Observed>, Error>;
+pub trait LoadBalancer: Send + Sync {
+    /// Where these routes lead, by [`RouteSpec::key`]; what isn't there is missing.
+    async fn observe(&self, routes: &[RouteSpec], age: Freshness) -> Result<BTreeMap<String, Observed>, PortError>;
 
-    /// Replaces the last action of a listener or rule and leaves what comes before it as it is.
-    async fn lead(&self, arn: &str, terminal: &Terminal) -> Result<(), Error>;
+    /// Replaces the action that ends a route's list of actions; whatever comes before it stays.
+    async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError>;
 
-    /// Makes a rule and returns its ARN.
+    /// Makes a rule.
     async fn create_rule(
         &self,
         listener: &str,
         priority: i32,
         conditions: &Conditions,
         terminal: &Terminal,
-    ) -> Result<String, Error>;
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), PortError>;
 
     /// Replaces a rule's conditions.
-    async fn set_conditions(&self, arn: &str, conditions: &Conditions) -> Result<(), Error>;
+    async fn set_conditions(&self, arn: &str, conditions: &Conditions) -> Result<(), PortError>;
 
-    /// Deletes a rule. One that is gone already is a success.
-    async fn delete_rule(&self, arn: &str) -> Result<(), Error>;
+    /// Deletes a rule; one that is gone already is no failure.
+    async fn delete_rule(&self, arn: &str) -> Result<(), PortError>;
 
-    /// The health of every target of a group.
-    async fn target_health(&self, group: &str) -> Result<Vec<TargetHealth>, Error>;
+    /// The health of a group's targets.
+    async fn target_health(&self, group: &str) -> Result<Vec<TargetHealth>, PortError>;
+
+    /// Every route in the account and region that forwards to more than one target group.
+    async fn splitting_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
+
+    /// The names of target groups, by ARN.
+    async fn group_names(&self, arns: Vec<String>) -> Result<BTreeMap<String, String>, PortError>;
 }
 
-/// The parameters that hold records.
+/// Where the live colour is written down.
 #[async_trait]
 pub trait Records: Send + Sync {
-    /// A parameter's value; none if it doesn't exist.
-    async fn get(&self, name: &str, freshness: Freshness) -> Result<Option<String>, Error>;
+    /// The value; none if there is no such parameter.
+    async fn get(&self, name: &str, age: Freshness) -> Result<Option<String>, PortError>;
 
-    /// Writes a parameter, creating it if need be.
-    async fn put(&self, name: &str, value: &str) -> Result<(), Error>;
+    /// Makes the parameter with these tags. One that exists is a conflict.
+    async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError>;
 
-    /// Deletes a parameter. One that is gone already is a success.
-    async fn delete(&self, name: &str) -> Result<(), Error>;
+    /// Writes an existing parameter.
+    async fn write(&self, name: &str, value: &str) -> Result<(), PortError>;
+
+    /// Deletes the parameter; one that is gone already is no failure.
+    async fn delete(&self, name: &str) -> Result<(), PortError>;
+
+    /// The parameter's tags.
+    async fn tags(&self, name: &str) -> Result<BTreeMap<String, String>, PortError>;
 }
 
 /// Requests to a colour.
 #[async_trait]
-pub trait Probe: Send + Sync {
-    /// Makes one request and judges the answer.
-    ///
-    /// # Errors
-    /// Says what was seen instead of what was due.
-    async fn http(&self, check: &HttpCheck) -> Result<(), String>;
+pub trait HttpProbe: Send + Sync {
+    /// Makes one request, within the check's timeout.
+    async fn probe(&self, check: &HttpCheck) -> Result<HttpAnswer, PortError>;
 }
 
-/// Time, so that tests can move it.
-#[async_trait]
-pub trait Clock: Send + Sync {
-    /// Time since some fixed moment.
-    fn now(&self) -> Duration;
-
-    /// The wall clock in RFC 3339, UTC, whole seconds.
-    fn rfc3339(&self) -> String;
-
-    /// Returns that much later.
-    async fn sleep(&self, time: Duration);
-}
-
-/// All of them.
-#[derive(Clone, Copy)]
-pub struct Ports<'a> {
+/// All ports.
+#[derive(Clone)]
+pub struct Ports {
     /// The load balancer.
-    pub routing: &'a dyn Routing,
-    /// The records.
-    pub records: &'a dyn Records,
+    pub load_balancer: Arc<dyn LoadBalancer>,
+    /// The record.
+    pub records: Arc<dyn Records>,
     /// Requests.
-    pub probe: &'a dyn Probe,
-    /// Time.
-    pub clock: &'a dyn Clock,
+    pub http: Arc<dyn HttpProbe>,
 }

@@ -58,6 +58,19 @@ pub fn serve_debug(provider: Arc<dyn Provider>, name: &'static str, address: &'s
     run(provider, name, Mode::Debug { address })
 }
 
+/// Prints a line to standard output, for a person who runs the binary by hand.
+#[expect(clippy::print_stdout, reason = "a person asked for it, and no host reads it")]
+pub fn say(line: &str) -> ExitCode {
+    println!("{line}");
+    ExitCode::SUCCESS
+}
+
+/// Tells a person who runs the binary by hand what it is for.
+pub fn refuse(text: &str) -> ExitCode {
+    drop(writeln!(std::io::stderr(), "{text}"));
+    ExitCode::FAILURE
+}
+
 #[derive(Clone, Copy)]
 enum Mode {
     Hosted,

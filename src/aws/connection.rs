@@ -1,0 +1,200 @@
+//! The shared way to AWS: configured when it is first used, then kept.
+
+use std::time::Duration;
+
+use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use tokio::sync::OnceCell;
+
+use super::error::{call_error, chain};
+use super::http::SdkHttp;
+use super::identity::{AssumedRole, WebIdentityRole};
+use super::settings::{RetryMode, Settings};
+use crate::run::ports::{FailureKind, PortError};
+
+/// The hashicorp/aws provider's default: with back-off up to 20 s it outlasts a long spell of throttling.
+const MAX_ATTEMPTS: u32 = 25;
+/// AWS's control planes answer within a second or two; a connection that is silent for longer is dead.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// AWS, as the provider block describes it.
+#[derive(Debug)]
+pub struct Connection {
+    settings: Option<Settings>,
+    clients: OnceCell<Clients>,
+}
+
+#[derive(Debug)]
+struct Clients {
+    elbv2: aws_sdk_elasticloadbalancingv2::Client,
+    ssm: aws_sdk_ssm::Client,
+}
+
+impl Connection {
+    /// A connection that is made when it is needed. Without settings, since some of them are not known while
+    /// planning, every use is an error.
+    pub fn new(settings: Option<Settings>) -> Connection {
+        Connection { settings, clients: OnceCell::new() }
+    }
+
+    /// Whether the provider's configuration is known.
+    pub fn is_known(&self) -> bool {
+        self.settings.is_some()
+    }
+
+    /// What was configured.
+    pub fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
+    }
+
+    /// The region that is named explicitly, by the provider block or the environment, without asking anybody.
+    pub fn explicit_region(&self) -> Option<String> {
+        let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
+        self.settings.as_ref().and_then(|settings| settings.region.clone()).or_else(environment)
+    }
+
+    pub(super) async fn elbv2(&self) -> Result<&aws_sdk_elasticloadbalancingv2::Client, PortError> {
+        Ok(&self.clients().await?.elbv2)
+    }
+
+    pub(super) async fn ssm(&self) -> Result<&aws_sdk_ssm::Client, PortError> {
+        Ok(&self.clients().await?.ssm)
+    }
+
+    async fn clients(&self) -> Result<&Clients, PortError> {
+        self.clients.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Clients, PortError> {
+        let fail = |message: String| PortError::new(FailureKind::Other, message);
+        let settings =
+            self.settings.as_ref().ok_or_else(|| fail("the provider's configuration is not known yet".to_owned()))?;
+        let config = load(settings).await.map_err(fail)?;
+        if config.region().is_none() {
+            return Err(fail(
+                "no region is configured: set region in the provider block, AWS_REGION, or region in the profile"
+                    .to_owned(),
+            ));
+        }
+        check_account(settings, &config).await?;
+        let endpoints = &settings.endpoints;
+        let elbv2 = aws_sdk_elasticloadbalancingv2::config::Builder::from(&config);
+        let elbv2 = endpoints.elbv2.iter().fold(elbv2, |builder, url| builder.endpoint_url(url));
+        let ssm = aws_sdk_ssm::config::Builder::from(&config);
+        let ssm = endpoints.ssm.iter().fold(ssm, |builder, url| builder.endpoint_url(url));
+        Ok(Clients {
+            elbv2: aws_sdk_elasticloadbalancingv2::Client::from_conf(elbv2.build()),
+            ssm: aws_sdk_ssm::Client::from_conf(ssm.build()),
+        })
+    }
+}
+
+async fn load(settings: &Settings) -> Result<SdkConfig, String> {
+    let attempts = settings.max_retries.map_or(MAX_ATTEMPTS, |retries| retries.saturating_add(1));
+    let retry = match settings.retry_mode {
+        Some(RetryMode::Standard) => RetryConfig::standard(),
+        Some(RetryMode::Adaptive) | None => RetryConfig::adaptive(),
+    };
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(ATTEMPT_TIMEOUT);
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(SdkHttp::new(settings, CONNECT_TIMEOUT)?)
+        .retry_config(retry.with_max_attempts(attempts))
+        .timeout_config(timeouts.build())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(files) = profile_files(settings) {
+        loader = loader.profile_files(files);
+    }
+    if let (Some(key), Some(secret)) = (&settings.access_key, &settings.secret_key) {
+        loader = loader.credentials_provider(Credentials::new(key, secret, settings.token.clone(), None, "provider"));
+    }
+    if let Some(url) = &settings.endpoint_url {
+        loader = loader.endpoint_url(url);
+    }
+    if let Some(fips) = settings.use_fips_endpoint {
+        loader = loader.use_fips(fips);
+    }
+    if let Some(dual_stack) = settings.use_dualstack_endpoint {
+        loader = loader.use_dual_stack(dual_stack);
+    }
+    let mut config = loader.load().await;
+    if let Some(identity) = &settings.web_identity {
+        let role = WebIdentityRole::new(identity.clone(), sts(settings, &config));
+        config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
+    }
+    if let Some(role) = &settings.assume_role {
+        let role = AssumedRole::new(role.clone(), sts(settings, &config));
+        config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
+    }
+    Ok(config)
+}
+
+fn profile_files(settings: &Settings) -> Option<ProfileFiles> {
+    if settings.shared_config_files.is_empty() && settings.shared_credentials_files.is_empty() {
+        return None;
+    }
+    let mut files = ProfileFiles::builder();
+    files = files.include_default_config_file(settings.shared_config_files.is_empty());
+    files = files.include_default_credentials_file(settings.shared_credentials_files.is_empty());
+    for path in &settings.shared_config_files {
+        files = files.with_file(ProfileFileKind::Config, expand_home(path));
+    }
+    for path in &settings.shared_credentials_files {
+        files = files.with_file(ProfileFileKind::Credentials, expand_home(path));
+    }
+    Some(files.build())
+}
+
+fn expand_home(path: &str) -> String {
+    match (path.strip_prefix("~/"), std::env::var("HOME")) {
+        (Some(rest), Ok(home)) => format!("{home}/{rest}"),
+        _ => path.to_owned(),
+    }
+}
+
+fn sts(settings: &Settings, config: &SdkConfig) -> aws_sdk_sts::Client {
+    let builder = aws_sdk_sts::config::Builder::from(config);
+    let builder = settings.endpoints.sts.iter().fold(builder, |builder, url| builder.endpoint_url(url));
+    aws_sdk_sts::Client::from_conf(builder.build())
+}
+
+async fn check_account(settings: &Settings, config: &SdkConfig) -> Result<(), PortError> {
+    let (allowed, forbidden) = (&settings.allowed_account_ids, &settings.forbidden_account_ids);
+    if settings.skip_requesting_account_id || (allowed.is_empty() && forbidden.is_empty()) {
+        return Ok(());
+    }
+    let identity = sts(settings, config).get_caller_identity().send().await;
+    let identity = identity.map_err(|error| call_error("sts", "GetCallerIdentity", &error))?;
+    let account = identity.account().unwrap_or_default().to_owned();
+    let refused = forbidden.contains(&account) || (!allowed.is_empty() && !allowed.contains(&account));
+    if refused {
+        let message = format!("the account {account} is not allowed by allowed_account_ids or forbidden_account_ids");
+        return Err(PortError::new(FailureKind::Denied, message));
+    }
+    Ok(())
+}
+
+/// A pool for requests of our own that are not AWS calls.
+pub(super) fn check_client() -> Result<reqwest::Client, String> {
+    super::http::install_tls();
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("terraform-provider-bluegreen/", env!("CARGO_PKG_VERSION")));
+    builder.build().map_err(|error| format!("failed to set up an HTTP client: {}", chain(&error)))
+}
+

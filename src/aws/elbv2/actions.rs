@@ -1,0 +1,122 @@
+//! Action lists: reading the one that ends a list, and replacing it without touching what comes before.
+
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, ActionTypeEnum, FixedResponseActionConfig, ForwardActionConfig, RedirectActionConfig,
+    RedirectActionStatusCodeEnum, TargetGroupStickinessConfig, TargetGroupTuple,
+};
+
+use crate::rollout::{Forward, Redirect, Stickiness, Terminal};
+
+/// The weight of a group that an action names without one.
+const DEFAULT_WEIGHT: u32 = 1;
+
+fn is_terminal(action: &Action) -> bool {
+    matches!(
+        action.r#type(),
+        Some(ActionTypeEnum::Forward | ActionTypeEnum::FixedResponse | ActionTypeEnum::Redirect)
+    )
+}
+
+/// The action that ends the list; none if there is none, which AWS doesn't allow.
+pub(super) fn terminal(actions: &[Action]) -> Option<Terminal> {
+    let action = actions.iter().rev().find(|action| is_terminal(action))?;
+    Some(match action.r#type()? {
+        ActionTypeEnum::Forward => Terminal::Forward(forward(action)),
+        ActionTypeEnum::FixedResponse => {
+            let config = action.fixed_response_config();
+            Terminal::FixedResponse {
+                status: config.and_then(|config| config.status_code()).unwrap_or_default().to_owned(),
+                content_type: config.and_then(|config| config.content_type()).map(str::to_owned),
+                body: config.and_then(|config| config.message_body()).map(str::to_owned),
+            }
+        }
+        _ => {
+            let config = action.redirect_config();
+            let text = |value: Option<&str>| value.map(str::to_owned);
+            Terminal::Redirect(config.map_or_else(Redirect::default, |config| Redirect {
+                status: config.status_code().map(|code| code.as_str().to_owned()).unwrap_or_default(),
+                protocol: text(config.protocol()),
+                port: text(config.port()),
+                host: text(config.host()),
+                path: text(config.path()),
+                query: text(config.query()),
+            }))
+        }
+    })
+}
+
+fn forward(action: &Action) -> Forward {
+    let config = action.forward_config();
+    let group = |group: &TargetGroupTuple| {
+        let weight = group.weight().map_or(DEFAULT_WEIGHT, |weight| u32::try_from(weight).unwrap_or_default());
+        Some((group.target_group_arn()?.to_owned(), weight))
+    };
+    let mut groups: Vec<_> =
+        config.map(|config| config.target_groups()).unwrap_or_default().iter().filter_map(group).collect();
+    // The short form: one group, named by the action itself.
+    if groups.is_empty() {
+        groups.extend(action.target_group_arn().map(|arn| (arn.to_owned(), DEFAULT_WEIGHT)));
+    }
+    let stickiness = config.and_then(|config| config.target_group_stickiness_config()).map(|stickiness| Stickiness {
+        enabled: stickiness.enabled().unwrap_or_default(),
+        duration_seconds: stickiness.duration_seconds(),
+    });
+    Forward { groups, stickiness }
+}
+
+/// The list with another end. What comes before stays to the letter, except that AWS never returns a client secret and
+/// wants to be told to keep the one it has.
+pub(super) fn with_terminal(actions: Vec<Action>, terminal: &Terminal) -> Vec<Action> {
+    let order = actions.iter().rev().find(|action| is_terminal(action)).and_then(|action| action.order());
+    let mut list: Vec<Action> = actions.into_iter().filter(|action| !is_terminal(action)).map(keep).collect();
+    list.push(end(terminal, order));
+    list
+}
+
+fn keep(mut action: Action) -> Action {
+    if let Some(oidc) = &mut action.authenticate_oidc_config {
+        oidc.client_secret = None;
+        oidc.use_existing_client_secret = Some(true);
+    }
+    action
+}
+
+fn end(terminal: &Terminal, order: Option<i32>) -> Action {
+    let action = |kind| Action::builder().r#type(kind).set_order(order);
+    match terminal {
+        Terminal::Forward(forward) => action(ActionTypeEnum::Forward).forward_config(forward_config(forward)).build(),
+        Terminal::FixedResponse { status, content_type, body } => {
+            let config = FixedResponseActionConfig::builder()
+                .status_code(status)
+                .set_content_type(content_type.clone())
+                .set_message_body(body.clone());
+            action(ActionTypeEnum::FixedResponse).fixed_response_config(config.build()).build()
+        }
+        Terminal::Redirect(redirect) => {
+            let config = RedirectActionConfig::builder()
+                .status_code(RedirectActionStatusCodeEnum::from(redirect.status.as_str()))
+                .set_protocol(redirect.protocol.clone())
+                .set_port(redirect.port.clone())
+                .set_host(redirect.host.clone())
+                .set_path(redirect.path.clone())
+                .set_query(redirect.query.clone());
+            action(ActionTypeEnum::Redirect).redirect_config(config.build()).build()
+        }
+    }
+}
+
+fn forward_config(forward: &Forward) -> ForwardActionConfig {
+    let group = |(arn, weight): &(String, u32)| {
+        TargetGroupTuple::builder().target_group_arn(arn).weight(i32::try_from(*weight).unwrap_or(i32::MAX)).build()
+    };
+    let stickiness = forward.stickiness.as_ref().map(|stickiness| {
+        TargetGroupStickinessConfig::builder()
+            .enabled(stickiness.enabled)
+            .set_duration_seconds(stickiness.duration_seconds)
+            .build()
+    });
+    ForwardActionConfig::builder()
+        .set_target_groups(Some(forward.groups.iter().map(group).collect()))
+        .set_target_group_stickiness_config(stickiness)
+        .build()
+}

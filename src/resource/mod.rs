@@ -1,0 +1,44 @@
+//! What users write: the provider block, its resources and functions. Each turns configuration values into a wish free
+//! of Terraform, has it planned and carried out, and tells what came of it.
+
+mod arn;
+mod duration;
+mod functions;
+mod provider;
+mod switch;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::aws::{self, Connection};
+use crate::run::ports::Ports;
+
+pub use provider::Bluegreen;
+
+/// What the resources share: the connection that the provider block describes.
+#[derive(Default)]
+pub struct Context(Mutex<Option<Shared>>);
+
+#[derive(Clone)]
+struct Shared {
+    connection: Arc<Connection>,
+    ports: Ports,
+}
+
+impl Context {
+    fn configure(&self, connection: Connection) {
+        let connection = Arc::new(connection);
+        let ports = aws::ports(&connection);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Shared { connection, ports });
+    }
+
+    /// A context with ports that are not AWS.
+    #[cfg(test)]
+    fn with_ports(ports: Ports) -> Context {
+        let connection = Arc::new(Connection::new(Some(aws::Settings::default())));
+        Context(Mutex::new(Some(Shared { connection, ports })))
+    }
+
+    fn shared(&self) -> Option<Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

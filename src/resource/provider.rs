@@ -1,0 +1,258 @@
+//! The provider block: names and meanings as in the hashicorp/aws provider.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Context;
+use super::duration;
+use super::functions::Other;
+use super::switch::Switch;
+use crate::aws::{AssumeRole, Connection, Endpoints, RetryMode, Settings, WebIdentity};
+use crate::tf_provider::{
+    Attribute, Diagnostics, Function, Nesting, Path, Provider, Resource, Schema, Type, Value,
+};
+
+/// The services whose endpoint can be replaced.
+const SERVICES: [&str; 9] = ["elbv2", "ssm", "ec2", "autoscaling", "ecs", "cloudwatch", "lambda", "sts", "sns"];
+
+/// The provider.
+pub struct Bluegreen {
+    schema: Schema,
+    context: Arc<Context>,
+    resources: Vec<(&'static str, Arc<dyn Resource>)>,
+    functions: Vec<(&'static str, Arc<dyn Function>)>,
+}
+
+impl Bluegreen {
+    /// The provider, not yet configured.
+    pub fn new() -> Bluegreen {
+        let context = Arc::new(Context::default());
+        let switch: Arc<dyn Resource> = Arc::new(Switch::new(context.clone()));
+        let other: Arc<dyn Function> = Arc::new(Other);
+        Bluegreen {
+            schema: schema(),
+            context,
+            resources: vec![("bluegreen_switch", switch)],
+            functions: vec![("other", other)],
+        }
+    }
+}
+
+impl Default for Bluegreen {
+    fn default() -> Bluegreen {
+        Bluegreen::new()
+    }
+}
+
+#[async_trait]
+impl Provider for Bluegreen {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn validate(&self, config: &Value, diagnostics: &mut Diagnostics) {
+        validate(config, diagnostics);
+    }
+
+    async fn configure(&self, config: &Value, terraform_version: &str, _: &mut Diagnostics) {
+        tracing::debug!(terraform_version, "configured");
+        self.context.configure(Connection::new(settings(config)));
+    }
+
+    fn resources(&self) -> &[(&'static str, Arc<dyn Resource>)] {
+        &self.resources
+    }
+
+    fn functions(&self) -> &[(&'static str, Arc<dyn Function>)] {
+        &self.functions
+    }
+}
+
+fn schema() -> Schema {
+    let description = "Zero-downtime releases on AWS with two mirrored environments. Without any argument the \
+                       credentials and the region come from AWS's default chain: environment variables, profiles, SSO, web \
+                       identity, container, instance. Names and meanings are those of the `hashicorp/aws` provider.";
+    let mut attributes = credentials();
+    attributes.extend(calls());
+    attributes.extend(accounts_and_network());
+    Schema::new(description, attributes)
+}
+
+fn credentials() -> Vec<Attribute> {
+    let role = |more: Vec<Attribute>| {
+        let mut attributes = vec![
+            Attribute::string("role_arn").required().describe("The role to take on."),
+            Attribute::string("session_name").describe("The name of the session."),
+        ];
+        attributes.extend(more);
+        attributes
+    };
+    let assume_role = role(vec![
+        Attribute::string("external_id").describe("What the role's trust policy asks for."),
+        Attribute::string("duration").check(duration::check).describe("How long a session lasts, such as `1h`."),
+    ]);
+    let web_identity = role(vec![
+        Attribute::string("web_identity_token").sensitive().describe("The identity provider's token."),
+        Attribute::string("web_identity_token_file").describe("A file with the token, read whenever it is needed."),
+    ]);
+    vec![
+        Attribute::string("region").describe("The region, such as `eu-central-1`."),
+        Attribute::string("profile").describe("The profile in the shared configuration files."),
+        Attribute::string("access_key").describe("The access key; `secret_key` belongs to it."),
+        Attribute::string("secret_key").sensitive().describe("The secret key."),
+        Attribute::string("token").sensitive().describe("The session token of temporary credentials."),
+        Attribute::strings("shared_config_files").describe("Instead of `~/.aws/config`."),
+        Attribute::strings("shared_credentials_files").describe("Instead of `~/.aws/credentials`."),
+        Attribute::nested("assume_role", Nesting::Single, assume_role).describe("A role to take on."),
+        Attribute::nested("assume_role_with_web_identity", Nesting::Single, web_identity)
+            .describe("A role to take on with a token of an identity provider."),
+    ]
+}
+
+fn calls() -> Vec<Attribute> {
+    let endpoints =
+        SERVICES.map(|service| Attribute::string(service).check(url).describe("The address of this service."));
+    let tags = Attribute::plain("tags", Type::map(Type::String)).describe("The tags.");
+    vec![
+        Attribute::nested("endpoints", Nesting::Single, endpoints.to_vec())
+            .describe("Addresses that replace AWS's own, by service."),
+        Attribute::string("endpoint_url").check(url).describe("One address for all services."),
+        Attribute::number("max_retries").check(count).describe("How often a call is repeated; 24 if left out."),
+        Attribute::string("retry_mode").check(retry_mode).describe("`adaptive` (the default) or `standard`."),
+        Attribute::nested("default_tags", Nesting::Single, vec![tags]).describe("Tags for everything that is made."),
+    ]
+}
+
+fn accounts_and_network() -> Vec<Attribute> {
+    vec![
+        Attribute::strings("allowed_account_ids").describe("Work in these accounts only."),
+        Attribute::strings("forbidden_account_ids").describe("Never work in these accounts."),
+        Attribute::bool("skip_credentials_validation")
+            .describe("Accepted for configurations shared with `hashicorp/aws`; credentials are never tried ahead."),
+        Attribute::bool("skip_requesting_account_id").describe("Don't ask for the account's id."),
+        Attribute::string("custom_ca_bundle").describe("A PEM file with further certificate authorities."),
+        Attribute::string("http_proxy").check(url).describe("The proxy for HTTP, and for HTTPS unless set."),
+        Attribute::string("https_proxy").check(url).describe("The proxy for HTTPS."),
+        Attribute::string("no_proxy").describe("Hosts that need no proxy, separated by commas."),
+        Attribute::bool("insecure").describe("Accept any TLS certificate. For tests."),
+        Attribute::bool("use_fips_endpoint").describe("Use FIPS endpoints."),
+        Attribute::bool("use_dualstack_endpoint").describe("Use dual-stack endpoints."),
+    ]
+}
+
+fn url(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str().filter(|text| !text.is_empty()) else { return Ok(()) };
+    match reqwest::Url::parse(text) {
+        Ok(url) if url.has_host() => Ok(()),
+        Ok(_) => Err(format!("{text:?} has no host")),
+        Err(error) => Err(format!("{text:?} is not a URL: {error}")),
+    }
+}
+
+fn count(value: &Value) -> Result<(), String> {
+    match value.as_i64() {
+        Some(0..=1000) => Ok(()),
+        _ => Err("must be a whole number from 0 to 1000".to_owned()),
+    }
+}
+
+fn retry_mode(value: &Value) -> Result<(), String> {
+    match value.as_str() {
+        Some("standard" | "adaptive") | None => Ok(()),
+        Some(other) => Err(format!("{other:?} is neither \"standard\" nor \"adaptive\"")),
+    }
+}
+
+fn validate(config: &Value, diagnostics: &mut Diagnostics) {
+    let set = |name: &str| !config.get(name).is_null();
+    for (one, other) in [("access_key", "secret_key"), ("secret_key", "access_key")] {
+        if set(one) && !set(other) {
+            let detail = format!("{one} is set, and {other}, which belongs to it, is not.");
+            diagnostics.error_at(Path::attribute(one), format!("{other} is missing"), detail);
+        }
+    }
+    if set("allowed_account_ids") && set("forbidden_account_ids") {
+        let detail = "Say which accounts are allowed, or which are forbidden, not both.";
+        diagnostics.error_at(Path::attribute("forbidden_account_ids"), "Conflicting arguments", detail);
+    }
+    let lists = ["allowed_account_ids", "forbidden_account_ids"];
+    if config.get("skip_requesting_account_id").as_bool() == Some(true) && lists.iter().any(|name| set(name)) {
+        let detail = "The account can only be checked if its id may be asked for.";
+        diagnostics.error_at(Path::attribute("skip_requesting_account_id"), "Conflicting arguments", detail);
+    }
+    let identity = config.get("assume_role_with_web_identity");
+    let tokens = ["web_identity_token", "web_identity_token_file"];
+    let given = tokens.iter().filter(|name| !identity.get(name).is_null()).count();
+    if identity.as_map().is_some() && given != 1 {
+        let detail = "Set exactly one of web_identity_token and web_identity_token_file.";
+        diagnostics.error_at(Path::attribute("assume_role_with_web_identity"), "One token is needed", detail);
+    }
+}
+
+fn text(value: &Value, name: &str) -> Option<String> {
+    value.get(name).as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn texts(value: &Value, name: &str) -> Vec<String> {
+    let items = value.get(name).as_list().unwrap_or_default();
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Nothing if something that matters is unknown: then nothing can be reached yet.
+fn settings(config: &Value) -> Option<Settings> {
+    if !config.is_wholly_known() {
+        return None;
+    }
+    let role = config.get("assume_role");
+    let identity = config.get("assume_role_with_web_identity");
+    let endpoints = config.get("endpoints");
+    let tags = config.get("default_tags").get("tags").as_map();
+    let tag = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    let default_tags: BTreeMap<String, String> = tags.map(|tags| tags.iter().filter_map(tag).collect()).unwrap_or_default();
+    Some(Settings {
+        region: text(config, "region"),
+        profile: text(config, "profile"),
+        access_key: text(config, "access_key"),
+        secret_key: text(config, "secret_key"),
+        token: text(config, "token"),
+        shared_config_files: texts(config, "shared_config_files"),
+        shared_credentials_files: texts(config, "shared_credentials_files"),
+        assume_role: text(role, "role_arn").map(|role_arn| AssumeRole {
+            role_arn,
+            session_name: text(role, "session_name"),
+            external_id: text(role, "external_id"),
+            duration: role.get("duration").as_str().and_then(|text| duration::parse(text).ok()),
+        }),
+        web_identity: text(identity, "role_arn").map(|role_arn| WebIdentity {
+            role_arn,
+            session_name: text(identity, "session_name"),
+            token: text(identity, "web_identity_token"),
+            token_file: text(identity, "web_identity_token_file"),
+        }),
+        endpoints: Endpoints {
+            elbv2: text(endpoints, "elbv2"),
+            ssm: text(endpoints, "ssm"),
+            sts: text(endpoints, "sts"),
+        },
+        endpoint_url: text(config, "endpoint_url"),
+        max_retries: config.get("max_retries").as_i64().and_then(|count| u32::try_from(count).ok()),
+        retry_mode: match config.get("retry_mode").as_str() {
+            Some("standard") => Some(RetryMode::Standard),
+            Some("adaptive") => Some(RetryMode::Adaptive),
+            _ => None,
+        },
+        default_tags,
+        allowed_account_ids: texts(config, "allowed_account_ids"),
+        forbidden_account_ids: texts(config, "forbidden_account_ids"),
+        skip_requesting_account_id: config.get("skip_requesting_account_id").as_bool().unwrap_or_default(),
+        custom_ca_bundle: text(config, "custom_ca_bundle"),
+        http_proxy: text(config, "http_proxy"),
+        https_proxy: text(config, "https_proxy"),
+        no_proxy: text(config, "no_proxy"),
+        insecure: config.get("insecure").as_bool().unwrap_or_default(),
+        use_fips_endpoint: config.get("use_fips_endpoint").as_bool(),
+        use_dualstack_endpoint: config.get("use_dualstack_endpoint").as_bool(),
+    })
+}

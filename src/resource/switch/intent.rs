@@ -1,0 +1,144 @@
+//! From a configuration to a wish free of Terraform.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::resource::duration;
+use crate::rollout::{
+    Conditions, Environment, HealthyPolicy, HttpCheck, Intent, RouteSpec, Validation,
+};
+use crate::tf_provider::Value;
+
+/// The defaults of an HTTP check, as the schema documents them.
+const HTTP_RETRIES: u32 = 5;
+const HTTP_RETRY_DELAY: Duration = Duration::from_secs(2);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The wish of a valid configuration or state; none if something that decides about traffic is unknown.
+pub(super) fn parse(value: &Value) -> Option<Intent> {
+    let active = value.get("active");
+    if active.is_unknown() || value.get("parameter").is_unknown() {
+        return None;
+    }
+    Some(Intent {
+        active: active.as_str().map(str::to_owned),
+        environments: environments(value.get("environments"))?,
+        routes: routes(value.get("routes"))?,
+        preview_routes: routes(value.get("preview_routes"))?,
+        record: value.get("parameter").as_str().map(str::to_owned),
+        validation: validation(value.get("validation"))?,
+        owned: BTreeSet::new(),
+        removed: Vec::new(),
+    })
+}
+
+/// All routes of a wish, to look at.
+pub(super) fn all_routes(intent: &Intent) -> Vec<RouteSpec> {
+    intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed).cloned().collect()
+}
+
+/// The rules that a state says are the switch's own.
+pub(super) fn own_rules(intent: &Intent) -> impl Iterator<Item = &RouteSpec> {
+    let routes = intent.routes.iter().chain(&intent.preview_routes);
+    routes.filter(|route| matches!(route, RouteSpec::OwnRule { .. }))
+}
+
+/// The names of the colours, known even where the rest of them isn't.
+pub(super) fn colors(value: &Value) -> Option<BTreeSet<String>> {
+    Some(value.get("environments").as_map()?.keys().cloned().collect())
+}
+
+fn environments(value: &Value) -> Option<BTreeMap<String, Environment>> {
+    let environment = |(color, value): (&String, &Value)| {
+        let target_group_arn = value.get("target_group_arn").as_str()?.to_owned();
+        // What runs there decides nothing: it may be unknown.
+        let release = value.get("release").as_str().map(str::to_owned);
+        Some((color.clone(), Environment { target_group_arn, release }))
+    };
+    value.as_map()?.iter().map(environment).collect()
+}
+
+fn routes(value: &Value) -> Option<Vec<RouteSpec>> {
+    match value {
+        Value::Null => Some(Vec::new()),
+        value => value.as_list()?.iter().map(route).collect(),
+    }
+}
+
+fn route(value: &Value) -> Option<RouteSpec> {
+    if !value.is_wholly_known() {
+        return None;
+    }
+    if let Some(rule) = value.get("rule_arn").as_str() {
+        return Some(RouteSpec::Rule(rule.to_owned()));
+    }
+    let listener = value.get("listener_arn").as_str()?.to_owned();
+    let Some(priority) = value.get("priority").as_i64().and_then(|number| i32::try_from(number).ok()) else {
+        return Some(RouteSpec::Listener(listener));
+    };
+    Some(RouteSpec::OwnRule { listener, priority, conditions: conditions(value.get("conditions")).sorted() })
+}
+
+fn conditions(value: &Value) -> Conditions {
+    let headers = value.get("http_headers").as_map().into_iter().flatten();
+    let queries = value.get("query_strings").as_map().into_iter().flatten();
+    Conditions {
+        host_headers: texts(value.get("host_headers")),
+        path_patterns: texts(value.get("path_patterns")),
+        http_request_methods: texts(value.get("http_request_methods")),
+        source_ips: texts(value.get("source_ips")),
+        http_headers: headers.map(|(name, values)| (name.clone(), texts(values))).collect(),
+        query_strings: queries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_list().unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn validation(value: &Value) -> Option<Validation> {
+    if !value.is_wholly_known() {
+        return None;
+    }
+    let healthy = value.get("healthy");
+    let default = HealthyPolicy::default();
+    let healthy = HealthyPolicy {
+        min_count: number(healthy, "min_count").unwrap_or(default.min_count),
+        min_percent_of_live: number(healthy, "min_percent_of_live").unwrap_or(default.min_percent_of_live),
+        timeout: time(healthy, "timeout").unwrap_or(default.timeout),
+        interval: time(healthy, "interval").unwrap_or(default.interval),
+    };
+    let http = value.get("http").as_list().unwrap_or_default();
+    Some(Validation { healthy, http: http.iter().filter_map(http_check).collect() })
+}
+
+fn http_check(value: &Value) -> Option<HttpCheck> {
+    let headers = value.get("headers").as_map().into_iter().flatten();
+    let status = value.get("status").as_list().unwrap_or_default();
+    let status: Vec<u16> = status.iter().filter_map(|code| u16::try_from(code.as_i64()?).ok()).collect();
+    Some(HttpCheck {
+        url: value.get("url").as_str()?.to_owned(),
+        method: value.get("method").as_str().unwrap_or("GET").to_owned(),
+        headers: headers.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect(),
+        status: if status.is_empty() { vec![200] } else { status },
+        body_matches: value.get("body_matches").as_str().map(str::to_owned),
+        max_latency: time(value, "max_latency"),
+        retries: number(value, "retries").unwrap_or(HTTP_RETRIES),
+        retry_delay: time(value, "retry_delay").unwrap_or(HTTP_RETRY_DELAY),
+        timeout: time(value, "timeout").unwrap_or(HTTP_TIMEOUT),
+    })
+}
+
+fn number(value: &Value, name: &str) -> Option<u32> {
+    value.get(name).as_i64().and_then(|number| u32::try_from(number).ok())
+}
+
+fn time(value: &Value, name: &str) -> Option<Duration> {
+    value.get(name).as_str().and_then(|text| duration::parse(text).ok())
+}
+
+/// How long an operation may take.
+pub(super) fn timeout(value: &Value, operation: &str) -> Duration {
+    let default = if operation == "delete" { 10 * 60 } else { 30 * 60 };
+    time(value.get("timeouts"), operation).unwrap_or(Duration::from_secs(default))
+}

@@ -1,0 +1,472 @@
+//! `bluegreen_switch`: which colour is live.
+//!
+//! ```hcl
+//! resource "bluegreen_switch" "app" {
+//!   name         = "myapp"
+//!   active       = "green"
+//!   environments = {
+//!     blue  = { target_group_arn = aws_lb_target_group.blue.arn }
+//!     green = { target_group_arn = aws_lb_target_group.green.arn }
+//!   }
+//!   routes    = [{ listener_arn = aws_lb_listener.https.arn }]
+//!   parameter = "/myapp/current-live"
+//! }
+//! ```
+//!
+//! Refresh reads the load balancer and leaves what it saw in private state; plan turns that and the configuration into
+//! a runbook without asking again; apply looks once more, plans anew and runs.
+
+mod import;
+mod intent;
+mod schema;
+mod state;
+mod story;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::state::{Memory, Report};
+use self::story::Failure;
+use super::{Context, Shared};
+use crate::clock;
+use crate::rollout::{Intent, Removal, RouteSpec, Runbook, World, lint, planner};
+use crate::run::executor::{self, Ending, Outcome, Run};
+use crate::run::ports::Freshness;
+use crate::tf_provider::{
+    ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
+};
+
+/// What the switch makes carries this tag, with the switch's name.
+const TAG: &str = "bluegreen:switch";
+/// What only an apply can tell, unless a plan can.
+const TOLD_BY_APPLY: [&str; 7] = ["live", "idle", "previous", "weights", "switched_at", "runbook", "last_rollout"];
+
+/// The resource.
+pub struct Switch {
+    schema: Schema,
+    context: Arc<Context>,
+}
+
+impl Switch {
+    /// The resource over the provider's connection.
+    pub fn new(context: Arc<Context>) -> Switch {
+        Switch { schema: schema::schema(), context }
+    }
+
+    /// The connection, or an error that there is none.
+    fn shared(&self, diagnostics: &mut Diagnostics) -> Option<Shared> {
+        let shared = self.context.shared();
+        if shared.is_none() {
+            diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
+        }
+        shared
+    }
+}
+
+fn name(value: &Value) -> &str {
+    value.get("name").as_str().unwrap_or("the switch")
+}
+
+fn tags(shared: &Shared, name: &str) -> BTreeMap<String, String> {
+    let mut tags = shared.connection.settings().map(|settings| settings.default_tags.clone()).unwrap_or_default();
+    tags.insert(TAG.to_owned(), name.to_owned());
+    tags
+}
+
+/// The wish of a configuration, with what the state before knows of rules that are ours.
+fn wish(config: &Value, prior: Option<&Value>) -> Option<Intent> {
+    let mut intent = intent::parse(config)?;
+    if let Some(before) = prior.and_then(intent::parse) {
+        let keys: Vec<String> = intent::own_rules(&intent).map(RouteSpec::key).collect();
+        let own: Vec<RouteSpec> = intent::own_rules(&before).cloned().collect();
+        intent.owned = own.iter().map(RouteSpec::key).collect();
+        intent.removed = own.into_iter().filter(|route| !keys.contains(&route.key())).collect();
+    }
+    Some(intent)
+}
+
+/// What the last refresh saw, if it saw everything that this wish is about.
+fn seen_by_refresh(intent: &Intent, prior: Option<&Value>, memory: &Memory) -> Option<World> {
+    let before = intent::parse(prior?)?;
+    let looked: Vec<String> = intent::all_routes(&before).iter().map(RouteSpec::key).collect();
+    let all = intent::all_routes(intent).iter().all(|route| looked.contains(&route.key()));
+    memory.world.clone().filter(|_| all && before.record == intent.record)
+}
+
+#[async_trait]
+impl Resource for Switch {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn validate(&self, config: &Value, diagnostics: &mut Diagnostics) {
+        validate::validate(config, diagnostics);
+    }
+
+    async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
+        let ReadRequest { mut state, private, .. } = request;
+        let unchanged = |state: Value, private| Stored { state: Some(state), private };
+        let Some(shared) = self.shared(diagnostics) else { return unchanged(state, private) };
+        let Some(intent) = intent::parse(&state).filter(|_| shared.connection.is_known()) else {
+            return unchanged(state, private);
+        };
+        let routes = intent::all_routes(&intent);
+        let seen = executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Shared).await;
+        let world = match seen {
+            Ok(world) => world,
+            Err(error) => {
+                story::unreadable(name(&state), &error, diagnostics);
+                return unchanged(state, private);
+            }
+        };
+        if world.routes.is_empty() {
+            tracing::info!(name = name(&state), "no route is left, the switch is gone");
+            return Stored::default();
+        }
+        let mut memory = Memory::read(&private);
+        state::set_traffic(&mut state, &intent.environments, &planner::current(&intent, &world));
+        memory.world = Some(world);
+        Stored { state: Some(state), private: memory.bytes() }
+    }
+
+    async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
+        let PlanRequest { prior, proposed, config, private, .. } = request;
+        let Some(mut state) = proposed else { return Planned { private, ..Planned::default() } };
+        let memory = Memory::read(&private);
+        let intent = wish(&config, prior.as_ref());
+        let Some(shared) = self.shared(diagnostics) else { return Planned::default() };
+        state.set("id", config.get("name").clone());
+        let known = intent.filter(|_| shared.connection.is_known());
+        let Some(intent) = known else {
+            plan_unknown(&mut state, &config, prior.as_ref());
+            return Planned { state: Some(state), replace: Vec::new(), private };
+        };
+        check_region(&shared, &intent, diagnostics);
+        let world = match seen_by_refresh(&intent, prior.as_ref(), &memory) {
+            Some(world) => Ok(world),
+            None => {
+                let routes = intent::all_routes(&intent);
+                executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Shared).await
+            }
+        };
+        match world {
+            Err(error) => story::unreadable(name(&config), &error, diagnostics),
+            Ok(world) => match planner::plan(&intent, &world) {
+                Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
+                Ok(runbook) => plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook),
+            },
+        }
+        Planned { state: Some(state), replace: Vec::new(), private }
+    }
+
+    async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
+        let before = Stored { state: request.prior.clone(), private: request.private.clone() };
+        let Some(shared) = self.shared(diagnostics) else { return before };
+        match (&request.planned, &request.prior) {
+            (Some(planned), prior) => {
+                let wish = wish(&request.config, prior.as_ref());
+                let Some(intent) = wish else {
+                    diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
+                    return before;
+                };
+                let apply = Apply { shared: &shared, request: &request, planned, intent };
+                apply.run(diagnostics).await
+            }
+            (None, Some(prior)) => destroy(&shared, prior, &request, diagnostics).await,
+            (None, None) => before,
+        }
+    }
+
+    async fn import(&self, id: &str, _: Cancel, diagnostics: &mut Diagnostics) -> Stored {
+        let Some(shared) = self.shared(diagnostics) else { return Stored::default() };
+        match import::import(&shared, &self.schema, id).await {
+            Ok(state) => Stored { state: Some(state), private: Vec::new() },
+            Err(detail) => {
+                diagnostics.error(format!("Failed to import {id:?}"), detail);
+                Stored::default()
+            }
+        }
+    }
+}
+
+/// A provider works in one region; an ARN of another would only be "not found" there.
+fn check_region(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let Some(region) = shared.connection.explicit_region() else { return };
+    for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
+        for (n, route) in routes.iter().enumerate() {
+            let key = route.key();
+            let Some(other) = key.split(':').nth(3).filter(|other| *other != region) else { continue };
+            let path = Path::attribute(list).index(n);
+            let detail = format!("{path}: {route} is in {other}, but the provider works in {region}. Use a provider of that region (provider = bluegreen.<alias>).");
+            diagnostics.error_at(path, "The route is in another region", detail);
+        }
+    }
+}
+
+/// Not everything is known: what will be live is, if the colour is named; the rest is for the apply to tell.
+fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
+    for name in TOLD_BY_APPLY {
+        state.set(name, Value::UNKNOWN);
+    }
+    let active = config.get("active");
+    let Some(active) = active.as_str() else {
+        if active.is_null() {
+            state.set("active", Value::UNKNOWN);
+        }
+        return;
+    };
+    state.set("live", Value::from(active));
+    if let Some(colors) = intent::colors(config) {
+        state.set("weights", state::weights_of(colors.iter(), active));
+        let colors: BTreeMap<String, ()> = colors.into_iter().map(|color| (color, ())).collect();
+        state.set("idle", Value::from(planner::idle(&colors, active)));
+    }
+    if let Some(prior) = prior {
+        let live = prior.get("live");
+        let same = live.as_str() == Some(active);
+        state.set("previous", if same { prior.get("previous").clone() } else { live.clone() });
+        if same {
+            state.set("switched_at", prior.get("switched_at").clone());
+        }
+    }
+}
+
+fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: &World, runbook: &Runbook) {
+    let now = planner::current(intent, world);
+    let wish = planner::wish(intent, world);
+    if prior.is_none() {
+        for name in TOLD_BY_APPLY {
+            state.set(name, Value::Null);
+        }
+    }
+    if runbook.is_empty() {
+        if prior.is_none() {
+            state.set("runbook", Value::List(Vec::new()));
+        }
+        state::set_traffic(state, &intent.environments, &now);
+        if let Some(active) = &intent.active {
+            state.set("active", Value::from(active.as_str()));
+        }
+        return;
+    }
+    let followed = intent.active.is_none() && now.live.is_some();
+    match wish.filter(|_| !followed) {
+        Some(wish) => {
+            state.set("active", Value::from(wish.as_str()));
+            state.set("live", Value::from(wish.as_str()));
+            state.set("idle", Value::from(planner::idle(&intent.environments, &wish)));
+            state.set("weights", state::weights_of(intent.environments.keys(), &wish));
+            if now.live.as_ref() != Some(&wish) {
+                state.set("previous", Value::from(now.live.clone()));
+                state.set("switched_at", Value::UNKNOWN);
+            }
+        }
+        None => {
+            state::set_traffic(state, &intent.environments, &now);
+            // A new route joins the others, which may change the mean over them.
+            state.set("weights", Value::UNKNOWN);
+        }
+    }
+    state.set("runbook", Value::from(runbook.words()));
+    state.set("last_rollout", Value::UNKNOWN);
+}
+
+/// A create or an update.
+struct Apply<'a> {
+    shared: &'a Shared,
+    request: &'a ApplyRequest,
+    planned: &'a Value,
+    intent: Intent,
+}
+
+impl Apply<'_> {
+    async fn run(&self, diagnostics: &mut Diagnostics) -> Stored {
+        let before = Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
+        let (intent, ports) = (&self.intent, &self.shared.ports);
+        let routes = intent::all_routes(intent);
+        let world = match executor::observe(ports, &routes, intent.record.as_deref(), Freshness::Now).await {
+            Ok(world) => world,
+            Err(error) => {
+                story::unreadable(name(self.planned), &error, diagnostics);
+                return before;
+            }
+        };
+        let runbook = match planner::plan(intent, &world) {
+            Ok(runbook) => runbook,
+            Err(refusal) => {
+                story::refusal(&refusal, intent, diagnostics);
+                return before;
+            }
+        };
+        if let Some(broken) = lint::lint(&runbook).first() {
+            diagnostics.error("The provider has a bug", format!("Nothing was changed. The runbook is wrong: {broken}."));
+            return before;
+        }
+        let mut memory = Memory::read(&self.request.private);
+        memory.keep_originals(intent, &world);
+        let operation = if self.request.prior.is_none() { "create" } else { "update" };
+        let started = clock::wall();
+        let run = Run {
+            ports,
+            runbook: &runbook,
+            routes: &routes,
+            record: intent.record.as_deref(),
+            tags: &tags(self.shared, name(self.planned)),
+            cancel: &self.request.cancel,
+            limit: intent::timeout(self.planned, operation),
+        };
+        let outcome = run.run(world.clone()).await;
+        let from = planner::current(intent, &world).live;
+        let to = planner::wish(intent, &world);
+        let report = Report {
+            from: from.as_deref(),
+            to: to.as_deref(),
+            ending: outcome.ending,
+            started,
+            finished: clock::wall(),
+            runbook: &runbook,
+            journal: &outcome.journal,
+        };
+        memory.world = Some(outcome.world.clone().unwrap_or_else(|| world.clone()));
+        if outcome.ending == Ending::Done {
+            let stored = self.succeeded(&report, &memory, diagnostics);
+            return stored;
+        }
+        self.failed(&report, &outcome, &runbook, memory, diagnostics)
+    }
+
+    /// The planned state with what only the apply could tell. What was planned is kept, or said to be wrong.
+    fn succeeded(&self, report: &Report<'_>, memory: &Memory, diagnostics: &mut Diagnostics) -> Stored {
+        let (intent, world) = (&self.intent, memory.world.clone().unwrap_or_default());
+        let traffic = planner::current(intent, &world);
+        let mut truth = self.planned.clone();
+        state::set_traffic(&mut truth, &intent.environments, &traffic);
+        let prior = self.request.prior.clone().unwrap_or(Value::Null);
+        let switched = report.from != traffic.live.as_deref();
+        let switched_at = Value::from(state::rfc3339(report.finished));
+        truth.set("switched_at", if switched { switched_at } else { prior.get("switched_at").clone() });
+        truth.set("previous", if switched { Value::from(report.from) } else { prior.get("previous").clone() });
+        truth.set("runbook", Value::from(report.runbook.words()));
+        let ran = !report.runbook.is_empty();
+        truth.set("last_rollout", if ran { report.value() } else { prior.get("last_rollout").clone() });
+        let mut state = self.planned.clone();
+        for name in TOLD_BY_APPLY.iter().chain(&["active", "id"]) {
+            if !state.get(name).is_wholly_known() {
+                state.set(name, truth.get(name).clone());
+            }
+        }
+        let moved = ["live", "weights"].iter().any(|name| state.get(name) != truth.get(name));
+        if moved {
+            let detail = format!("The apply did what was planned, but the traffic is not where it was planned to be: somebody else moves it at the same time.\n\n{}\n\nNext: find out who moves it (another pipeline, another Terraform), then plan again.", story::traffic_now(intent, Some(&world)));
+            diagnostics.error(format!("The traffic of {} was moved by somebody else", name(self.planned)), detail);
+            return Stored { state: Some(truth), private: memory.bytes() };
+        }
+        Stored { state: Some(state), private: memory.bytes() }
+    }
+
+    fn failed(
+        &self,
+        report: &Report<'_>,
+        outcome: &Outcome,
+        runbook: &Runbook,
+        memory: Memory,
+        diagnostics: &mut Diagnostics,
+    ) -> Stored {
+        let summary = match report.to {
+            Some(to) if report.from != Some(to) => format!("Failed to switch {} to {to}", name(self.planned)),
+            _ => format!("Failed to change the switch {}", name(self.planned)),
+        };
+        let failure = Failure {
+            summary,
+            intent: &self.intent,
+            config: &self.request.config,
+            runbook,
+            journal: &outcome.journal,
+            ending: outcome.ending,
+            world: outcome.world.as_ref(),
+        };
+        failure.tell(diagnostics);
+        let back = outcome.ending == Ending::RolledBack;
+        let mut state = match (&self.request.prior, back) {
+            // Nothing of ours is left: an object that isn't there can't be tainted, and the next plan creates it.
+            (None, true) => return Stored::default(),
+            (Some(prior), true) => prior.clone(),
+            (_, false) => self.planned.without_unknowns(),
+        };
+        if let Some(world) = &outcome.world {
+            state::set_traffic(&mut state, &self.intent.environments, &planner::current(&self.intent, world));
+        }
+        state.set("last_rollout", report.value());
+        Stored { state: Some(state), private: memory.bytes() }
+    }
+}
+
+/// What is to be left: nothing that the switch made, and what was before where that is wished.
+async fn removal(shared: &Shared, prior: &Value, intent: &Intent, memory: &Memory) -> Removal {
+    let restore = prior.get("on_destroy").as_str() == Some("restore");
+    let routes = intent.routes.iter().chain(&intent.preview_routes);
+    let foreign = routes.filter(|route| restore && !matches!(route, RouteSpec::OwnRule { .. }));
+    let original = |route: &RouteSpec| Some((route.clone(), memory.originals.routes.get(&route.key())?.clone()));
+    let mut removal = Removal {
+        environments: intent.environments.clone(),
+        own_rules: intent::own_rules(intent).cloned().collect(),
+        originals: foreign.filter_map(original).collect(),
+        record: None,
+    };
+    if let Some(parameter) = &intent.record {
+        // The tag says who made it, also where an earlier run was killed before it could.
+        let tags = shared.ports.records.tags(parameter).await.unwrap_or_default();
+        let ours = tags.get(TAG).map(String::as_str) == Some(name(prior));
+        let before = memory.originals.record.clone().filter(|_| restore);
+        removal.record = match (ours, before) {
+            (true, _) => Some((parameter.clone(), None)),
+            (false, Some(value)) => Some((parameter.clone(), Some(value))),
+            (false, None) => None,
+        };
+    }
+    removal
+}
+
+async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
+    let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
+    let Some(intent) = intent::parse(prior) else { return Stored::default() };
+    let mut memory = Memory::read(&request.private);
+    let routes = intent::all_routes(&intent);
+    let seen = executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Now).await;
+    let world = match seen {
+        Ok(world) => world,
+        Err(error) => {
+            story::unreadable(name(prior), &error, diagnostics);
+            return before;
+        }
+    };
+    let runbook = planner::plan_removal(&removal(shared, prior, &intent, &memory).await, &world);
+    let run = Run {
+        ports: &shared.ports,
+        runbook: &runbook,
+        routes: &routes,
+        record: intent.record.as_deref(),
+        tags: &BTreeMap::new(),
+        cancel: &request.cancel,
+        limit: intent::timeout(prior, "delete"),
+    };
+    let outcome = run.run(world).await;
+    if outcome.ending == Ending::Done {
+        return Stored::default();
+    }
+    let failure = Failure {
+        summary: format!("Failed to remove the switch {}", name(prior)),
+        intent: &intent,
+        config: &Value::Null,
+        runbook: &runbook,
+        journal: &outcome.journal,
+        ending: outcome.ending,
+        world: outcome.world.as_ref(),
+    };
+    failure.tell(diagnostics);
+    memory.world = outcome.world;
+    Stored { state: Some(prior.clone()), private: memory.bytes() }
+}

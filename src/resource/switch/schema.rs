@@ -1,0 +1,210 @@
+//! The arguments of a switch, as the documentation shows them.
+
+use crate::resource::duration;
+use crate::tf_provider::{Attribute, Nesting, Schema, Type, Value};
+
+pub(super) fn schema() -> Schema {
+    let description = "Which colour is live. Moves the traffic of listeners and rules from one target group to another: \
+                       checks the colour that is to go live, moves all routes together, writes the record, and puts \
+                       everything back if something is wrong.";
+    let mut attributes = vec![
+        Attribute::string("name").required().check(not_empty).describe("The name of the switch, for people and tags."),
+        Attribute::string("active").optional_computed().describe(
+            "The colour that shall be live: a key of `environments`. Left out, the switch follows whatever is live and \
+             moves nothing.",
+        ),
+        Attribute::nested("environments", Nesting::Map, environment()).required().describe(
+            "Two to five colours by name. A `bluegreen_environment` with `for_each`, or a map of objects with a \
+             `target_group_arn`.",
+        ),
+        Attribute::nested("routes", Nesting::List, route()).required().check(not_empty_list).describe(
+            "Where traffic comes from. Each is the default action of a listener (`listener_arn`), an existing rule \
+             (`rule_arn`), or a rule that the switch makes and owns (`listener_arn`, `priority`, `conditions`).",
+        ),
+        Attribute::nested("preview_routes", Nesting::List, route())
+            .describe("Routes that always lead to the idle colour, in the same shapes."),
+        Attribute::string("parameter").check(parameter).describe(
+            "The record: the name of an SSM parameter whose value is the live colour, for pipelines to read. It is \
+             made if it isn't there.",
+        ),
+        Attribute::nested("validation", Nesting::Single, validation())
+            .describe("What must hold of a colour before it gets a request."),
+        Attribute::string("on_destroy").check(on_destroy).describe(
+            "What destroy does with the routes: `keep` (the default) leaves them as they are, `restore` brings back what \
+             was there before the switch. Rules and the record that the switch made are deleted either way.",
+        ),
+        Attribute::nested("timeouts", Nesting::Single, timeouts()).describe("How long operations may take."),
+    ];
+    attributes.extend(computed());
+    Schema::new(description, attributes)
+}
+
+fn environment() -> Vec<Attribute> {
+    vec![
+        Attribute::string("target_group_arn").required().describe("The colour's target group."),
+        Attribute::string("release").describe("What runs there, in your words; told in logs and reports."),
+    ]
+}
+
+fn route() -> Vec<Attribute> {
+    let conditions = vec![
+        Attribute::strings("host_headers").describe("Any of these host names; `*` and `?` are wildcards."),
+        Attribute::strings("path_patterns").describe("Any of these paths; `*` and `?` are wildcards."),
+        Attribute::strings("http_request_methods").describe("Any of these methods."),
+        Attribute::strings("source_ips").describe("Any of these networks, in CIDR notation."),
+        Attribute::plain("http_headers", Type::map(Type::list(Type::String)))
+            .describe("For each header, any of these values."),
+        Attribute::plain("query_strings", Type::map(Type::String)).describe("For each key, this value."),
+    ];
+    vec![
+        Attribute::string("listener_arn").describe("The listener whose default action, or on which a rule, it is."),
+        Attribute::string("rule_arn").describe("An existing rule."),
+        Attribute::number("priority").check(priority).describe("The priority of a rule to make, 1 to 50000."),
+        Attribute::nested("conditions", Nesting::Single, conditions)
+            .describe("What a request must match to take the rule: all kinds that are given."),
+    ]
+}
+
+fn validation() -> Vec<Attribute> {
+    let healthy = vec![
+        Attribute::number("min_count").check(count).describe("At least this many healthy targets; 1 if left out."),
+        Attribute::number("min_percent_of_live").check(percent).describe(
+            "At least this percentage of the live colour's number of healthy targets; 100 if left out.",
+        ),
+        Attribute::string("timeout").check(duration::check).describe("How long to wait for them; `5m` if left out."),
+        Attribute::string("interval").check(interval).describe("How often to look; `5s` if left out."),
+    ];
+    vec![
+        Attribute::nested("healthy", Nesting::Single, healthy)
+            .describe("How many of its targets must be healthy. On by default."),
+        Attribute::nested("http", Nesting::List, http_check())
+            .describe("Requests, and what the answers must be. `{color}` stands for the colour that is checked."),
+    ]
+}
+
+fn http_check() -> Vec<Attribute> {
+    vec![
+        Attribute::string("url").required().describe("The address, `http://` or `https://`."),
+        Attribute::string("method").check(method).describe("The method; `GET` if left out."),
+        Attribute::plain("headers", Type::map(Type::String)).describe("Headers to send."),
+        Attribute::plain("status", Type::list(Type::Number)).check(statuses).describe("Codes that pass; `[200]`."),
+        Attribute::string("body_matches").check(pattern).describe("A regular expression that the body must match."),
+        Attribute::string("max_latency").check(duration::check).describe("The longest time to the answer's end."),
+        Attribute::number("retries").check(count).describe("How many more tries there are; 5 if left out."),
+        Attribute::string("retry_delay").check(duration::check).describe("The time between tries; `2s` if left out."),
+        Attribute::string("timeout").check(interval).describe("When to give up on a try; `10s` if left out."),
+    ]
+}
+
+fn timeouts() -> Vec<Attribute> {
+    let timeout = |name, text| Attribute::string(name).check(interval).describe(text);
+    vec![
+        timeout("create", "`30m` if left out."),
+        timeout("update", "`30m` if left out."),
+        timeout("delete", "`10m` if left out."),
+    ]
+}
+
+fn computed() -> Vec<Attribute> {
+    let text = |name, text| Attribute::string(name).computed().describe(text);
+    let last_rollout = vec![
+        text("id", "The rollout's id."),
+        text("from", "The colour that was live."),
+        text("to", "The colour that was to be live."),
+        text("status", "`completed`, `rolled_back`, `held` or `stuck`."),
+        text("started_at", "When it began (RFC 3339)."),
+        text("finished_at", "When it ended (RFC 3339)."),
+        Attribute::strings("steps").computed().describe("What was done, in words."),
+        text("reason", "Why it did not complete."),
+    ];
+    vec![
+        text("id", "The name."),
+        text("live", "The colour that gets the traffic; the one with the most of it while it is split."),
+        text("idle", "The colour that follows the live one: where the next release goes."),
+        text("previous", "The colour that was live before the last switch."),
+        Attribute::plain("weights", Type::map(Type::Number)).computed().describe("Percent of traffic per colour."),
+        text("switched_at", "When this switch last made another colour live (RFC 3339)."),
+        Attribute::strings("runbook").computed().describe(
+            "The steps that this apply will take, in words, known when planning; afterwards those of the last apply.",
+        ),
+        Attribute::nested("last_rollout", Nesting::Single, last_rollout).computed().describe("The last rollout."),
+    ]
+}
+
+fn not_empty(value: &Value) -> Result<(), String> {
+    if value.as_str().is_some_and(str::is_empty) { Err("must not be empty".to_owned()) } else { Ok(()) }
+}
+
+fn not_empty_list(value: &Value) -> Result<(), String> {
+    if value.as_list().is_some_and(<[Value]>::is_empty) { Err("there must be at least one".to_owned()) } else { Ok(()) }
+}
+
+fn parameter(value: &Value) -> Result<(), String> {
+    let Some(name) = value.as_str() else { return Ok(()) };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte);
+    if name.is_empty() || !name.bytes().all(allowed) {
+        return Err(format!("{name:?} is no parameter name: letters, digits and _ . - / are allowed"));
+    }
+    if name.contains('/') && !name.starts_with('/') {
+        return Err(format!("{name:?} has a hierarchy, so it must begin with a slash: \"/{name}\""));
+    }
+    let reserved = name.trim_start_matches('/').to_ascii_lowercase();
+    if name.ends_with('/') || name.contains("//") || reserved.starts_with("aws") || reserved.starts_with("ssm") {
+        return Err(format!("{name:?} is no parameter name: no empty levels, and not beginning with aws or ssm"));
+    }
+    Ok(())
+}
+
+fn on_destroy(value: &Value) -> Result<(), String> {
+    match value.as_str() {
+        Some("keep" | "restore") | None => Ok(()),
+        Some(other) => Err(format!("{other:?} is neither \"keep\" nor \"restore\"")),
+    }
+}
+
+fn whole(value: &Value, range: std::ops::RangeInclusive<i64>) -> Result<(), String> {
+    match value.as_i64() {
+        Some(number) if range.contains(&number) => Ok(()),
+        _ => Err(format!("must be a whole number from {} to {}", range.start(), range.end())),
+    }
+}
+
+fn priority(value: &Value) -> Result<(), String> {
+    whole(value, 1..=50_000)
+}
+
+fn count(value: &Value) -> Result<(), String> {
+    whole(value, 0..=1000)
+}
+
+fn percent(value: &Value) -> Result<(), String> {
+    whole(value, 0..=1000)
+}
+
+/// A duration that must be longer than nothing.
+fn interval(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    if duration::parse(text)?.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(()) }
+}
+
+fn method(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    Err(format!("{text:?} is no HTTP method: write it in capitals, such as \"GET\""))
+}
+
+fn statuses(value: &Value) -> Result<(), String> {
+    let Some(items) = value.as_list() else { return Ok(()) };
+    let fits = |item: &Value| item.is_unknown() || item.as_i64().is_some_and(|code| (100..=599).contains(&code));
+    if items.is_empty() || !items.iter().all(fits) {
+        return Err("must be a list of HTTP status codes, 100 to 599".to_owned());
+    }
+    Ok(())
+}
+
+fn pattern(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    regex::Regex::new(text).map(drop).map_err(|error| format!("not a regular expression: {error}"))
+}

@@ -1,0 +1,111 @@
+//! What a switch remembers between runs, and the attributes that it computes.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::rollout::{Environment, Intent, Journal, Runbook, Traffic, World, planner};
+use crate::run::executor::Ending;
+use crate::tf_provider::{Number, Value};
+
+/// What is stored beside the state, for the provider alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Memory {
+    /// The format's version.
+    version: u32,
+    /// What the last refresh or apply saw: a plan right after it need not look again.
+    pub world: Option<World>,
+    /// Routes and record as they were before the switch, for `on_destroy = "restore"`.
+    pub originals: World,
+    /// Whether the originals' record is known, be it that there was none.
+    pub original_record_known: bool,
+}
+
+impl Memory {
+    /// Reads what was stored; nothing of it is needed to go on.
+    pub fn read(bytes: &[u8]) -> Memory {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
+    /// What is to be stored.
+    pub fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Notes how routes and record were before the switch touched them.
+    pub fn keep_originals(&mut self, intent: &Intent, world: &World) {
+        for route in intent.routes.iter().chain(&intent.preview_routes) {
+            if let Some(observed) = world.routes.get(&route.key()) {
+                self.originals.routes.entry(route.key()).or_insert_with(|| observed.clone());
+            }
+        }
+        if intent.record.is_some() && !self.original_record_known {
+            self.originals.record.clone_from(&world.record);
+            self.original_record_known = true;
+        }
+    }
+}
+
+/// A time as states hold it.
+pub(super) fn rfc3339(time: SystemTime) -> String {
+    OffsetDateTime::from(time).replace_nanosecond(0).ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+fn percentages(weights: &BTreeMap<String, u32>) -> Value {
+    let pairs = weights.iter().map(|(color, weight)| (color.clone(), Value::Number(Number::Int(i64::from(*weight)))));
+    Value::object(pairs)
+}
+
+/// The weights once a colour has everything.
+pub(super) fn weights_of<'c>(colors: impl Iterator<Item = &'c String>, live: &str) -> Value {
+    percentages(&colors.map(|color| (color.clone(), if color == live { 100 } else { 0 })).collect())
+}
+
+/// Writes what was seen into a state.
+pub(super) fn set_traffic(state: &mut Value, environments: &BTreeMap<String, Environment>, traffic: &Traffic) {
+    let live = traffic.live.clone();
+    let idle = live.as_deref().and_then(|live| planner::idle(environments, live)).map(str::to_owned);
+    state.set("active", Value::from(live.clone()));
+    state.set("live", Value::from(live));
+    state.set("idle", Value::from(idle));
+    state.set("weights", percentages(&traffic.weights));
+}
+
+/// One rollout, as `last_rollout` tells it.
+pub(super) struct Report<'a> {
+    pub from: Option<&'a str>,
+    pub to: Option<&'a str>,
+    pub ending: Ending,
+    pub started: SystemTime,
+    pub finished: SystemTime,
+    pub runbook: &'a Runbook,
+    pub journal: &'a Journal,
+}
+
+impl Report<'_> {
+    pub fn value(&self) -> Value {
+        let status = match self.ending {
+            Ending::Done => "completed",
+            Ending::RolledBack => "rolled_back",
+            Ending::Held => "held",
+            Ending::Stuck => "stuck",
+        };
+        let seconds = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let done = self.runbook.steps().filter(|(id, _)| self.journal.done(*id));
+        let steps: Vec<String> = done.map(|(_, step)| step.words()).collect();
+        Value::object([
+            ("id", Value::from(format!("{:x}-{:x}", seconds.as_millis(), std::process::id()))),
+            ("from", Value::from(self.from)),
+            ("to", Value::from(self.to)),
+            ("status", Value::from(status)),
+            ("started_at", Value::from(rfc3339(self.started))),
+            ("finished_at", Value::from(rfc3339(self.finished))),
+            ("steps", Value::from(steps)),
+            ("reason", Value::from(self.journal.reason().map(|(_, reason)| reason))),
+        ])
+    }
+}

@@ -1,0 +1,182 @@
+//! What can be told of a configuration before anything is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::resource::arn::{self, Kind};
+use crate::tf_provider::{Diagnostics, Path, Value};
+
+pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
+    let mut regions = Regions::default();
+    validate_environments(config, &mut regions, diagnostics);
+    validate_active(config, diagnostics);
+    let mut seen = BTreeSet::new();
+    for list in ["routes", "preview_routes"] {
+        for (n, route) in config.get(list).as_list().unwrap_or_default().iter().enumerate() {
+            let path = Path::attribute(list).index(n);
+            validate_route(route, &path, &mut regions, diagnostics);
+            if let Some(key) = key(route).filter(|key| !seen.insert(key.clone())) {
+                let detail = format!("{path}: this route ({key}) is there already. Each route can be given once.");
+                diagnostics.error_at(path, "Route given twice", detail);
+            }
+        }
+    }
+    regions.compare(diagnostics);
+    for (n, check) in config.get("validation").get("http").as_list().unwrap_or_default().iter().enumerate() {
+        validate_http(check, &Path::attribute("validation").attr("http").index(n), diagnostics);
+    }
+}
+
+/// The regions that ARNs name, with where they are named.
+#[derive(Default)]
+struct Regions(Vec<(Path, String, Kind)>);
+
+impl Regions {
+    /// Reads an ARN; what is wrong with it is told at its path.
+    fn arn(&mut self, value: &Value, path: &Path, kind: Kind, diagnostics: &mut Diagnostics) {
+        let Some(text) = value.as_str() else { return };
+        match arn::parse(text, kind) {
+            Ok(arn) => self.0.push((path.clone(), arn.region.to_owned(), kind)),
+            Err(detail) => {
+                diagnostics.error_at(path.clone(), format!("Invalid {kind} ARN"), format!("{path}: {detail}."));
+            }
+        }
+    }
+
+    /// A load balancer forwards to target groups of its own region only.
+    fn compare(&self, diagnostics: &mut Diagnostics) {
+        let route = self.0.iter().find(|(_, _, kind)| *kind != Kind::TargetGroup);
+        let Some((first, region, _)) = route.or_else(|| self.0.first()) else { return };
+        for (path, other, kind) in self.0.iter().filter(|(_, other, _)| other != region) {
+            let detail = format!("{path}: this {kind} is in {other}, but {first} is in {region}.");
+            diagnostics.error_at(path.clone(), format!("The {kind} is in another region"), detail);
+        }
+    }
+}
+
+fn validate_environments(config: &Value, regions: &mut Regions, diagnostics: &mut Diagnostics) {
+    let environments = Path::attribute("environments");
+    let Some(map) = config.get("environments").as_map() else { return };
+    if !(2..=5).contains(&map.len()) {
+        let detail = format!(
+            "A switch holds two to five colours, {} given. Five is what a load balancer's action can forward to.",
+            if map.len() == 1 { "1 was".to_owned() } else { format!("{} were", map.len()) }
+        );
+        diagnostics.error_at(environments.clone(), "Two to five environments are needed", detail);
+    }
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for (color, environment) in map {
+        let path = environments.key(color);
+        let mut bytes = color.bytes();
+        let fits = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
+            && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if !fits {
+            let detail = format!("{color:?}: a colour is lower-case letters, digits and dashes, a letter first.");
+            diagnostics.error_at(path.clone(), "Invalid colour", detail);
+        }
+        let (group, path) = (environment.get("target_group_arn"), path.attr("target_group_arn"));
+        regions.arn(group, &path, Kind::TargetGroup, diagnostics);
+        let Some(arn) = group.as_str() else { continue };
+        if let Some(owner) = owners.insert(arn, color) {
+            let detail = format!("{path}: {owner} has the same target group. Each colour needs one of its own.");
+            diagnostics.error_at(path, "Target group given twice", detail);
+        }
+    }
+}
+
+fn validate_active(config: &Value, diagnostics: &mut Diagnostics) {
+    let (active, environments) = (config.get("active"), config.get("environments"));
+    let (Some(active), Some(map)) = (active.as_str(), environments.as_map()) else { return };
+    if !map.contains_key(active) {
+        let known = map.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let detail = format!("active is {active:?}, which is none of the environments ({known}).");
+        diagnostics.error_at(Path::attribute("active"), "Unknown colour", detail);
+    }
+}
+
+fn validate_route(route: &Value, path: &Path, regions: &mut Regions, diagnostics: &mut Diagnostics) {
+    if route.as_map().is_none() {
+        return;
+    }
+    let set = |name: &str| !route.get(name).is_null();
+    regions.arn(route.get("listener_arn"), &path.attr("listener_arn"), Kind::Listener, diagnostics);
+    regions.arn(route.get("rule_arn"), &path.attr("rule_arn"), Kind::Rule, diagnostics);
+    let own = set("priority") || set("conditions");
+    match (set("listener_arn"), set("rule_arn")) {
+        (false, false) => {
+            let detail = format!("{path}: a route is a listener_arn (its default action), a rule_arn (an existing rule), or a listener_arn with priority and conditions (a rule to make).");
+            diagnostics.error_at(path.clone(), "A route needs a listener or a rule", detail);
+        }
+        (true, true) => {
+            let detail = format!("{path}: set listener_arn or rule_arn, not both. An existing rule is named by rule_arn alone; its listener follows from it.");
+            diagnostics.error_at(path.attr("rule_arn"), "Conflicting arguments", detail);
+        }
+        (false, true) if own => {
+            let name = if set("priority") { "priority" } else { "conditions" };
+            let detail = format!("{path}: {name} belongs to a rule that the switch makes, and rule_arn names one that is there already.");
+            diagnostics.error_at(path.attr(name), "Conflicting arguments", detail);
+        }
+        (true, false) if own => validate_own_rule(route, path, diagnostics),
+        _ => {}
+    }
+}
+
+fn validate_own_rule(route: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    for (name, other) in [("priority", "conditions"), ("conditions", "priority")] {
+        if route.get(name).is_null() {
+            let detail = format!("{path}: a rule to make needs a priority and conditions; {name} is missing.");
+            diagnostics.error_at(path.attr(other), format!("{name} is missing"), detail);
+        }
+    }
+    if route.get("listener_arn").as_str().is_some_and(|arn| !arn.contains(":listener/app/")) {
+        let detail = format!("{path}: only listeners of Application Load Balancers have rules.");
+        diagnostics.error_at(path.attr("listener_arn"), "This listener can't have rules", detail);
+    }
+    let conditions = route.get("conditions");
+    let empty = |value: &Value| {
+        value.is_null() || value.as_list().is_some_and(<[Value]>::is_empty) || value.as_map().is_some_and(BTreeMap::is_empty)
+    };
+    if conditions.as_map().is_some_and(|map| map.values().all(empty)) {
+        let detail = format!("{path}: a rule needs at least one condition. For all requests, use the listener's default action: leave priority and conditions out.");
+        diagnostics.error_at(path.attr("conditions"), "Conditions are empty", detail);
+    }
+}
+
+/// What makes two routes the same, as far as it is known.
+fn key(route: &Value) -> Option<String> {
+    if let Some(rule) = route.get("rule_arn").as_str() {
+        return Some(rule.to_owned());
+    }
+    let listener = route.get("listener_arn").as_str()?;
+    match route.get("priority") {
+        Value::Null => Some(listener.to_owned()),
+        priority => Some(format!("{listener} with priority {}", priority.as_i64()?)),
+    }
+}
+
+fn validate_http(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    let headers = check.get("headers").as_map().into_iter().flatten();
+    let texts = headers.map(|(name, value)| (path.attr("headers").key(name), value));
+    for (path, value) in std::iter::once((path.attr("url"), check.get("url"))).chain(texts) {
+        let Some(text) = value.as_str() else { continue };
+        for placeholder in placeholders(text).filter(|placeholder| *placeholder != "{color}") {
+            let detail = format!("{path}: {placeholder} stands for nothing; {{color}} stands for the colour that is checked.");
+            diagnostics.error_at(path.clone(), "Unknown placeholder", detail);
+        }
+    }
+    let Some(url) = check.get("url").as_str() else { return };
+    let filled = placeholders(url).fold(url.to_owned(), |url, placeholder| url.replace(placeholder, "color"));
+    let wrong = match reqwest::Url::parse(&filled) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => return,
+        Ok(_) => "it must begin with http:// or https:// and a host".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let path = path.attr("url");
+    diagnostics.error_at(path.clone(), "Invalid URL", format!("{path}: {url:?} is not a URL to check: {wrong}."));
+}
+
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices('{').filter_map(|(start, _)| {
+        let end = text[start..].find('}')?;
+        Some(&text[start..=start + end])
+    })
+}

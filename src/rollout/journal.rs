@@ -87,6 +87,14 @@ impl Journal {
         })
     }
 
+    /// The steps whose undo was tried, whatever came of it.
+    pub fn undos(&self) -> impl Iterator<Item = StepId> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Undone(id) | Entry::UndoFailed(id, _) => Some(*id),
+            _ => None,
+        })
+    }
+
     /// The undos that failed.
     pub fn undo_failures(&self) -> impl Iterator<Item = (StepId, &str)> {
         self.entries.iter().filter_map(|entry| match entry {

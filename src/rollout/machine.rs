@@ -50,7 +50,9 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
 /// The latest stage goes back first. A step that began may have had its effect, whatever its call answered.
 fn way_back(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
     let gave_up: Vec<StepId> = journal.undo_failures().map(|(id, _)| id).collect();
-    for stage in (0..runbook.stages.len()).rev() {
+    // A stage that was passed on the way back stays passed: an earlier stage's undo may look like a later one's effect.
+    let passed = journal.undos().map(|id| id.stage + 1).min().unwrap_or(runbook.stages.len());
+    for stage in (0..passed).rev() {
         let open: Vec<StepId> = runbook
             .steps()
             .filter(|(id, step)| id.stage == stage && journal.began(*id) && !step.is_check())

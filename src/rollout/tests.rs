@@ -1,6 +1,6 @@
 //! Rendered runbooks and transitions of the machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::{Expect, expect};
 
@@ -22,12 +22,14 @@ fn intent(active: &str) -> Intent {
         (color.to_owned(), environment)
     };
     Intent {
-        active: active.to_owned(),
+        active: Some(active.to_owned()),
         environments: BTreeMap::from([environment("blue"), environment("green")]),
         routes: vec![RouteSpec::Listener("web".to_owned())],
         preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
         validation: Validation::default(),
+        owned: BTreeSet::new(),
+        removed: Vec::new(),
     }
 }
 
@@ -100,4 +102,113 @@ fn small_shares_are_never_rounded_away() {
     let seen = traffic(&intent.environments, [listener(&[("blue", 999), ("green", 1)])], None);
     assert_eq!(seen.weights, BTreeMap::from([("blue".to_owned(), 99), ("green".to_owned(), 1)]));
     assert_eq!(seen.live.as_deref(), Some("blue"));
+}
+
+fn own_rule(priority: i32, path: &str) -> RouteSpec {
+    let conditions = Conditions { path_patterns: vec![path.to_owned()], ..Conditions::default() };
+    RouteSpec::OwnRule { listener: "web".to_owned(), priority, conditions }
+}
+
+#[test]
+fn where_nothing_can_be_attached_health_is_checked_before_the_record() {
+    let mut world = world(&[], None);
+    let fixed = Terminal::FixedResponse { status: "503".to_owned(), content_type: None, body: None };
+    world.routes.get_mut("web").unwrap().terminal = fixed;
+    check(
+        &intent("green"),
+        &world,
+        expect![[r#"
+            set listener web: a fixed 503 answer → blue 0 %, green 100 %
+            check that green has at least 1 healthy target
+            create /app/live: green"#]],
+    );
+}
+
+#[test]
+fn a_follower_moves_nothing_and_overwrites_nothing() {
+    let follower = Intent { active: None, ..intent("blue") };
+    check(&follower, &world(&[("blue", 30), ("green", 70)], Some("blue")), expect![""]);
+    check(
+        &follower,
+        &world(&[("green", 1)], None),
+        expect![[r#"
+            set listener web: green 100 % → green 100 %, blue 0 %
+            create /app/live: green"#]],
+    );
+}
+
+#[test]
+fn rules_of_our_own_come_change_and_go_with_the_wish() {
+    let mut wish = intent("green");
+    wish.routes.push(own_rule(10, "/api/*"));
+    wish.preview_routes.push(own_rule(11, "/preview/*"));
+    let mut seen = world(&[("blue", 100), ("green", 0)], Some("blue"));
+    check(
+        &wish,
+        &seen,
+        expect![[r#"
+            check that green has at least 1 healthy target and 100 % of the live colour's
+            set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
+            create rule 10 of listener web: blue 0 %, green 100 %
+            write /app/live: blue → green
+            create rule 11 of listener web: blue 100 %, green 0 %"#]],
+    );
+    let ours = |path: &str| Observed {
+        conditions: Some(Conditions { path_patterns: vec![path.to_owned()], ..Conditions::default() }),
+        ..listener(&[("blue", 100), ("green", 0)])
+    };
+    seen.routes.insert("web#10".to_owned(), ours("/other/*"));
+    assert_eq!(planner::plan(&wish, &seen), Err(planner::Refusal::PriorityTaken(own_rule(10, "/api/*"))));
+    wish.owned.insert("web#10".to_owned());
+    wish.preview_routes.clear();
+    wish.removed.push(own_rule(11, "/preview/*"));
+    seen.routes.insert("web#11".to_owned(), ours("/preview/*"));
+    check(
+        &wish,
+        &seen,
+        expect![[r#"
+            check that green has at least 1 healthy target and 100 % of the live colour's
+            set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
+            set rule 10 of listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
+            change the conditions of rule 10 of listener web
+            write /app/live: blue → green
+            delete rule 11 of listener web"#]],
+    );
+}
+
+#[test]
+fn a_rule_that_a_killed_run_made_is_known_by_its_looks() {
+    let mut wish = intent("blue");
+    wish.routes.push(own_rule(10, "/api/*"));
+    let mut seen = world(&[("blue", 100), ("green", 0)], Some("blue"));
+    let conditions = Some(Conditions { path_patterns: vec!["/api/*".to_owned()], ..Conditions::default() });
+    let made = Observed { conditions, ..listener(&[("blue", 100), ("green", 0)]) };
+    seen.routes.insert("web#10".to_owned(), made);
+    check(&wish, &seen, expect![""]);
+}
+
+#[test]
+fn the_end_takes_away_what_was_made_and_restores_what_was_there() {
+    let seen = world(&[("blue", 0), ("green", 100)], Some("green"));
+    let wish = intent("green");
+    let removal = Removal {
+        environments: wish.environments.clone(),
+        own_rules: vec![own_rule(10, "/api/*")],
+        originals: vec![(wish.routes[0].clone(), listener(&[("blue", 1)]))],
+        record: Some(("/app/live".to_owned(), None)),
+    };
+    let runbook = planner::plan_removal(&removal, &seen);
+    assert_eq!(runbook.on_failure, OnFailure::Hold);
+    expect![[r#"
+        set listener web: blue 0 %, green 100 % → blue 100 %, as before
+        delete /app/live"#]]
+    .assert_eq(&runbook.words().join("\n"));
+}
+
+#[test]
+fn the_idle_colour_is_the_next_one() {
+    let colors: BTreeMap<String, ()> = ["blue", "green", "red"].map(|color| (color.to_owned(), ())).into();
+    assert_eq!(planner::idle(&colors, "blue"), Some("green"));
+    assert_eq!(planner::idle(&colors, "red"), Some("blue"));
+    assert_eq!(planner::idle(&BTreeMap::from([("blue".to_owned(), ())]), "blue"), None);
 }

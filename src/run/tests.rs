@@ -1,2 +1,224 @@
-//! The executor on the fake world.
+//! The executor on a world in memory: what goes wrong at every call, and that it always comes right.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::executor::{Ending, Outcome, Run};
+use super::fake::{Fake, Fault};
+use crate::rollout::{
+    Conditions, Environment, Forward, HttpCheck, Intent, Observed, RouteSpec, Terminal, Validation, World, planner,
+};
+use crate::tf_provider::Cancel;
+use crate::tf_provider::cancel::CancelSource;
+
+const GROUPS: [&str; 2] = ["tg-blue", "tg-green"];
+
+fn forward(weights: &[(&str, u32)]) -> Terminal {
+    let groups = weights.iter().map(|(color, weight)| (format!("tg-{color}"), *weight)).collect();
+    Terminal::Forward(Forward { groups, stickiness: None })
+}
+
+fn own_rule() -> RouteSpec {
+    let conditions = Conditions { path_patterns: vec!["/api/*".to_owned()], ..Conditions::default() };
+    RouteSpec::OwnRule { listener: "web".to_owned(), priority: 10, conditions }
+}
+
+/// Two listeners that lead to blue alone, a rule to be made, and a record.
+fn intent() -> Intent {
+    let environment = |color: &str| {
+        (color.to_owned(), Environment { target_group_arn: format!("tg-{color}"), release: None })
+    };
+    let listener = |name: &str| RouteSpec::Listener(name.to_owned());
+    Intent {
+        active: Some("green".to_owned()),
+        environments: BTreeMap::from(["blue", "green"].map(environment)),
+        routes: vec![listener("web"), listener("api"), own_rule()],
+        preview_routes: Vec::new(),
+        record: Some("/app/live".to_owned()),
+        validation: Validation::default(),
+        owned: BTreeSet::new(),
+        removed: Vec::new(),
+    }
+}
+
+fn world() -> World {
+    let observed = |name: &str| {
+        let terminal = forward(&[("blue", 1)]);
+        (name.to_owned(), Observed { arn: name.to_owned(), terminal, conditions: None })
+    };
+    World { routes: BTreeMap::from(["web", "api"].map(observed)), record: Some("blue".to_owned()) }
+}
+
+async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
+    let routes: Vec<RouteSpec> = intent.routes.clone();
+    let world = fake.world();
+    let runbook = planner::plan(intent, &world).unwrap();
+    let run = Run {
+        ports: &fake.ports(),
+        runbook: &runbook,
+        routes: &routes,
+        record: intent.record.as_deref(),
+        tags: &BTreeMap::new(),
+        cancel,
+        limit: Duration::from_secs(1800),
+    };
+    run.run(world).await
+}
+
+#[track_caller]
+fn assert_all_on(world: &World, color: &str) {
+    assert_eq!(world.record.as_deref(), Some(color));
+    for (key, observed) in &world.routes {
+        assert!((observed.terminal.share(&format!("tg-{color}")) - 100.0).abs() < 0.001, "{key}: {observed:?}");
+    }
+}
+
+/// Whatever happened, no route ever led anywhere but to one colour.
+#[track_caller]
+fn assert_history_is_whole(fake: &Fake) {
+    for world in fake.history() {
+        for observed in world.routes.values() {
+            let share = observed.terminal.share("tg-blue") + observed.terminal.share("tg-green");
+            assert!((share - 100.0).abs() < 0.001, "{observed:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_makes_one_call_for_each_route_and_the_record() {
+    let fake = Fake::new(world(), &GROUPS);
+    let outcome = run(&fake, &intent(), &Cancel::never()).await;
+    assert_eq!(outcome.ending, Ending::Done);
+    assert_all_on(&fake.world(), "green");
+    // Green was nowhere: one more call makes its health known.
+    assert_eq!(fake.calls(), ["set web", "set web", "set api", "create web#10", "write /app/live"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_may_fail_and_everything_goes_back() {
+    for call in 0..5 {
+        for fault in [Fault::Refused, Fault::LostAnswer] {
+            let fake = Fake::new(world(), &GROUPS);
+            fake.fault(call, fault);
+            let outcome = run(&fake, &intent(), &Cancel::never()).await;
+            assert_history_is_whole(&fake);
+            assert_eq!(outcome.ending, Ending::RolledBack, "call {call} {fault:?}");
+            assert_eq!(fake.world(), world(), "call {call} {fault:?}");
+            fake.heal();
+            assert_eq!(run(&fake, &intent(), &Cancel::never()).await.ending, Ending::Done);
+            assert_all_on(&fake.world(), "green");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_any_call_the_next_run_finishes() {
+    for call in 0..5 {
+        for fault in [Fault::DiesBefore, Fault::DiesAfter] {
+            let fake = Fake::new(world(), &GROUPS);
+            fake.fault(call, fault);
+            let (intent, cancel) = (intent(), Cancel::never());
+            tokio::select! {
+                outcome = run(&fake, &intent, &cancel) => panic!("call {call} {fault:?}: {outcome:?}"),
+                () = fake.died() => {}
+            }
+            assert_history_is_whole(&fake);
+            fake.heal();
+            assert_eq!(run(&fake, &intent, &cancel).await.ending, Ending::Done, "call {call} {fault:?}");
+            assert_all_on(&fake.world(), "green");
+            assert!(planner::plan(&intent, &fake.world()).unwrap().is_empty());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_fails_is_stuck_and_the_next_run_comes_right() {
+    for undo in 5..8 {
+        let fake = Fake::new(world(), &GROUPS);
+        // The record is refused, and then one of the routes' ways back.
+        fake.fault(4, Fault::Refused);
+        fake.fault(undo, Fault::Refused);
+        let outcome = run(&fake, &intent(), &Cancel::never()).await;
+        assert_eq!(outcome.ending, Ending::Stuck, "undo {undo}");
+        assert_eq!(outcome.journal.undo_failures().count(), 1);
+        assert_history_is_whole(&fake);
+        fake.heal();
+        assert_eq!(run(&fake, &intent(), &Cancel::never()).await.ending, Ending::Done);
+        assert_all_on(&fake.world(), "green");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unhealthy_targets_stop_it_before_the_first_change() {
+    let mut before = world();
+    for observed in before.routes.values_mut() {
+        observed.terminal = forward(&[("blue", 100), ("green", 0)]);
+    }
+    let fake = Fake::new(before.clone(), &GROUPS);
+    fake.set_health("tg-green", &["healthy", "unhealthy"]);
+    let outcome = run(&fake, &intent(), &Cancel::never()).await;
+    assert_eq!(outcome.ending, Ending::RolledBack);
+    assert_eq!(fake.calls(), Vec::<String>::new());
+    let (_, reason) = outcome.journal.reason().unwrap();
+    expect_test::expect![[r#"
+        green has 1 healthy of 2 registered targets, 2 are needed (100 % of the live colour's 2)
+          10.0.0.2:80: unhealthy (Target.Timeout: Request timed out)
+        after 5m (validation.healthy.timeout)"#]]
+    .assert_eq(&reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_fails_is_tried_again_and_then_told() {
+    let check = HttpCheck {
+        url: "http://{color}.example.com/health".to_owned(),
+        method: "GET".to_owned(),
+        headers: BTreeMap::new(),
+        status: vec![200, 204],
+        body_matches: None,
+        max_latency: None,
+        retries: 2,
+        retry_delay: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+    };
+    let mut intent = intent();
+    intent.validation.http.push(check);
+    let fake = Fake::new(world(), &GROUPS);
+    fake.set_status(500);
+    let outcome = run(&fake, &intent, &Cancel::never()).await;
+    assert_eq!(outcome.ending, Ending::RolledBack);
+    assert_eq!(fake.world(), world());
+    let (_, reason) = outcome.journal.reason().unwrap();
+    expect_test::expect![[r#"GET http://green.example.com/health answered with status 500 instead of 200 or 204; the body begins "hello" (3 tries)"#]]
+    .assert_eq(&reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_waiting_goes_back_at_once() {
+    let fake = Fake::new(world(), &GROUPS);
+    fake.set_health("tg-green", &["initial", "initial"]);
+    let source = CancelSource::new();
+    let cancel = source.token();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        source.stop();
+    };
+    let start = tokio::time::Instant::now();
+    let intent = intent();
+    let (outcome, ()) = futures::future::join(run(&fake, &intent, &cancel), stop).await;
+    assert_eq!(outcome.ending, Ending::RolledBack);
+    assert_eq!(outcome.journal.reason().unwrap().1, "the run was interrupted");
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert_eq!(fake.world(), world());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operations_time_ends_a_wait() {
+    let fake = Fake::new(world(), &GROUPS);
+    fake.set_health("tg-green", &["initial"]);
+    let mut intent = intent();
+    intent.validation.healthy.timeout = Duration::from_secs(86_400);
+    let outcome = run(&fake, &intent, &Cancel::never()).await;
+    assert_eq!(outcome.ending, Ending::RolledBack);
+    assert_eq!(outcome.journal.reason().unwrap().1, "the operation's time of 30m ended first");
+}

@@ -1,1 +1,6 @@
 //! What the scenarios, the demo and the benchmarks share: a stage with a load balancer, and a real terraform.
+
+pub mod client;
+pub mod load;
+pub mod stage;
+pub mod terraform;

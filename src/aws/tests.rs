@@ -1,0 +1,210 @@
+//! The adapters against a small HTTP server that says what AWS would: shapes of requests, meaning of errors, how many
+//! calls are made.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Connection, Settings, ports};
+use crate::rollout::{Conditions, Forward, RouteSpec, Stickiness, Terminal};
+use crate::run::ports::{FailureKind, Freshness, Ports};
+
+const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1111/2222";
+const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/3333";
+
+/// What was asked, in order; and an answer to each by the operation's name.
+struct Stub {
+    asked: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
+    ports: Ports,
+}
+
+type Answers = fn(&BTreeMap<String, String>) -> (u16, String);
+
+impl Stub {
+    async fn start(answers: Answers) -> Stub {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, log.clone(), answers));
+            }
+        });
+        let settings = Settings {
+            region: Some("eu-central-1".to_owned()),
+            access_key: Some("key".to_owned()),
+            secret_key: Some("secret".to_owned()),
+            endpoint_url: Some(format!("http://{address}")),
+            max_retries: Some(1),
+            ..Settings::default()
+        };
+        Stub { asked, ports: ports(&Arc::new(Connection::new(Some(settings)))) }
+    }
+
+    fn asked(&self) -> Vec<BTreeMap<String, String>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn operations(&self) -> Vec<String> {
+        self.asked().iter().map(|call| call["Action"].clone()).collect()
+    }
+}
+
+async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<BTreeMap<String, String>>>>, answers: Answers) {
+    let mut buffer = Vec::new();
+    loop {
+        let Some((head, body)) = read_request(&mut stream, &mut buffer).await else { return };
+        let target = head.lines().find_map(|line| line.strip_prefix("x-amz-target: AmazonSSM."));
+        let call: BTreeMap<String, String> = match target {
+            Some(action) => BTreeMap::from([("Action".to_owned(), action.to_owned()), ("body".to_owned(), body)]),
+            None => reqwest::Url::parse(&format!("http://x/?{body}")).unwrap().query_pairs().into_owned().collect(),
+        };
+        let (status, text) = answers(&call);
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", text.len());
+        if stream.write_all(format!("{head}{text}").as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, String)> {
+    loop {
+        let text = String::from_utf8_lossy(buffer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_owned();
+            let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length: usize = length.unwrap_or(0);
+            if body.len() >= length {
+                let body = body[..length].to_owned();
+                buffer.clear();
+                return Some((head, body));
+            }
+        }
+        let mut part = [0; 8192];
+        match stream.read(&mut part).await {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => buffer.extend_from_slice(&part[..count]),
+        }
+    }
+}
+
+fn with_oidc(call: &BTreeMap<String, String>) -> (u16, String) {
+    let actions = format!(
+        "<member><Type>authenticate-oidc</Type><Order>1</Order><AuthenticateOidcConfig><Issuer>https://id.example.com</Issuer>\
+         <AuthorizationEndpoint>https://id.example.com/a</AuthorizationEndpoint><TokenEndpoint>https://id.example.com/t</TokenEndpoint>\
+         <UserInfoEndpoint>https://id.example.com/u</UserInfoEndpoint><ClientId>me</ClientId><Scope>openid email</Scope>\
+         <SessionTimeout>3600</SessionTimeout><OnUnauthenticatedRequest>authenticate</OnUnauthenticatedRequest>\
+         <AuthenticationRequestExtraParams><entry><key>display</key><value>page</value></entry></AuthenticationRequestExtraParams>\
+         </AuthenticateOidcConfig></member>\
+         <member><Type>forward</Type><Order>2</Order><TargetGroupArn>{GROUP}</TargetGroupArn></member>"
+    );
+    let listener = format!(
+        "<member><ListenerArn>{LISTENER}</ListenerArn><Port>443</Port><DefaultActions>{actions}</DefaultActions></member>"
+    );
+    let action = &call["Action"];
+    (200, format!("<{action}Response><{action}Result><Listeners>{listener}</Listeners></{action}Result></{action}Response>"))
+}
+
+#[tokio::test]
+async fn what_comes_before_the_forward_is_sent_back_to_the_letter() {
+    let stub = Stub::start(with_oidc).await;
+    let route = RouteSpec::Listener(LISTENER.to_owned());
+    let stickiness = Some(Stickiness { enabled: true, duration_seconds: Some(60) });
+    let terminal = Terminal::Forward(Forward { groups: vec![(GROUP.to_owned(), 100)], stickiness });
+    stub.ports.load_balancer.set_terminal(&route, LISTENER, &terminal).await.unwrap();
+    let sent = stub.asked().pop().unwrap();
+    let shown: Vec<String> = sent
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{} = {value}", name.strip_prefix("DefaultActions.member.")?)))
+        .collect();
+    expect_test::expect![[r#"
+        1.AuthenticateOidcConfig.AuthenticationRequestExtraParams.entry.1.key = display
+        1.AuthenticateOidcConfig.AuthenticationRequestExtraParams.entry.1.value = page
+        1.AuthenticateOidcConfig.AuthorizationEndpoint = https://id.example.com/a
+        1.AuthenticateOidcConfig.ClientId = me
+        1.AuthenticateOidcConfig.Issuer = https://id.example.com
+        1.AuthenticateOidcConfig.OnUnauthenticatedRequest = authenticate
+        1.AuthenticateOidcConfig.Scope = openid email
+        1.AuthenticateOidcConfig.SessionTimeout = 3600
+        1.AuthenticateOidcConfig.TokenEndpoint = https://id.example.com/t
+        1.AuthenticateOidcConfig.UseExistingClientSecret = true
+        1.AuthenticateOidcConfig.UserInfoEndpoint = https://id.example.com/u
+        1.Order = 1
+        1.Type = authenticate-oidc
+        2.ForwardConfig.TargetGroupStickinessConfig.DurationSeconds = 60
+        2.ForwardConfig.TargetGroupStickinessConfig.Enabled = true
+        2.ForwardConfig.TargetGroups.member.1.TargetGroupArn = arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/3333
+        2.ForwardConfig.TargetGroups.member.1.Weight = 100
+        2.Order = 2
+        2.Type = forward"#]]
+    .assert_eq(&shown.join("\n"));
+}
+
+fn refused(call: &BTreeMap<String, String>) -> (u16, String) {
+    let code = match call["Action"].as_str() {
+        "DescribeListeners" => "LoadBalancerNotFound",
+        "CreateRule" => "PriorityInUse",
+        "DeleteRule" => "RuleNotFound",
+        _ => "AccessDenied",
+    };
+    (400, format!("<ErrorResponse><Error><Code>{code}</Code><Message>No.</Message></Error></ErrorResponse>"))
+}
+
+#[tokio::test]
+async fn errors_are_told_apart_and_read_well() {
+    let stub = Stub::start(refused).await;
+    let load_balancer = &stub.ports.load_balancer;
+    let route = RouteSpec::Listener(LISTENER.to_owned());
+    let gone = load_balancer.observe(&[route], Freshness::Now).await;
+    assert_eq!(gone, Ok(BTreeMap::new()));
+    let forward = Terminal::Forward(Forward::default());
+    let made = load_balancer.create_rule(LISTENER, 1, &Conditions::default(), &forward, &BTreeMap::new()).await;
+    assert_eq!(made.map_err(|error| error.kind), Err(FailureKind::Conflict));
+    assert_eq!(load_balancer.delete_rule("rule").await, Ok(()));
+    let denied = load_balancer.target_health(GROUP).await.unwrap_err();
+    assert_eq!(denied.kind, FailureKind::Denied);
+    assert_eq!(denied.message, "elasticloadbalancing DescribeTargetHealth: AccessDenied: No.");
+}
+
+fn parameters(call: &BTreeMap<String, String>) -> (u16, String) {
+    let body: serde_json::Value = serde_json::from_str(&call["body"]).unwrap();
+    let found: Vec<_> = body["Names"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|name| *name != "/app/7/live")
+        .map(|name| serde_json::json!({ "Name": name, "Value": "blue", "Type": "String" }))
+        .collect();
+    (200, serde_json::json!({ "Parameters": found }).to_string())
+}
+
+#[tokio::test]
+async fn records_that_are_read_together_share_calls() {
+    let stub = Stub::start(parameters).await;
+    let names: Vec<String> = (0..25).map(|n| format!("/app/{n}/live")).collect();
+    let reads = names.iter().map(|name| stub.ports.records.get(name, Freshness::Shared));
+    let values = futures::future::join_all(reads).await;
+    for (n, value) in values.into_iter().enumerate() {
+        let expected = (n != 7).then(|| "blue".to_owned());
+        assert_eq!(value, Ok(expected), "{n}");
+    }
+    assert_eq!(stub.operations(), ["GetParameters"; 3]);
+}
+
+#[tokio::test]
+async fn listeners_that_are_read_together_share_a_call() {
+    let stub = Stub::start(with_oidc).await;
+    let route = [RouteSpec::Listener(LISTENER.to_owned())];
+    let load_balancer = &stub.ports.load_balancer;
+    let reads = (0..10).map(|_| load_balancer.observe(&route, Freshness::Shared));
+    for seen in futures::future::join_all(reads).await {
+        assert!(seen.unwrap()[LISTENER].terminal.mentions(GROUP));
+    }
+    assert_eq!(stub.operations(), ["DescribeListeners"]);
+    load_balancer.observe(&route, Freshness::Now).await.unwrap();
+    assert_eq!(stub.operations().len(), 2);
+}

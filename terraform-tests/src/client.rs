@@ -1,0 +1,105 @@
+//! A small AWS client for arranging things and looking at them: what a test sees must not come from the code it tests.
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+/// The region of everything here.
+pub const REGION: &str = "eu-central-1";
+/// moto takes any key; this one is its account 123456789012.
+pub const ACCESS_KEY: &str = "testing";
+
+/// Calls the local AWS without a valid signature, which moto doesn't ask for.
+#[derive(Clone, Debug)]
+pub struct Client {
+    endpoint: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// A client of the local AWS at this address.
+    ///
+    /// # Errors
+    /// When no HTTP client can be set up.
+    pub fn new(endpoint: &str) -> anyhow::Result<Client> {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Client { endpoint: endpoint.to_owned(), http })
+    }
+
+    fn authorization(service: &str) -> String {
+        format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20250101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0")
+    }
+
+    /// A call of the load balancing API; its XML.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn elb(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        self.query("elasticloadbalancing", "2015-12-01", action, parameters).await
+    }
+
+    /// A call of the EC2 API; its XML.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn ec2(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        self.query("ec2", "2016-11-15", action, parameters).await
+    }
+
+    async fn query(
+        &self,
+        service: &str,
+        version: &str,
+        action: &str,
+        parameters: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("Action", action)
+            .append_pair("Version", version)
+            .extend_pairs(parameters)
+            .finish();
+        let request = self.http.post(&self.endpoint).header("authorization", Client::authorization(service));
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
+        let response = request.send().await.with_context(|| format!("{action} got no answer"))?;
+        let (status, text) = (response.status(), response.text().await?);
+        if status.is_success() { Ok(text) } else { bail!("{action} answered {status}: {text}") }
+    }
+
+    /// A call of Parameter Store; its JSON.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn ssm(&self, action: &str, body: Value) -> anyhow::Result<Value> {
+        let request = self.http.post(&self.endpoint).header("authorization", Client::authorization("ssm"));
+        let request = request
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", format!("AmazonSSM.{action}"));
+        let response = request.body(body.to_string()).send().await?;
+        let (status, text) = (response.status(), response.text().await?);
+        if status.is_success() { Ok(serde_json::from_str(&text)?) } else { bail!("{action} answered {status}: {text}") }
+    }
+
+    /// The value of a parameter; none if it doesn't exist.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn parameter(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let answer = self.ssm("GetParameters", serde_json::json!({ "Names": [name] })).await?;
+        Ok(answer["Parameters"][0]["Value"].as_str().map(str::to_owned))
+    }
+}
+
+/// The texts of all elements of this name.
+pub fn elements<'x>(xml: &'x str, name: &str) -> Vec<&'x str> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let parts = xml.split(open.as_str()).skip(1);
+    parts.filter_map(|part| part.split_once(close.as_str()).map(|(text, _)| text)).collect()
+}
+
+/// The text of the first element of this name.
+///
+/// # Errors
+/// When there is none.
+pub fn element<'x>(xml: &'x str, name: &str) -> anyhow::Result<&'x str> {
+    elements(xml, name).first().copied().with_context(|| format!("there is no {name} in {xml}"))
+}

@@ -1,0 +1,107 @@
+//! Clients that never stop asking, and count what they are told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+/// What clients saw so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests that were not answered with 200.
+    pub failed: u64,
+    /// Answers by colour.
+    pub colors: BTreeMap<String, u64>,
+    /// The colour of the last answer.
+    pub last: Option<String>,
+    /// The first thing that went wrong.
+    pub first_failure: Option<String>,
+}
+
+/// Clients at work; bounded in number, in requests and by the end of this value.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// No load sends more than this.
+const MOST_REQUESTS: u64 = 5_000_000;
+
+impl Load {
+    /// Starts clients that ask this address, which must be on this machine, pausing between requests.
+    ///
+    /// # Errors
+    /// When no client can be set up, or the address is not a loopback one.
+    pub fn start(address: SocketAddr, clients: usize, pause: Duration) -> anyhow::Result<Load> {
+        anyhow::ensure!(address.ip().is_loopback(), "{address} is not on this machine");
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut tasks = Vec::new();
+        for _ in 0..clients {
+            let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+            let (stop, seen, sent) = (stop.clone(), seen.clone(), sent.clone());
+            tasks.push(tokio::spawn(async move {
+                let url = format!("http://{address}/");
+                while !stop.load(Ordering::Relaxed) && sent.fetch_add(1, Ordering::Relaxed) < MOST_REQUESTS {
+                    let answer = ask(&http, &url).await;
+                    note(&seen, answer);
+                    tokio::time::sleep(pause).await;
+                }
+            }));
+        }
+        Ok(Load { stop, seen, tasks })
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets every request that is under way end, and tells what was seen.
+    pub async fn stop(mut self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in std::mem::take(&mut self.tasks) {
+            drop(task.await);
+        }
+        self.seen()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn ask(http: &reqwest::Client, url: &str) -> Result<String, String> {
+    let response = http.get(url).send().await.map_err(|error| format!("{error:?}"))?;
+    let status = response.status().as_u16();
+    let color = response.headers().get("x-color").and_then(|color| color.to_str().ok()).map(str::to_owned);
+    let body = response.bytes().await.map_err(|error| format!("{error:?}"))?;
+    match color {
+        Some(color) if status == 200 => Ok(color),
+        _ => Err(format!("status {status}: {}", String::from_utf8_lossy(&body))),
+    }
+}
+
+fn note(seen: &Mutex<Seen>, answer: Result<String, String>) {
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.requests += 1;
+    match answer {
+        Ok(color) => {
+            *seen.colors.entry(color.clone()).or_default() += 1;
+            seen.last = Some(color);
+        }
+        Err(failure) => {
+            seen.failed += 1;
+            seen.first_failure.get_or_insert(failure);
+        }
+    }
+}

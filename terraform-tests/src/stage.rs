@@ -1,0 +1,344 @@
+//! A stage: a local AWS with an Application Load Balancer, two target groups and two small app servers for each colour.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use local_aws::app::{App, AppConfig};
+use local_aws::{Config, LocalAws};
+
+use crate::client::{ACCESS_KEY, Client, REGION, element, elements};
+use crate::terraform::repository;
+
+/// The listeners' first port; each load balancer has an address of its own.
+const FIRST_PORT: u16 = 8080;
+
+/// Everything that a scenario plays on. Dropping it ends it all.
+pub struct Stage {
+    /// The local AWS.
+    pub aws: LocalAws,
+    /// Calls it from outside.
+    pub client: Client,
+    /// The load balancer's ARN.
+    pub load_balancer: String,
+    /// The target groups by colour.
+    pub groups: BTreeMap<String, String>,
+    /// The app servers by colour.
+    pub apps: BTreeMap<String, App>,
+    /// The listeners' ARNs in the order of their ports, from 8080.
+    pub listeners: Vec<String>,
+}
+
+/// What a listener does by default.
+pub enum Default<'a> {
+    /// Forwards to this colour alone, as stacks do before a switch comes.
+    Color(&'a str),
+    /// Answers 503.
+    Unavailable,
+    /// These actions, as parameters of CreateListener.
+    Actions(Vec<(String, String)>),
+}
+
+impl Stage {
+    /// A stage with blue and green, and one listener that leads to blue.
+    ///
+    /// # Errors
+    /// When something can't be set up.
+    pub async fn new() -> anyhow::Result<Stage> {
+        let mut stage = Stage::empty().await?;
+        stage.listener(Default::Color("blue")).await?;
+        Ok(stage)
+    }
+
+    /// A stage with blue and green, and no listener yet.
+    ///
+    /// # Errors
+    /// When something can't be set up.
+    pub async fn empty() -> anyhow::Result<Stage> {
+        let config = Config {
+            moto_python: repository().join(".tools/venv/bin/python"),
+            health_interval_scale: 0.01,
+            ..Config::default()
+        };
+        let aws = LocalAws::start(config).await?;
+        let client = Client::new(&aws.endpoint())?;
+        let load_balancer = make_load_balancer(&client, "web").await?;
+        let mut stage = Stage {
+            aws,
+            client,
+            load_balancer,
+            groups: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            listeners: Vec::new(),
+        };
+        for color in ["blue", "green"] {
+            stage.color(color).await?;
+        }
+        Ok(stage)
+    }
+
+    /// Adds a colour: a target group and two servers.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub async fn color(&mut self, color: &str) -> anyhow::Result<()> {
+        let listen = [2, 3].map(|host| SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))).to_vec();
+        let app = App::start(AppConfig { listen, color: color.to_owned(), release: "1".to_owned() }).await?;
+        let group = make_group(&self.client, &format!("myapp-{color}")).await?;
+        for address in app.addresses() {
+            self.register(&group, *address).await?;
+        }
+        self.groups.insert(color.to_owned(), group);
+        self.apps.insert(color.to_owned(), app);
+        Ok(())
+    }
+
+    /// Registers a target.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn register(&self, group: &str, address: SocketAddr) -> anyhow::Result<()> {
+        let (id, port) = (address.ip().to_string(), address.port().to_string());
+        let target = [("TargetGroupArn", group), ("Targets.member.1.Id", &id), ("Targets.member.1.Port", &port)];
+        self.client.elb("RegisterTargets", &target).await.map(drop)
+    }
+
+    /// Takes a target out.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn deregister(&self, group: &str, address: SocketAddr) -> anyhow::Result<()> {
+        let id = address.ip().to_string();
+        let target = [("TargetGroupArn", group), ("Targets.member.1.Id", &id)];
+        self.client.elb("DeregisterTargets", &target).await.map(drop)
+    }
+
+    /// Adds a listener; the first has port 8080, the next 8081 and so on.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn listener(&mut self, default: Default<'_>) -> anyhow::Result<String> {
+        let port = self.port(self.listeners.len()).to_string();
+        let mut parameters = vec![
+            ("LoadBalancerArn".to_owned(), self.load_balancer.clone()),
+            ("Protocol".to_owned(), "HTTP".to_owned()),
+            ("Port".to_owned(), port),
+        ];
+        parameters.extend(match default {
+            Default::Color(color) => forward(1, &[(self.group(color), 1)]),
+            Default::Unavailable => fixed(1, "503"),
+            Default::Actions(actions) => actions,
+        });
+        let arn = element(&self.call("CreateListener", &parameters).await?, "ListenerArn")?.to_owned();
+        self.listeners.push(arn.clone());
+        Ok(arn)
+    }
+
+    /// Adds a rule to a listener, for a path, that leads to a colour.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn rule(&self, listener: usize, priority: u32, path: &str, color: &str) -> anyhow::Result<String> {
+        let mut parameters = vec![
+            ("ListenerArn".to_owned(), self.listeners[listener].clone()),
+            ("Priority".to_owned(), priority.to_string()),
+            ("Conditions.member.1.Field".to_owned(), "path-pattern".to_owned()),
+            ("Conditions.member.1.Values.member.1".to_owned(), path.to_owned()),
+        ];
+        let actions = forward(1, &[(self.group(color), 1)]);
+        parameters.extend(actions.into_iter().map(|(name, value)| (name.replacen("DefaultActions", "Actions", 1), value)));
+        Ok(element(&self.call("CreateRule", &parameters).await?, "RuleArn")?.to_owned())
+    }
+
+    /// Moves a listener's weights by hand, as a pipeline would.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn set_weights(&self, listener: usize, weights: &[(&str, u32)]) -> anyhow::Result<()> {
+        let groups: Vec<(&str, u32)> = weights.iter().map(|(color, weight)| (self.group(color), *weight)).collect();
+        let mut parameters = vec![("ListenerArn".to_owned(), self.listeners[listener].clone())];
+        parameters.extend(forward(1, &groups));
+        self.call("ModifyListener", &parameters).await.map(drop)
+    }
+
+    async fn call(&self, action: &str, parameters: &[(String, String)]) -> anyhow::Result<String> {
+        let parameters: Vec<(&str, &str)> = parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        self.client.elb(action, &parameters).await
+    }
+
+    /// A listener's default actions, as AWS words them.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub async fn actions(&self, listener: usize) -> anyhow::Result<String> {
+        let arn = self.listeners[listener].as_str();
+        let xml = self.client.elb("DescribeListeners", &[("ListenerArns.member.1", arn)]).await?;
+        Ok(element(&xml, "DefaultActions")?.to_owned())
+    }
+
+    /// A listener's weights by colour.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub async fn weights(&self, listener: usize) -> anyhow::Result<BTreeMap<String, u32>> {
+        Ok(self.weights_in(&self.actions(listener).await?))
+    }
+
+    /// The weights of a rule's actions by colour.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub async fn rule_weights(&self, rule: &str) -> anyhow::Result<BTreeMap<String, u32>> {
+        let xml = self.client.elb("DescribeRules", &[("RuleArns.member.1", rule)]).await?;
+        Ok(self.weights_in(element(&xml, "Actions")?))
+    }
+
+    fn weights_in(&self, actions: &str) -> BTreeMap<String, u32> {
+        let groups = elements(actions, "TargetGroups").join("");
+        let weight = |member: &str| {
+            let arn = element(member, "TargetGroupArn").ok()?.to_owned();
+            let color = self.groups.iter().find(|(_, group)| **group == arn)?.0.clone();
+            Some((color, element(member, "Weight").ok().and_then(|text| text.parse().ok()).unwrap_or(1)))
+        };
+        let mut weights: BTreeMap<String, u32> = elements(&groups, "member").into_iter().filter_map(weight).collect();
+        if weights.is_empty() {
+            let single = element(actions, "TargetGroupArn").unwrap_or_default();
+            weights.extend(self.groups.iter().filter(|(_, arn)| *arn == single).map(|(color, _)| (color.clone(), 1)));
+        }
+        weights
+    }
+
+    /// The target group of a colour; of one that isn't there, nothing.
+    #[must_use]
+    pub fn group(&self, color: &str) -> &str {
+        self.groups.get(color).map_or("", String::as_str)
+    }
+
+    /// The port of a listener by its place.
+    #[must_use]
+    pub fn port(&self, listener: usize) -> u16 {
+        FIRST_PORT + u16::try_from(listener).unwrap_or_default()
+    }
+
+    /// Where clients find a listener.
+    ///
+    /// # Errors
+    /// When the load balancer isn't served.
+    pub fn address(&self, listener: usize) -> anyhow::Result<SocketAddr> {
+        let served = self.aws.load_balancers();
+        let found = served.iter().find(|served| served.arn == self.load_balancer).context("it isn't served")?;
+        Ok(SocketAddr::from((found.address, self.port(listener))))
+    }
+
+    /// The colour that answers a request to a listener's path.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub async fn answers(&self, listener: usize, path: &str) -> anyhow::Result<String> {
+        let url = format!("http://{}{path}", self.address(listener)?);
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let response = http.get(url).send().await?;
+        let color = response.headers().get("x-color").and_then(|color| color.to_str().ok()).map(str::to_owned);
+        Ok(color.unwrap_or_else(|| response.status().as_u16().to_string()))
+    }
+
+    /// The provider block that leads to this stage.
+    #[must_use]
+    pub fn provider(&self) -> String {
+        format!(
+            "terraform {{\n  required_providers {{\n    bluegreen = {{ source = \"bluegreen/bluegreen\" }}\n  }}\n}}\n\n\
+             provider \"bluegreen\" {{\n  region       = \"{REGION}\"\n  access_key   = \"{ACCESS_KEY}\"\n  \
+             secret_key   = \"testing\"\n  endpoint_url = \"{}\"\n}}\n\n",
+            self.aws.endpoint()
+        )
+    }
+
+    /// The colours as a map for `environments`.
+    #[must_use]
+    pub fn environments(&self) -> String {
+        let mut text = "{\n".to_owned();
+        for (color, group) in &self.groups {
+            let _ = writeln!(text, "    {color} = {{ target_group_arn = \"{group}\" }}");
+        }
+        text + "  }"
+    }
+
+    /// A configuration with one switch over the first listener; `more` goes into the resource.
+    #[must_use]
+    pub fn switch(&self, active: Option<&str>, more: &str) -> String {
+        let listener = self.listeners.first().map_or("", String::as_str);
+        self.switch_over(active, &format!("[{{ listener_arn = \"{listener}\" }}]"), more)
+    }
+
+    /// A configuration with one switch over these routes.
+    #[must_use]
+    pub fn switch_over(&self, active: Option<&str>, routes: &str, more: &str) -> String {
+        let active = active.map_or(String::new(), |color| format!("  active       = \"{color}\"\n"));
+        format!(
+            "{}resource \"bluegreen_switch\" \"app\" {{\n  name         = \"myapp\"\n{active}  environments = {}\n  \
+             routes       = {routes}\n  parameter    = \"/myapp/current-live\"\n{more}\n}}\n\n\
+             output \"live\" {{ value = bluegreen_switch.app.live }}\n",
+            self.provider(),
+            self.environments()
+        )
+    }
+
+    /// The calls that changed something at the load balancer or the record, since the log was cleared.
+    #[must_use]
+    pub fn changes(&self) -> Vec<String> {
+        let calls = self.aws.calls();
+        calls.iter().filter(|call| call.mutating).map(|call| call.operation.clone()).collect()
+    }
+}
+
+async fn make_load_balancer(client: &Client, name: &str) -> anyhow::Result<String> {
+    let subnets = client.ec2("DescribeSubnets", &[]).await?;
+    let subnets: Vec<String> = elements(&subnets, "subnetId").into_iter().map(str::to_owned).collect();
+    let (first, second) = (subnets.first().context("no subnet")?, subnets.get(1).context("no second subnet")?);
+    let parameters = [("Name", name), ("Subnets.member.1", first), ("Subnets.member.2", second)];
+    Ok(element(&client.elb("CreateLoadBalancer", &parameters).await?, "LoadBalancerArn")?.to_owned())
+}
+
+async fn make_group(client: &Client, name: &str) -> anyhow::Result<String> {
+    let vpcs = client.ec2("DescribeVpcs", &[]).await?;
+    let vpc = element(&vpcs, "vpcId")?;
+    let parameters = [
+        ("Name", name),
+        ("Protocol", "HTTP"),
+        ("Port", "80"),
+        ("VpcId", vpc),
+        ("TargetType", "ip"),
+        ("HealthCheckPath", "/health"),
+        ("HealthCheckIntervalSeconds", "5"),
+        ("HealthCheckTimeoutSeconds", "2"),
+        ("HealthyThresholdCount", "2"),
+        ("UnhealthyThresholdCount", "2"),
+    ];
+    Ok(element(&client.elb("CreateTargetGroup", &parameters).await?, "TargetGroupArn")?.to_owned())
+}
+
+/// The parameters of a forward action as the n-th default action.
+#[must_use]
+pub fn forward(n: usize, groups: &[(&str, u32)]) -> Vec<(String, String)> {
+    let mut out = vec![(format!("DefaultActions.member.{n}.Type"), "forward".to_owned())];
+    for (i, (arn, weight)) in groups.iter().enumerate() {
+        let prefix = format!("DefaultActions.member.{n}.ForwardConfig.TargetGroups.member.{}", i + 1);
+        out.push((format!("{prefix}.TargetGroupArn"), (*arn).to_owned()));
+        out.push((format!("{prefix}.Weight"), weight.to_string()));
+    }
+    out
+}
+
+/// The parameters of a fixed response as the n-th default action.
+#[must_use]
+pub fn fixed(n: usize, status: &str) -> Vec<(String, String)> {
+    let prefix = format!("DefaultActions.member.{n}");
+    vec![
+        (format!("{prefix}.Type"), "fixed-response".to_owned()),
+        (format!("{prefix}.FixedResponseConfig.StatusCode"), status.to_owned()),
+        (format!("{prefix}.FixedResponseConfig.ContentType"), "text/plain".to_owned()),
+        (format!("{prefix}.FixedResponseConfig.MessageBody"), "not yet".to_owned()),
+    ]
+}

@@ -21,6 +21,8 @@ use crate::run::ports::{FailureKind, PortError};
 const MAX_ATTEMPTS: u32 = 25;
 /// AWS's control planes answer within a second or two; a connection that is silent for longer is dead.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Shorter than the SDK's second: a way back shall not wait for a hiccup. It doubles each time, up to 20 s, with jitter.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// AWS, as the provider block describes it.
@@ -107,7 +109,7 @@ async fn load(settings: &Settings) -> Result<SdkConfig, String> {
         .read_timeout(ATTEMPT_TIMEOUT);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(SdkHttp::new(settings, CONNECT_TIMEOUT)?)
-        .retry_config(retry.with_max_attempts(attempts))
+        .retry_config(retry.with_max_attempts(attempts).with_initial_backoff(FIRST_BACKOFF))
         .timeout_config(timeouts.build())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(region) = &settings.region {

@@ -60,6 +60,33 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     Ok(plan.runbook)
 }
 
+/// The steps in words, as far as the wish alone tells them: whatever the world is like, these hold.
+pub fn outline(intent: &Intent) -> Vec<String> {
+    let Some(color) = intent.active.as_deref() else {
+        let join = |route: &RouteSpec| format!("add the colours that {route} lacks, at weight 0");
+        let record = intent.record.iter().map(|name| format!("create {name} with the live colour, if it isn't there"));
+        return intent.routes.iter().map(join).chain(record).collect();
+    };
+    let share = |color: &str| {
+        let part = |name: &String| format!("{name} {} %", if name == color { 100 } else { 0 });
+        intent.environments.keys().map(part).collect::<Vec<_>>().join(", ")
+    };
+    let unless = |step: Step| format!("{}, unless it is live already", step.words());
+    let mut words: Vec<String> = Vec::new();
+    if let Some(environment) = intent.environments.get(color) {
+        let health = health_check(intent, color, &environment.target_group_arn, &Traffic::default());
+        words.push(unless(health));
+    }
+    words.extend(http_checks(intent, color).map(unless));
+    words.extend(intent.routes.iter().map(|route| format!("set {route}: {}", share(color))));
+    words.extend(intent.record.iter().map(|name| format!("write {name}: {color}")));
+    if let Some(idle) = idle(&intent.environments, color) {
+        words.extend(intent.preview_routes.iter().map(|route| format!("set {route}: {}", share(idle))));
+    }
+    words.extend(intent.removed.iter().map(|route| format!("delete {route}")));
+    words
+}
+
 /// Plans the end of a switch: its own rules go, and what was there before comes back where that is wished.
 pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
     let mut runbook = Runbook { stages: Vec::new(), on_failure: OnFailure::Hold };

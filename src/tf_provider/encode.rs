@@ -27,7 +27,7 @@ fn diagnostic(diagnostic: &Diagnostic) -> pb::Diagnostic {
         severity: severity.into(),
         summary: diagnostic.summary.clone(),
         detail: diagnostic.detail.clone(),
-        attribute: diagnostic.path.as_ref().map(path),
+        attribute: diagnostic.path.as_ref().map(|full| path(&full.shown())),
     }
 }
 

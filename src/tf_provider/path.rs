@@ -51,6 +51,17 @@ impl Path {
         &self.0
     }
 
+    /// The part of the path that Terraform finds in the user's file. It points at an attribute, or at an element of
+    /// one; told of anything deeper inside nested attributes, it points at the resource as a whole.
+    #[must_use]
+    pub(super) fn shown(&self) -> Path {
+        let depth = match self.0.get(1) {
+            Some(Step::Key(_) | Step::Index(_)) => 2,
+            _ => 1,
+        };
+        Path(self.0.iter().take(depth).cloned().collect())
+    }
+
     fn with(&self, step: Step) -> Path {
         let mut steps = self.0.clone();
         steps.push(step);

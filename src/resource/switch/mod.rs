@@ -32,7 +32,8 @@ use self::state::{Memory, Report};
 use self::story::Failure;
 use super::{Context, Shared};
 use crate::clock;
-use crate::rollout::{Intent, Removal, RouteSpec, Runbook, World, lint, planner};
+use crate::rollout::planner::{self, Refusal};
+use crate::rollout::{Intent, Removal, RouteSpec, Runbook, World, lint};
 use crate::run::executor::{self, Ending, Outcome, Run};
 use crate::run::ports::Freshness;
 use crate::tf_provider::{
@@ -122,10 +123,7 @@ impl Resource for Switch {
                 return unchanged(state, private);
             }
         };
-        if world.routes.is_empty() {
-            tracing::info!(name = name(&state), "no route is left, the switch is gone");
-            return Stored::default();
-        }
+        // Also where no route is left: the record may be ours, and only destroy can take it away.
         let mut memory = Memory::read(&private);
         state::set_traffic(&mut state, &intent.environments, &planner::current(&intent, &world));
         memory.world = Some(world);
@@ -145,19 +143,28 @@ impl Resource for Switch {
             return Planned { state: Some(state), replace: Vec::new(), private };
         };
         check_region(&shared, &intent, diagnostics);
-        let world = match seen_by_refresh(&intent, prior.as_ref(), &memory) {
-            Some(world) => Ok(world),
-            None => {
-                let routes = intent::all_routes(&intent);
-                executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Shared).await
-            }
-        };
-        match world {
-            Err(error) => story::unreadable(name(&config), &error, diagnostics),
-            Ok(world) => match planner::plan(&intent, &world) {
-                Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
+        if let Some(world) = seen_by_refresh(&intent, prior.as_ref(), &memory) {
+            match planner::plan(&intent, &world) {
                 Ok(runbook) => plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook),
-            },
+                Err(Refusal::RouteMissing(route)) => {
+                    // It was there once. A plan that fails here would also keep people from destroying the switch.
+                    story::route_gone(&route, &intent, diagnostics);
+                    plan_unknown(&mut state, &config, prior.as_ref());
+                }
+                Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
+            }
+            return Planned { state: Some(state), replace: Vec::new(), private };
+        }
+        // Terraform plans once more while it applies, and what was known must be the same then. Nothing that is only
+        // seen now can be promised: other resources of this apply, or people, may change it in between.
+        let routes = intent::all_routes(&intent);
+        let seen = executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Shared).await;
+        plan_unknown(&mut state, &config, prior.as_ref());
+        state.set("runbook", Value::from(planner::outline(&intent)));
+        match seen.map(|world| planner::plan(&intent, &world).map(|_| planner::current(&intent, &world).live)) {
+            Err(error) => story::unreadable(name(&config), &error, diagnostics),
+            Ok(Err(refusal)) => story::refusal(&refusal, &intent, diagnostics),
+            Ok(Ok(live)) => story::moves_traffic(live.as_deref(), &intent, diagnostics),
         }
         Planned { state: Some(state), replace: Vec::new(), private }
     }
@@ -234,25 +241,18 @@ fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
     }
 }
 
+/// Everything is known from the last refresh: what will be done is told step by step.
 fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: &World, runbook: &Runbook) {
     let now = planner::current(intent, world);
     let wish = planner::wish(intent, world);
-    if prior.is_none() {
-        for name in TOLD_BY_APPLY {
-            state.set(name, Value::Null);
-        }
-    }
     if runbook.is_empty() {
-        if prior.is_none() {
-            state.set("runbook", Value::List(Vec::new()));
-        }
         state::set_traffic(state, &intent.environments, &now);
         if let Some(active) = &intent.active {
             state.set("active", Value::from(active.as_str()));
         }
         return;
     }
-    let followed = intent.active.is_none() && now.live.is_some();
+    let followed = intent.active.is_none();
     match wish.filter(|_| !followed) {
         Some(wish) => {
             state.set("active", Value::from(wish.as_str()));
@@ -260,7 +260,7 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
             state.set("idle", Value::from(planner::idle(&intent.environments, &wish)));
             state.set("weights", state::weights_of(intent.environments.keys(), &wish));
             if now.live.as_ref() != Some(&wish) {
-                state.set("previous", Value::from(now.live.clone()));
+                state.set("previous", prior.map_or(Value::Null, |prior| prior.get("live").clone()));
                 state.set("switched_at", Value::UNKNOWN);
             }
         }

@@ -29,6 +29,21 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
     }
 }
 
+/// A route that was there at the last apply and isn't any more.
+pub(super) fn route_gone(route: &RouteSpec, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let detail = format!("{route} ({}) was there at the last apply and is gone. Apply will fail unless it is back by then; take it out of the routes, or destroy the switch.", route.key());
+    diagnostics.warning_at(route_path(route, intent), "Route not found", detail);
+}
+
+/// A switch that takes over where another colour is live moves traffic with its very first apply.
+pub(super) fn moves_traffic(live: Option<&str>, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let (Some(live), Some(active)) = (live, intent.active.as_deref()) else { return };
+    if live != active {
+        let detail = format!("{live} is live now, and active is {active:?}: this apply moves the traffic from {live} to {active}. To take the routes over as they are, set active to {live:?}, or leave it out.");
+        diagnostics.warning_at(Path::attribute("active"), "This apply moves live traffic", detail);
+    }
+}
+
 /// What could not be read.
 pub(super) fn unreadable(name: &str, error: &PortError, diagnostics: &mut Diagnostics) {
     let mut detail = format!("{error}.\n\nNothing was changed.");

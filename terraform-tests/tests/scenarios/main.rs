@@ -1,3 +1,13 @@
 //! Stories played with a real terraform, the real provider and real HTTP through the local load balancer.
 
+mod composition;
+mod faults;
+mod gates;
+mod imports;
+mod invalid;
+mod native;
+mod removal;
+mod routes;
+mod security;
 mod switching;
+mod wire;

@@ -1,0 +1,121 @@
+//! Bad input: each a diagnostic at its place, at `validate`, without a word on the network.
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use terraform_tests::terraform::Terraform;
+
+const BLUE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1111111111111111";
+const GREEN: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/2222222222222222";
+const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/3333333333333333/4444444444444444";
+const RULE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener-rule/app/web/3333333333333333/4444444444444444/5555555555555555";
+
+/// What is changed in a valid configuration; the summary of the diagnostic; the line that it must point at.
+struct Case {
+    set: (&'static str, String),
+    summary: &'static str,
+    line: &'static str,
+}
+
+fn case(name: &'static str, value: impl Into<String>, summary: &'static str, line: &'static str) -> Case {
+    Case { set: (name, value.into()), summary, line }
+}
+
+fn cases() -> Vec<Case> {
+    let environments = |more: &str| format!("{{\n    blue = {{ target_group_arn = \"{BLUE}\" }}\n{more}\n  }}");
+    let color = |name: &str, arn: &str| format!("    {name} = {{ target_group_arn = \"{arn}\" }}\n");
+    let many: String = ["a", "b", "c", "d", "e"].map(|name| color(name, &GREEN.replace("green", name))).concat();
+    let far = GREEN.replace("eu-central-1", "us-east-1");
+    let http = |check: &str| format!("{{ http = [{{ {check} }}] }}");
+    vec![
+        case("active", "\"grene\"", "Unknown colour", "active"),
+        case("environments", environments(""), "Two to five environments are needed", "environments"),
+        case("environments", environments(&many), "Two to five environments are needed", "environments"),
+        case("environments", environments(&color("green", BLUE)), "Target group given twice", "green = {"),
+        case("environments", environments(&color("green", "arn:aws:s3:::x")), "Invalid target group ARN", "green = {"),
+        case("environments", environments(&color("green", LISTENER)), "Invalid target group ARN", "green = {"),
+        case("environments", environments(&color("green", &far)), "The target group is in another region", "green = {"),
+        case("environments", environments(&color("Green", GREEN)), "Invalid colour", "Green = {"),
+        case("routes", "[]", "Invalid routes", "routes"),
+        case("routes", "[{}]", "A route needs a listener or a rule", "routes"),
+        case("routes", format!("[{{ listener_arn = \"{LISTENER}\" }}, {{ listener_arn = \"{LISTENER}\" }}]"), "Route given twice", "routes"),
+        case("routes", format!("[{{ listener_arn = \"{LISTENER}\", rule_arn = \"{RULE}\" }}]"), "Conflicting arguments", "routes"),
+        case("routes", format!("[{{ rule_arn = \"{RULE}\", priority = 3 }}]"), "Conflicting arguments", "routes"),
+        case("routes", format!("[{{ listener_arn = \"{LISTENER}\", priority = 3 }}]"), "conditions is missing", "routes"),
+        case("routes", format!("[{{ listener_arn = \"{LISTENER}\", priority = 0, conditions = {{ path_patterns = [\"/\"] }} }}]"), "Invalid priority", "routes"),
+        case("routes", format!("[{{ listener_arn = \"{LISTENER}\", priority = 3, conditions = {{}} }}]"), "Conditions are empty", "routes"),
+        case("routes", "[{ listener_arn = \"web\" }]", "Invalid listener ARN", "routes"),
+        case("preview_routes", format!("[{{ listener_arn = \"{LISTENER}\" }}]"), "Route given twice", "preview_routes"),
+        case("timeouts", "{ update = \"5\" }", "Invalid update", "timeouts"),
+        case("timeouts", "{ update = \"0s\" }", "Invalid update", "timeouts"),
+        case("validation", http("url = \"https://{color}.example.com\", body_matches = \"(\""), "Invalid body_matches", "validation"),
+        case("validation", http("url = \"https://{colour}.example.com\""), "Unknown placeholder", "validation"),
+        case("validation", http("url = \"ftp://{color}.example.com\""), "Invalid URL", "validation"),
+        case("validation", http("url = \"https://x.org\", status = [99]"), "Invalid status", "validation"),
+        case("validation", http("url = \"https://x.org\", max_latency = \"fast\""), "Invalid max_latency", "validation"),
+        case("parameter", "\"myapp/live\"", "Invalid parameter", "parameter"),
+        case("on_destroy", "\"drop\"", "Invalid on_destroy", "on_destroy"),
+        case("name", "\"\"", "Invalid name", "name"),
+    ]
+}
+
+fn configuration(case: &Case) -> String {
+    let mut arguments = vec![
+        ("name", "\"myapp\"".to_owned()),
+        ("active", "\"blue\"".to_owned()),
+        ("environments", format!("{{\n    blue = {{ target_group_arn = \"{BLUE}\" }}\n    green = {{ target_group_arn = \"{GREEN}\" }}\n  }}")),
+        ("routes", format!("[{{ listener_arn = \"{LISTENER}\" }}]")),
+    ];
+    let (name, value) = &case.set;
+    match arguments.iter_mut().find(|(argument, _)| argument == name) {
+        Some(argument) => argument.1.clone_from(value),
+        None => arguments.push((name, value.clone())),
+    }
+    let lines: String = arguments.iter().map(|(name, value)| format!("  {name} = {value}\n")).collect();
+    format!(
+        "terraform {{\n  required_providers {{\n    bluegreen = {{ source = \"bluegreen/bluegreen\" }}\n  }}\n}}\n\n\
+         resource \"bluegreen_switch\" \"app\" {{\n{lines}}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_is_told_at_its_place() -> anyhow::Result<()> {
+    let terraform = Terraform::new()?;
+    for case in cases() {
+        terraform.write(&configuration(&case))?;
+        let said = terraform.run(&["validate", "-json"]).await?;
+        let json: Value = serde_json::from_str(&said.stdout).context(said.text.clone())?;
+        let diagnostics = json["diagnostics"].as_array().cloned().unwrap_or_default();
+        let errors: Vec<&Value> = diagnostics.iter().filter(|d| d["severity"] == "error").collect();
+        ensure!(errors.len() == 1, "{:?}: {errors:#?}", case.set);
+        let (summary, line) = (&errors[0]["summary"], errors[0]["snippet"]["code"].as_str().unwrap_or_default());
+        ensure!(summary == case.summary, "{:?}: {errors:#?}", case.set);
+        ensure!(line.trim_start().starts_with(case.line), "{:?} points at {line:?}: {errors:#?}", case.set);
+    }
+    Ok(())
+}
+
+/// The provider block's own rules.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_block_is_checked_too() -> anyhow::Result<()> {
+    let terraform = Terraform::new()?;
+    for (arguments, summary) in [
+        ("access_key = \"a\"", "secret_key is missing"),
+        ("endpoint_url = \"localhost\"", "Invalid endpoint_url"),
+        ("retry_mode = \"never\"", "Invalid retry_mode"),
+        ("max_retries = -1", "Invalid max_retries"),
+        ("assume_role = { role_arn = \"arn:aws:iam::123456789012:role/x\", duration = \"1\" }", "Invalid duration"),
+        ("assume_role_with_web_identity = { role_arn = \"arn:aws:iam::123456789012:role/x\" }", "One token is needed"),
+        ("allowed_account_ids = [\"1\"]\n  forbidden_account_ids = [\"2\"]", "Conflicting arguments"),
+    ] {
+        terraform.write(&format!(
+            "terraform {{\n  required_providers {{\n    bluegreen = {{ source = \"bluegreen/bluegreen\" }}\n  }}\n}}\n\
+             provider \"bluegreen\" {{\n  {arguments}\n}}\n\
+             resource \"bluegreen_switch\" \"app\" {{\n  name         = \"x\"\n  routes       = [{{ listener_arn = \"{LISTENER}\" }}]\n  \
+             environments = {{ blue = {{ target_group_arn = \"{BLUE}\" }}, green = {{ target_group_arn = \"{GREEN}\" }} }}\n}}\n"
+        ))?;
+        let said = terraform.run(&["validate", "-no-color"]).await?;
+        ensure!(said.code == 1, "{arguments}");
+        said.has(&[summary])?;
+    }
+    Ok(())
+}

@@ -120,7 +120,7 @@ fn calls() -> Vec<Attribute> {
             .describe("Addresses that replace AWS's own, by service."),
         Attribute::string("endpoint_url").check(url).describe("One address for all services."),
         Attribute::number("max_retries").check(count).describe("How often a call is repeated; 24 if left out."),
-        Attribute::string("retry_mode").check(retry_mode).describe("`adaptive` (the default) or `standard`."),
+        Attribute::string("retry_mode").check(retry_mode).describe("`standard` (the default): back-off with jitter; or `adaptive`, which also holds calls back after AWS throttled one, for 20 seconds or so each."),
         Attribute::nested("default_tags", Nesting::Single, vec![tags]).describe("Tags for everything that is made."),
     ]
 }

@@ -16,7 +16,9 @@ fn main() -> ExitCode {
     }
     match std::env::args().nth(1).as_deref() {
         Some("-debug" | "--debug") => handshake::serve_debug(Arc::new(Bluegreen::new()), NAME, ADDRESS),
-        Some("-version" | "--version") => handshake::say(&format!("terraform-provider-bluegreen {}", env!("CARGO_PKG_VERSION"))),
+        Some("-version" | "--version") => {
+            handshake::say(&format!("terraform-provider-bluegreen {}", env!("CARGO_PKG_VERSION")))
+        }
         _ => handshake::refuse(
             "This is a Terraform provider: terraform starts it. To try it from a folder, name that folder in \
              dev_overrides of your CLI configuration (see the README).\n\nBy hand: -debug serves it to a terraform that is \

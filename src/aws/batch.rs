@@ -38,9 +38,9 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> Recent<K, V> {
         let (since, reading) = {
             let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
-            let recent = entries.get(&key).filter(|(since, _)| {
-                age == Freshness::Shared && now.saturating_duration_since(*since) < SHARED_FOR
-            });
+            let recent = entries
+                .get(&key)
+                .filter(|(since, _)| age == Freshness::Shared && now.saturating_duration_since(*since) < SHARED_FOR);
             match recent {
                 Some(entry) => entry.clone(),
                 None => {

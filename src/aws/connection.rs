@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
 use tokio::sync::OnceCell;
 
 use super::error::{call_error, chain};
@@ -202,4 +202,3 @@ pub(super) fn check_client() -> Result<reqwest::Client, String> {
         .user_agent(concat!("terraform-provider-bluegreen/", env!("CARGO_PKG_VERSION")));
     builder.build().map_err(|error| format!("failed to set up an HTTP client: {}", chain(&error)))
 }
-

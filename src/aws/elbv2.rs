@@ -152,9 +152,9 @@ impl LoadBalancer for Elbv2 {
             }
         }
         let of_listeners = load_balancers.into_iter().map(|arn| self.listeners(arn, age));
-        let of_rules = listeners.into_iter().map(|arn| async move {
-            Ok::<_, PortError>((arn.clone(), self.rules(arn, age).await?))
-        });
+        let of_rules = listeners
+            .into_iter()
+            .map(|arn| async move { Ok::<_, PortError>((arn.clone(), self.rules(arn, age).await?)) });
         let (seen, rules) = futures::future::join(join_all(of_listeners), try_join_all(of_rules)).await;
         let seen = seen.into_iter().collect::<Result<Vec<Listeners>, _>>()?;
         let rules: HashMap<String, Rules> = rules?.into_iter().collect();
@@ -242,9 +242,9 @@ impl LoadBalancer for Elbv2 {
                 }
             }
         }
-        found.retain(|(_, observed)| {
-            matches!(&observed.terminal, Terminal::Forward(forward) if forward.groups.len() > 1)
-        });
+        found.retain(
+            |(_, observed)| matches!(&observed.terminal, Terminal::Forward(forward) if forward.groups.len() > 1),
+        );
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
@@ -253,9 +253,8 @@ impl LoadBalancer for Elbv2 {
         let call = self.connection.elbv2().await?.describe_target_groups().set_target_group_arns(Some(arns));
         let answer = call.send().await;
         let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTargetGroups", &error))?;
-        let pair = |group: &TargetGroup| {
-            Some((group.target_group_arn()?.to_owned(), group.target_group_name()?.to_owned()))
-        };
+        let pair =
+            |group: &TargetGroup| Some((group.target_group_arn()?.to_owned(), group.target_group_name()?.to_owned()));
         Ok(answer.target_groups().iter().filter_map(pair).collect())
     }
 }

@@ -58,8 +58,14 @@ fn kind_of(code: &str) -> FailureKind {
         "ListenerNotFound" | "RuleNotFound" | "LoadBalancerNotFound" | "TargetGroupNotFound" | "ParameterNotFound" => {
             FailureKind::Gone
         }
-        "AccessDenied" | "AccessDeniedException" | "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId"
-        | "UnrecognizedClientException" | "SignatureDoesNotMatch" | "OptInRequired" => FailureKind::Denied,
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "OptInRequired" => FailureKind::Denied,
         _ => FailureKind::Other,
     }
 }

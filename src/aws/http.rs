@@ -34,8 +34,8 @@ impl SdkHttp {
             .pool_idle_timeout(IDLE_LIMIT)
             .danger_accept_invalid_certs(settings.insecure);
         if let Some(path) = &settings.custom_ca_bundle {
-            let pem = std::fs::read(path)
-                .map_err(|error| format!("failed to read custom_ca_bundle {path}: {error}"))?;
+            let pem =
+                std::fs::read(path).map_err(|error| format!("failed to read custom_ca_bundle {path}: {error}"))?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
                 .map_err(|error| format!("failed to read custom_ca_bundle {path}: {}", chain(&error)))?;
             for certificate in certificates {
@@ -92,8 +92,8 @@ fn outgoing(request: HttpRequest) -> Result<reqwest::Request, ConnectorError> {
 }
 
 async fn incoming(response: reqwest::Response) -> Result<HttpResponse, ConnectorError> {
-    let status = StatusCode::try_from(response.status().as_u16())
-        .map_err(|error| ConnectorError::other(error.into(), None))?;
+    let status =
+        StatusCode::try_from(response.status().as_u16()).map_err(|error| ConnectorError::other(error.into(), None))?;
     let headers = response.headers().clone();
     let body = response.bytes().await.map_err(failed)?;
     let mut out = HttpResponse::new(status, SdkBody::from(body.to_vec()));

@@ -22,12 +22,14 @@ impl AssumedRole {
 
     async fn credentials(&self) -> provider::Result {
         let seconds = self.role.duration.and_then(|duration| i32::try_from(duration.as_secs()).ok());
-        let call = self.sts.assume_role().role_arn(&self.role.role_arn).role_session_name(session(
-            self.role.session_name.as_deref(),
-        ));
+        let call = self
+            .sts
+            .assume_role()
+            .role_arn(&self.role.role_arn)
+            .role_session_name(session(self.role.session_name.as_deref()));
         let answer = call.set_external_id(self.role.external_id.clone()).set_duration_seconds(seconds).send().await;
-        let answer = answer
-            .map_err(|error| CredentialsError::provider_error(call_error("sts", "AssumeRole", &error)))?;
+        let answer =
+            answer.map_err(|error| CredentialsError::provider_error(call_error("sts", "AssumeRole", &error)))?;
         of_answer(answer.credentials())
     }
 }

@@ -33,7 +33,8 @@ impl HttpProbe for Probe {
         let client = self.client.get_or_try_init(|| async { check_client() }).await.map_err(fail)?;
         let said = |what: String| fail(format!("{} {}: {what}", check.method, check.url));
         let method = reqwest::Method::from_bytes(check.method.as_bytes()).map_err(|error| said(error.to_string()))?;
-        let pattern = check.body_matches.as_deref().map(Regex::new).transpose().map_err(|error| said(error.to_string()))?;
+        let pattern =
+            check.body_matches.as_deref().map(Regex::new).transpose().map_err(|error| said(error.to_string()))?;
         let mut request = client.request(method, &check.url).timeout(check.timeout);
         for (name, value) in &check.headers {
             request = request.header(name, value);

@@ -24,12 +24,7 @@ impl Ssm {
         Ssm { connection, gather: Gather::new(NAMES_PER_CALL) }
     }
 
-    async fn put(
-        &self,
-        name: &str,
-        value: &str,
-        tags: Option<&BTreeMap<String, String>>,
-    ) -> Result<(), PortError> {
+    async fn put(&self, name: &str, value: &str, tags: Option<&BTreeMap<String, String>>) -> Result<(), PortError> {
         let call = self.connection.ssm().await?.put_parameter().name(name).value(value);
         let call = match tags {
             None => call.overwrite(true),
@@ -49,9 +44,8 @@ impl Ssm {
 async fn read(connection: Arc<Connection>, names: Vec<String>) -> Result<HashMap<String, String>, PortError> {
     let answer = connection.ssm().await?.get_parameters().set_names(Some(names)).send().await;
     let answer = answer.map_err(|error| call_error("ssm", "GetParameters", &error))?;
-    let pair = |parameter: &aws_sdk_ssm::types::Parameter| {
-        Some((parameter.name()?.to_owned(), parameter.value()?.to_owned()))
-    };
+    let pair =
+        |parameter: &aws_sdk_ssm::types::Parameter| Some((parameter.name()?.to_owned(), parameter.value()?.to_owned()));
     Ok(answer.parameters().iter().filter_map(pair).collect())
 }
 

@@ -76,7 +76,8 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(S
         let text = String::from_utf8_lossy(buffer).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let head = head.to_owned();
-            let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length =
+                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
             let length: usize = length.unwrap_or(0);
             if body.len() >= length {
                 let body = body[..length].to_owned();
@@ -106,7 +107,12 @@ fn with_oidc(call: &BTreeMap<String, String>) -> (u16, String) {
         "<member><ListenerArn>{LISTENER}</ListenerArn><Port>443</Port><DefaultActions>{actions}</DefaultActions></member>"
     );
     let action = &call["Action"];
-    (200, format!("<{action}Response><{action}Result><Listeners>{listener}</Listeners></{action}Result></{action}Response>"))
+    (
+        200,
+        format!(
+            "<{action}Response><{action}Result><Listeners>{listener}</Listeners></{action}Result></{action}Response>"
+        ),
+    )
 }
 
 #[tokio::test]

@@ -10,9 +10,7 @@ use super::duration;
 use super::functions::Other;
 use super::switch::Switch;
 use crate::aws::{AssumeRole, Connection, Endpoints, RetryMode, Settings, WebIdentity};
-use crate::tf_provider::{
-    Attribute, Diagnostics, Function, Nesting, Path, Provider, Resource, Schema, Type, Value,
-};
+use crate::tf_provider::{Attribute, Diagnostics, Function, Nesting, Path, Provider, Resource, Schema, Type, Value};
 
 /// The services whose endpoint can be replaced.
 const SERVICES: [&str; 9] = ["elbv2", "ssm", "ec2", "autoscaling", "ecs", "cloudwatch", "lambda", "sts", "sns"];
@@ -210,7 +208,8 @@ fn settings(config: &Value) -> Option<Settings> {
     let endpoints = config.get("endpoints");
     let tags = config.get("default_tags").get("tags").as_map();
     let tag = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-    let default_tags: BTreeMap<String, String> = tags.map(|tags| tags.iter().filter_map(tag).collect()).unwrap_or_default();
+    let default_tags: BTreeMap<String, String> =
+        tags.map(|tags| tags.iter().filter_map(tag).collect()).unwrap_or_default();
     Some(Settings {
         region: text(config, "region"),
         profile: text(config, "profile"),

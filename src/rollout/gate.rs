@@ -88,6 +88,7 @@ pub fn http(check: &HttpCheck, answer: &HttpAnswer) -> Verdict {
     if wrong.is_empty() {
         return Verdict::Pass;
     }
-    let body = if answer.excerpt.is_empty() { String::new() } else { format!("; the body begins {:?}", answer.excerpt) };
+    let body =
+        if answer.excerpt.is_empty() { String::new() } else { format!("; the body begins {:?}", answer.excerpt) };
     Verdict::Pending(format!("{} {} answered with {}{body}", check.method, check.url, wrong.join(" and ")))
 }

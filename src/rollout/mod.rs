@@ -19,9 +19,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-pub use intent::{
-    Conditions, Environment, HealthyPolicy, HttpCheck, Intent, Removal, RouteSpec, Validation, short,
-};
+pub use intent::{Conditions, Environment, HealthyPolicy, HttpCheck, Intent, Removal, RouteSpec, Validation, short};
 pub use journal::{Entry, Journal, StepId};
 pub use runbook::{OnFailure, Runbook, Stage, Step, terminal_words};
 pub use world::{Forward, Observed, Redirect, Stickiness, Terminal, Traffic, World, traffic};

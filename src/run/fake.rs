@@ -45,7 +45,8 @@ struct State {
 impl Fake {
     /// This world, with two healthy targets in each of these groups.
     pub(crate) fn new(world: World, groups: &[&str]) -> Arc<Fake> {
-        let target = |n: u8| TargetHealth { target: format!("10.0.0.{n}:80"), state: "healthy".to_owned(), reason: None };
+        let target =
+            |n: u8| TargetHealth { target: format!("10.0.0.{n}:80"), state: "healthy".to_owned(), reason: None };
         let health = groups.iter().map(|group| ((*group).to_owned(), vec![target(1), target(2)])).collect();
         let history = vec![world.clone()];
         Arc::new(Fake {

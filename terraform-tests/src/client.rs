@@ -27,7 +27,9 @@ impl Client {
     }
 
     fn authorization(service: &str) -> String {
-        format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20250101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0")
+        format!(
+            "AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20250101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+        )
     }
 
     /// A call of the load balancing API; its XML.

@@ -65,14 +65,8 @@ impl Stage {
         let aws = LocalAws::start(config).await?;
         let client = Client::new(&aws.endpoint())?;
         let load_balancer = make_load_balancer(&client, "web").await?;
-        let mut stage = Stage {
-            aws,
-            client,
-            load_balancer,
-            groups: BTreeMap::new(),
-            apps: BTreeMap::new(),
-            listeners: Vec::new(),
-        };
+        let mut stage =
+            Stage { aws, client, load_balancer, groups: BTreeMap::new(), apps: BTreeMap::new(), listeners: Vec::new() };
         for color in ["blue", "green"] {
             stage.color(color).await?;
         }
@@ -148,7 +142,8 @@ impl Stage {
             ("Conditions.member.1.Values.member.1".to_owned(), path.to_owned()),
         ];
         let actions = forward(1, &[(self.group(color), 1)]);
-        parameters.extend(actions.into_iter().map(|(name, value)| (name.replacen("DefaultActions", "Actions", 1), value)));
+        parameters
+            .extend(actions.into_iter().map(|(name, value)| (name.replacen("DefaultActions", "Actions", 1), value)));
         Ok(element(&self.call("CreateRule", &parameters).await?, "RuleArn")?.to_owned())
     }
 

@@ -107,7 +107,8 @@ impl Terraform {
     pub fn on(engine: PathBuf) -> anyhow::Result<Terraform> {
         let folder = tempfile::Builder::new().prefix("bluegreen-test-").tempdir()?;
         let binaries = binaries();
-        let overrides = ["bluegreen/bluegreen", "bluegreen/wire"].map(|source| format!("    {source:?} = {binaries:?}\n"));
+        let overrides =
+            ["bluegreen/bluegreen", "bluegreen/wire"].map(|source| format!("    {source:?} = {binaries:?}\n"));
         let rc = format!("provider_installation {{\n  dev_overrides {{\n{}  }}\n}}\n", overrides.concat());
         std::fs::write(folder.path().join("terraform.rc"), rc)?;
         Ok(Terraform { folder, engine, variables: Vec::new() })

@@ -11,10 +11,7 @@ use crate::rollout::{Forward, Redirect, Stickiness, Terminal};
 const DEFAULT_WEIGHT: u32 = 1;
 
 fn is_terminal(action: &Action) -> bool {
-    matches!(
-        action.r#type(),
-        Some(ActionTypeEnum::Forward | ActionTypeEnum::FixedResponse | ActionTypeEnum::Redirect)
-    )
+    matches!(action.r#type(), Some(ActionTypeEnum::Forward | ActionTypeEnum::FixedResponse | ActionTypeEnum::Redirect))
 }
 
 /// The action that ends the list; none if there is none, which AWS doesn't allow.

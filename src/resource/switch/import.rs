@@ -90,7 +90,9 @@ async fn choose(
         return candidates.pop().ok_or_else(|| HOW.to_owned());
     }
     let mut text = match (candidates.is_empty(), record) {
-        (true, Some(record)) => format!("No listener or rule leads to a target group whose name tells that it is {record:?}."),
+        (true, Some(record)) => {
+            format!("No listener or rule leads to a target group whose name tells that it is {record:?}.")
+        }
         (true, None) => "No listener or rule forwards to two or more target groups.".to_owned(),
         (false, _) => "More than one set of routes fits:".to_owned(),
     };

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::resource::duration;
-use crate::rollout::{
-    Conditions, Environment, HealthyPolicy, HttpCheck, Intent, RouteSpec, Validation,
-};
+use crate::rollout::{Conditions, Environment, HealthyPolicy, HttpCheck, Intent, RouteSpec, Validation};
 use crate::tf_provider::Value;
 
 /// The defaults of an HTTP check, as the schema documents them.

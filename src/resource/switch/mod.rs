@@ -207,7 +207,9 @@ fn check_region(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics)
             let key = route.key();
             let Some(other) = key.split(':').nth(3).filter(|other| *other != region) else { continue };
             let path = Path::attribute(list).index(n);
-            let detail = format!("{path}: {route} is in {other}, but the provider works in {region}. Use a provider of that region (provider = bluegreen.<alias>).");
+            let detail = format!(
+                "{path}: {route} is in {other}, but the provider works in {region}. Use a provider of that region (provider = bluegreen.<alias>)."
+            );
             diagnostics.error_at(path, "The route is in another region", detail);
         }
     }
@@ -302,7 +304,8 @@ impl Apply<'_> {
             }
         };
         if let Some(broken) = lint::lint(&runbook).first() {
-            diagnostics.error("The provider has a bug", format!("Nothing was changed. The runbook is wrong: {broken}."));
+            diagnostics
+                .error("The provider has a bug", format!("Nothing was changed. The runbook is wrong: {broken}."));
             return before;
         }
         let mut memory = Memory::read(&self.request.private);
@@ -360,7 +363,10 @@ impl Apply<'_> {
         }
         let moved = ["live", "weights"].iter().any(|name| state.get(name) != truth.get(name));
         if moved {
-            let detail = format!("The apply did what was planned, but the traffic is not where it was planned to be: somebody else moves it at the same time.\n\n{}\n\nNext: find out who moves it (another pipeline, another Terraform), then plan again.", story::traffic_now(intent, Some(&world)));
+            let detail = format!(
+                "The apply did what was planned, but the traffic is not where it was planned to be: somebody else moves it at the same time.\n\n{}\n\nNext: find out who moves it (another pipeline, another Terraform), then plan again.",
+                story::traffic_now(intent, Some(&world))
+            );
             diagnostics.error(format!("The traffic of {} was moved by somebody else", name(self.planned)), detail);
             return Stored { state: Some(truth), private: memory.bytes() };
         }

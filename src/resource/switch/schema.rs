@@ -68,9 +68,9 @@ fn route() -> Vec<Attribute> {
 fn validation() -> Vec<Attribute> {
     let healthy = vec![
         Attribute::number("min_count").check(count).describe("At least this many healthy targets; 1 if left out."),
-        Attribute::number("min_percent_of_live").check(percent).describe(
-            "At least this percentage of the live colour's number of healthy targets; 100 if left out.",
-        ),
+        Attribute::number("min_percent_of_live")
+            .check(percent)
+            .describe("At least this percentage of the live colour's number of healthy targets; 100 if left out."),
         Attribute::string("timeout").check(duration::check).describe("How long to wait for them; `5m` if left out."),
         Attribute::string("interval").check(interval).describe("How often to look; `5s` if left out."),
     ];

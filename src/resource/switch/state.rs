@@ -52,7 +52,11 @@ impl Memory {
 
 /// A time as states hold it.
 pub(super) fn rfc3339(time: SystemTime) -> String {
-    OffsetDateTime::from(time).replace_nanosecond(0).ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
+    OffsetDateTime::from(time)
+        .replace_nanosecond(0)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_default()
 }
 
 fn percentages(weights: &BTreeMap<String, u32>) -> Value {

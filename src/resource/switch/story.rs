@@ -14,12 +14,17 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
     match refusal {
         Refusal::RouteMissing(route) => {
             let path = route_path(route, intent);
-            let detail = format!("{route} ({}) isn't there. Check the ARN, the region and the account; if it was deleted, take it out of the routes or make it again.", route.key());
+            let detail = format!(
+                "{route} ({}) isn't there. Check the ARN, the region and the account; if it was deleted, take it out of the routes or make it again.",
+                route.key()
+            );
             diagnostics.error_at(path, "Route not found", detail);
         }
         Refusal::PriorityTaken(route) => {
             let path = route_path(route, intent).attr("priority");
-            let detail = format!("{route} exists already and is not one that this switch made. Choose a free priority, or adopt the rule with rule_arn instead of listener_arn, priority and conditions.");
+            let detail = format!(
+                "{route} exists already and is not one that this switch made. Choose a free priority, or adopt the rule with rule_arn instead of listener_arn, priority and conditions."
+            );
             diagnostics.error_at(path, "The priority is taken", detail);
         }
         Refusal::NothingToFollow => {
@@ -31,7 +36,10 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
 
 /// A route that was there at the last apply and isn't any more.
 pub(super) fn route_gone(route: &RouteSpec, intent: &Intent, diagnostics: &mut Diagnostics) {
-    let detail = format!("{route} ({}) was there at the last apply and is gone. Apply will fail unless it is back by then; take it out of the routes, or destroy the switch.", route.key());
+    let detail = format!(
+        "{route} ({}) was there at the last apply and is gone. Apply will fail unless it is back by then; take it out of the routes, or destroy the switch.",
+        route.key()
+    );
     diagnostics.warning_at(route_path(route, intent), "Route not found", detail);
 }
 
@@ -39,7 +47,9 @@ pub(super) fn route_gone(route: &RouteSpec, intent: &Intent, diagnostics: &mut D
 pub(super) fn moves_traffic(live: Option<&str>, intent: &Intent, diagnostics: &mut Diagnostics) {
     let (Some(live), Some(active)) = (live, intent.active.as_deref()) else { return };
     if live != active {
-        let detail = format!("{live} is live now, and active is {active:?}: this apply moves the traffic from {live} to {active}. To take the routes over as they are, set active to {live:?}, or leave it out.");
+        let detail = format!(
+            "{live} is live now, and active is {active:?}: this apply moves the traffic from {live} to {active}. To take the routes over as they are, set active to {live:?}, or leave it out."
+        );
         diagnostics.warning_at(Path::attribute("active"), "This apply moves live traffic", detail);
     }
 }
@@ -53,7 +63,9 @@ pub(super) fn unreadable(name: &str, error: &PortError, diagnostics: &mut Diagno
 
 fn advice(kind: FailureKind) -> &'static str {
     match kind {
-        FailureKind::Denied => " Check the credentials and that they are allowed this call; the README lists the permissions.",
+        FailureKind::Denied => {
+            " Check the credentials and that they are allowed this call; the README lists the permissions."
+        }
         FailureKind::Throttled => " AWS throttles the account's calls; run it again in a minute.",
         _ => "",
     }
@@ -65,7 +77,8 @@ fn route_path(route: &RouteSpec, intent: &Intent) -> Path {
     if let Some(n) = position(&intent.routes) {
         return Path::attribute("routes").index(n);
     }
-    position(&intent.preview_routes).map_or_else(|| Path::attribute("routes"), |n| Path::attribute("preview_routes").index(n))
+    position(&intent.preview_routes)
+        .map_or_else(|| Path::attribute("routes"), |n| Path::attribute("preview_routes").index(n))
 }
 
 fn step_path(step: &Step, intent: &Intent, config: &Value) -> Option<Path> {

@@ -103,16 +103,22 @@ fn validate_route(route: &Value, path: &Path, regions: &mut Regions, diagnostics
     let own = set("priority") || set("conditions");
     match (set("listener_arn"), set("rule_arn")) {
         (false, false) => {
-            let detail = format!("{path}: a route is a listener_arn (its default action), a rule_arn (an existing rule), or a listener_arn with priority and conditions (a rule to make).");
+            let detail = format!(
+                "{path}: a route is a listener_arn (its default action), a rule_arn (an existing rule), or a listener_arn with priority and conditions (a rule to make)."
+            );
             diagnostics.error_at(path.clone(), "A route needs a listener or a rule", detail);
         }
         (true, true) => {
-            let detail = format!("{path}: set listener_arn or rule_arn, not both. An existing rule is named by rule_arn alone; its listener follows from it.");
+            let detail = format!(
+                "{path}: set listener_arn or rule_arn, not both. An existing rule is named by rule_arn alone; its listener follows from it."
+            );
             diagnostics.error_at(path.attr("rule_arn"), "Conflicting arguments", detail);
         }
         (false, true) if own => {
             let name = if set("priority") { "priority" } else { "conditions" };
-            let detail = format!("{path}: {name} belongs to a rule that the switch makes, and rule_arn names one that is there already.");
+            let detail = format!(
+                "{path}: {name} belongs to a rule that the switch makes, and rule_arn names one that is there already."
+            );
             diagnostics.error_at(path.attr(name), "Conflicting arguments", detail);
         }
         (true, false) if own => validate_own_rule(route, path, diagnostics),
@@ -133,10 +139,14 @@ fn validate_own_rule(route: &Value, path: &Path, diagnostics: &mut Diagnostics) 
     }
     let conditions = route.get("conditions");
     let empty = |value: &Value| {
-        value.is_null() || value.as_list().is_some_and(<[Value]>::is_empty) || value.as_map().is_some_and(BTreeMap::is_empty)
+        value.is_null()
+            || value.as_list().is_some_and(<[Value]>::is_empty)
+            || value.as_map().is_some_and(BTreeMap::is_empty)
     };
     if conditions.as_map().is_some_and(|map| map.values().all(empty)) {
-        let detail = format!("{path}: a rule needs at least one condition. For all requests, use the listener's default action: leave priority and conditions out.");
+        let detail = format!(
+            "{path}: a rule needs at least one condition. For all requests, use the listener's default action: leave priority and conditions out."
+        );
         diagnostics.error_at(path.attr("conditions"), "Conditions are empty", detail);
     }
 }
@@ -159,7 +169,8 @@ fn validate_http(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
     for (path, value) in std::iter::once((path.attr("url"), check.get("url"))).chain(texts) {
         let Some(text) = value.as_str() else { continue };
         for placeholder in placeholders(text).filter(|placeholder| *placeholder != "{color}") {
-            let detail = format!("{path}: {placeholder} stands for nothing; {{color}} stands for the colour that is checked.");
+            let detail =
+                format!("{path}: {placeholder} stands for nothing; {{color}} stands for the colour that is checked.");
             diagnostics.error_at(path.clone(), "Unknown placeholder", detail);
         }
     }

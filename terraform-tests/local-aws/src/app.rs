@@ -51,8 +51,7 @@ impl App {
         for (name, value) in [("color", &config.color), ("release", &config.release)] {
             HeaderValue::from_str(value).with_context(|| format!("the {name} {value:?} is not fit for a header"))?;
         }
-        let identity =
-            Arc::new(Identity { color: config.color, release: config.release, failing: AtomicU16::new(0) });
+        let identity = Arc::new(Identity { color: config.color, release: config.release, failing: AtomicU16::new(0) });
         let mut app = Self { addresses: Vec::new(), identity, tasks: Vec::new() };
         for address in config.listen {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;

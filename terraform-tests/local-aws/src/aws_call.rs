@@ -142,9 +142,8 @@ fn credential_scope(parts: &Parts) -> (String, Option<Scope>) {
 }
 
 fn is_mutating(operation: &str) -> bool {
-    const READING: [&str; 10] = [
-        "Describe", "Get", "List", "Head", "BatchGet", "Search", "Lookup", "Query", "AssumeRole", "Decode",
-    ];
+    const READING: [&str; 10] =
+        ["Describe", "Get", "List", "Head", "BatchGet", "Search", "Lookup", "Query", "AssumeRole", "Decode"];
     !READING.iter().any(|prefix| operation.starts_with(prefix))
 }
 

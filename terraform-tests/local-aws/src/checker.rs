@@ -74,9 +74,9 @@ impl Checker {
     /// The state of a target of a group in use.
     pub(crate) fn state(&self, group: &str, target: &Target) -> State {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(&(group.to_owned(), target.clone())).map_or(State::Registering, |entry| {
-            entry.machine.lock().unwrap_or_else(PoisonError::into_inner).state
-        })
+        entries
+            .get(&(group.to_owned(), target.clone()))
+            .map_or(State::Registering, |entry| entry.machine.lock().unwrap_or_else(PoisonError::into_inner).state)
     }
 
     pub(crate) fn stop(&self) {

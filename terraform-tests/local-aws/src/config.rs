@@ -72,8 +72,19 @@ pub(crate) enum Condition {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     Forward(Forward),
-    Fixed { status: u16, content_type: String, body: String },
-    Redirect { status: u16, protocol: String, host: String, port: String, path: String, query: String },
+    Fixed {
+        status: u16,
+        content_type: String,
+        body: String,
+    },
+    Redirect {
+        status: u16,
+        protocol: String,
+        host: String,
+        port: String,
+        path: String,
+        query: String,
+    },
     /// Taken as passed.
     Authenticate,
 }
@@ -180,9 +191,8 @@ impl From<describe::Condition> for Condition {
             },
             "query-string" => {
                 let pairs = condition.query_string_config.unwrap_or_default().values.member;
-                let pair = |pair: describe::KeyValue| {
-                    (pair.key.filter(|key| !key.is_empty()), pair.value.unwrap_or_default())
-                };
+                let pair =
+                    |pair: describe::KeyValue| (pair.key.filter(|key| !key.is_empty()), pair.value.unwrap_or_default());
                 Self::Query(pairs.into_iter().map(pair).collect())
             }
             _ => Self::Unknown,

@@ -136,8 +136,7 @@ impl Converge {
     }
 
     async fn read(&self) -> anyhow::Result<View> {
-        let scopes: Vec<Scope> =
-            self.scopes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let scopes: Vec<Scope> = self.scopes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let mut view = View::default();
         for scope in &scopes {
             self.read_scope(scope, &mut view).await?;

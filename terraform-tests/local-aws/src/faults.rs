@@ -137,9 +137,11 @@ impl TryFrom<RawAction> for FaultAction {
         let mut given = given.into_iter().flatten();
         let action = match (given.next(), given.next()) {
             (Some(action), None) => action,
-            _ => return Err("an action is exactly one of delay_ms, hang_ms, throttle, status, error, reset, \
+            _ => {
+                return Err("an action is exactly one of delay_ms, hang_ms, throttle, status, error, reset, \
                              truncate, kill"
-                .to_owned()),
+                    .to_owned());
+            }
         };
         let status = match &action {
             Self::Status(status) | Self::Error { status, .. } => *status,
@@ -285,9 +287,14 @@ mod tests {
             let action: FaultAction = serde_json::from_str(text).expect(text);
             assert_eq!(serde_json::to_string(&action).expect("serialises"), text);
         }
-        for text in ["{}", r#"{"status":200}"#, r#"{"delay_ms":1,"throttle":true}"#, r#"{"kill":"now"}"#,
-            r#"{"throttle":true,"signal":"INT"}"#, r#"{"nonsense":1}"#]
-        {
+        for text in [
+            "{}",
+            r#"{"status":200}"#,
+            r#"{"delay_ms":1,"throttle":true}"#,
+            r#"{"kill":"now"}"#,
+            r#"{"throttle":true,"signal":"INT"}"#,
+            r#"{"nonsense":1}"#,
+        ] {
             assert!(serde_json::from_str::<FaultAction>(text).is_err(), "{text}");
         }
     }

@@ -37,11 +37,7 @@ pub(crate) struct Core {
     pub quit: Notify,
 }
 
-pub(crate) async fn serve(
-    core: Arc<Core>,
-    peer: Peer,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Hangup> {
+pub(crate) async fn serve(core: Arc<Core>, peer: Peer, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
     let (parts, body) = request.into_parts();
     let body = match serve::read_body(body).await {
         Ok(body) => body,
@@ -74,11 +70,7 @@ async fn call(core: &Core, peer: Peer, parts: Parts, body: Bytes) -> Result<Resp
 }
 
 /// What a fault does before the effect; `None`: the call goes on.
-async fn before(
-    call: &AwsCall,
-    peer: Peer,
-    action: Option<&FaultAction>,
-) -> Option<Result<Response<Body>, Hangup>> {
+async fn before(call: &AwsCall, peer: Peer, action: Option<&FaultAction>) -> Option<Result<Response<Body>, Hangup>> {
     match action? {
         FaultAction::Hang(duration) => {
             tokio::time::sleep(*duration).await;

@@ -97,9 +97,7 @@ impl From<State> for Wording {
             State::Registering => {
                 Self::new("initial", "Elb.RegistrationInProgress", "Target registration is in progress")
             }
-            State::Checking => {
-                Self::new("initial", "Elb.InitialHealthChecking", "Initial health checks in progress")
-            }
+            State::Checking => Self::new("initial", "Elb.InitialHealthChecking", "Initial health checks in progress"),
             State::Healthy => Self::new("healthy", "", ""),
             State::Unhealthy(Outcome::Mismatch(code)) => Self {
                 state: "unhealthy",

@@ -131,8 +131,7 @@ mod tests {
         let registered = [target("127.0.0.2", 8080), target("127.0.0.3", 8080)];
         assert_eq!(select(&registered, &[], 80).len(), 2);
         let asked = [("127.0.0.3".to_owned(), None), ("127.0.0.2".to_owned(), Some(1)), ("x".to_owned(), None)];
-        let expected =
-            [(target("127.0.0.3", 8080), true), (target("127.0.0.2", 1), false), (target("x", 80), false)];
+        let expected = [(target("127.0.0.3", 8080), true), (target("127.0.0.2", 1), false), (target("x", 80), false)];
         assert_eq!(select(&registered, &asked, 80), expected);
     }
 }

@@ -26,7 +26,8 @@ struct Wire {
 
 impl Wire {
     fn new() -> Wire {
-        let resources: Vec<(&'static str, Arc<dyn Resource>)> = vec![("wire_thing", Arc::new(Thing { schema: thing() }))];
+        let resources: Vec<(&'static str, Arc<dyn Resource>)> =
+            vec![("wire_thing", Arc::new(Thing { schema: thing() }))];
         Wire { schema: Schema::new("", Vec::new()), resources, functions: vec![("join", Arc::new(Join))] }
     }
 }

@@ -25,7 +25,8 @@ async fn one_of_three_routes_refuses() -> anyhow::Result<()> {
     stage.listener(Default::Color("blue")).await?;
     let rule = stage.rule(0, 10, "/api/*", "blue").await?;
     let (first, third) = (stage.listeners[0].clone(), stage.listeners[1].clone());
-    let routes = format!("[{{ listener_arn = \"{first}\" }}, {{ rule_arn = \"{rule}\" }}, {{ listener_arn = \"{third}\" }}]");
+    let routes =
+        format!("[{{ listener_arn = \"{first}\" }}, {{ rule_arn = \"{rule}\" }}, {{ listener_arn = \"{third}\" }}]");
     let terraform = Terraform::new()?;
     terraform.write(&stage.switch_over(Some("blue"), &routes, ""))?;
     terraform.apply().await?.ok()?;
@@ -61,9 +62,12 @@ async fn killed_in_the_middle_of_a_switch() -> anyhow::Result<()> {
     terraform.apply().await?.ok()?;
     let load = Load::start(stage.address(0)?, 2, Duration::from_millis(5))?;
     let (mut live, mut wish) = ("blue", "green");
-    for (operation, when) in
-        [("ModifyListener", "before"), ("ModifyListener", "after"), ("PutParameter", "before"), ("PutParameter", "after")]
-    {
+    for (operation, when) in [
+        ("ModifyListener", "before"),
+        ("ModifyListener", "after"),
+        ("PutParameter", "before"),
+        ("PutParameter", "after"),
+    ] {
         terraform.write(&stage.switch(Some(wish), ""))?;
         fault(&stage, json!({ "operation": operation, "action": { "kill": when } }))?;
         let said = terraform.apply().await?;
@@ -96,7 +100,9 @@ async fn killed_in_the_middle_of_a_switch() -> anyhow::Result<()> {
 async fn killed_while_it_creates() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let listener = &stage.listeners[0];
-    let routes = format!("[{{ listener_arn = \"{listener}\" }}, {{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }} }}]");
+    let routes = format!(
+        "[{{ listener_arn = \"{listener}\" }}, {{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }} }}]"
+    );
     let terraform = Terraform::new()?;
     terraform.write(&stage.switch_over(Some("blue"), &routes, ""))?;
     for operation in ["CreateRule", "PutParameter"] {
@@ -153,7 +159,13 @@ async fn a_refused_read_is_told() -> anyhow::Result<()> {
         fault(&stage, json!({ "operation": operation, "times": null, "action": denied() }))?;
         let plan = terraform.plan().await?;
         ensure!(plan.code == 1);
-        plan.has(&["Failed to read the routes of myapp", operation, "AccessDenied", "Nothing was changed.", "the README lists the permissions"])?;
+        plan.has(&[
+            "Failed to read the routes of myapp",
+            operation,
+            "AccessDenied",
+            "Nothing was changed.",
+            "the README lists the permissions",
+        ])?;
         stage.aws.clear_faults();
         terraform.plan_is_empty().await?;
     }

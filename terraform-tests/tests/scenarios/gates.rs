@@ -36,7 +36,11 @@ async fn no_healthy_target() -> anyhow::Result<()> {
         Ok(())
     });
     let expected = "green has 0 healthy of 2 registered targets, 2 are needed (100 % of the live colour's 2)";
-    said.await?.has(&[expected, "127.0.0.2:", "unhealthy (Target.ResponseCodeMismatch: Health checks failed with these codes: [503])"])
+    said.await?.has(&[
+        expected,
+        "127.0.0.2:",
+        "unhealthy (Target.ResponseCodeMismatch: Health checks failed with these codes: [503])",
+    ])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +71,9 @@ async fn a_500_on_the_check_url() -> anyhow::Result<()> {
     // The colour stands in the address of the check, as it stands in the host name in the field.
     let more = |color: &str| {
         let url = format!("http://{}/health?color={{color}}", addresses(color));
-        format!("  validation = {{ http = [{{ url = \"{url}\", body_matches = \"ok\", retries = 1, retry_delay = \"100ms\" }}] }}")
+        format!(
+            "  validation = {{ http = [{{ url = \"{url}\", body_matches = \"ok\", retries = 1, retry_delay = \"100ms\" }}] }}"
+        )
     };
     terraform.write(&stage.switch(Some("blue"), &more("blue")))?;
     terraform.apply().await?.ok()?;
@@ -85,7 +91,12 @@ async fn a_500_on_the_check_url() -> anyhow::Result<()> {
     terraform.write(&stage.switch(Some("green"), &check))?;
     let said = terraform.apply().await?;
     ensure!(said.code == 1);
-    said.has(&["health?color=green answered with status 500 instead of 200", "(2 tries)", "failing", "Nothing was changed."])?;
+    said.has(&[
+        "health?color=green answered with status 500 instead of 200",
+        "(2 tries)",
+        "failing",
+        "Nothing was changed.",
+    ])?;
     ensure!(stage.changes().is_empty());
     ensure!(stage.answers(0, "/").await? == "blue");
     broken.set_failing(None);

@@ -6,7 +6,8 @@ use terraform_tests::terraform::Terraform;
 
 const BLUE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1111111111111111";
 const GREEN: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/2222222222222222";
-const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/3333333333333333/4444444444444444";
+const LISTENER: &str =
+    "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/3333333333333333/4444444444444444";
 const RULE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener-rule/app/web/3333333333333333/4444444444444444/5555555555555555";
 
 /// What is changed in a valid configuration; the summary of the diagnostic; the line that it must point at.
@@ -37,21 +38,56 @@ fn cases() -> Vec<Case> {
         case("environments", environments(&color("Green", GREEN)), "Invalid colour", "Green = {"),
         case("routes", "[]", "Invalid routes", "routes"),
         case("routes", "[{}]", "A route needs a listener or a rule", "routes"),
-        case("routes", format!("[{{ listener_arn = \"{LISTENER}\" }}, {{ listener_arn = \"{LISTENER}\" }}]"), "Route given twice", "routes"),
-        case("routes", format!("[{{ listener_arn = \"{LISTENER}\", rule_arn = \"{RULE}\" }}]"), "Conflicting arguments", "routes"),
+        case(
+            "routes",
+            format!("[{{ listener_arn = \"{LISTENER}\" }}, {{ listener_arn = \"{LISTENER}\" }}]"),
+            "Route given twice",
+            "routes",
+        ),
+        case(
+            "routes",
+            format!("[{{ listener_arn = \"{LISTENER}\", rule_arn = \"{RULE}\" }}]"),
+            "Conflicting arguments",
+            "routes",
+        ),
         case("routes", format!("[{{ rule_arn = \"{RULE}\", priority = 3 }}]"), "Conflicting arguments", "routes"),
-        case("routes", format!("[{{ listener_arn = \"{LISTENER}\", priority = 3 }}]"), "conditions is missing", "routes"),
-        case("routes", format!("[{{ listener_arn = \"{LISTENER}\", priority = 0, conditions = {{ path_patterns = [\"/\"] }} }}]"), "Invalid priority", "routes"),
-        case("routes", format!("[{{ listener_arn = \"{LISTENER}\", priority = 3, conditions = {{}} }}]"), "Conditions are empty", "routes"),
+        case(
+            "routes",
+            format!("[{{ listener_arn = \"{LISTENER}\", priority = 3 }}]"),
+            "conditions is missing",
+            "routes",
+        ),
+        case(
+            "routes",
+            format!("[{{ listener_arn = \"{LISTENER}\", priority = 0, conditions = {{ path_patterns = [\"/\"] }} }}]"),
+            "Invalid priority",
+            "routes",
+        ),
+        case(
+            "routes",
+            format!("[{{ listener_arn = \"{LISTENER}\", priority = 3, conditions = {{}} }}]"),
+            "Conditions are empty",
+            "routes",
+        ),
         case("routes", "[{ listener_arn = \"web\" }]", "Invalid listener ARN", "routes"),
         case("preview_routes", format!("[{{ listener_arn = \"{LISTENER}\" }}]"), "Route given twice", "preview_routes"),
         case("timeouts", "{ update = \"5\" }", "Invalid update", "timeouts"),
         case("timeouts", "{ update = \"0s\" }", "Invalid update", "timeouts"),
-        case("validation", http("url = \"https://{color}.example.com\", body_matches = \"(\""), "Invalid body_matches", "validation"),
+        case(
+            "validation",
+            http("url = \"https://{color}.example.com\", body_matches = \"(\""),
+            "Invalid body_matches",
+            "validation",
+        ),
         case("validation", http("url = \"https://{colour}.example.com\""), "Unknown placeholder", "validation"),
         case("validation", http("url = \"ftp://{color}.example.com\""), "Invalid URL", "validation"),
         case("validation", http("url = \"https://x.org\", status = [99]"), "Invalid status", "validation"),
-        case("validation", http("url = \"https://x.org\", max_latency = \"fast\""), "Invalid max_latency", "validation"),
+        case(
+            "validation",
+            http("url = \"https://x.org\", max_latency = \"fast\""),
+            "Invalid max_latency",
+            "validation",
+        ),
         case("parameter", "\"myapp/live\"", "Invalid parameter", "parameter"),
         case("on_destroy", "\"drop\"", "Invalid on_destroy", "on_destroy"),
         case("name", "\"\"", "Invalid name", "name"),
@@ -62,7 +98,12 @@ fn configuration(case: &Case) -> String {
     let mut arguments = vec![
         ("name", "\"myapp\"".to_owned()),
         ("active", "\"blue\"".to_owned()),
-        ("environments", format!("{{\n    blue = {{ target_group_arn = \"{BLUE}\" }}\n    green = {{ target_group_arn = \"{GREEN}\" }}\n  }}")),
+        (
+            "environments",
+            format!(
+                "{{\n    blue = {{ target_group_arn = \"{BLUE}\" }}\n    green = {{ target_group_arn = \"{GREEN}\" }}\n  }}"
+            ),
+        ),
         ("routes", format!("[{{ listener_arn = \"{LISTENER}\" }}]")),
     ];
     let (name, value) = &case.set;

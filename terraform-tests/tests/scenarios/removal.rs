@@ -23,7 +23,10 @@ async fn restore_brings_back_what_was_there() -> anyhow::Result<()> {
     terraform.destroy().await?.ok()?;
     let squeeze = |text: &str| text.split_whitespace().collect::<String>();
     let after = stage.actions(0).await?;
-    ensure!(squeeze(&after).contains(&squeeze(terraform_tests::client::element(&before, "FixedResponseConfig")?)), "{after}");
+    ensure!(
+        squeeze(&after).contains(&squeeze(terraform_tests::client::element(&before, "FixedResponseConfig")?)),
+        "{after}"
+    );
     ensure!(stage.answers(0, "/").await? == "503");
     ensure!(stage.client.parameter("/myapp/current-live").await?.as_deref() == Some("none"));
     Ok(())
@@ -50,7 +53,9 @@ async fn keep_leaves_routes_and_a_record_of_others() -> anyhow::Result<()> {
 async fn a_destroy_that_fails_is_finished_by_the_next() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let listener = &stage.listeners[0];
-    let routes = format!("[{{ listener_arn = \"{listener}\" }}, {{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }} }}]");
+    let routes = format!(
+        "[{{ listener_arn = \"{listener}\" }}, {{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }} }}]"
+    );
     let terraform = Terraform::new()?;
     terraform.write(&stage.switch_over(Some("blue"), &routes, ""))?;
     terraform.apply().await?.ok()?;
@@ -58,7 +63,11 @@ async fn a_destroy_that_fails_is_finished_by_the_next() -> anyhow::Result<()> {
     stage.aws.add_fault(serde_json::from_value(fault)?);
     let said = terraform.destroy().await?;
     ensure!(said.code == 1);
-    said.has(&["Failed to remove the switch myapp", "AccessDeniedException: not allowed", "What was done before stays."])?;
+    said.has(&[
+        "Failed to remove the switch myapp",
+        "AccessDeniedException: not allowed",
+        "What was done before stays.",
+    ])?;
     terraform.destroy().await?.ok()?;
     ensure!(stage.client.parameter("/myapp/current-live").await?.is_none());
     let rules = stage.client.elb("DescribeRules", &[("ListenerArn", listener)]).await?;

@@ -152,7 +152,9 @@ async fn a_taken_priority_is_refused() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     stage.rule(0, 10, "/theirs/*", "blue").await?;
     let listener = &stage.listeners[0];
-    let routes = format!("[{{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/ours/*\"] }} }}]");
+    let routes = format!(
+        "[{{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/ours/*\"] }} }}]"
+    );
     let terraform = Terraform::new()?;
     terraform.write(&stage.switch_over(Some("blue"), &routes, ""))?;
     let plan = terraform.plan().await?;

@@ -122,7 +122,8 @@ async fn by_hand_it_says_what_it_is() -> anyhow::Result<()> {
     let output = Command::new(&binary).arg("-version").output().await?;
     ensure!(String::from_utf8_lossy(&output.stdout).contains(env!("CARGO_PKG_VERSION")));
     // A host without a certificate would let anybody call.
-    let hosted = Command::new(&binary).env("TF_PLUGIN_MAGIC_COOKIE", COOKIE).env_remove("PLUGIN_CLIENT_CERT").output().await?;
+    let hosted =
+        Command::new(&binary).env("TF_PLUGIN_MAGIC_COOKIE", COOKIE).env_remove("PLUGIN_CLIENT_CERT").output().await?;
     ensure!(hosted.status.code() == Some(1));
     ensure!(String::from_utf8_lossy(&hosted.stderr).contains("no certificate"));
     Ok(())

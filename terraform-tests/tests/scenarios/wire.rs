@@ -174,7 +174,11 @@ async fn interrupt(terraform: &Terraform, whole_group: bool) -> anyhow::Result<S
     // The line is printed before the provider is called; an interrupt in between would find nothing to stop.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).context("no process")?;
-    if whole_group { kill_process_group(pid, Signal::INT)? } else { kill_process(pid, Signal::INT)? }
+    if whole_group {
+        kill_process_group(pid, Signal::INT)?
+    } else {
+        kill_process(pid, Signal::INT)?
+    }
     let rest = tokio::spawn(async move {
         let mut text = String::new();
         drop(lines.into_inner().read_to_string(&mut text).await);

@@ -13,3 +13,6 @@ pub mod resource;
 pub mod rollout;
 pub mod run;
 pub mod tf_provider;
+
+#[cfg(test)]
+mod tidy;

@@ -4,6 +4,8 @@
 mod arn;
 mod duration;
 mod functions;
+#[cfg(test)]
+mod pages;
 mod provider;
 mod switch;
 

@@ -10,9 +10,9 @@ use super::world::{Forward, Observed, Terminal, Traffic, World, traffic};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
     /// A route of somebody else's isn't there.
-    RouteMissing(RouteSpec),
+    RouteMissing(Box<RouteSpec>),
     /// A rule that the switch is to make has the priority of a rule that it didn't make.
-    PriorityTaken(RouteSpec),
+    PriorityTaken(Box<RouteSpec>),
     /// No colour is named, none is live and the record names none.
     NothingToFollow,
 }
@@ -143,10 +143,10 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
                 let ours = intent.owned.contains(&route.key())
                     || (seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen));
                 if !ours {
-                    return Err(Refusal::PriorityTaken(route.clone()));
+                    return Err(Refusal::PriorityTaken(Box::new(route.clone())));
                 }
             }
-            (_, None) => return Err(Refusal::RouteMissing(route.clone())),
+            (_, None) => return Err(Refusal::RouteMissing(Box::new(route.clone()))),
             (_, Some(_)) => {}
         }
     }

@@ -158,7 +158,7 @@ fn rules_of_our_own_come_change_and_go_with_the_wish() {
         ..listener(&[("blue", 100), ("green", 0)])
     };
     seen.routes.insert("web#10".to_owned(), ours("/other/*"));
-    assert_eq!(planner::plan(&wish, &seen), Err(planner::Refusal::PriorityTaken(own_rule(10, "/api/*"))));
+    assert_eq!(planner::plan(&wish, &seen), Err(planner::Refusal::PriorityTaken(Box::new(own_rule(10, "/api/*")))));
     wish.owned.insert("web#10".to_owned());
     wish.preview_routes.clear();
     wish.removed.push(own_rule(11, "/preview/*"));

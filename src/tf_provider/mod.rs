@@ -19,6 +19,7 @@
 
 pub mod cancel;
 pub mod diagnostics;
+pub mod docs;
 mod encode;
 pub mod handshake;
 pub mod logging;

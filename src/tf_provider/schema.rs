@@ -236,6 +236,11 @@ impl Attribute {
         self
     }
 
+    /// Whether the provider may set it.
+    pub fn is_computed(&self) -> bool {
+        self.computed
+    }
+
     /// The attribute's name.
     pub fn name(&self) -> &'static str {
         self.name

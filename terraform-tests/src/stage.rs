@@ -32,7 +32,7 @@ pub struct Stage {
 }
 
 /// What a listener does by default.
-pub enum Default<'a> {
+pub enum Leads<'a> {
     /// Forwards to this colour alone, as stacks do before a switch comes.
     Color(&'a str),
     /// Answers 503.
@@ -48,7 +48,7 @@ impl Stage {
     /// When something can't be set up.
     pub async fn new() -> anyhow::Result<Stage> {
         let mut stage = Stage::empty().await?;
-        stage.listener(Default::Color("blue")).await?;
+        stage.listener(Leads::Color("blue")).await?;
         Ok(stage)
     }
 
@@ -113,7 +113,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it is refused.
-    pub async fn listener(&mut self, default: Default<'_>) -> anyhow::Result<String> {
+    pub async fn listener(&mut self, default: Leads<'_>) -> anyhow::Result<String> {
         let port = self.port(self.listeners.len()).to_string();
         let mut parameters = vec![
             ("LoadBalancerArn".to_owned(), self.load_balancer.clone()),
@@ -121,9 +121,9 @@ impl Stage {
             ("Port".to_owned(), port),
         ];
         parameters.extend(match default {
-            Default::Color(color) => forward(1, &[(self.group(color), 1)]),
-            Default::Unavailable => fixed(1, "503"),
-            Default::Actions(actions) => actions,
+            Leads::Color(color) => forward(1, &[(self.group(color), 1)]),
+            Leads::Unavailable => fixed(1, "503"),
+            Leads::Actions(actions) => actions,
         });
         let arn = element(&self.call("CreateListener", &parameters).await?, "ListenerArn")?.to_owned();
         self.listeners.push(arn.clone());

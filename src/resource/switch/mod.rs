@@ -23,6 +23,9 @@ mod state;
 mod story;
 mod validate;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -14,8 +14,8 @@ pub(super) fn schema() -> Schema {
              moves nothing.",
         ),
         Attribute::nested("environments", Nesting::Map, environment()).required().describe(
-            "Two to five colours by name. A `bluegreen_environment` with `for_each`, or a map of objects with a \
-             `target_group_arn`.",
+            "Two to five colours by name: a map of objects with a `target_group_arn`. Attributes that the switch doesn't \
+             know are ignored, so the outputs of a module with `for_each` can be given as they are.",
         ),
         Attribute::nested("routes", Nesting::List, route()).required().check(not_empty_list).describe(
             "Where traffic comes from. Each is the default action of a listener (`listener_arn`), an existing rule \

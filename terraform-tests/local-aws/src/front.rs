@@ -141,10 +141,11 @@ async fn effect(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Respo
         }
     }
     let response = pass(core, parts, body).await;
-    if for_nodes && call.mutating {
-        if let Err(error) = core.converge.refresh().await {
-            eprintln!("local-aws: after {}: {error:#}", call.operation);
-        }
+    if for_nodes
+        && call.mutating
+        && let Err(error) = core.converge.refresh().await
+    {
+        eprintln!("local-aws: after {}: {error:#}", call.operation);
     }
     response
 }

@@ -73,7 +73,7 @@ output "live" {{ value = {{ for name, app in module.app : name => app.live }} }}
 async fn everything_unknown_at_first() -> anyhow::Result<()> {
     for engine in engines() {
         let mut stage = Stage::new().await?;
-        stage.listener(terraform_tests::stage::Default::Color("blue")).await?;
+        stage.listener(terraform_tests::stage::Leads::Color("blue")).await?;
         let terraform = Terraform::on(engine)?;
         let mirror = terraform.folder().join("mirror");
         let version = env!("CARGO_PKG_VERSION");

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use terraform_tests::load::Load;
-use terraform_tests::stage::{Default, Stage};
+use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, said};
 
 fn fault(stage: &Stage, spec: Value) -> anyhow::Result<()> {
@@ -22,7 +22,7 @@ fn denied() -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_three_routes_refuses() -> anyhow::Result<()> {
     let mut stage = Stage::new().await?;
-    stage.listener(Default::Color("blue")).await?;
+    stage.listener(Leads::Color("blue")).await?;
     let rule = stage.rule(0, 10, "/api/*", "blue").await?;
     let (first, third) = (stage.listeners[0].clone(), stage.listeners[1].clone());
     let routes =

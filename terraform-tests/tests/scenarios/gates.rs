@@ -1,7 +1,7 @@
 //! A colour that is not fit gets no request.
 
 use anyhow::ensure;
-use terraform_tests::stage::{Default, Stage};
+use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Said, Terraform};
 
 const QUICK: &str = "  validation = { healthy = { timeout = \"2s\", interval = \"200ms\" } }";
@@ -109,7 +109,7 @@ async fn a_500_on_the_check_url() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_colour_is_proved_too() -> anyhow::Result<()> {
     let mut stage = Stage::empty().await?;
-    stage.listener(Default::Unavailable).await?;
+    stage.listener(Leads::Unavailable).await?;
     stage.apps["blue"].set_failing(Some(500));
     let terraform = Terraform::new()?;
     terraform.write(&stage.switch(Some("blue"), QUICK))?;

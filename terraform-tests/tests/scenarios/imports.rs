@@ -37,7 +37,7 @@ async fn by_record_and_by_listener() -> anyhow::Result<()> {
 async fn refusals_say_what_an_id_is() -> anyhow::Result<()> {
     let mut stage = Stage::new().await?;
     let rule = stage.rule(0, 10, "/api/*", "blue").await?;
-    stage.listener(terraform_tests::stage::Default::Unavailable).await?;
+    stage.listener(terraform_tests::stage::Leads::Unavailable).await?;
     let terraform = Terraform::new()?;
     terraform.write(&stage.switch(Some("blue"), ""))?;
     let fixed = stage.listeners[1].clone();

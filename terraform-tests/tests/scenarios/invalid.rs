@@ -22,72 +22,55 @@ fn case(name: &'static str, value: impl Into<String>, summary: &'static str, lin
 }
 
 fn cases() -> Vec<Case> {
-    let environments = |more: &str| format!("{{\n    blue = {{ target_group_arn = \"{BLUE}\" }}\n{more}\n  }}");
+    [colours(), routes(), checks()].into_iter().flatten().collect()
+}
+
+fn colours() -> Vec<Case> {
     let color = |name: &str, arn: &str| format!("    {name} = {{ target_group_arn = \"{arn}\" }}\n");
+    let set = |more: &str| format!("{{\n    blue = {{ target_group_arn = \"{BLUE}\" }}\n{more}\n  }}");
     let many: String = ["a", "b", "c", "d", "e"].map(|name| color(name, &GREEN.replace("green", name))).concat();
     let far = GREEN.replace("eu-central-1", "us-east-1");
-    let http = |check: &str| format!("{{ http = [{{ {check} }}] }}");
+    let green = |arn: &str, summary| case("environments", set(&color("green", arn)), summary, "green = {");
     vec![
         case("active", "\"grene\"", "Unknown colour", "active"),
-        case("environments", environments(""), "Two to five environments are needed", "environments"),
-        case("environments", environments(&many), "Two to five environments are needed", "environments"),
-        case("environments", environments(&color("green", BLUE)), "Target group given twice", "green = {"),
-        case("environments", environments(&color("green", "arn:aws:s3:::x")), "Invalid target group ARN", "green = {"),
-        case("environments", environments(&color("green", LISTENER)), "Invalid target group ARN", "green = {"),
-        case("environments", environments(&color("green", &far)), "The target group is in another region", "green = {"),
-        case("environments", environments(&color("Green", GREEN)), "Invalid colour", "Green = {"),
-        case("routes", "[]", "Invalid routes", "routes"),
-        case("routes", "[{}]", "A route needs a listener or a rule", "routes"),
-        case(
-            "routes",
-            format!("[{{ listener_arn = \"{LISTENER}\" }}, {{ listener_arn = \"{LISTENER}\" }}]"),
-            "Route given twice",
-            "routes",
-        ),
-        case(
-            "routes",
-            format!("[{{ listener_arn = \"{LISTENER}\", rule_arn = \"{RULE}\" }}]"),
-            "Conflicting arguments",
-            "routes",
-        ),
-        case("routes", format!("[{{ rule_arn = \"{RULE}\", priority = 3 }}]"), "Conflicting arguments", "routes"),
-        case(
-            "routes",
-            format!("[{{ listener_arn = \"{LISTENER}\", priority = 3 }}]"),
-            "conditions is missing",
-            "routes",
-        ),
-        case(
-            "routes",
-            format!("[{{ listener_arn = \"{LISTENER}\", priority = 0, conditions = {{ path_patterns = [\"/\"] }} }}]"),
-            "Invalid priority",
-            "routes",
-        ),
-        case(
-            "routes",
-            format!("[{{ listener_arn = \"{LISTENER}\", priority = 3, conditions = {{}} }}]"),
-            "Conditions are empty",
-            "routes",
-        ),
-        case("routes", "[{ listener_arn = \"web\" }]", "Invalid listener ARN", "routes"),
-        case("preview_routes", format!("[{{ listener_arn = \"{LISTENER}\" }}]"), "Route given twice", "preview_routes"),
+        case("environments", set(""), "Two to five environments are needed", "environments"),
+        case("environments", set(&many), "Two to five environments are needed", "environments"),
+        case("environments", set(&color("Green", GREEN)), "Invalid colour", "Green = {"),
+        green(BLUE, "Target group given twice"),
+        green("arn:aws:s3:::x", "Invalid target group ARN"),
+        green(LISTENER, "Invalid target group ARN"),
+        green(&far, "The target group is in another region"),
+    ]
+}
+
+fn routes() -> Vec<Case> {
+    let listener = |more: &str| format!("{{ listener_arn = \"{LISTENER}\"{more} }}");
+    let routes = |routes: &str, summary| case("routes", format!("[{routes}]"), summary, "routes");
+    vec![
+        routes("", "Invalid routes"),
+        routes("{}", "A route needs a listener or a rule"),
+        routes(&format!("{}, {}", listener(""), listener("")), "Route given twice"),
+        routes(&listener(&format!(", rule_arn = \"{RULE}\"")), "Conflicting arguments"),
+        routes(&format!("{{ rule_arn = \"{RULE}\", priority = 3 }}"), "Conflicting arguments"),
+        routes(&listener(", priority = 3"), "conditions is missing"),
+        routes(&listener(", priority = 0, conditions = { path_patterns = [\"/\"] }"), "Invalid priority"),
+        routes(&listener(", priority = 3, conditions = {}"), "Conditions are empty"),
+        routes("{ listener_arn = \"web\" }", "Invalid listener ARN"),
+        case("preview_routes", format!("[{}]", listener("")), "Route given twice", "preview_routes"),
+    ]
+}
+
+fn checks() -> Vec<Case> {
+    let http =
+        |check: &str, summary| case("validation", format!("{{ http = [{{ {check} }}] }}"), summary, "validation");
+    vec![
+        http("url = \"https://{color}.example.com\", body_matches = \"(\"", "Invalid body_matches"),
+        http("url = \"https://{colour}.example.com\"", "Unknown placeholder"),
+        http("url = \"ftp://{color}.example.com\"", "Invalid URL"),
+        http("url = \"https://x.org\", status = [99]", "Invalid status"),
+        http("url = \"https://x.org\", max_latency = \"fast\"", "Invalid max_latency"),
         case("timeouts", "{ update = \"5\" }", "Invalid update", "timeouts"),
         case("timeouts", "{ update = \"0s\" }", "Invalid update", "timeouts"),
-        case(
-            "validation",
-            http("url = \"https://{color}.example.com\", body_matches = \"(\""),
-            "Invalid body_matches",
-            "validation",
-        ),
-        case("validation", http("url = \"https://{colour}.example.com\""), "Unknown placeholder", "validation"),
-        case("validation", http("url = \"ftp://{color}.example.com\""), "Invalid URL", "validation"),
-        case("validation", http("url = \"https://x.org\", status = [99]"), "Invalid status", "validation"),
-        case(
-            "validation",
-            http("url = \"https://x.org\", max_latency = \"fast\""),
-            "Invalid max_latency",
-            "validation",
-        ),
         case("parameter", "\"myapp/live\"", "Invalid parameter", "parameter"),
         case("on_destroy", "\"drop\"", "Invalid on_destroy", "on_destroy"),
         case("name", "\"\"", "Invalid name", "name"),

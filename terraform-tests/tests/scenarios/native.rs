@@ -2,14 +2,14 @@
 
 use anyhow::Context as _;
 use terraform_tests::client::{ACCESS_KEY, REGION};
-use terraform_tests::stage::{Default, Stage};
+use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, engines, repository};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn terraform_test_passes() -> anyhow::Result<()> {
     for engine in engines() {
         let mut stage = Stage::empty().await?;
-        stage.listener(Default::Unavailable).await?;
+        stage.listener(Leads::Unavailable).await?;
         let mut terraform = Terraform::on(engine)?;
         let folder = repository().join("terraform-tests/native");
         for entry in std::fs::read_dir(folder)? {

@@ -1,7 +1,7 @@
 //! Destroy, in both ways, and after things went wrong.
 
 use anyhow::ensure;
-use terraform_tests::stage::{Default, Stage};
+use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::Terraform;
 
 const RESTORE: &str = "  on_destroy = \"restore\"";
@@ -10,7 +10,7 @@ const RESTORE: &str = "  on_destroy = \"restore\"";
 #[tokio::test(flavor = "multi_thread")]
 async fn restore_brings_back_what_was_there() -> anyhow::Result<()> {
     let mut stage = Stage::empty().await?;
-    stage.listener(Default::Unavailable).await?;
+    stage.listener(Leads::Unavailable).await?;
     let record = serde_json::json!({ "Name": "/myapp/current-live", "Value": "none", "Type": "String" });
     stage.client.ssm("PutParameter", record).await?;
     let before = stage.actions(0).await?;

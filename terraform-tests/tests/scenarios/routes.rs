@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use terraform_tests::client::element;
-use terraform_tests::stage::{Default, Stage, forward};
+use terraform_tests::stage::{Leads, Stage, forward};
 use terraform_tests::terraform::Terraform;
 
 fn oidc() -> Vec<(String, String)> {
@@ -39,7 +39,7 @@ async fn what_a_route_does_besides_forwarding_survives() -> anyhow::Result<()> {
     let stickiness = format!("{prefix}.ForwardConfig.TargetGroupStickinessConfig");
     actions.push((format!("{stickiness}.Enabled"), "true".to_owned()));
     actions.push((format!("{stickiness}.DurationSeconds"), "120".to_owned()));
-    stage.listener(Default::Actions(actions)).await?;
+    stage.listener(Leads::Actions(actions)).await?;
     let before = stage.actions(0).await?;
     let oidc_before = element(&before, "AuthenticateOidcConfig")?.to_owned();
     let terraform = Terraform::new()?;

@@ -1,0 +1,218 @@
+//! The resource over a world in memory: what it plans, applies and reads, without a Terraform.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Switch;
+use crate::resource::Context;
+use crate::rollout::{Forward, Observed, Terminal, World};
+use crate::run::fake::{Fake, Fault};
+use crate::tf_provider::{
+    ApplyRequest, Cancel, Checkpoint, Diagnostics, PlanRequest, Planned, ReadRequest, Resource as _, Stored, Value,
+};
+
+const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";
+const BLUE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1";
+const GREEN: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1";
+
+struct Stage {
+    fake: Arc<Fake>,
+    switch: Switch,
+}
+
+fn world(blue: u32, green: u32) -> World {
+    let groups = vec![(BLUE.to_owned(), blue), (GREEN.to_owned(), green)];
+    let terminal = Terminal::Forward(Forward { groups, stickiness: None });
+    let observed = Observed { arn: LISTENER.to_owned(), terminal, conditions: None };
+    World { routes: BTreeMap::from([(LISTENER.to_owned(), observed)]), record: None }
+}
+
+fn stage(world: World) -> Stage {
+    let fake = Fake::new(world, &[BLUE, GREEN]);
+    let switch = Switch::new(Arc::new(Context::with_ports(fake.ports())));
+    Stage { fake, switch }
+}
+
+fn config(switch: &Switch, active: Value) -> Value {
+    let mut config = switch.schema.null_object();
+    let environment = |arn: Value| Value::object([("target_group_arn", arn)]);
+    config.set("name", Value::from("app"));
+    config.set("active", active);
+    config.set(
+        "environments",
+        Value::object([("blue", environment(Value::from(BLUE))), ("green", environment(Value::from(GREEN)))]),
+    );
+    config.set("routes", Value::List(vec![Value::object([("listener_arn", Value::from(LISTENER))])]));
+    config.set("parameter", Value::from("/app/live"));
+    config
+}
+
+/// As Terraform proposes it: the configuration, and what was computed before.
+fn proposed(switch: &Switch, config: &Value, prior: Option<&Value>) -> Value {
+    let mut value = config.clone();
+    for attribute in switch.schema.attributes() {
+        if config.get(attribute.name()).is_null() && attribute.is_computed() {
+            let before = prior.map_or(Value::Null, |prior| prior.get(attribute.name()).clone());
+            value.set(attribute.name(), if prior.is_none() { Value::UNKNOWN } else { before });
+        }
+    }
+    value
+}
+
+impl Stage {
+    async fn plan(&self, config: &Value, prior: Option<&Stored>) -> (Planned, Diagnostics) {
+        let mut diagnostics = Diagnostics::new();
+        let before = prior.and_then(|prior| prior.state.clone());
+        let request = PlanRequest {
+            proposed: Some(proposed(&self.switch, config, before.as_ref())),
+            prior: before,
+            config: config.clone(),
+            private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
+            cancel: Cancel::never(),
+        };
+        (self.switch.plan(request, &mut diagnostics).await, diagnostics)
+    }
+
+    async fn apply(&self, config: &Value, prior: Option<&Stored>) -> (Stored, Diagnostics) {
+        let (planned, mut diagnostics) = self.plan(config, prior).await;
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        let request = ApplyRequest {
+            prior: prior.and_then(|prior| prior.state.clone()),
+            planned: planned.state.clone(),
+            config: config.clone(),
+            private: planned.private,
+            checkpoint: Checkpoint::default(),
+            cancel: Cancel::never(),
+        };
+        let stored = self.switch.apply(request, &mut diagnostics).await;
+        if !diagnostics.has_errors() {
+            assert_kept(planned.state.as_ref().unwrap(), stored.state.as_ref().unwrap());
+        }
+        (stored, diagnostics)
+    }
+
+    async fn read(&self, stored: &Stored) -> Stored {
+        let mut diagnostics = Diagnostics::new();
+        let state = stored.state.clone().unwrap();
+        let request = ReadRequest { state, private: stored.private.clone(), cancel: Cancel::never() };
+        let stored = self.switch.read(request, &mut diagnostics).await;
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        stored
+    }
+}
+
+/// What was known in the plan is the same after the apply, and nothing is unknown.
+#[track_caller]
+fn assert_kept(planned: &Value, applied: &Value) {
+    assert!(applied.is_wholly_known(), "{applied:?}");
+    for (name, value) in planned.as_map().unwrap() {
+        if value.is_wholly_known() {
+            assert_eq!(value, applied.get(name), "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_right_after_an_apply_is_empty() {
+    let stage = stage(world(100, 0));
+    let mut stored: Option<Stored> = None;
+    for active in [Value::from("blue"), Value::from("green"), Value::Null, Value::from("blue")] {
+        let config = config(&stage.switch, active);
+        let (applied, diagnostics) = stage.apply(&config, stored.as_ref()).await;
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        let read = stage.read(&applied).await;
+        assert_eq!(read.state, applied.state, "a refresh found what the apply left");
+        let (planned, _) = stage.plan(&config, Some(&read)).await;
+        assert_eq!(planned.state, read.state);
+        stored = Some(read);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn anything_may_be_unknown_when_planning() {
+    let stage = stage(world(100, 0));
+    let whole = config(&stage.switch, Value::from("green"));
+    let (applied, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
+    for name in ["name", "active", "environments", "routes", "parameter", "validation", "preview_routes"] {
+        let mut unknown = whole.clone();
+        unknown.set(name, Value::UNKNOWN);
+        for prior in [None, Some(&applied)] {
+            let (planned, diagnostics) = stage.plan(&unknown, prior).await;
+            assert!(!diagnostics.has_errors(), "{name}: {diagnostics:?}");
+            // The apply may make a known value of an unknown one, and nothing else.
+            let (later, _) = stage.plan(&whole, prior).await;
+            for (attribute, value) in planned.state.as_ref().unwrap().as_map().unwrap() {
+                if value.is_wholly_known() && attribute != name && attribute != "id" {
+                    assert_eq!(value, later.state.as_ref().unwrap().get(attribute), "{name} unknown: {attribute}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_that_was_put_back_leaves_no_object() {
+    let stage = stage(world(100, 0));
+    stage.fake.fault(0, Fault::Refused);
+    let (stored, diagnostics) = stage.apply(&config(&stage.switch, Value::from("green")), None).await;
+    assert!(diagnostics.has_errors());
+    assert_eq!(stored.state, None);
+    assert_eq!(stage.fake.world(), world(100, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_switch_tells_the_whole_story() {
+    let stage = stage(world(100, 0));
+    let (applied, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
+    stage.fake.heal();
+    stage.fake.fault(1, Fault::Refused);
+    let (stored, diagnostics) = stage.apply(&config(&stage.switch, Value::from("green")), Some(&applied)).await;
+    let told: Vec<String> = diagnostics
+        .iter()
+        .map(|d| format!("{} {}\n{}", d.path.clone().unwrap_or_default(), d.summary, d.detail))
+        .collect();
+    expect_test::expect![[r#"
+        parameter Failed to switch app to green
+        Failed to write /app/live: blue → green:
+          it broke
+
+        Everything was put back as it was before.
+
+        Traffic now:
+          listener web/2: blue 100 %, green 0 %
+        The record /app/live says blue.
+
+        Next: correct the cause and run `terraform apply` again; the plan will show the same wish."#]]
+    .assert_eq(&told.join("\n---\n"));
+    let state = stored.state.unwrap();
+    assert_eq!(state.get("live"), &Value::from("blue"));
+    assert_eq!(state.get("active"), &Value::from("blue"));
+    assert_eq!(state.get("last_rollout").get("status"), &Value::from("rolled_back"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_put_back_is_told_with_where_it_is() {
+    let stage = stage(world(100, 0));
+    let (applied, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
+    stage.fake.heal();
+    stage.fake.fault(1, Fault::Refused);
+    stage.fake.fault(2, Fault::Refused);
+    let (stored, diagnostics) = stage.apply(&config(&stage.switch, Value::from("green")), Some(&applied)).await;
+    let detail = &diagnostics.iter().next().unwrap().detail;
+    expect_test::expect![[r#"
+        Failed to write /app/live: blue → green:
+          it broke
+
+        PUTTING IT BACK FAILED TOO. A person is needed:
+          could not undo "set listener web/2: blue 100 %, green 0 % → blue 0 %, green 100 %": it broke
+
+        Traffic now:
+          listener web/2: blue 0 %, green 100 %
+        The record /app/live says blue.
+
+        Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set active to the old colour first."#]]
+    .assert_eq(detail);
+    let state = stored.state.unwrap();
+    assert_eq!(state.get("live"), &Value::from("green"));
+    assert_eq!(state.get("last_rollout").get("status"), &Value::from("stuck"));
+}

@@ -1,7 +1,51 @@
-# `make test` is what CI runs.
-.PHONY: test
-export CARGO_TERM_COLOR ?= never
+# Everything here works on a fresh machine with Rust, Python 3, a C compiler and git; tools go to .tools/, builds to target/.
+.PHONY: help demo test bench fmt lint unit scenarios build tools-demo tools-test docs
 
-test:
-	cargo fmt --check -p terraform-provider-bluegreen
-	cargo nextest run --locked -p terraform-provider-bluegreen
+export CARGO_TERM_COLOR ?= never
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
+
+SETUP := python3 terraform-tests/tools/setup.py
+
+help:
+	@echo "make demo   a real terraform moves real traffic between blue and green, under load, on this machine"
+	@echo "make test   every test, as CI runs them"
+	@echo "make bench  start-up, plan cost and AWS calls, as ratios"
+	@echo "make docs   writes the pages in docs/ anew from the schemas"
+
+demo: tools-demo
+	@cargo build --quiet --locked --workspace --bins
+	@target/debug/demo
+
+# The fast ones first; what is slow only runs if they pass.
+test: fmt tools-test unit lint scenarios
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+
+unit:
+	cargo nextest run --locked -p terraform-provider-bluegreen -p local-aws --lib
+
+scenarios: build
+	cargo nextest run --locked -p terraform-tests
+
+build:
+	cargo build --locked --workspace --bins
+
+docs:
+	UPDATE_EXPECT=1 cargo nextest run --locked -p terraform-provider-bluegreen --lib pages
+
+bench: tools-demo
+	@$(SETUP) aws-provider
+	@cargo build --quiet --locked --release --workspace --bins
+	@target/release/bench
+
+tools-demo:
+	@$(SETUP) venv engine:any
+
+tools-test:
+	@$(SETUP) nextest cargo-deny venv engine:1.8 engine:1.11 engine:1.15 engine:any

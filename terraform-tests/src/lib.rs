@@ -3,4 +3,5 @@
 pub mod client;
 pub mod load;
 pub mod stage;
+pub mod stub;
 pub mod terraform;

@@ -9,6 +9,9 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
+use aws_sdk_ssm::operation::put_parameter::PutParameterError;
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use tokio::sync::OnceCell;
 
 use super::error::{call_error, chain};
@@ -57,7 +60,12 @@ impl Connection {
 
     /// The region that is named explicitly, by the provider block or the environment, without asking anybody.
     pub fn explicit_region(&self) -> Option<String> {
-        let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
+        let environment = || {
+            ["AWS_REGION", "AWS_DEFAULT_REGION"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok())
+                .filter(|region| !region.is_empty())
+        };
         self.settings.as_ref().and_then(|settings| settings.region.clone()).or_else(environment)
     }
 
@@ -90,6 +98,7 @@ impl Connection {
         let elbv2 = endpoints.elbv2.iter().fold(elbv2, |builder, url| builder.endpoint_url(url));
         let ssm = aws_sdk_ssm::config::Builder::from(&config);
         let ssm = endpoints.ssm.iter().fold(ssm, |builder, url| builder.endpoint_url(url));
+        let ssm = ssm.retry_classifier(ConcurrentWrites);
         Ok(Clients {
             elbv2: aws_sdk_elasticloadbalancingv2::Client::from_conf(elbv2.build()),
             ssm: aws_sdk_ssm::Client::from_conf(ssm.build()),
@@ -191,6 +200,26 @@ async fn check_account(settings: &Settings, config: &SdkConfig) -> Result<(), Po
         return Err(PortError::new(FailureKind::Denied, message));
     }
     Ok(())
+}
+
+/// Parameter Store's word for two writes at a time, which the SDK doesn't know as transient.
+#[derive(Debug)]
+struct ConcurrentWrites;
+
+impl ClassifyRetry for ConcurrentWrites {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(Result::err).and_then(|error| error.as_operation_error());
+        let error = error.and_then(|error| error.downcast_ref::<PutParameterError>());
+        if error.is_some_and(PutParameterError::is_too_many_updates) {
+            RetryAction::throttling_error()
+        } else {
+            RetryAction::NoActionIndicated
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "concurrent writes of a parameter"
+    }
 }
 
 /// A pool for requests of our own that are not AWS calls.

@@ -31,7 +31,7 @@ impl HttpProbe for Probe {
     async fn probe(&self, check: &HttpCheck) -> Result<HttpAnswer, PortError> {
         let fail = |text: String| PortError::new(FailureKind::Other, text);
         let client = self.client.get_or_try_init(|| async { check_client() }).await.map_err(fail)?;
-        let said = |what: String| fail(format!("{} {}: {what}", check.method, check.url));
+        let said = |what: String| fail(format!("{} {}: {what}", check.method, check.shown_url()));
         let method = reqwest::Method::from_bytes(check.method.as_bytes()).map_err(|error| said(error.to_string()))?;
         let pattern =
             check.body_matches.as_deref().map(Regex::new).transpose().map_err(|error| said(error.to_string()))?;
@@ -63,5 +63,5 @@ fn reason(error: &reqwest::Error, check: &HttpCheck) -> String {
         return format!("no answer within {}", humantime::format_duration(check.timeout));
     }
     let cause = std::error::Error::source(error);
-    cause.map_or_else(|| error.to_string(), chain)
+    cause.map_or_else(|| "the request can't be made".to_owned(), chain)
 }

@@ -16,7 +16,7 @@ const NAMES_PER_CALL: usize = 10;
 
 pub(super) struct Ssm {
     connection: Arc<Connection>,
-    gather: Gather<String, String>,
+    gather: Gather<String, Value>,
 }
 
 impl Ssm {
@@ -41,11 +41,20 @@ impl Ssm {
     }
 }
 
-async fn read(connection: Arc<Connection>, names: Vec<String>) -> Result<HashMap<String, String>, PortError> {
+/// A parameter's value, or why it can't be used.
+type Value = Result<String, PortError>;
+
+async fn read(connection: Arc<Connection>, names: Vec<String>) -> Result<HashMap<String, Value>, PortError> {
     let answer = connection.ssm().await?.get_parameters().set_names(Some(names)).send().await;
     let answer = answer.map_err(|error| call_error("ssm", "GetParameters", &error))?;
-    let pair =
-        |parameter: &aws_sdk_ssm::types::Parameter| Some((parameter.name()?.to_owned(), parameter.value()?.to_owned()));
+    let pair = |parameter: &aws_sdk_ssm::types::Parameter| {
+        let (name, value) = (parameter.name()?.to_owned(), parameter.value()?.to_owned());
+        if parameter.r#type() == Some(&ParameterType::SecureString) {
+            let words = format!("the parameter {name} is a SecureString; a record is a String, for all to read");
+            return Some((name, Err(PortError::new(FailureKind::Other, words))));
+        }
+        Some((name, Ok(value)))
+    };
     Ok(answer.parameters().iter().filter_map(pair).collect())
 }
 
@@ -54,8 +63,8 @@ impl Records for Ssm {
     async fn get(&self, name: &str, age: Freshness) -> Result<Option<String>, PortError> {
         let connection = self.connection.clone();
         match age {
-            Freshness::Shared => self.gather.get(name.to_owned(), |names| read(connection, names)).await,
-            Freshness::Now => Ok(read(connection, vec![name.to_owned()]).await?.remove(name)),
+            Freshness::Shared => self.gather.get(name.to_owned(), |names| read(connection, names)).await?.transpose(),
+            Freshness::Now => read(connection, vec![name.to_owned()]).await?.remove(name).transpose(),
         }
     }
 

@@ -27,7 +27,9 @@ pub struct TargetHealth {
 impl TargetHealth {
     /// Whether the load balancer sends requests to it as a matter of course.
     pub fn is_healthy(&self) -> bool {
-        self.state == "healthy"
+        // Groups whose health checks are off (the default for Lambda functions) have no other state to offer.
+        let unchecked = self.reason.as_deref().is_some_and(|reason| reason.starts_with("Target.HealthCheckDisabled"));
+        self.state == "healthy" || (self.state == "unavailable" && unchecked)
     }
 }
 
@@ -90,5 +92,5 @@ pub fn http(check: &HttpCheck, answer: &HttpAnswer) -> Verdict {
     }
     let body =
         if answer.excerpt.is_empty() { String::new() } else { format!("; the body begins {:?}", answer.excerpt) };
-    Verdict::Pending(format!("{} {} answered with {}{body}", check.method, check.url, wrong.join(" and ")))
+    Verdict::Pending(format!("{} {} answered with {}{body}", check.method, check.shown_url(), wrong.join(" and ")))
 }

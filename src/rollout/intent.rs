@@ -1,6 +1,6 @@
 //! What the user wants, free of Terraform and of AWS.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub struct Intent {
     pub record: Option<String>,
     /// What must hold before a colour goes live.
     pub validation: Validation,
-    /// Rules of our own, by [`RouteSpec::key`], that are known to be ours.
-    pub owned: BTreeSet<String>,
+    /// Rules that are known to be ours: their ARNs by [`RouteSpec::key`], an empty one where it isn't known.
+    pub owned: BTreeMap<String, String>,
     /// Rules of our own that are no longer wanted.
     pub removed: Vec<RouteSpec>,
 }
@@ -208,6 +208,19 @@ pub struct HttpCheck {
 }
 
 impl HttpCheck {
+    /// The address without what may be secret: no user, no password, no query.
+    pub fn shown_url(&self) -> String {
+        let plain = self.url.split(['?', '#']).next().unwrap_or_default();
+        match plain.split_once("://") {
+            Some((scheme, rest)) => {
+                let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+                let host = host.rsplit('@').next().unwrap_or_default();
+                path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
+            }
+            None => plain.to_owned(),
+        }
+    }
+
     /// The check with `{color}` replaced in the address and the headers.
     #[must_use]
     pub fn for_color(&self, color: &str) -> HttpCheck {

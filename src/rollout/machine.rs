@@ -22,7 +22,10 @@ pub enum Decision {
 }
 
 /// Decides. Steps whose postcondition holds already are never carried out again.
-pub fn next(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
+///
+/// Without a world, what is there could not be seen after the last change. Then nothing counts as undone that was not
+/// undone by a call that answered.
+pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decision {
     match (journal.is_broken(), runbook.on_failure) {
         (false, _) => way_on(runbook, journal, world),
         (true, OnFailure::Rollback) => way_back(runbook, journal, world),
@@ -30,14 +33,14 @@ pub fn next(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
     }
 }
 
-fn way_on(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
+fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decision {
     for (stage, steps) in runbook.stages.iter().enumerate() {
         let open: Vec<StepId> = steps
             .steps
             .iter()
             .enumerate()
             .map(|(n, step)| (StepId { stage, step: n }, step))
-            .filter(|(id, step)| !journal.done(*id) && !step.holds(world))
+            .filter(|(id, step)| !journal.done(*id) && !world.is_some_and(|world| step.holds(world)))
             .map(|(id, _)| id)
             .collect();
         if !open.is_empty() {
@@ -48,7 +51,7 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
 }
 
 /// The latest stage goes back first. A step that began may have had its effect, whatever its call answered.
-fn way_back(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
+fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decision {
     let gave_up: Vec<StepId> = journal.undo_failures().map(|(id, _)| id).collect();
     // A stage that was passed on the way back stays passed: an earlier stage's undo may look like a later one's effect.
     let passed = journal.undos().map(|id| id.stage + 1).min().unwrap_or(runbook.stages.len());
@@ -56,7 +59,8 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: &World) -> Decision {
         let open: Vec<StepId> = runbook
             .steps()
             .filter(|(id, step)| id.stage == stage && journal.began(*id) && !step.is_check())
-            .filter(|(id, step)| !journal.undone(*id) && !gave_up.contains(id) && !step.is_undone(world))
+            .filter(|(id, _)| !journal.undone(*id) && !gave_up.contains(id))
+            .filter(|(_, step)| !world.is_some_and(|world| step.is_undone(world)))
             .map(|(id, _)| id)
             .collect();
         if !open.is_empty() {

@@ -31,11 +31,10 @@ pub(super) const MAX_GROUPS: usize = 5;
 /// See [`Refusal`].
 pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     refuse(intent, world)?;
-    let now = current(intent, world);
     let color = wish(intent, world);
     let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default() };
     match color.as_deref() {
-        Some(color) => plan.lead_to(color, &now),
+        Some(color) => plan.lead_to(color),
         None => {
             let mut routes = intent.routes.iter().chain(&intent.preview_routes);
             if intent.environments.is_empty() || routes.any(|route| !world.routes.contains_key(&route.key())) {
@@ -55,7 +54,14 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         let preview = preview.filter_map(|route| lead(intent, &plan.world, route, idle.as_deref()?)).collect();
         plan.push(preview);
     }
-    let removed = intent.removed.iter().filter_map(|route| remove(world, route)).collect();
+    let wanted: Vec<&str> =
+        intent.routes.iter().chain(&intent.preview_routes).filter_map(|route| arn(world, route)).collect();
+    let removed = intent.removed.iter().filter(|route| {
+        let seen = world.routes.get(&route.key());
+        // A rule that is now named by its ARN is still wanted.
+        seen.is_some_and(|seen| is_ours(intent, route, seen) && !wanted.contains(&seen.arn.as_str()))
+    });
+    let removed = removed.filter_map(|route| remove(world, route)).collect();
     plan.push(removed);
     Ok(plan.runbook)
 }
@@ -71,10 +77,10 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         let part = |name: &String| format!("{name} {} %", if name == color { 100 } else { 0 });
         intent.environments.keys().map(part).collect::<Vec<_>>().join(", ")
     };
-    let unless = |step: Step| format!("{}, unless it is live already", step.words());
+    let unless = |step: Step| format!("{}, unless it has all the traffic already", step.words());
     let mut words: Vec<String> = Vec::new();
     if let Some(environment) = intent.environments.get(color) {
-        let health = health_check(intent, color, &environment.target_group_arn, &Traffic::default());
+        let health = health_check(intent, color, &environment.target_group_arn, None);
         words.push(unless(health));
     }
     words.extend(http_checks(intent, color).map(unless));
@@ -135,12 +141,29 @@ pub fn idle<'e, T>(environments: &'e BTreeMap<String, T>, live: &str) -> Option<
     after.or_else(|| environments.keys().next()).map(String::as_str).filter(|color| *color != live)
 }
 
+fn arn<'w>(world: &'w World, route: &RouteSpec) -> Option<&'w str> {
+    world.routes.get(&route.key()).map(|seen| seen.arn.as_str())
+}
+
+/// The target group that gets the most traffic, be it a colour's or not; none if no route forwards.
+pub fn busiest(intent: &Intent, world: &World) -> Option<String> {
+    let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
+    for observed in intent.routes.iter().filter_map(|route| world.routes.get(&route.key())) {
+        let Terminal::Forward(forward) = &observed.terminal else { continue };
+        for (group, _) in &forward.groups {
+            *shares.entry(group).or_default() += observed.terminal.share(group);
+        }
+    }
+    let busiest = shares.into_iter().filter(|(_, share)| *share > 0.0).max_by(|a, b| a.1.total_cmp(&b.1));
+    busiest.map(|(group, _)| group.to_owned())
+}
+
 fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
     for route in intent.routes.iter().chain(&intent.preview_routes) {
         match (route, world.routes.get(&route.key())) {
             (RouteSpec::OwnRule { .. }, None) => {}
             (RouteSpec::OwnRule { conditions, .. }, Some(seen)) => {
-                let ours = intent.owned.contains(&route.key())
+                let ours = is_ours(intent, route, seen)
                     || (seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen));
                 if !ours {
                     return Err(Refusal::PriorityTaken(Box::new(route.clone())));
@@ -151,6 +174,11 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Whether this rule is the one that the switch made, and not one that somebody put in its place.
+fn is_ours(intent: &Intent, route: &RouteSpec, seen: &Observed) -> bool {
+    intent.owned.get(&route.key()).is_some_and(|arn| arn.is_empty() || *arn == seen.arn)
 }
 
 /// What a rule of our own looks like, also when the run that made it was killed before it could tell.
@@ -168,12 +196,15 @@ struct Draft<'i> {
 
 impl Draft<'_> {
     /// Checks the colour if it is to gain traffic, and moves the routes to it.
-    fn lead_to(&mut self, color: &str, now: &Traffic) {
+    fn lead_to(&mut self, color: &str) {
         let intent = self.intent;
         let Some(environment) = intent.environments.get(color) else { return };
         let group = environment.target_group_arn.as_str();
-        let moves = now.live.as_deref() != Some(color)
-            && intent.routes.iter().any(|route| shift(intent, &self.world, route, color).is_some());
+        let moves = intent.routes.iter().filter_map(|route| shift(intent, &self.world, route, color)).any(|step| {
+            let Step::Route { before, after, .. } = &step else { return false };
+            before.as_ref().is_none_or(|before| after.share(group) > before.terminal.share(group) + 0.001)
+        });
+        let now = busiest(intent, &self.world).filter(|busiest| busiest != group);
         let mut health_after = false;
         if moves {
             let attach = attach(intent, &self.world, group);
@@ -182,14 +213,14 @@ impl Draft<'_> {
             health_after = !self.world.mentions(group);
             let mut checks: Vec<Step> = http_checks(intent, color).collect();
             if !health_after {
-                checks.insert(0, health_check(intent, color, group, now));
+                checks.insert(0, health_check(intent, color, group, now.as_deref()));
             }
             self.push(checks);
         }
         let shift = intent.routes.iter().filter_map(|route| shift(intent, &self.world, route, color)).collect();
         self.push(shift);
         if health_after {
-            self.push(vec![health_check(intent, color, group, now)]);
+            self.push(vec![health_check(intent, color, group, now.as_deref())]);
         }
     }
 
@@ -220,12 +251,12 @@ fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
     })
 }
 
-fn health_check(intent: &Intent, color: &str, group: &str, now: &Traffic) -> Step {
-    let live = now.live.as_ref().filter(|live| *live != color).and_then(|live| intent.environments.get(live));
+/// The colour is measured by what carries the traffic now, be it a colour or not.
+fn health_check(intent: &Intent, color: &str, group: &str, live: Option<&str>) -> Step {
     Step::CheckHealthy {
         color: color.to_owned(),
         group: group.to_owned(),
-        live: live.map(|live| live.target_group_arn.clone()),
+        live: live.map(str::to_owned),
         policy: intent.validation.healthy.clone(),
     }
 }
@@ -284,7 +315,8 @@ fn conditions(intent: &Intent, world: &World) -> Vec<Step> {
     let routes = intent.routes.iter().chain(&intent.preview_routes);
     let changed = routes.filter_map(|route| {
         let RouteSpec::OwnRule { conditions, .. } = route else { return None };
-        let before = world.routes.get(&route.key())?.conditions.clone()?;
+        // Conditions that the switch doesn't know are not the ones that are wished.
+        let before = world.routes.get(&route.key())?.conditions.clone().unwrap_or_default();
         let after = conditions.clone();
         (before != after).then(|| Step::Conditions { route: route.clone(), before, after })
     });

@@ -111,15 +111,18 @@ impl Step {
     pub fn is_undone(&self, world: &World) -> bool {
         match self {
             Step::CheckHealthy { .. } | Step::CheckHttp { .. } => true,
-            Step::Route { route, before, .. } => match (world.routes.get(&route.key()), before) {
+            Step::Route { route, before, after, .. } => match (world.routes.get(&route.key()), before) {
                 (None, None) => true,
                 (Some(now), Some(before)) => same_terminal(&now.terminal, &before.terminal),
-                _ => false,
+                // What stands there and is not what the step makes, somebody else made: it is not ours to delete.
+                (Some(now), None) => !is_made_by(now, route, after),
+                (None, Some(_)) => false,
             },
             Step::Conditions { route, before, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(before))
             }
             Step::Remove { route, .. } => world.routes.contains_key(&route.key()),
+            Step::Record { before: None, after, .. } => world.record != *after,
             Step::Record { before, .. } => world.record == *before,
         }
     }
@@ -163,7 +166,7 @@ impl Step {
                 let plural = if policy.min_count == 1 { "" } else { "s" };
                 format!("check that {color} has at least {} healthy target{plural}{relative}", policy.min_count)
             }
-            Step::CheckHttp { color, check, .. } => format!("check {color}: {} {}", check.method, check.url),
+            Step::CheckHttp { color, check, .. } => format!("check {color}: {} {}", check.method, check.shown_url()),
             Step::Route { route, before, words, .. } => {
                 let verb = if before.is_none() { "create" } else { "set" };
                 format!("{verb} {route}: {words}")
@@ -177,6 +180,12 @@ impl Step {
             },
         }
     }
+}
+
+/// Whether a rule is what a step that makes this route would leave.
+pub(super) fn is_made_by(now: &Observed, route: &RouteSpec, after: &Terminal) -> bool {
+    let RouteSpec::OwnRule { conditions, .. } = route else { return false };
+    same_terminal(&now.terminal, after) && now.conditions.as_ref() == Some(conditions)
 }
 
 /// Equal as far as requests can tell: the same groups with the same shares; weights 1/0 are weights 100/0.

@@ -1,6 +1,6 @@
 //! Rendered runbooks and transitions of the machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use expect_test::{Expect, expect};
 
@@ -28,7 +28,7 @@ fn intent(active: &str) -> Intent {
         preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
         validation: Validation::default(),
-        owned: BTreeSet::new(),
+        owned: BTreeMap::new(),
         removed: Vec::new(),
     }
 }
@@ -81,19 +81,21 @@ fn a_failed_step_leads_back_and_a_failed_undo_is_stuck() {
     let runbook = planner::plan(&intent("green"), &before).unwrap();
     let id = |stage| StepId { stage, step: 0 };
     let mut journal = Journal::default();
-    assert_eq!(next(&runbook, &journal, &before), Decision::Do(vec![id(0)]));
+    assert_eq!(next(&runbook, &journal, Some(&before)), Decision::Do(vec![id(0)]));
     journal.push(Entry::Began(id(0)));
     journal.push(Entry::Done(id(0)));
-    assert_eq!(next(&runbook, &journal, &before), Decision::Do(vec![id(1)]));
+    assert_eq!(next(&runbook, &journal, Some(&before)), Decision::Do(vec![id(1)]));
     journal.push(Entry::Began(id(1)));
     let moved = world(&[("blue", 0), ("green", 100)], Some("blue"));
-    assert_eq!(next(&runbook, &journal, &moved), Decision::Do(vec![id(2)]));
+    assert_eq!(next(&runbook, &journal, Some(&moved)), Decision::Do(vec![id(2)]));
     journal.push(Entry::Began(id(2)));
     journal.push(Entry::Failed(id(2), "denied".to_owned()));
-    assert_eq!(next(&runbook, &journal, &moved), Decision::Undo(vec![id(1)]));
-    assert_eq!(next(&runbook, &journal, &before), Decision::RolledBack);
+    assert_eq!(next(&runbook, &journal, Some(&moved)), Decision::Undo(vec![id(1)]));
+    assert_eq!(next(&runbook, &journal, Some(&before)), Decision::RolledBack);
+    // Unseen, a step that began may have had its effect.
+    assert_eq!(next(&runbook, &journal, None), Decision::Undo(vec![id(2)]));
     journal.push(Entry::UndoFailed(id(1), "denied".to_owned()));
-    assert_eq!(next(&runbook, &journal, &moved), Decision::Stuck);
+    assert_eq!(next(&runbook, &journal, Some(&moved)), Decision::Stuck);
 }
 
 #[test]
@@ -159,9 +161,10 @@ fn rules_of_our_own_come_change_and_go_with_the_wish() {
     };
     seen.routes.insert("web#10".to_owned(), ours("/other/*"));
     assert_eq!(planner::plan(&wish, &seen), Err(planner::Refusal::PriorityTaken(Box::new(own_rule(10, "/api/*")))));
-    wish.owned.insert("web#10".to_owned());
+    wish.owned.insert("web#10".to_owned(), String::new());
     wish.preview_routes.clear();
     wish.removed.push(own_rule(11, "/preview/*"));
+    wish.owned.insert("web#11".to_owned(), String::new());
     seen.routes.insert("web#11".to_owned(), ours("/preview/*"));
     check(
         &wish,
@@ -171,8 +174,7 @@ fn rules_of_our_own_come_change_and_go_with_the_wish() {
             set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
             set rule 10 of listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
             change the conditions of rule 10 of listener web
-            write /app/live: blue → green
-            delete rule 11 of listener web"#]],
+            write /app/live: blue → green"#]],
     );
 }
 
@@ -211,4 +213,60 @@ fn the_idle_colour_is_the_next_one() {
     assert_eq!(planner::idle(&colors, "blue"), Some("green"));
     assert_eq!(planner::idle(&colors, "red"), Some("blue"));
     assert_eq!(planner::idle(&BTreeMap::from([("blue".to_owned(), ())]), "blue"), None);
+}
+
+#[test]
+fn whoever_gains_traffic_is_checked_whatever_it_had() {
+    check(
+        &intent("green"),
+        &world(&[("blue", 49), ("green", 51)], Some("green")),
+        expect![[r#"
+            check that green has at least 1 healthy target
+            set listener web: blue 49 %, green 51 % → blue 0 %, green 100 %"#]],
+    );
+    check(
+        &intent("blue"),
+        &world(&[("legacy", 90), ("blue", 10)], Some("blue")),
+        expect![[r#"
+            check that blue has at least 1 healthy target and 100 % of the live colour's
+            set listener web: tg-legacy 90 %, blue 10 % → blue 100 %, green 0 %"#]],
+    );
+}
+
+#[test]
+fn a_rule_that_is_wanted_by_its_arn_is_not_deleted() {
+    let mut wish = intent("blue");
+    let mut seen = world(&[("blue", 100), ("green", 0)], Some("blue"));
+    let rule = Observed { arn: "rule-arn".to_owned(), ..listener(&[("blue", 100), ("green", 0)]) };
+    seen.routes.insert("web#10".to_owned(), rule.clone());
+    seen.routes.insert("rule-arn".to_owned(), rule);
+    wish.routes.push(RouteSpec::Rule("rule-arn".to_owned()));
+    wish.removed.push(own_rule(10, "/api/*"));
+    wish.owned.insert("web#10".to_owned(), "rule-arn".to_owned());
+    check(&wish, &seen, expect![""]);
+    // One that somebody else put in the place of ours is not ours to delete either.
+    wish.routes.pop();
+    wish.owned.insert("web#10".to_owned(), "another-arn".to_owned());
+    check(&wish, &seen, expect![""]);
+}
+
+#[test]
+fn secrets_in_an_address_are_not_shown() {
+    let check = HttpCheck { url: "https://me:secret@x.org:8443/health?key=secret#secret".to_owned(), ..http_check() };
+    assert_eq!(check.shown_url(), "https://x.org:8443/health");
+    assert_eq!(HttpCheck { url: "http://x.org?key=secret".to_owned(), ..check }.shown_url(), "http://x.org");
+}
+
+fn http_check() -> HttpCheck {
+    HttpCheck {
+        url: String::new(),
+        method: "GET".to_owned(),
+        headers: BTreeMap::new(),
+        status: vec![200],
+        body_matches: None,
+        max_latency: None,
+        retries: 0,
+        retry_delay: std::time::Duration::ZERO,
+        timeout: std::time::Duration::from_secs(1),
+    }
 }

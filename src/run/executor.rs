@@ -9,13 +9,17 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::ports::{FailureKind, Freshness, PortError, Ports};
 use crate::rollout::gate::{self, Verdict};
 use crate::rollout::machine::{self, Decision};
-use crate::rollout::{Entry, HealthyPolicy, HttpCheck, Journal, RouteSpec, Runbook, Step, StepId, World};
+use crate::rollout::{Conditions, Entry, HealthyPolicy, HttpCheck, Journal, RouteSpec, Runbook, Step, StepId, World};
 use crate::tf_provider::Cancel;
 
 /// How long a call that is under way may still take once the run was stopped.
 const GRACE: Duration = Duration::from_secs(4);
 /// How long the way back may take, whatever the run's own time was.
 const WAY_BACK: Duration = Duration::from_secs(600);
+/// How often, how long and with what pause the way back tries to see where the traffic is.
+const LOOKS: usize = 4;
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// A machine that never ends would be a bug; a run has a handful of decisions.
 const MOST_DECISIONS: usize = 1000;
 
@@ -91,7 +95,7 @@ impl Run<'_> {
             if !journal.is_broken() && self.cancel.is_cancelled() {
                 journal.push(Entry::Interrupted);
             }
-            let decision = machine::next(self.runbook, &journal, world.as_ref().unwrap_or(&World::default()));
+            let decision = machine::next(self.runbook, &journal, world.as_ref());
             let ending = match decision {
                 Decision::Do(ids) => {
                     self.carry_out(&ids, deadline, world.as_ref(), &mut journal).await;
@@ -118,18 +122,29 @@ impl Run<'_> {
         Outcome { ending: Ending::Stuck, journal, world }
     }
 
-    /// Looks again. What can't be seen can't be trusted: a rollout ends there, a way back goes on from what is known.
+    /// Looks again. What can't be seen can't be trusted: a rollout ends there, and what was seen before is forgotten,
+    /// since it was before the last change. The way back tries some more, and then goes on blind.
     async fn look(&self, deadline: Instant, world: &mut Option<World>, journal: &mut Journal) {
-        let seen = timeout_at(deadline, observe(self.ports, self.routes, self.record, Freshness::Now)).await;
-        let seen = seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit)));
-        match seen {
-            Ok(seen) => *world = Some(seen),
-            Err(error) if !journal.is_broken() => {
-                let last = StepId { stage: 0, step: 0 };
-                let id = journal.last_began().unwrap_or(last);
-                journal.push(Entry::Failed(id, format!("its effect can't be observed: {error}")));
+        for _ in 0..LOOKS {
+            let on_the_way_back = journal.is_broken();
+            let deadline = if on_the_way_back { Instant::now() + LOOK_LIMIT } else { deadline };
+            let seen = timeout_at(deadline, observe(self.ports, self.routes, self.record, Freshness::Now)).await;
+            match seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit))) {
+                Ok(seen) => {
+                    *world = Some(seen);
+                    return;
+                }
+                Err(error) if !on_the_way_back => {
+                    *world = None;
+                    let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
+                    journal.push(Entry::Failed(id, format!("what came of it can't be observed: {error}")));
+                }
+                Err(error) => {
+                    *world = None;
+                    tracing::warn!(%error, "the world can't be observed on the way back");
+                }
             }
-            Err(error) => tracing::warn!(%error, "the world can't be observed on the way back"),
+            sleep(LOOK_PAUSE).await;
         }
     }
 
@@ -150,9 +165,13 @@ impl Run<'_> {
                     journal.push(Entry::Done(id));
                 }
                 Err(Stop::Interrupted) => interrupted = true,
-                Err(Stop::Failed(reason)) => {
-                    tracing::warn!(step = step.words(), reason, "failed");
-                    journal.push(Entry::Failed(id, reason));
+                Err(Stop::Failed(error)) => {
+                    tracing::warn!(step = step.words(), %error, "failed");
+                    journal.push(Entry::Failed(id, error.message));
+                    // What stands in the way was made by somebody else: there is nothing of ours to take back.
+                    if error.kind == FailureKind::Conflict {
+                        journal.push(Entry::Undone(id));
+                    }
                 }
             }
         }
@@ -167,34 +186,35 @@ impl Run<'_> {
         &self,
         deadline: Instant,
         step: &Step,
-        effect: impl Future<Output = Result<(), String>>,
+        effect: impl Future<Output = Result<(), PortError>>,
     ) -> Result<(), Stop> {
         tokio::pin!(effect);
-        tokio::select! {
+        let stop = tokio::select! {
             biased;
             result = &mut effect => return result.map_err(Stop::Failed),
-            () = self.cancel.cancelled() => {}
+            () = self.cancel.cancelled() => Stop::Interrupted,
             () = tokio::time::sleep_until(deadline) => {
                 let words = format!("the operation's time of {} ended first", humantime::format_duration(self.limit));
-                return Err(Stop::Failed(words));
+                Stop::Failed(PortError::new(FailureKind::Other, words))
             }
-        }
+        };
         if step.is_check() {
-            return Err(Stop::Interrupted);
+            return Err(stop);
         }
         match timeout_at(Instant::now() + GRACE, effect).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Stop::Interrupted),
+            Ok(Err(_)) | Err(_) => Err(stop),
         }
     }
 
-    async fn effect(&self, step: &Step, world: Option<&World>) -> Result<(), String> {
+    async fn effect(&self, step: &Step, world: Option<&World>) -> Result<(), PortError> {
+        let failed = |reason: String| PortError::new(FailureKind::Other, reason);
         match step {
             Step::CheckHealthy { color, group, live, policy } => {
-                self.check_healthy(color, group, live.as_deref(), policy).await
+                self.check_healthy(color, group, live.as_deref(), policy).await.map_err(failed)
             }
-            Step::CheckHttp { check, .. } => self.check_http(check).await,
-            _ => self.change(step, world).await.map_err(|error| error.message),
+            Step::CheckHttp { check, .. } => self.check_http(check).await.map_err(failed),
+            _ => self.change(step, world).await,
         }
     }
 
@@ -202,6 +222,10 @@ impl Run<'_> {
         let load_balancer = &self.ports.load_balancer;
         let seen = |route: &RouteSpec| world.and_then(|world| world.routes.get(&route.key())).cloned();
         match step {
+            Step::Route { route, before: None, .. } if seen(route).is_some() => {
+                let words = format!("{route} was made by somebody else in the meantime");
+                Err(PortError::new(FailureKind::Conflict, words))
+            }
             Step::Route { route, after, .. } => match (seen(route), route) {
                 (Some(seen), _) => load_balancer.set_terminal(route, &seen.arn, after).await,
                 (None, RouteSpec::OwnRule { listener, priority, conditions }) => {
@@ -313,13 +337,16 @@ impl Run<'_> {
             Step::Route { route, before: Some(before), .. } => {
                 load_balancer.set_terminal(route, &before.arn, &before.terminal).await
             }
+            Step::Route { .. } | Step::Conditions { .. } if world.is_none() => {
+                Err(PortError::new(FailureKind::Other, "it can't be seen whether it is there"))
+            }
             Step::Route { route, before: None, .. } => match seen(route) {
                 Some(seen) => load_balancer.delete_rule(&seen.arn).await,
                 None => Ok(()),
             },
             Step::Conditions { route, before, .. } => match seen(route) {
-                Some(seen) => load_balancer.set_conditions(&seen.arn, before).await,
-                None => Ok(()),
+                Some(seen) if *before != Conditions::default() => load_balancer.set_conditions(&seen.arn, before).await,
+                _ => Ok(()),
             },
             Step::Remove { route: RouteSpec::OwnRule { listener, priority, conditions }, before } => {
                 let conditions = before.conditions.as_ref().unwrap_or(conditions);
@@ -334,7 +361,7 @@ impl Run<'_> {
 
 /// Why a step did not get to its end.
 enum Stop {
-    Failed(String),
+    Failed(PortError),
     Interrupted,
 }
 

@@ -38,6 +38,9 @@ struct State {
     calls: Vec<String>,
     /// Every world that there was, for what clients may have seen.
     history: Vec<World>,
+    unseen: BTreeMap<String, Observed>,
+    /// Reads fail once so many changing calls were made, so many times.
+    blind: Option<(usize, usize)>,
     /// By the number of the changing call, from 0.
     faults: BTreeMap<usize, Fault>,
 }
@@ -92,6 +95,16 @@ impl Fake {
         self.state().faults.insert(call, fault);
     }
 
+    /// A rule that only becomes visible when somebody tries to make one in its place.
+    pub(crate) fn insert_unseen(&self, key: &str, observed: Observed) {
+        self.state().unseen.insert(key.to_owned(), observed);
+    }
+
+    /// After so many changing calls, so many looks fail.
+    pub(crate) fn blind(&self, after_calls: usize, looks: usize) {
+        self.state().blind = Some((after_calls, looks));
+    }
+
     pub(crate) fn heal(&self) {
         let mut state = self.state();
         state.faults.clear();
@@ -129,7 +142,15 @@ impl Fake {
 #[async_trait]
 impl LoadBalancer for Fake {
     async fn observe(&self, routes: &[RouteSpec], _: Freshness) -> Result<BTreeMap<String, Observed>, PortError> {
-        let state = self.state();
+        let mut state = self.state();
+        let calls = state.calls.len();
+        if let Some((after, looks)) = &mut state.blind
+            && calls >= *after
+            && *looks > 0
+        {
+            *looks -= 1;
+            return Err(PortError::new(FailureKind::Denied, "the token expired"));
+        }
         let find = |route: &RouteSpec| Some((route.key(), state.world.routes.get(&route.key())?.clone()));
         Ok(routes.iter().filter_map(find).collect())
     }
@@ -153,6 +174,10 @@ impl LoadBalancer for Fake {
         _: &BTreeMap<String, String>,
     ) -> Result<(), PortError> {
         let key = format!("{listener}#{priority}");
+        let unseen = self.state().unseen.remove(&key);
+        if let Some(observed) = unseen {
+            self.state().world.routes.insert(key.clone(), observed);
+        }
         if self.state().world.routes.contains_key(&key) {
             return Err(PortError::new(FailureKind::Conflict, "PriorityInUse"));
         }

@@ -1,6 +1,6 @@
 //! The executor on a world in memory: what goes wrong at every call, and that it always comes right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn intent() -> Intent {
         preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
         validation: Validation::default(),
-        owned: BTreeSet::new(),
+        owned: BTreeMap::new(),
         removed: Vec::new(),
     }
 }
@@ -220,4 +220,58 @@ async fn the_operations_time_ends_a_wait() {
     let outcome = run(&fake, &intent, &Cancel::never()).await;
     assert_eq!(outcome.ending, Ending::RolledBack);
     assert_eq!(outcome.journal.reason().unwrap().1, "the operation's time of 30m ended first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_seen_is_not_taken_for_undone() {
+    // The way back sees again after a while, or never.
+    for looks in [1, 3, usize::MAX] {
+        for calls in 1..=5 {
+            let mut before = world();
+            before.routes.insert(
+                own_rule().key(),
+                Observed {
+                    arn: own_rule().key(),
+                    terminal: forward(&[("blue", 1)]),
+                    conditions: Some(Conditions { path_patterns: vec!["/api/*".to_owned()], ..Conditions::default() }),
+                },
+            );
+            let fake = Fake::new(before.clone(), &GROUPS);
+            fake.blind(calls, looks);
+            let outcome = run(&fake, &intent(), &Cancel::never()).await;
+            if outcome.ending == Ending::Done {
+                assert!(calls > fake.calls().len(), "a look failed and was not noticed");
+                continue;
+            }
+            assert_eq!(outcome.ending, Ending::RolledBack, "calls {calls} looks {looks}");
+            assert_eq!(fake.world(), before, "calls {calls} looks {looks}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_made_meanwhile_is_not_deleted() {
+    let fake = Fake::new(world(), &GROUPS);
+    let routes = intent().routes;
+    let runbook = planner::plan(&intent(), &world()).unwrap();
+    // While the checks run, another team takes the priority.
+    let theirs = Observed {
+        arn: "web#10".to_owned(),
+        terminal: forward(&[("blue", 1)]),
+        conditions: Some(Conditions { path_patterns: vec!["/theirs/*".to_owned()], ..Conditions::default() }),
+    };
+    fake.insert_unseen("web#10", theirs.clone());
+    let run = Run {
+        ports: &fake.ports(),
+        runbook: &runbook,
+        routes: &routes,
+        record: Some("/app/live"),
+        tags: &BTreeMap::new(),
+        cancel: &Cancel::never(),
+        limit: Duration::from_secs(1800),
+    };
+    let outcome = run.run(world()).await;
+    assert_eq!(outcome.ending, Ending::RolledBack, "{outcome:?}");
+    assert_eq!(fake.world().routes.get("web#10"), Some(&theirs));
+    assert!((fake.world().routes["web"].terminal.share("tg-blue") - 100.0).abs() < 0.001);
 }

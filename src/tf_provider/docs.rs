@@ -66,13 +66,8 @@ fn head(title: &str, description: &str) -> String {
 
 fn attributes(out: &mut String, list: &[Attribute], path: &str, level: usize) {
     let heading = "#".repeat(level);
-    let groups: [(&str, fn(&Attribute) -> bool); 3] = [
-        ("Required", |attribute| attribute.required),
-        ("Optional", |attribute| attribute.optional),
-        ("Read-Only", |attribute| attribute.computed && !attribute.optional),
-    ];
-    for (title, belongs) in groups {
-        let mut members: Vec<&Attribute> = list.iter().filter(|attribute| belongs(attribute)).collect();
+    for title in ["Required", "Optional", "Read-Only"] {
+        let mut members: Vec<&Attribute> = list.iter().filter(|attribute| group(attribute) == title).collect();
         members.sort_by_key(|attribute| attribute.name);
         if members.is_empty() {
             continue;
@@ -87,6 +82,14 @@ fn attributes(out: &mut String, list: &[Attribute], path: &str, level: usize) {
         let path = format!("{path}{}", attribute.name);
         let _ = write!(out, "\n<a id=\"{}\"></a>\n### Nested Schema for `{path}`\n", anchor(&path));
         attributes(out, nested, &format!("{path}."), 4);
+    }
+}
+
+fn group(attribute: &Attribute) -> &'static str {
+    match (attribute.required, attribute.optional) {
+        (true, _) => "Required",
+        (false, true) => "Optional",
+        (false, false) => "Read-Only",
     }
 }
 

@@ -115,6 +115,11 @@ async fn serve_until_end(provider: Arc<dyn Provider>, name: &str, mode: Mode) ->
     // The host forwards Ctrl-C as StopProvider; the terminal sends it to the whole group, us included.
     let interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
     let mut interrupt = interrupt.map_err(|error| format!("failed to catch SIGINT: {error}"))?;
+    // A cancelled CI job sends these to the whole group; the host stops gracefully then, and so must this process.
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    let mut terminate = terminate.map_err(|error| format!("failed to catch SIGTERM: {error}"))?;
+    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let mut hangup = hangup.map_err(|error| format!("failed to catch SIGHUP: {error}"))?;
     announce(mode, &socket.path, identity.as_ref())?;
     let acceptor = identity.map(|identity| TlsAcceptor::from(identity.config));
     let parent = std::os::unix::process::parent_id();
@@ -125,6 +130,8 @@ async fn serve_until_end(provider: Arc<dyn Provider>, name: &str, mode: Mode) ->
             () = &mut serving => return Ok(()),
             () = shutdown.notified() => break,
             _ = interrupt.recv() => if matches!(mode, Mode::Debug { .. }) { break },
+            _ = terminate.recv() => if stops(mode, &activity) { break },
+            _ = hangup.recv() => if stops(mode, &activity) { break },
             () = tokio::time::sleep(ORPHAN_CHECK) => {
                 if matches!(mode, Mode::Hosted) && std::os::unix::process::parent_id() != parent {
                     tracing::warn!("the process that started this one is gone");
@@ -139,6 +146,13 @@ async fn serve_until_end(provider: Arc<dyn Provider>, name: &str, mode: Mode) ->
     activity.stop.stop();
     drop(tokio::time::timeout(SHUTDOWN_GRACE, activity.drained()).await);
     Ok(())
+}
+
+/// Stops what runs; whether the process ends with it. Under a host it stays to tell what came of it.
+fn stops(mode: Mode, activity: &Activity) -> bool {
+    tracing::info!("asked to end, running operations are cancelled");
+    activity.stop.stop();
+    matches!(mode, Mode::Debug { .. })
 }
 
 fn check_versions() -> Result<(), String> {
@@ -182,9 +196,8 @@ impl Socket {
         let base = std::env::var_os("PLUGIN_UNIX_SOCKET_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let prefix = format!("tf-{name}-");
         remove_stale(&base, &prefix);
-        let folder = base.join(format!("{prefix}{}", std::process::id()));
+        let folder = make_folder(&base, &format!("{prefix}{}", std::process::id()))?;
         let fail = |error| format!("failed to make the socket in {}: {error}", folder.display());
-        DirBuilder::new().mode(0o700).create(&folder).map_err(fail)?;
         let path = folder.join("plugin.sock");
         let listener = UnixListener::bind(&path).map_err(fail)?;
         let mode = if let Some(group) = std::env::var("PLUGIN_UNIX_SOCKET_GROUP").ok().filter(|group| !group.is_empty())
@@ -203,6 +216,20 @@ impl Socket {
     }
 }
 
+/// Another user, or a process of another pid namespace, may have the name already.
+fn make_folder(base: &Path, name: &str) -> Result<PathBuf, String> {
+    let mut last = None;
+    for n in 0..100 {
+        let folder = base.join(if n == 0 { name.to_owned() } else { format!("{name}.{n}") });
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => last = Some(error),
+            Err(error) => return Err(format!("failed to make {}: {error}", folder.display())),
+        }
+    }
+    Err(format!("failed to make {} in {}: {}", name, base.display(), last.map_or_else(String::new, |e| e.to_string())))
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.folder));
@@ -215,6 +242,7 @@ fn remove_stale(base: &Path, prefix: &str) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else { continue };
+        let pid = pid.split('.').next().unwrap_or_default();
         let own = pid == std::process::id().to_string();
         if pid.parse::<u32>().is_ok()
             && (own || !Path::new("/proc").join(pid).exists())

@@ -25,7 +25,7 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         preview_routes: routes(value.get("preview_routes"))?,
         record: value.get("parameter").as_str().map(str::to_owned),
         validation: validation(value.get("validation"))?,
-        owned: BTreeSet::new(),
+        owned: BTreeMap::new(),
         removed: Vec::new(),
     })
 }

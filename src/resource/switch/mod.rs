@@ -38,7 +38,7 @@ use crate::clock;
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::{Intent, Removal, RouteSpec, Runbook, World, lint};
 use crate::run::executor::{self, Ending, Outcome, Run};
-use crate::run::ports::Freshness;
+use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
@@ -81,14 +81,16 @@ fn tags(shared: &Shared, name: &str) -> BTreeMap<String, String> {
 }
 
 /// The wish of a configuration, with what the state before knows of rules that are ours.
-fn wish(config: &Value, prior: Option<&Value>) -> Option<Intent> {
+fn wish(config: &Value, prior: Option<&Value>, memory: &Memory) -> Option<Intent> {
     let mut intent = intent::parse(config)?;
-    if let Some(before) = prior.and_then(intent::parse) {
-        let keys: Vec<String> = intent::own_rules(&intent).map(RouteSpec::key).collect();
-        let own: Vec<RouteSpec> = intent::own_rules(&before).cloned().collect();
-        intent.owned = own.iter().map(RouteSpec::key).collect();
-        intent.removed = own.into_iter().filter(|route| !keys.contains(&route.key())).collect();
-    }
+    let wanted: Vec<String> = intent::own_rules(&intent).map(RouteSpec::key).collect();
+    let before = prior.and_then(intent::parse);
+    let mut own: Vec<RouteSpec> = before.iter().flat_map(intent::own_rules).cloned().collect();
+    let known: Vec<String> = own.iter().map(RouteSpec::key).collect();
+    own.extend(memory.own_routes().filter(|route| prior.is_some() && !known.contains(&route.key())));
+    let arn = |route: &RouteSpec| memory.own.get(&route.key()).cloned().unwrap_or_default();
+    intent.owned = own.iter().map(|route| (route.key(), arn(route))).collect();
+    intent.removed = own.into_iter().filter(|route| !wanted.contains(&route.key())).collect();
     Some(intent)
 }
 
@@ -96,7 +98,8 @@ fn wish(config: &Value, prior: Option<&Value>) -> Option<Intent> {
 fn seen_by_refresh(intent: &Intent, prior: Option<&Value>, memory: &Memory) -> Option<World> {
     let before = intent::parse(prior?)?;
     let looked: Vec<String> = intent::all_routes(&before).iter().map(RouteSpec::key).collect();
-    let all = intent::all_routes(intent).iter().all(|route| looked.contains(&route.key()));
+    let wanted = intent.routes.iter().chain(&intent.preview_routes);
+    let all = wanted.into_iter().all(|route| looked.contains(&route.key()));
     memory.world.clone().filter(|_| all && before.record == intent.record)
 }
 
@@ -137,7 +140,7 @@ impl Resource for Switch {
         let PlanRequest { prior, proposed, config, private, .. } = request;
         let Some(mut state) = proposed else { return Planned { private, ..Planned::default() } };
         let memory = Memory::read(&private);
-        let intent = wish(&config, prior.as_ref());
+        let intent = wish(&config, prior.as_ref(), &memory);
         let Some(shared) = self.shared(diagnostics) else { return Planned::default() };
         state.set("id", config.get("name").clone());
         let known = intent.filter(|_| shared.connection.is_known());
@@ -164,10 +167,10 @@ impl Resource for Switch {
         let seen = executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Shared).await;
         plan_unknown(&mut state, &config, prior.as_ref());
         state.set("runbook", Value::from(planner::outline(&intent)));
-        match seen.map(|world| planner::plan(&intent, &world).map(|_| planner::current(&intent, &world).live)) {
+        match seen.map(|world| planner::plan(&intent, &world).map(|_| planner::busiest(&intent, &world))) {
             Err(error) => story::unreadable(name(&config), &error, diagnostics),
             Ok(Err(refusal)) => story::refusal(&refusal, &intent, diagnostics),
-            Ok(Ok(live)) => story::moves_traffic(live.as_deref(), &intent, diagnostics),
+            Ok(Ok(busiest)) => story::moves_traffic(busiest.as_deref(), &intent, diagnostics),
         }
         Planned { state: Some(state), replace: Vec::new(), private }
     }
@@ -177,7 +180,7 @@ impl Resource for Switch {
         let Some(shared) = self.shared(diagnostics) else { return before };
         match (&request.planned, &request.prior) {
             (Some(planned), prior) => {
-                let wish = wish(&request.config, prior.as_ref());
+                let wish = wish(&request.config, prior.as_ref(), &Memory::read(&request.private));
                 let Some(intent) = wish else {
                     diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
                     return before;
@@ -273,6 +276,11 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
             state::set_traffic(state, &intent.environments, &now);
             // A new route joins the others, which may change the mean over them.
             state.set("weights", Value::UNKNOWN);
+            if now.live.is_none() {
+                for name in ["active", "live", "idle", "previous", "switched_at"] {
+                    state.set(name, Value::UNKNOWN);
+                }
+            }
         }
     }
     state.set("runbook", Value::from(runbook.words()));
@@ -336,12 +344,31 @@ impl Apply<'_> {
             runbook: &runbook,
             journal: &outcome.journal,
         };
-        memory.world = Some(outcome.world.clone().unwrap_or_else(|| world.clone()));
+        let seen = outcome.world.clone().unwrap_or_else(|| world.clone());
+        memory.keep_made(intent, &runbook, &outcome.journal, &seen);
+        memory.world = Some(seen);
         if outcome.ending == Ending::Done {
-            let stored = self.succeeded(&report, &memory, diagnostics);
-            return stored;
+            self.leave_former_record(&mut memory, diagnostics).await;
+            return self.succeeded(&report, &memory, diagnostics);
         }
         self.failed(&report, &outcome, &runbook, memory, diagnostics)
+    }
+
+    /// A record of ours under another name would go on naming a colour that may no longer be live.
+    async fn leave_former_record(&self, memory: &mut Memory, diagnostics: &mut Diagnostics) {
+        let prior = self.request.prior.as_ref().map_or(&Value::Null, |prior| prior.get("parameter"));
+        let former = prior.as_str().filter(|former| self.intent.record.as_deref() != Some(*former));
+        let Some(former) = former.filter(|former| memory.made_record.as_deref() == Some(*former)) else { return };
+        match self.shared.ports.records.delete(former).await {
+            Ok(()) => memory.made_record = None,
+            Err(error) => {
+                let detail = format!(
+                    "The record is {} now, and the former one, {former}, could not be deleted: {error}. Delete it by hand.",
+                    self.intent.record.as_deref().unwrap_or("gone")
+                );
+                diagnostics.warning_at(Path::attribute("parameter"), "The former record is left", detail);
+            }
+        }
     }
 
     /// The planned state with what only the apply could tell. What was planned is kept, or said to be wrong.
@@ -405,8 +432,9 @@ impl Apply<'_> {
             (Some(prior), true) => prior.clone(),
             (_, false) => self.planned.without_unknowns(),
         };
-        if let Some(world) = &outcome.world {
-            state::set_traffic(&mut state, &self.intent.environments, &planner::current(&self.intent, world));
+        // The state has its own colours and routes: those before, where everything went back.
+        if let (Some(world), Some(own)) = (&outcome.world, intent::parse(&state)) {
+            state::set_traffic(&mut state, &own.environments, &planner::current(&own, world));
         }
         state.set("last_rollout", report.value());
         Stored { state: Some(state), private: memory.bytes() }
@@ -414,35 +442,52 @@ impl Apply<'_> {
 }
 
 /// What is to be left: nothing that the switch made, and what was before where that is wished.
-async fn removal(shared: &Shared, prior: &Value, intent: &Intent, memory: &Memory) -> Removal {
+async fn removal(
+    shared: &Shared,
+    prior: &Value,
+    (intent, world): (&Intent, &World),
+    memory: &Memory,
+) -> Result<Removal, PortError> {
+    // A rule that somebody put in the place of ours has another ARN.
+    let ours = |route: &&RouteSpec| {
+        let seen = world.routes.get(&route.key()).map(|seen| seen.arn.as_str());
+        memory.own.get(&route.key()).is_none_or(|arn| Some(arn.as_str()) == seen)
+    };
+    let own = intent::own_rules(intent).chain(&intent.removed).filter(ours).cloned().collect();
     let restore = prior.get("on_destroy").as_str() == Some("restore");
     let routes = intent.routes.iter().chain(&intent.preview_routes);
     let foreign = routes.filter(|route| restore && !matches!(route, RouteSpec::OwnRule { .. }));
     let original = |route: &RouteSpec| Some((route.clone(), memory.originals.routes.get(&route.key())?.clone()));
     let mut removal = Removal {
         environments: intent.environments.clone(),
-        own_rules: intent::own_rules(intent).cloned().collect(),
+        own_rules: own,
         originals: foreign.filter_map(original).collect(),
         record: None,
     };
     if let Some(parameter) = &intent.record {
         // The tag says who made it, also where an earlier run was killed before it could.
-        let tags = shared.ports.records.tags(parameter).await.unwrap_or_default();
-        let ours = tags.get(TAG).map(String::as_str) == Some(name(prior));
-        let before = memory.originals.record.clone().filter(|_| restore);
+        let tags = match shared.ports.records.tags(parameter).await {
+            Ok(tags) => tags,
+            Err(error) if error.kind == FailureKind::Gone => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        let ours =
+            memory.made_record.as_ref() == Some(parameter) || tags.get(TAG).map(String::as_str) == Some(name(prior));
+        let known = memory.original_record_of.as_ref() == Some(parameter);
+        let before = memory.originals.record.clone().filter(|_| restore && known);
         removal.record = match (ours, before) {
             (true, _) => Some((parameter.clone(), None)),
             (false, Some(value)) => Some((parameter.clone(), Some(value))),
             (false, None) => None,
         };
     }
-    removal
+    Ok(removal)
 }
 
 async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
-    let Some(intent) = intent::parse(prior) else { return Stored::default() };
     let mut memory = Memory::read(&request.private);
+    let Some(intent) = wish(prior, Some(prior), &memory) else { return Stored::default() };
     let routes = intent::all_routes(&intent);
     let seen = executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Now).await;
     let world = match seen {
@@ -452,7 +497,13 @@ async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnos
             return before;
         }
     };
-    let runbook = planner::plan_removal(&removal(shared, prior, &intent, &memory).await, &world);
+    let runbook = match removal(shared, prior, (&intent, &world), &memory).await {
+        Ok(removal) => planner::plan_removal(&removal, &world),
+        Err(error) => {
+            story::unreadable(name(prior), &error, diagnostics);
+            return before;
+        }
+    };
     let run = Run {
         ports: &shared.ports,
         runbook: &runbook,

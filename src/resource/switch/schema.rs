@@ -8,7 +8,7 @@ pub(super) fn schema() -> Schema {
                        checks the colour that is to go live, moves all routes together, writes the record, and puts \
                        everything back if something is wrong.";
     let mut attributes = vec![
-        Attribute::string("name").required().check(not_empty).describe("The name of the switch, for people and tags."),
+        Attribute::string("name").required().check(tag_value).describe("The name of the switch, for people and tags."),
         Attribute::string("active").optional_computed().describe(
             "The colour that shall be live: a key of `environments`. Left out, the switch follows whatever is live and \
              moves nothing.",
@@ -86,7 +86,7 @@ fn http_check() -> Vec<Attribute> {
     vec![
         Attribute::string("url").required().describe("The address, `http://` or `https://`."),
         Attribute::string("method").check(method).describe("The method; `GET` if left out."),
-        Attribute::plain("headers", Type::map(Type::String)).describe("Headers to send."),
+        Attribute::plain("headers", Type::map(Type::String)).sensitive().describe("Headers to send."),
         Attribute::plain("status", Type::list(Type::Number)).check(statuses).describe("Codes that pass; `[200]`."),
         Attribute::string("body_matches").check(pattern).describe("A regular expression that the body must match."),
         Attribute::string("max_latency").check(duration::check).describe("The longest time to the answer's end."),
@@ -131,8 +131,14 @@ fn computed() -> Vec<Attribute> {
     ]
 }
 
-fn not_empty(value: &Value) -> Result<(), String> {
-    if value.as_str().is_some_and(str::is_empty) { Err("must not be empty".to_owned()) } else { Ok(()) }
+/// The name becomes the value of a tag.
+fn tag_value(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    let fits = |c: char| c.is_alphanumeric() || c == ' ' || "+-=._:/@".contains(c);
+    if (1..=128).contains(&text.chars().count()) && text.chars().all(fits) {
+        return Ok(());
+    }
+    Err("must have 1 to 128 characters: letters, digits, spaces and + - = . _ : / @".to_owned())
 }
 
 fn not_empty_list(value: &Value) -> Result<(), String> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::rollout::{Environment, Intent, Journal, Runbook, Traffic, World, planner};
+use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, planner};
 use crate::run::executor::Ending;
 use crate::tf_provider::{Number, Value};
 
@@ -21,8 +21,12 @@ pub(super) struct Memory {
     pub world: Option<World>,
     /// Routes and record as they were before the switch, for `on_destroy = "restore"`.
     pub originals: World,
-    /// Whether the originals' record is known, be it that there was none.
-    pub original_record_known: bool,
+    /// The parameter that the originals' record is of, be it that there was none.
+    pub original_record_of: Option<String>,
+    /// Rules that the switch made and that were there last: their ARNs by route key.
+    pub own: BTreeMap<String, String>,
+    /// The parameter that the switch made.
+    pub made_record: Option<String>,
 }
 
 impl Memory {
@@ -43,10 +47,34 @@ impl Memory {
                 self.originals.routes.entry(route.key()).or_insert_with(|| observed.clone());
             }
         }
-        if intent.record.is_some() && !self.original_record_known {
+        if intent.record.is_some() && self.original_record_of != intent.record {
             self.originals.record.clone_from(&world.record);
-            self.original_record_known = true;
+            self.original_record_of.clone_from(&intent.record);
         }
+    }
+
+    /// Notes what the switch made and is there after a run: wanted rules, and those that could not be deleted.
+    pub fn keep_made(&mut self, intent: &Intent, runbook: &Runbook, journal: &Journal, world: &World) {
+        let wanted = intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed);
+        let own = wanted.filter(|route| matches!(route, RouteSpec::OwnRule { .. }));
+        self.own = own.filter_map(|route| Some((route.key(), world.routes.get(&route.key())?.arn.clone()))).collect();
+        for (id, step) in runbook.steps() {
+            if let Step::Record { parameter, before: None, after: Some(_) } = step
+                && journal.done(id)
+                && !journal.undone(id)
+            {
+                self.made_record = Some(parameter.clone());
+            }
+        }
+    }
+
+    /// The rules that the switch made, as routes; of one that the configuration no longer has, the place is known.
+    pub fn own_routes(&self) -> impl Iterator<Item = RouteSpec> {
+        self.own.keys().filter_map(|key| {
+            let (listener, priority) = key.rsplit_once('#')?;
+            let priority = priority.parse().ok()?;
+            Some(RouteSpec::OwnRule { listener: listener.to_owned(), priority, conditions: Conditions::default() })
+        })
     }
 }
 

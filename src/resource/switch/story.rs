@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::intent;
 use crate::rollout::planner::Refusal;
-use crate::rollout::{Intent, Journal, RouteSpec, Runbook, Step, StepId, World, terminal_words};
+use crate::rollout::{Intent, Journal, RouteSpec, Runbook, Step, StepId, World, short, terminal_words};
 use crate::run::executor::Ending;
 use crate::run::ports::{FailureKind, PortError};
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -44,8 +44,16 @@ pub(super) fn route_gone(route: &RouteSpec, intent: &Intent, diagnostics: &mut D
 }
 
 /// A switch that takes over where another colour is live moves traffic with its very first apply.
-pub(super) fn moves_traffic(live: Option<&str>, intent: &Intent, diagnostics: &mut Diagnostics) {
-    let (Some(live), Some(active)) = (live, intent.active.as_deref()) else { return };
+pub(super) fn moves_traffic(busiest: Option<&str>, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let (Some(group), Some(active)) = (busiest, intent.active.as_deref()) else { return };
+    let Some(live) = intent.color_of(group) else {
+        let live = short(group);
+        let detail = format!(
+            "The target group {live}, which is none of the environments, gets the traffic now, and active is {active:?}: this apply moves the traffic from {live} to {active}."
+        );
+        diagnostics.warning_at(Path::attribute("active"), "This apply moves live traffic", detail);
+        return;
+    };
     if live != active {
         let detail = format!(
             "{live} is live now, and active is {active:?}: this apply moves the traffic from {live} to {active}. To take the routes over as they are, set active to {live:?}, or leave it out."
@@ -178,7 +186,8 @@ impl Failure<'_> {
         match self.ending {
             Ending::Stuck => {
                 "Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go \
-                 back instead, set active to the old colour first."
+                 back instead, set active to the old colour first. If Terraform calls the switch tainted, run `terraform \
+                 untaint` before that, so that it is not replaced."
             }
             _ => "Next: correct the cause and run `terraform apply` again; the plan will show the same wish.",
         }

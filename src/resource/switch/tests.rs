@@ -210,7 +210,7 @@ async fn what_cannot_be_put_back_is_told_with_where_it_is() {
           listener web/2: blue 0 %, green 100 %
         The record /app/live says blue.
 
-        Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set active to the old colour first."#]]
+        Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set active to the old colour first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."#]]
     .assert_eq(detail);
     let state = stored.state.unwrap();
     assert_eq!(state.get("live"), &Value::from("green"));

@@ -21,6 +21,8 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         }
     }
     regions.compare(diagnostics);
+    one_load_balancer(config, diagnostics);
+    no_nulls(config, diagnostics);
     for (n, check) in config.get("validation").get("http").as_list().unwrap_or_default().iter().enumerate() {
         validate_http(check, &Path::attribute("validation").attr("http").index(n), diagnostics);
     }
@@ -50,6 +52,47 @@ impl Regions {
             let detail = format!("{path}: this {kind} is in {other}, but {first} is in {region}.");
             diagnostics.error_at(path.clone(), format!("The {kind} is in another region"), detail);
         }
+    }
+}
+
+/// A target group serves one load balancer only, so all routes to it are on that one.
+fn one_load_balancer(config: &Value, diagnostics: &mut Diagnostics) {
+    let mut first: Option<(Path, String)> = None;
+    for list in ["routes", "preview_routes"] {
+        for (n, route) in config.get(list).as_list().unwrap_or_default().iter().enumerate() {
+            let arn = route.get("listener_arn").as_str().or_else(|| route.get("rule_arn").as_str());
+            let parts = arn.and_then(|arn| arn.splitn(6, ':').nth(5)).map(|resource| resource.split('/'));
+            let Some(own) = parts.map(|parts| parts.skip(1).take(3).collect::<Vec<_>>().join("/")) else { continue };
+            let path = Path::attribute(list).index(n);
+            match &first {
+                None => first = Some((path, own)),
+                Some((_, load_balancer)) if *load_balancer == own => {}
+                Some((other, load_balancer)) => {
+                    let detail = format!(
+                        "{path}: this route is on the load balancer {own}, but {other} is on {load_balancer}. AWS lets a target group serve one load balancer only; use a switch and target groups for each."
+                    );
+                    diagnostics.error_at(path, "The route is on another load balancer", detail);
+                }
+            }
+        }
+    }
+}
+
+/// A null in a list or map would be passed over in silence, and with it a check or a colour.
+fn no_nulls(config: &Value, diagnostics: &mut Diagnostics) {
+    let mut tell = |path: Path| {
+        let detail = format!("{path} is null. Leave the element out instead.");
+        diagnostics.error_at(path, "Null element", detail);
+    };
+    let http = (Path::attribute("validation").attr("http"), config.get("validation").get("http"));
+    let lists = ["routes", "preview_routes"].map(|name| (Path::attribute(name), config.get(name)));
+    for (path, list) in lists.into_iter().chain([http]) {
+        let items = list.as_list().unwrap_or_default().iter().enumerate();
+        items.filter(|(_, item)| item.is_null()).for_each(|(n, _)| tell(path.index(n)));
+    }
+    let environments = config.get("environments").as_map().into_iter().flatten();
+    for (color, _) in environments.filter(|(_, environment)| environment.is_null()) {
+        tell(Path::attribute("environments").key(color));
     }
 }
 
@@ -138,6 +181,13 @@ fn validate_own_rule(route: &Value, path: &Path, diagnostics: &mut Diagnostics) 
         diagnostics.error_at(path.attr("listener_arn"), "This listener can't have rules", detail);
     }
     let conditions = route.get("conditions");
+    let values = condition_values(conditions);
+    if values > MAX_CONDITION_VALUES {
+        let detail = format!(
+            "{path}: the conditions have {values} values, and AWS allows {MAX_CONDITION_VALUES} in a rule. Use wildcards or several routes."
+        );
+        diagnostics.error_at(path.attr("conditions"), "Too many condition values", detail);
+    }
     let empty = |value: &Value| {
         value.is_null()
             || value.as_list().is_some_and(<[Value]>::is_empty)
@@ -150,6 +200,19 @@ fn validate_own_rule(route: &Value, path: &Path, diagnostics: &mut Diagnostics) 
         diagnostics.error_at(path.attr("conditions"), "Conditions are empty", detail);
     }
 }
+
+/// How many values all conditions of a rule have together, as far as it is known.
+fn condition_values(conditions: &Value) -> usize {
+    let count = |value: &Value| match value {
+        Value::List(items) => items.len(),
+        Value::Map(map) => map.values().map(|value| value.as_list().map_or(1, <[Value]>::len)).sum(),
+        _ => 0,
+    };
+    conditions.as_map().map_or(0, |map| map.values().map(count).sum())
+}
+
+/// AWS's quota of condition values per rule.
+const MAX_CONDITION_VALUES: usize = 5;
 
 /// What makes two routes the same, as far as it is known.
 fn key(route: &Value) -> Option<String> {

@@ -72,7 +72,6 @@ async fn killed_in_the_middle_of_a_switch() -> anyhow::Result<()> {
         fault(&stage, json!({ "operation": operation, "action": { "kill": when } }))?;
         let said = terraform.apply().await?;
         ensure!(said.code == 1, "{operation} {when}: {}", said.text);
-        said.has(&["Plugin did not respond"])?;
         let moved = (operation, when) != ("ModifyListener", "before");
         ensure!(stage.answers(0, "/").await? == if moved { wish } else { live }, "{operation} {when}");
         let plan = terraform.plan().await?;

@@ -70,7 +70,7 @@ async fn a_500_on_the_check_url() -> anyhow::Result<()> {
     let terraform = Terraform::new()?;
     // The colour stands in the address of the check, as it stands in the host name in the field.
     let more = |color: &str| {
-        let url = format!("http://{}/health?color={{color}}", addresses(color));
+        let url = format!("http://{}/health?key=a-secret&color={{color}}", addresses(color));
         format!(
             "  validation = {{ http = [{{ url = \"{url}\", body_matches = \"ok\", retries = 1, retry_delay = \"100ms\" }}] }}"
         )
@@ -86,17 +86,18 @@ async fn a_500_on_the_check_url() -> anyhow::Result<()> {
     let broken = broken.await?;
     broken.set_failing(Some(500));
     stage.aws.clear_calls();
-    let url = format!("http://{}/health?color={{color}}", broken.addresses()[0]);
+    let url = format!("http://{}/of/{{color}}?key=a-secret", broken.addresses()[0]);
     let check = format!("  validation = {{ http = [{{ url = \"{url}\", retries = 1, retry_delay = \"100ms\" }}] }}");
     terraform.write(&stage.switch(Some("green"), &check))?;
     let said = terraform.apply().await?;
     ensure!(said.code == 1);
     said.has(&[
-        "health?color=green answered with status 500 instead of 200",
+        "/of/green answered with status 500 instead of 200",
         "(2 tries)",
-        "failing",
+        "the body begins",
         "Nothing was changed.",
     ])?;
+    ensure!(!terraform.state("bluegreen_switch.app").await?["runbook"].to_string().contains("a-secret"));
     ensure!(stage.changes().is_empty());
     ensure!(stage.answers(0, "/").await? == "blue");
     broken.set_failing(None);

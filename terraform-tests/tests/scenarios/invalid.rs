@@ -56,6 +56,17 @@ fn routes() -> Vec<Case> {
         routes(&listener(", priority = 0, conditions = { path_patterns = [\"/\"] }"), "Invalid priority"),
         routes(&listener(", priority = 3, conditions = {}"), "Conditions are empty"),
         routes("{ listener_arn = \"web\" }", "Invalid listener ARN"),
+        routes("null", "Null element"),
+        routes(
+            &format!("{}, {{ listener_arn = \"{}\" }}", listener(""), LISTENER.replace("app/web", "app/other")),
+            "The route is on another load balancer",
+        ),
+        routes(
+            &listener(
+                ", priority = 3, conditions = { path_patterns = [\"/1\", \"/2\", \"/3\", \"/4\", \"/5\", \"/6\"] }",
+            ),
+            "Too many condition values",
+        ),
         case("preview_routes", format!("[{}]", listener("")), "Route given twice", "preview_routes"),
     ]
 }

@@ -127,7 +127,7 @@ async fn a_take_over_that_moves_traffic_is_announced() -> anyhow::Result<()> {
     terraform.plan().await?.has(&[
         "Warning: This apply moves live traffic",
         "from blue to green",
-        "check that green has at least 1 healthy target, unless it is live already",
+        "check that green has at least 1 healthy target, unless it has all the traffic already",
         ": blue 0 %, green 100 %",
         "write /myapp/current-live: green",
     ])?;

@@ -280,6 +280,16 @@ impl Stage {
         )
     }
 
+    /// Routes: the first listener, and on it a rule of the switch's own, for `/api/*` with priority 10.
+    #[must_use]
+    pub fn listener_and_own_rule(&self) -> String {
+        let listener = self.listeners.first().map_or("", String::as_str);
+        format!(
+            "[{{ listener_arn = \"{listener}\" }}, {{ listener_arn = \"{listener}\", priority = 10, conditions = {{ \
+             path_patterns = [\"/api/*\"] }} }}]"
+        )
+    }
+
     /// The calls that changed something at the load balancer or the record, since the log was cleared.
     #[must_use]
     pub fn changes(&self) -> Vec<String> {

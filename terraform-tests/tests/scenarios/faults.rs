@@ -99,11 +99,8 @@ async fn killed_in_the_middle_of_a_switch() -> anyhow::Result<()> {
 async fn killed_while_it_creates() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let listener = &stage.listeners[0];
-    let routes = format!(
-        "[{{ listener_arn = \"{listener}\" }}, {{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }} }}]"
-    );
     let terraform = Terraform::new()?;
-    terraform.write(&stage.switch_over(Some("blue"), &routes, ""))?;
+    terraform.write(&stage.switch_over(Some("blue"), &stage.listener_and_own_rule(), ""))?;
     for operation in ["CreateRule", "PutParameter"] {
         fault(&stage, json!({ "operation": operation, "action": { "kill": "after" } }))?;
         ensure!(terraform.apply().await?.code == 1);

@@ -53,11 +53,8 @@ async fn keep_leaves_routes_and_a_record_of_others() -> anyhow::Result<()> {
 async fn a_destroy_that_fails_is_finished_by_the_next() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let listener = &stage.listeners[0];
-    let routes = format!(
-        "[{{ listener_arn = \"{listener}\" }}, {{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }} }}]"
-    );
     let terraform = Terraform::new()?;
-    terraform.write(&stage.switch_over(Some("blue"), &routes, ""))?;
+    terraform.write(&stage.switch_over(Some("blue"), &stage.listener_and_own_rule(), ""))?;
     terraform.apply().await?.ok()?;
     let fault = serde_json::json!({ "operation": "DeleteParameter", "action": { "error": { "status": 400, "code": "AccessDeniedException", "message": "not allowed" } } });
     stage.aws.add_fault(serde_json::from_value(fault)?);

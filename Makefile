@@ -32,6 +32,7 @@ unit:
 
 scenarios: build
 	cargo nextest run --locked -p terraform-tests
+	target/debug/demo
 
 build:
 	cargo build --locked --workspace --bins

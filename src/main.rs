@@ -4,18 +4,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bluegreen::resource::Bluegreen;
-use bluegreen::tf_provider::handshake;
+use bluegreen::tf_provider::{Provider, handshake};
 
 /// The provider's address in a Terraform configuration.
 const ADDRESS: &str = "registry.terraform.io/bluegreen/bluegreen";
 const NAME: &str = "bluegreen";
 
+fn provider() -> Arc<dyn Provider> {
+    Arc::new(Bluegreen::new())
+}
+
 fn main() -> ExitCode {
     if handshake::is_plugin_host() {
-        return handshake::serve(Arc::new(Bluegreen::new()), NAME);
+        return handshake::serve(provider, NAME);
     }
     match std::env::args().nth(1).as_deref() {
-        Some("-debug" | "--debug") => handshake::serve_debug(Arc::new(Bluegreen::new()), NAME, ADDRESS),
+        Some("-debug" | "--debug") => handshake::serve_debug(provider, NAME, ADDRESS),
         Some("-version" | "--version") => {
             handshake::say(&format!("terraform-provider-bluegreen {}", env!("CARGO_PKG_VERSION")))
         }

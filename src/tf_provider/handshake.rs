@@ -48,14 +48,15 @@ pub fn is_plugin_host() -> bool {
     std::env::var(COOKIE.0).is_ok_and(|value| value == COOKIE.1)
 }
 
-/// Serves the provider to the host that started this process, until the host asks to end or is gone.
-pub fn serve(provider: Arc<dyn Provider>, name: &'static str) -> ExitCode {
-    run(provider, name, Mode::Hosted)
+/// Serves the provider to the host that started this process, until the host asks to end or is gone. The provider is
+/// made once the host was answered: it starts one for every step of a run, and waits for that answer.
+pub fn serve(make: impl FnOnce() -> Arc<dyn Provider>, name: &'static str) -> ExitCode {
+    run(make, name, Mode::Hosted)
 }
 
 /// Serves the provider to any `terraform` of this user that is given the printed TF_REATTACH_PROVIDERS, until Ctrl-C.
-pub fn serve_debug(provider: Arc<dyn Provider>, name: &'static str, address: &'static str) -> ExitCode {
-    run(provider, name, Mode::Debug { address })
+pub fn serve_debug(make: impl FnOnce() -> Arc<dyn Provider>, name: &'static str, address: &'static str) -> ExitCode {
+    run(make, name, Mode::Debug { address })
 }
 
 /// Prints a line to standard output, for a person who runs the binary by hand.
@@ -77,19 +78,9 @@ enum Mode {
     Debug { address: &'static str },
 }
 
-fn run(provider: Arc<dyn Provider>, name: &'static str, mode: Mode) -> ExitCode {
+fn run(make: impl FnOnce() -> Arc<dyn Provider>, name: &'static str, mode: Mode) -> ExitCode {
     super::logging::init(name);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => {
-            let result = runtime.block_on(serve_until_end(provider, name, mode));
-            // A read that hangs in a blocking call must not keep the process.
-            runtime.shutdown_timeout(Duration::from_millis(100));
-            result
-        }
-        Err(error) => Err(format!("failed to start the runtime: {error}")),
-    };
-    match result {
+    match start(make, name, mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             drop(writeln!(std::io::stderr(), "{error}"));
@@ -98,7 +89,8 @@ fn run(provider: Arc<dyn Provider>, name: &'static str, mode: Mode) -> ExitCode 
     }
 }
 
-async fn serve_until_end(provider: Arc<dyn Provider>, name: &str, mode: Mode) -> Result<(), String> {
+/// Answers the host first; who connects before the rest is set up waits in the socket's queue.
+fn start(make: impl FnOnce() -> Arc<dyn Provider>, name: &str, mode: Mode) -> Result<(), String> {
     let identity = match mode {
         Mode::Hosted => {
             check_versions()?;
@@ -109,7 +101,30 @@ async fn serve_until_end(provider: Arc<dyn Provider>, name: &str, mode: Mode) ->
         }
         Mode::Debug { .. } => None,
     };
+    let parent = std::os::unix::process::parent_id();
     let socket = Socket::bind(name)?;
+    announce(mode, &socket.path, identity.as_ref())?;
+    socket.remove_stale(name);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| format!("failed to start the runtime: {error}"))?;
+    let result = runtime.block_on(serve_until_end(make(), &socket, identity, mode, parent));
+    // A read that hangs in a blocking call must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve_until_end(
+    provider: Arc<dyn Provider>,
+    socket: &Socket,
+    identity: Option<tls::Identity>,
+    mode: Mode,
+    parent: u32,
+) -> Result<(), String> {
+    let listener = socket.listener.try_clone().and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    });
+    let listener = listener.map_err(|error| format!("failed to serve the socket: {error}"))?;
     let services = Services::new(Server::new(provider));
     let (activity, shutdown) = (services.activity.clone(), services.shutdown.clone());
     // The host forwards Ctrl-C as StopProvider; the terminal sends it to the whole group, us included.
@@ -120,10 +135,8 @@ async fn serve_until_end(provider: Arc<dyn Provider>, name: &str, mode: Mode) ->
     let mut terminate = terminate.map_err(|error| format!("failed to catch SIGTERM: {error}"))?;
     let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
     let mut hangup = hangup.map_err(|error| format!("failed to catch SIGHUP: {error}"))?;
-    announce(mode, &socket.path, identity.as_ref())?;
     let acceptor = identity.map(|identity| TlsAcceptor::from(identity.config));
-    let parent = std::os::unix::process::parent_id();
-    let serving = accept(&socket.listener, acceptor, services);
+    let serving = accept(&listener, acceptor, services);
     tokio::pin!(serving);
     loop {
         tokio::select! {
@@ -186,7 +199,7 @@ fn announce(mode: Mode, socket: &Path, identity: Option<&tls::Identity>) -> Resu
 
 /// A listening socket in a folder that only this user can enter. The folder goes when this is dropped.
 struct Socket {
-    listener: UnixListener,
+    listener: std::os::unix::net::UnixListener,
     folder: PathBuf,
     path: PathBuf,
 }
@@ -194,12 +207,10 @@ struct Socket {
 impl Socket {
     fn bind(name: &str) -> Result<Socket, String> {
         let base = std::env::var_os("PLUGIN_UNIX_SOCKET_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let prefix = format!("tf-{name}-");
-        remove_stale(&base, &prefix);
-        let folder = make_folder(&base, &format!("{prefix}{}", std::process::id()))?;
+        let folder = make_folder(&base, &format!("{}{}", folder_prefix(name), std::process::id()))?;
         let fail = |error| format!("failed to make the socket in {}: {error}", folder.display());
         let path = folder.join("plugin.sock");
-        let listener = UnixListener::bind(&path).map_err(fail)?;
+        let listener = std::os::unix::net::UnixListener::bind(&path).map_err(fail)?;
         let mode = if let Some(group) = std::env::var("PLUGIN_UNIX_SOCKET_GROUP").ok().filter(|group| !group.is_empty())
         {
             let gid =
@@ -214,6 +225,30 @@ impl Socket {
         fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(fail)?;
         Ok(Socket { listener, folder, path })
     }
+
+    /// Removes the folders of earlier processes of ours that were killed: a killed process can't tidy up after itself.
+    fn remove_stale(&self, name: &str) {
+        let base = self.folder.parent().unwrap_or(Path::new("/nowhere"));
+        let Ok(entries) = fs::read_dir(base) else { return };
+        for entry in entries.flatten().filter(|entry| entry.path() != self.folder) {
+            let file_name = entry.file_name();
+            let Some(pid) = file_name.to_str().and_then(|file| file.strip_prefix(&folder_prefix(name))) else {
+                continue;
+            };
+            let pid = pid.split('.').next().unwrap_or_default();
+            let own = pid == std::process::id().to_string();
+            if pid.parse::<u32>().is_ok()
+                && (own || !Path::new("/proc").join(pid).exists())
+                && Path::new("/proc/self").exists()
+            {
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
+    }
+}
+
+fn folder_prefix(name: &str) -> String {
+    format!("tf-{name}-")
 }
 
 /// Another user, or a process of another pid namespace, may have the name already.
@@ -233,23 +268,6 @@ fn make_folder(base: &Path, name: &str) -> Result<PathBuf, String> {
 impl Drop for Socket {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.folder));
-    }
-}
-
-/// Removes the folders of earlier processes of ours that were killed: a killed process can't tidy up after itself.
-fn remove_stale(base: &Path, prefix: &str) {
-    let Ok(entries) = fs::read_dir(base) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else { continue };
-        let pid = pid.split('.').next().unwrap_or_default();
-        let own = pid == std::process::id().to_string();
-        if pid.parse::<u32>().is_ok()
-            && (own || !Path::new("/proc").join(pid).exists())
-            && Path::new("/proc/self").exists()
-        {
-            drop(fs::remove_dir_all(entry.path()));
-        }
     }
 }
 

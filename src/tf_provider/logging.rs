@@ -9,9 +9,10 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, Registry};
 
 /// hclog's time format: `2006-01-02T15:04:05.000000Z07:00`.
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
@@ -24,14 +25,13 @@ const MAX_LINE_BYTES: usize = 60 * 1024;
 pub fn init(module: &'static str) {
     let wanted = ["TF_LOG_PROVIDER", "TF_LOG"].iter().find_map(|name| std::env::var(name).ok());
     let level = match wanted.unwrap_or_default().to_ascii_lowercase().as_str() {
-        "trace" | "json" => "trace",
-        "debug" => "debug",
-        "info" => "info",
-        "warn" => "warn",
-        "off" | "" => "error",
-        _ => "info",
+        "trace" | "json" => LevelFilter::TRACE,
+        "debug" => LevelFilter::DEBUG,
+        "warn" => LevelFilter::WARN,
+        "error" | "off" | "" => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
     };
-    let filter = EnvFilter::new(format!("error,{}={level}", env!("CARGO_CRATE_NAME")));
+    let filter = Targets::new().with_default(LevelFilter::ERROR).with_target(env!("CARGO_CRATE_NAME"), level);
     let subscriber = Registry::default().with(filter).with(HclogLayer { module });
     // A second call would be a test's; the first stays.
     drop(tracing::subscriber::set_global_default(subscriber));

@@ -11,11 +11,11 @@ use bluegreen::tf_provider::{
 };
 
 fn main() -> ExitCode {
-    let provider = Arc::new(Wire::new());
+    let make = || -> Arc<dyn Provider> { Arc::new(Wire::new()) };
     if handshake::is_plugin_host() {
-        return handshake::serve(provider, "wire");
+        return handshake::serve(make, "wire");
     }
-    handshake::serve_debug(provider, "wire", "registry.terraform.io/bluegreen/wire")
+    handshake::serve_debug(make, "wire", "registry.terraform.io/bluegreen/wire")
 }
 
 struct Wire {

@@ -148,7 +148,9 @@ impl Resource for Switch {
             plan_unknown(&mut state, &config, prior.as_ref());
             return Planned { state: Some(state), replace: Vec::new(), private };
         };
-        check_region(&shared, &intent, diagnostics);
+        if !is_region_right(&shared, &intent, diagnostics) {
+            return Planned { state: Some(state), replace: Vec::new(), private };
+        }
         if let Some(world) = seen_by_refresh(&intent, prior.as_ref(), &memory) {
             match planner::plan(&intent, &world) {
                 Ok(runbook) => plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook),
@@ -206,8 +208,9 @@ impl Resource for Switch {
 }
 
 /// A provider works in one region; an ARN of another would only be "not found" there.
-fn check_region(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) {
-    let Some(region) = shared.connection.explicit_region() else { return };
+fn is_region_right(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) -> bool {
+    let Some(region) = shared.connection.explicit_region() else { return true };
+    let mut right = true;
     for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
         for (n, route) in routes.iter().enumerate() {
             let key = route.key();
@@ -217,8 +220,10 @@ fn check_region(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics)
                 "{path}: {route} is in {other}, but the provider works in {region}. Use a provider of that region (provider = bluegreen.<alias>)."
             );
             diagnostics.error_at(path, "The route is in another region", detail);
+            right = false;
         }
     }
+    right
 }
 
 /// Not everything is known: what will be live is, if the colour is named; the rest is for the apply to tell.

@@ -1,5 +1,5 @@
 # Everything here works on a fresh machine with Rust, Python 3, a C compiler and git; tools go to .tools/, builds to target/.
-.PHONY: help demo test bench fmt lint unit scenarios build tools-demo tools-test docs
+.PHONY: help demo local-aws test bench fmt lint unit scenarios build tools-demo tools-test docs
 
 export CARGO_TERM_COLOR ?= never
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -11,11 +11,16 @@ help:
 	@echo "make demo   a real terraform moves real traffic between blue and green, under load, on this machine"
 	@echo "make test   every test, as CI runs them"
 	@echo "make bench  start-up, plan cost and AWS calls, as ratios"
+	@echo "make local-aws   only the local AWS: prints its endpoint, runs until Ctrl-C"
 	@echo "make docs   writes the pages in docs/ anew from the schemas"
 
 demo: tools-demo
 	@cargo build --quiet --locked --workspace --bins
 	@target/debug/demo
+
+local-aws: tools-demo
+	@cargo build --quiet --locked -p local-aws
+	@target/debug/local-aws
 
 # The fast ones first; what is slow only runs if they pass.
 test: fmt tools-test unit lint scenarios

@@ -290,6 +290,24 @@ impl Stage {
         )
     }
 
+    /// Lets a colour's servers fail, and waits until the load balancer knows.
+    ///
+    /// # Errors
+    /// When it never does.
+    pub async fn make_unhealthy(&self, color: &str) -> anyhow::Result<()> {
+        if let Some(app) = self.apps.get(color) {
+            app.set_failing(Some(503));
+        }
+        for _ in 0..600 {
+            let health = self.client.elb("DescribeTargetHealth", &[("TargetGroupArn", self.group(color))]).await?;
+            if !elements(&health, "State").contains(&"healthy") {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        anyhow::bail!("{color} stays healthy")
+    }
+
     /// The calls that changed something at the load balancer or the record, since the log was cleared.
     #[must_use]
     pub fn changes(&self) -> Vec<String> {

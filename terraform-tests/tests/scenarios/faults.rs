@@ -175,7 +175,7 @@ async fn interrupted_while_it_waits() -> anyhow::Result<()> {
     let terraform = Terraform::new()?;
     terraform.write(&stage.switch(Some("blue"), ""))?;
     terraform.apply().await?.ok()?;
-    stage.apps["green"].set_failing(Some(500));
+    stage.make_unhealthy("green").await?;
     terraform.write(&stage.switch(Some("green"), ""))?;
     stage.aws.clear_calls();
     let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
@@ -191,8 +191,7 @@ async fn interrupted_while_it_waits() -> anyhow::Result<()> {
     if let Some(pid) = pid {
         kill_process(pid, Signal::INT)?;
     }
-    let begun = std::time::Duration::from_secs(15);
-    let said = tokio::time::timeout(begun, said(child)).await??;
+    let said = tokio::time::timeout(Duration::from_secs(15), said(child)).await??;
     ensure!(said.code == 1, "{}", said.text);
     said.has(&["Failed to switch myapp to green", "The run was interrupted.", "Nothing was changed."])?;
     ensure!(stage.answers(0, "/").await? == "blue");

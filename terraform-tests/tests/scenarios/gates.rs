@@ -30,11 +30,7 @@ async fn refused(more: &str, break_green: impl AsyncFnOnce(&Stage) -> anyhow::Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_healthy_target() -> anyhow::Result<()> {
-    let said = refused(QUICK, async |stage| {
-        stage.apps["green"].set_failing(Some(503));
-        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-        Ok(())
-    });
+    let said = refused(QUICK, async |stage| stage.make_unhealthy("green").await);
     let expected = "green has 0 healthy of 2 registered targets, 2 are needed (100 % of the live colour's 2)";
     said.await?.has(&[
         expected,
@@ -58,9 +54,13 @@ async fn no_target_at_all() -> anyhow::Result<()> {
 async fn one_of_two_targets() -> anyhow::Result<()> {
     let said = refused(QUICK, async |stage| {
         let first = stage.apps["green"].addresses()[0];
-        stage.deregister(stage.group("green"), first).await
+        stage.deregister(stage.group("green"), first).await?;
+        // Nobody listens on this port.
+        let dead = std::net::SocketAddr::new(first.ip(), 1);
+        stage.register(stage.group("green"), dead).await
     });
-    said.await?.has(&["green has 1 healthy of 1 registered targets, 2 are needed (100 % of the live colour's 2)"])
+    let expected = "green has 1 healthy of 2 registered targets, 2 are needed (100 % of the live colour's 2)";
+    said.await?.has(&[expected, "127.0.0.2:1: unhealthy (Target.FailedHealthChecks: Health checks failed)"])
 }
 
 #[tokio::test(flavor = "multi_thread")]

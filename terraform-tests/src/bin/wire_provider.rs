@@ -168,6 +168,10 @@ impl Resource for Thing {
         state.set("outcome", Value::from("known so far"));
         request.checkpoint.set(Stored { state: Some(state.clone()), private: b"private".to_vec() });
         self.panic_if(&state, "apply");
+        // Tells a test that the call has arrived.
+        if let Ok(path) = std::env::var("WIRE_MARK") {
+            drop(std::fs::write(path, ""));
+        }
         let slow = state.get("slow_ms").as_i64().and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default();
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(slow)) => state.set("outcome", Value::from("done")),

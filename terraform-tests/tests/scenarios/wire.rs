@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use terraform_tests::terraform::{Said, Terraform, binaries, engine, engines, said};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 const REQUIRED: &str = "terraform {\n  required_providers {\n    wire = { source = \"bluegreen/wire\" }\n  }\n}\n";
 
@@ -161,32 +161,24 @@ async fn interrupted_during_create_the_state_is_written() -> anyhow::Result<()> 
 }
 
 async fn interrupt(terraform: &Terraform, whole_group: bool) -> anyhow::Result<Said> {
+    let mark = terraform.folder().join("create-began");
     let mut command = terraform.command(&["apply", "-auto-approve", "-no-color"]);
-    command.as_std_mut().process_group(0);
-    let mut child = command.spawn()?;
-    let stdout = child.stdout.take().context("no stdout")?;
-    let mut lines = BufReader::new(stdout).lines();
-    while let Some(line) = lines.next_line().await? {
-        if line.contains("Creating...") {
+    command.env("WIRE_MARK", &mark).as_std_mut().process_group(0);
+    let child = command.spawn()?;
+    for _ in 0..1200 {
+        if mark.exists() {
             break;
         }
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    // The line is printed before the provider is called; an interrupt in between would find nothing to stop.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    ensure!(mark.exists(), "create never began");
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).context("no process")?;
     if whole_group {
         kill_process_group(pid, Signal::INT)?
     } else {
         kill_process(pid, Signal::INT)?
     }
-    let rest = tokio::spawn(async move {
-        let mut text = String::new();
-        drop(lines.into_inner().read_to_string(&mut text).await);
-        text
-    });
-    let mut said = said(child).await?;
-    said.text.push_str(&rest.await?);
-    Ok(said)
+    said(child).await
 }
 
 /// `-debug` and TF_REATTACH_PROVIDERS, as a debugger needs it.

@@ -10,6 +10,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
 use aws_sdk_ssm::operation::put_parameter::PutParameterError;
+use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use tokio::sync::OnceCell;
@@ -98,7 +99,8 @@ impl Connection {
         let elbv2 = endpoints.elbv2.iter().fold(elbv2, |builder, url| builder.endpoint_url(url));
         let ssm = aws_sdk_ssm::config::Builder::from(&config);
         let ssm = endpoints.ssm.iter().fold(ssm, |builder, url| builder.endpoint_url(url));
-        let ssm = ssm.retry_classifier(ConcurrentWrites);
+        let ssm = ssm.retry_classifier(ConcurrentWrites).retry_partition(retries());
+        let elbv2 = elbv2.retry_partition(retries());
         Ok(Clients {
             elbv2: aws_sdk_elasticloadbalancingv2::Client::from_conf(elbv2.build()),
             ssm: aws_sdk_ssm::Client::from_conf(ssm.build()),
@@ -200,6 +202,12 @@ async fn check_account(settings: &Settings, config: &SdkConfig) -> Result<(), Po
         return Err(PortError::new(FailureKind::Denied, message));
     }
     Ok(())
+}
+
+/// The SDK shares a budget of about a hundred repeats among all calls of a service. Ten switches that are throttled
+/// together would use it up, and leave none for the way back; the operation's own time is the bound here.
+fn retries() -> RetryPartition {
+    RetryPartition::custom("bluegreen").token_bucket(TokenBucket::unlimited()).build()
 }
 
 /// Parameter Store's word for two writes at a time, which the SDK doesn't know as transient.

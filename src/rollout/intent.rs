@@ -30,6 +30,11 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// Whether this rule is the one that the switch made, and not one that somebody put in its place.
+    pub fn is_ours(&self, route: &RouteSpec, seen: &Observed) -> bool {
+        self.owned.get(&route.key()).is_some_and(|arn| arn.is_empty() || *arn == seen.arn)
+    }
+
     /// The colour that a target group belongs to.
     pub fn color_of(&self, arn: &str) -> Option<&str> {
         color_of(&self.environments, arn)

@@ -59,7 +59,7 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     let removed = intent.removed.iter().filter(|route| {
         let seen = world.routes.get(&route.key());
         // A rule that is now named by its ARN is still wanted.
-        seen.is_some_and(|seen| is_ours(intent, route, seen) && !wanted.contains(&seen.arn.as_str()))
+        seen.is_some_and(|seen| intent.is_ours(route, seen) && !wanted.contains(&seen.arn.as_str()))
     });
     let removed = removed.filter_map(|route| remove(world, route)).collect();
     plan.push(removed);
@@ -163,7 +163,7 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
         match (route, world.routes.get(&route.key())) {
             (RouteSpec::OwnRule { .. }, None) => {}
             (RouteSpec::OwnRule { conditions, .. }, Some(seen)) => {
-                let ours = is_ours(intent, route, seen)
+                let ours = intent.is_ours(route, seen)
                     || (seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen));
                 if !ours {
                     return Err(Refusal::PriorityTaken(Box::new(route.clone())));
@@ -174,11 +174,6 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-/// Whether this rule is the one that the switch made, and not one that somebody put in its place.
-fn is_ours(intent: &Intent, route: &RouteSpec, seen: &Observed) -> bool {
-    intent.owned.get(&route.key()).is_some_and(|arn| arn.is_empty() || *arn == seen.arn)
 }
 
 /// What a rule of our own looks like, also when the run that made it was killed before it could tell.
@@ -239,16 +234,7 @@ fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
     if world.mentions(group) {
         return None;
     }
-    intent.routes.iter().find_map(|route| {
-        let observed = world.routes.get(&route.key())?;
-        let Terminal::Forward(forward) = &observed.terminal else { return None };
-        if forward.groups.len() >= MAX_GROUPS {
-            return None;
-        }
-        let mut forward = forward.clone();
-        forward.groups.push((group.to_owned(), 0));
-        Some(step(intent, route, Some(observed), Terminal::Forward(forward)))
-    })
+    intent.routes.iter().find_map(|route| join(intent, world.routes.get(&route.key())?, route, [group]))
 }
 
 /// The colour is measured by what carries the traffic now, be it a colour or not.
@@ -277,15 +263,24 @@ fn shift(intent: &Intent, world: &World, route: &RouteSpec, color: &str) -> Opti
 
 /// Brings the colours that a route lacks into it at weight 0.
 fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
-    let observed = world.routes.get(&route.key())?;
+    let groups = intent.environments.values().map(|environment| environment.target_group_arn.as_str());
+    join(intent, world.routes.get(&route.key())?, route, groups)
+}
+
+/// Brings those groups that a forward lacks into it at weight 0; none if it lacks none or can't take them.
+fn join<'g>(
+    intent: &Intent,
+    observed: &Observed,
+    route: &RouteSpec,
+    groups: impl IntoIterator<Item = &'g str>,
+) -> Option<Step> {
     let Terminal::Forward(forward) = &observed.terminal else { return None };
-    let groups = intent.environments.values().map(|environment| &environment.target_group_arn);
-    let missing: Vec<&String> = groups.filter(|group| !observed.terminal.mentions(group)).collect();
+    let missing: Vec<&str> = groups.into_iter().filter(|group| !observed.terminal.mentions(group)).collect();
     if missing.is_empty() || forward.groups.len() + missing.len() > MAX_GROUPS {
         return None;
     }
     let mut forward = forward.clone();
-    forward.groups.extend(missing.into_iter().map(|group| (group.clone(), 0)));
+    forward.groups.extend(missing.into_iter().map(|group| (group.to_owned(), 0)));
     Some(step(intent, route, Some(observed), Terminal::Forward(forward)))
 }
 

@@ -88,7 +88,7 @@ pub async fn observe(
 impl Run<'_> {
     /// Runs to the end. The world is what was seen right before.
     pub async fn run(&self, world: World) -> Outcome {
-        let mut deadline = Instant::now() + self.limit;
+        let deadline = Instant::now() + self.limit;
         let mut journal = Journal::default();
         let mut world = Some(world);
         for _ in 0..MOST_DECISIONS {
@@ -102,7 +102,7 @@ impl Run<'_> {
                     None
                 }
                 Decision::Undo(ids) => {
-                    self.undo(&ids, Instant::now() + WAY_BACK, world.as_ref(), &mut journal).await;
+                    self.undo(&ids, world.as_ref(), &mut journal).await;
                     None
                 }
                 Decision::Done => Some(Ending::Done),
@@ -114,9 +114,6 @@ impl Run<'_> {
                 tracing::info!(?ending, "the rollout ended");
                 return Outcome { ending, journal, world };
             }
-            if journal.is_broken() {
-                deadline = Instant::now() + WAY_BACK;
-            }
             self.look(deadline, &mut world, &mut journal).await;
         }
         Outcome { ending: Ending::Stuck, journal, world }
@@ -125,6 +122,7 @@ impl Run<'_> {
     /// Looks again. What can't be seen can't be trusted: a rollout ends there, and what was seen before is forgotten,
     /// since it was before the last change. The way back tries some more, and then goes on blind.
     async fn look(&self, deadline: Instant, world: &mut Option<World>, journal: &mut Journal) {
+        *world = None;
         for _ in 0..LOOKS {
             let on_the_way_back = journal.is_broken();
             let deadline = if on_the_way_back { Instant::now() + LOOK_LIMIT } else { deadline };
@@ -135,12 +133,10 @@ impl Run<'_> {
                     return;
                 }
                 Err(error) if !on_the_way_back => {
-                    *world = None;
                     let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
                     journal.push(Entry::Failed(id, format!("what came of it can't be observed: {error}")));
                 }
                 Err(error) => {
-                    *world = None;
                     tracing::warn!(%error, "the world can't be observed on the way back");
                 }
             }
@@ -315,7 +311,8 @@ impl Run<'_> {
         }
     }
 
-    async fn undo(&self, ids: &[StepId], deadline: Instant, world: Option<&World>, journal: &mut Journal) {
+    async fn undo(&self, ids: &[StepId], world: Option<&World>, journal: &mut Journal) {
+        let deadline = Instant::now() + WAY_BACK;
         let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
         let results = join_all(steps.map(|(id, step)| async move {
             tracing::warn!(step = step.words(), "goes back");

@@ -1,6 +1,6 @@
 //! From a configuration to a wish free of Terraform.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::resource::duration;
@@ -39,11 +39,6 @@ pub(super) fn all_routes(intent: &Intent) -> Vec<RouteSpec> {
 pub(super) fn own_rules(intent: &Intent) -> impl Iterator<Item = &RouteSpec> {
     let routes = intent.routes.iter().chain(&intent.preview_routes);
     routes.filter(|route| matches!(route, RouteSpec::OwnRule { .. }))
-}
-
-/// The names of the colours, known even where the rest of them isn't.
-pub(super) fn colors(value: &Value) -> Option<BTreeSet<String>> {
-    Some(value.get("environments").as_map()?.keys().cloned().collect())
 }
 
 fn environments(value: &Value) -> Option<BTreeMap<String, Environment>> {

@@ -81,23 +81,40 @@ fn tags(shared: &Shared, name: &str) -> BTreeMap<String, String> {
 }
 
 /// The wish of a configuration, with what the state before knows of rules that are ours.
-fn wish(config: &Value, prior: Option<&Value>, memory: &Memory) -> Option<Intent> {
+fn wish(config: &Value, before: Option<&Intent>, memory: &Memory) -> Option<Intent> {
     let mut intent = intent::parse(config)?;
     let wanted: Vec<String> = intent::own_rules(&intent).map(RouteSpec::key).collect();
-    let before = prior.and_then(intent::parse);
-    let mut own: Vec<RouteSpec> = before.iter().flat_map(intent::own_rules).cloned().collect();
+    let mut own: Vec<RouteSpec> = before.into_iter().flat_map(intent::own_rules).cloned().collect();
     let known: Vec<String> = own.iter().map(RouteSpec::key).collect();
-    own.extend(memory.own_routes().filter(|route| prior.is_some() && !known.contains(&route.key())));
+    own.extend(memory.own_routes().filter(|route| before.is_some() && !known.contains(&route.key())));
     let arn = |route: &RouteSpec| memory.own.get(&route.key()).cloned().unwrap_or_default();
     intent.owned = own.iter().map(|route| (route.key(), arn(route))).collect();
     intent.removed = own.into_iter().filter(|route| !wanted.contains(&route.key())).collect();
     Some(intent)
 }
 
+/// Looks at everything that a wish is about; what can't be read is told.
+async fn look(
+    shared: &Shared,
+    intent: &Intent,
+    age: Freshness,
+    name: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<World> {
+    let routes = intent::all_routes(intent);
+    match executor::observe(&shared.ports, &routes, intent.record.as_deref(), age).await {
+        Ok(world) => Some(world),
+        Err(error) => {
+            story::unreadable(name, &error, diagnostics);
+            None
+        }
+    }
+}
+
 /// What the last refresh saw, if it saw everything that this wish is about.
-fn seen_by_refresh(intent: &Intent, prior: Option<&Value>, memory: &Memory) -> Option<World> {
-    let before = intent::parse(prior?)?;
-    let looked: Vec<String> = intent::all_routes(&before).iter().map(RouteSpec::key).collect();
+fn seen_by_refresh(intent: &Intent, before: Option<&Intent>, memory: &Memory) -> Option<World> {
+    let before = before?;
+    let looked: Vec<String> = intent::all_routes(before).iter().map(RouteSpec::key).collect();
     let wanted = intent.routes.iter().chain(&intent.preview_routes);
     let all = wanted.into_iter().all(|route| looked.contains(&route.key()));
     memory.world.clone().filter(|_| all && before.record == intent.record)
@@ -120,14 +137,8 @@ impl Resource for Switch {
         let Some(intent) = intent::parse(&state).filter(|_| shared.connection.is_known()) else {
             return unchanged(state, private);
         };
-        let routes = intent::all_routes(&intent);
-        let seen = executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Shared).await;
-        let world = match seen {
-            Ok(world) => world,
-            Err(error) => {
-                story::unreadable(name(&state), &error, diagnostics);
-                return unchanged(state, private);
-            }
+        let Some(world) = look(&shared, &intent, Freshness::Shared, name(&state), diagnostics).await else {
+            return unchanged(state, private);
         };
         // Also where no route is left: the record may be ours, and only destroy can take it away.
         let mut memory = Memory::read(&private);
@@ -140,7 +151,8 @@ impl Resource for Switch {
         let PlanRequest { prior, proposed, config, private, .. } = request;
         let Some(mut state) = proposed else { return Planned { private, ..Planned::default() } };
         let memory = Memory::read(&private);
-        let intent = wish(&config, prior.as_ref(), &memory);
+        let before = prior.as_ref().and_then(intent::parse);
+        let intent = wish(&config, before.as_ref(), &memory);
         let Some(shared) = self.shared(diagnostics) else { return Planned::default() };
         state.set("id", config.get("name").clone());
         let known = intent.filter(|_| shared.connection.is_known());
@@ -151,7 +163,7 @@ impl Resource for Switch {
         if !is_region_right(&shared, &intent, diagnostics) {
             return Planned { state: Some(state), replace: Vec::new(), private };
         }
-        if let Some(world) = seen_by_refresh(&intent, prior.as_ref(), &memory) {
+        if let Some(world) = seen_by_refresh(&intent, before.as_ref(), &memory) {
             match planner::plan(&intent, &world) {
                 Ok(runbook) => plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook),
                 Err(Refusal::RouteMissing(route)) => {
@@ -165,14 +177,13 @@ impl Resource for Switch {
         }
         // Terraform plans once more while it applies, and what was known must be the same then. Nothing that is only
         // seen now can be promised: other resources of this apply, or people, may change it in between.
-        let routes = intent::all_routes(&intent);
-        let seen = executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Shared).await;
         plan_unknown(&mut state, &config, prior.as_ref());
         state.set("runbook", Value::from(planner::outline(&intent)));
-        match seen.map(|world| planner::plan(&intent, &world).map(|_| planner::busiest(&intent, &world))) {
-            Err(error) => story::unreadable(name(&config), &error, diagnostics),
-            Ok(Err(refusal)) => story::refusal(&refusal, &intent, diagnostics),
-            Ok(Ok(busiest)) => story::moves_traffic(busiest.as_deref(), &intent, diagnostics),
+        if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
+            match planner::plan(&intent, &world) {
+                Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
+                Ok(_) => story::moves_traffic(planner::busiest(&intent, &world).as_deref(), &intent, diagnostics),
+            }
         }
         Planned { state: Some(state), replace: Vec::new(), private }
     }
@@ -182,6 +193,7 @@ impl Resource for Switch {
         let Some(shared) = self.shared(diagnostics) else { return before };
         match (&request.planned, &request.prior) {
             (Some(planned), prior) => {
+                let prior = prior.as_ref().and_then(intent::parse);
                 let wish = wish(&request.config, prior.as_ref(), &Memory::read(&request.private));
                 let Some(intent) = wish else {
                     diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
@@ -239,10 +251,8 @@ fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
         return;
     };
     state.set("live", Value::from(active));
-    if let Some(colors) = intent::colors(config) {
-        state.set("weights", state::weights_of(colors.iter(), active));
-        let colors: BTreeMap<String, ()> = colors.into_iter().map(|color| (color, ())).collect();
-        state.set("idle", Value::from(planner::idle(&colors, active)));
+    if let Some(environments) = config.get("environments").as_map() {
+        state::set_all_on(state, environments, active);
     }
     if let Some(prior) = prior {
         let live = prior.get("live");
@@ -269,9 +279,7 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
     match wish.filter(|_| !followed) {
         Some(wish) => {
             state.set("active", Value::from(wish.as_str()));
-            state.set("live", Value::from(wish.as_str()));
-            state.set("idle", Value::from(planner::idle(&intent.environments, &wish)));
-            state.set("weights", state::weights_of(intent.environments.keys(), &wish));
+            state::set_all_on(state, &intent.environments, &wish);
             if now.live.as_ref() != Some(&wish) {
                 state.set("previous", prior.map_or(Value::Null, |prior| prior.get("live").clone()));
                 state.set("switched_at", Value::UNKNOWN);
@@ -305,12 +313,8 @@ impl Apply<'_> {
         let before = Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
         let (intent, ports) = (&self.intent, &self.shared.ports);
         let routes = intent::all_routes(intent);
-        let world = match executor::observe(ports, &routes, intent.record.as_deref(), Freshness::Now).await {
-            Ok(world) => world,
-            Err(error) => {
-                story::unreadable(name(self.planned), &error, diagnostics);
-                return before;
-            }
+        let Some(world) = look(self.shared, intent, Freshness::Now, name(self.planned), diagnostics).await else {
+            return before;
         };
         let runbook = match planner::plan(intent, &world) {
             Ok(runbook) => runbook,
@@ -453,11 +457,7 @@ async fn removal(
     (intent, world): (&Intent, &World),
     memory: &Memory,
 ) -> Result<Removal, PortError> {
-    // A rule that somebody put in the place of ours has another ARN.
-    let ours = |route: &&RouteSpec| {
-        let seen = world.routes.get(&route.key()).map(|seen| seen.arn.as_str());
-        memory.own.get(&route.key()).is_none_or(|arn| Some(arn.as_str()) == seen)
-    };
+    let ours = |route: &&RouteSpec| world.routes.get(&route.key()).is_some_and(|seen| intent.is_ours(route, seen));
     let own = intent::own_rules(intent).chain(&intent.removed).filter(ours).cloned().collect();
     let restore = prior.get("on_destroy").as_str() == Some("restore");
     let routes = intent.routes.iter().chain(&intent.preview_routes);
@@ -492,16 +492,10 @@ async fn removal(
 async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
     let mut memory = Memory::read(&request.private);
-    let Some(intent) = wish(prior, Some(prior), &memory) else { return Stored::default() };
+    let own = intent::parse(prior);
+    let Some(intent) = wish(prior, own.as_ref(), &memory) else { return Stored::default() };
     let routes = intent::all_routes(&intent);
-    let seen = executor::observe(&shared.ports, &routes, intent.record.as_deref(), Freshness::Now).await;
-    let world = match seen {
-        Ok(world) => world,
-        Err(error) => {
-            story::unreadable(name(prior), &error, diagnostics);
-            return before;
-        }
-    };
+    let Some(world) = look(shared, &intent, Freshness::Now, name(prior), diagnostics).await else { return before };
     let runbook = match removal(shared, prior, (&intent, &world), &memory).await {
         Ok(removal) => planner::plan_removal(&removal, &world),
         Err(error) => {

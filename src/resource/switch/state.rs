@@ -92,9 +92,12 @@ fn percentages(weights: &BTreeMap<String, u32>) -> Value {
     Value::object(pairs)
 }
 
-/// The weights once a colour has everything.
-pub(super) fn weights_of<'c>(colors: impl Iterator<Item = &'c String>, live: &str) -> Value {
-    percentages(&colors.map(|color| (color.clone(), if color == live { 100 } else { 0 })).collect())
+/// Writes into a state what holds once a colour has everything.
+pub(super) fn set_all_on<T>(state: &mut Value, environments: &BTreeMap<String, T>, live: &str) {
+    let weight = |color: &String| (color.clone(), if color == live { 100 } else { 0 });
+    state.set("live", Value::from(live));
+    state.set("idle", Value::from(planner::idle(environments, live)));
+    state.set("weights", percentages(&environments.keys().map(weight).collect()));
 }
 
 /// Writes what was seen into a state.

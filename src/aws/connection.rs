@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use tokio::sync::OnceCell;
 
-use super::error::{call_error, chain};
+use super::error::call_error;
 use super::http::SdkHttp;
 use super::identity::{AssumedRole, WebIdentityRole};
 use super::settings::{RetryMode, Settings};
@@ -228,14 +228,4 @@ impl ClassifyRetry for ConcurrentWrites {
     fn name(&self) -> &'static str {
         "concurrent writes of a parameter"
     }
-}
-
-/// A pool for requests of our own that are not AWS calls.
-pub(super) fn check_client() -> Result<reqwest::Client, String> {
-    super::http::install_tls();
-    let builder = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .user_agent(concat!("terraform-provider-bluegreen/", env!("CARGO_PKG_VERSION")));
-    builder.build().map_err(|error| format!("failed to set up an HTTP client: {}", chain(&error)))
 }

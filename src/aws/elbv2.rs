@@ -9,7 +9,7 @@ use futures::future::{join_all, try_join_all};
 
 use super::batch::Recent;
 use super::connection::Connection;
-use super::error::call_error;
+use super::error::{call_error, or_if_gone};
 use crate::rollout::gate::TargetHealth;
 use crate::rollout::{Conditions, Observed, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, LoadBalancer, PortError};
@@ -86,7 +86,7 @@ async fn read_listeners(connection: Arc<Connection>, load_balancer: String) -> R
         let terminal = actions::terminal(listener.default_actions())?;
         Some((arn.clone(), Observed { arn, terminal, conditions: None }))
     };
-    Ok(Arc::new(none_if_gone(listeners)?.iter().filter_map(observed).collect()))
+    Ok(Arc::new(or_if_gone(listeners, Vec::new())?.iter().filter_map(observed).collect()))
 }
 
 async fn read_rules(connection: Arc<Connection>, listener: String) -> Result<Rules, PortError> {
@@ -114,13 +114,6 @@ async fn read_rules(connection: Arc<Connection>, listener: String) -> Result<Rul
         Some(SeenRule { priority: rule.priority()?.to_owned(), observed })
     };
     Ok(Arc::new(rules.iter().filter_map(observed).collect()))
-}
-
-fn none_if_gone<T>(result: Result<Vec<T>, PortError>) -> Result<Vec<T>, PortError> {
-    match result {
-        Err(error) if error.kind == FailureKind::Gone => Ok(Vec::new()),
-        other => other,
-    }
 }
 
 fn described(target: &TargetHealthDescription) -> TargetHealth {
@@ -209,10 +202,8 @@ impl LoadBalancer for Elbv2 {
 
     async fn delete_rule(&self, arn: &str) -> Result<(), PortError> {
         let result = self.connection.elbv2().await?.delete_rule().rule_arn(arn).send().await;
-        match result.map_err(|error| call_error("elasticloadbalancing", "DeleteRule", &error)) {
-            Err(error) if error.kind == FailureKind::Gone => Ok(()),
-            other => other.map(drop),
-        }
+        let result = result.map(drop).map_err(|error| call_error("elasticloadbalancing", "DeleteRule", &error));
+        or_if_gone(result, ())
     }
 
     async fn target_health(&self, group: &str) -> Result<Vec<TargetHealth>, PortError> {

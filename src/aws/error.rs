@@ -51,6 +51,14 @@ fn dispatch_kind(error: &(dyn Error + 'static)) -> FailureKind {
     if chain(error).contains("credentials") { FailureKind::Denied } else { FailureKind::Other }
 }
 
+/// What stands for a thing that is gone, where that is no failure.
+pub(super) fn or_if_gone<T>(result: Result<T, PortError>, gone: T) -> Result<T, PortError> {
+    match result {
+        Err(error) if error.kind == FailureKind::Gone => Ok(gone),
+        other => other,
+    }
+}
+
 fn kind_of(code: &str) -> FailureKind {
     match code {
         "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyUpdates" => FailureKind::Throttled,

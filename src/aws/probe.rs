@@ -1,16 +1,20 @@
 //! Requests to a colour, as the HTTP checks of a switch ask for them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use regex::Regex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::connection::check_client;
 use super::error::chain;
+use super::http::install_tls;
 use crate::rollout::HttpCheck;
 use crate::rollout::gate::HttpAnswer;
 use crate::run::ports::{FailureKind, HttpProbe, PortError};
 
+/// A server that does not even accept in this time is not up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// More of a body is not read: a check looks at a health page, not at a download.
 const BODY_LIMIT: usize = 1024 * 1024;
 /// As much of a body as a person reads in an error.
@@ -64,4 +68,14 @@ fn reason(error: &reqwest::Error, check: &HttpCheck) -> String {
     }
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| "the request can't be made".to_owned(), chain)
+}
+
+/// A pool for requests of our own that are not AWS calls.
+fn check_client() -> Result<reqwest::Client, String> {
+    install_tls();
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("terraform-provider-bluegreen/", env!("CARGO_PKG_VERSION")));
+    builder.build().map_err(|error| format!("failed to set up an HTTP client: {}", chain(&error)))
 }

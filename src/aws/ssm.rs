@@ -8,7 +8,7 @@ use aws_sdk_ssm::types::{ParameterType, ResourceTypeForTagging, Tag};
 
 use super::batch::Gather;
 use super::connection::Connection;
-use super::error::call_error;
+use super::error::{call_error, or_if_gone};
 use crate::run::ports::{FailureKind, Freshness, PortError, Records};
 
 /// GetParameters takes at most ten names.
@@ -78,10 +78,8 @@ impl Records for Ssm {
 
     async fn delete(&self, name: &str) -> Result<(), PortError> {
         let result = self.connection.ssm().await?.delete_parameter().name(name).send().await;
-        match result.map_err(|error| call_error("ssm", &format!("DeleteParameter {name}"), &error)) {
-            Err(error) if error.kind == FailureKind::Gone => Ok(()),
-            other => other.map(drop),
-        }
+        let result = result.map(drop).map_err(|error| call_error("ssm", &format!("DeleteParameter {name}"), &error));
+        or_if_gone(result, ())
     }
 
     async fn tags(&self, name: &str) -> Result<BTreeMap<String, String>, PortError> {

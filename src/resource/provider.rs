@@ -1,6 +1,5 @@
 //! The provider block: names and meanings as in the hashicorp/aws provider.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -194,11 +193,6 @@ fn text(value: &Value, name: &str) -> Option<String> {
     value.get(name).as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn texts(value: &Value, name: &str) -> Vec<String> {
-    let items = value.get(name).as_list().unwrap_or_default();
-    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
 /// Nothing if something that matters is unknown: then nothing can be reached yet.
 fn settings(config: &Value) -> Option<Settings> {
     if !config.is_wholly_known() {
@@ -207,18 +201,14 @@ fn settings(config: &Value) -> Option<Settings> {
     let role = config.get("assume_role");
     let identity = config.get("assume_role_with_web_identity");
     let endpoints = config.get("endpoints");
-    let tags = config.get("default_tags").get("tags").as_map();
-    let tag = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-    let default_tags: BTreeMap<String, String> =
-        tags.map(|tags| tags.iter().filter_map(tag).collect()).unwrap_or_default();
     Some(Settings {
         region: text(config, "region"),
         profile: text(config, "profile"),
         access_key: text(config, "access_key"),
         secret_key: text(config, "secret_key"),
         token: text(config, "token"),
-        shared_config_files: texts(config, "shared_config_files"),
-        shared_credentials_files: texts(config, "shared_credentials_files"),
+        shared_config_files: config.get("shared_config_files").strings(),
+        shared_credentials_files: config.get("shared_credentials_files").strings(),
         assume_role: text(role, "role_arn").map(|role_arn| AssumeRole {
             role_arn,
             session_name: text(role, "session_name"),
@@ -243,9 +233,9 @@ fn settings(config: &Value) -> Option<Settings> {
             Some("adaptive") => Some(RetryMode::Adaptive),
             _ => None,
         },
-        default_tags,
-        allowed_account_ids: texts(config, "allowed_account_ids"),
-        forbidden_account_ids: texts(config, "forbidden_account_ids"),
+        default_tags: config.get("default_tags").get("tags").string_map(),
+        allowed_account_ids: config.get("allowed_account_ids").strings(),
+        forbidden_account_ids: config.get("forbidden_account_ids").strings(),
         skip_requesting_account_id: config.get("skip_requesting_account_id").as_bool().unwrap_or_default(),
         custom_ca_bundle: text(config, "custom_ca_bundle"),
         http_proxy: text(config, "http_proxy"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::intent::{Environment, Intent, Removal, RouteSpec};
-use super::runbook::{OnFailure, Runbook, Stage, Step, terminal_words};
+use super::runbook::{OnFailure, Runbook, Step, terminal_words};
 use super::world::{Forward, Observed, Terminal, Traffic, World, traffic};
 
 /// Why there can be no runbook.
@@ -115,11 +115,9 @@ pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
         after: after.clone(),
     });
     let record = record.filter(|step| !step.holds(world));
-    for steps in [restore.collect::<Vec<_>>(), own.collect(), record.into_iter().collect()] {
-        if !steps.is_empty() {
-            runbook.stages.push(Stage { steps });
-        }
-    }
+    runbook.push(restore.collect());
+    runbook.push(own.collect());
+    runbook.push(record.into_iter().collect());
     runbook
 }
 
@@ -223,9 +221,7 @@ impl Draft<'_> {
         for step in &steps {
             step.foresee(&mut self.world);
         }
-        if !steps.is_empty() {
-            self.runbook.stages.push(Stage { steps });
-        }
+        self.runbook.push(steps);
     }
 }
 

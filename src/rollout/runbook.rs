@@ -200,6 +200,13 @@ fn same_terminal(a: &Terminal, b: &Terminal) -> bool {
 }
 
 impl Runbook {
+    /// Adds a stage, unless it would have no step.
+    pub(super) fn push(&mut self, steps: Vec<Step>) {
+        if !steps.is_empty() {
+            self.stages.push(Stage { steps });
+        }
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty()

@@ -175,6 +175,17 @@ impl Value {
         }
     }
 
+    /// The known strings of a known list or set; of anything else, none.
+    pub fn strings(&self) -> Vec<String> {
+        self.as_list().unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// The known strings of a known map, by key; of anything else, none.
+    pub fn string_map(&self) -> BTreeMap<String, String> {
+        let pairs = self.as_map().into_iter().flatten();
+        pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    }
+
     /// The members of a known map or object.
     pub fn as_map(&self) -> Option<&BTreeMap<String, Value>> {
         match self {

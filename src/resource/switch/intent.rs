@@ -74,19 +74,14 @@ fn route(value: &Value) -> Option<RouteSpec> {
 
 fn conditions(value: &Value) -> Conditions {
     let headers = value.get("http_headers").as_map().into_iter().flatten();
-    let queries = value.get("query_strings").as_map().into_iter().flatten();
     Conditions {
-        host_headers: texts(value.get("host_headers")),
-        path_patterns: texts(value.get("path_patterns")),
-        http_request_methods: texts(value.get("http_request_methods")),
-        source_ips: texts(value.get("source_ips")),
-        http_headers: headers.map(|(name, values)| (name.clone(), texts(values))).collect(),
-        query_strings: queries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
+        host_headers: value.get("host_headers").strings(),
+        path_patterns: value.get("path_patterns").strings(),
+        http_request_methods: value.get("http_request_methods").strings(),
+        source_ips: value.get("source_ips").strings(),
+        http_headers: headers.map(|(name, values)| (name.clone(), values.strings())).collect(),
+        query_strings: value.get("query_strings").string_map(),
     }
-}
-
-fn texts(value: &Value) -> Vec<String> {
-    value.as_list().unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 fn validation(value: &Value) -> Option<Validation> {
@@ -106,13 +101,12 @@ fn validation(value: &Value) -> Option<Validation> {
 }
 
 fn http_check(value: &Value) -> Option<HttpCheck> {
-    let headers = value.get("headers").as_map().into_iter().flatten();
     let status = value.get("status").as_list().unwrap_or_default();
     let status: Vec<u16> = status.iter().filter_map(|code| u16::try_from(code.as_i64()?).ok()).collect();
     Some(HttpCheck {
         url: value.get("url").as_str()?.to_owned(),
         method: value.get("method").as_str().unwrap_or("GET").to_owned(),
-        headers: headers.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect(),
+        headers: value.get("headers").string_map(),
         status: if status.is_empty() { vec![200] } else { status },
         body_matches: value.get("body_matches").as_str().map(str::to_owned),
         max_latency: time(value, "max_latency"),

@@ -2,6 +2,7 @@
 //!
 //! - [`tf_provider`]: Terraform's plugin protocol; knows nothing of blue and green.
 //! - [`rollout`]: how traffic moves, decided without doing: pure and synchronous.
+//! - [`stack`]: what one colour is made of and what must change to make it so: pure and synchronous.
 //! - [`run`]: carries out what was decided, through ports.
 //! - [`aws`]: the ports on AWS.
 //! - [`resource`]: what users write, one file or folder for each resource and for the provider block.
@@ -12,6 +13,7 @@ pub mod clock;
 pub mod resource;
 pub mod rollout;
 pub mod run;
+pub mod stack;
 pub mod tf_provider;
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ pub struct Connection {
 
 #[derive(Debug)]
 struct Clients {
+    autoscaling: aws_sdk_autoscaling::Client,
+    ec2: aws_sdk_ec2::Client,
+    ecs: aws_sdk_ecs::Client,
     elbv2: aws_sdk_elasticloadbalancingv2::Client,
     ssm: aws_sdk_ssm::Client,
 }
@@ -74,6 +77,18 @@ impl Connection {
         Ok(&self.clients().await?.elbv2)
     }
 
+    pub(super) async fn autoscaling(&self) -> Result<&aws_sdk_autoscaling::Client, PortError> {
+        Ok(&self.clients().await?.autoscaling)
+    }
+
+    pub(super) async fn ec2(&self) -> Result<&aws_sdk_ec2::Client, PortError> {
+        Ok(&self.clients().await?.ec2)
+    }
+
+    pub(super) async fn ecs(&self) -> Result<&aws_sdk_ecs::Client, PortError> {
+        Ok(&self.clients().await?.ecs)
+    }
+
     pub(super) async fn ssm(&self) -> Result<&aws_sdk_ssm::Client, PortError> {
         Ok(&self.clients().await?.ssm)
     }
@@ -95,13 +110,21 @@ impl Connection {
         }
         check_account(settings, &config).await?;
         let endpoints = &settings.endpoints;
-        let elbv2 = aws_sdk_elasticloadbalancingv2::config::Builder::from(&config);
-        let elbv2 = endpoints.elbv2.iter().fold(elbv2, |builder, url| builder.endpoint_url(url));
-        let ssm = aws_sdk_ssm::config::Builder::from(&config);
-        let ssm = endpoints.ssm.iter().fold(ssm, |builder, url| builder.endpoint_url(url));
-        let ssm = ssm.retry_classifier(ConcurrentWrites).retry_partition(retries());
-        let elbv2 = elbv2.retry_partition(retries());
+        // Each SDK crate has a builder type of its own, so this can't be a function.
+        macro_rules! client {
+            ($sdk:ident, $endpoint:expr) => {{
+                let builder = $sdk::config::Builder::from(&config).retry_partition(retries());
+                $endpoint.iter().fold(builder, |builder, url| builder.endpoint_url(url))
+            }};
+        }
+        let ssm = client!(aws_sdk_ssm, endpoints.ssm).retry_classifier(ConcurrentWrites);
+        let autoscaling = client!(aws_sdk_autoscaling, endpoints.autoscaling);
+        let ecs = client!(aws_sdk_ecs, endpoints.ecs);
+        let elbv2 = client!(aws_sdk_elasticloadbalancingv2, endpoints.elbv2);
         Ok(Clients {
+            autoscaling: aws_sdk_autoscaling::Client::from_conf(autoscaling.build()),
+            ec2: aws_sdk_ec2::Client::from_conf(client!(aws_sdk_ec2, endpoints.ec2).build()),
+            ecs: aws_sdk_ecs::Client::from_conf(ecs.build()),
             elbv2: aws_sdk_elasticloadbalancingv2::Client::from_conf(elbv2.build()),
             ssm: aws_sdk_ssm::Client::from_conf(ssm.build()),
         })

@@ -62,10 +62,33 @@ pub(super) fn or_if_gone<T>(result: Result<T, PortError>, gone: T) -> Result<T, 
 fn kind_of(code: &str) -> FailureKind {
     match code {
         "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyUpdates" => FailureKind::Throttled,
-        "PriorityInUse" | "ParameterAlreadyExists" | "ResourceInUse" => FailureKind::Conflict,
-        "ListenerNotFound" | "RuleNotFound" | "LoadBalancerNotFound" | "TargetGroupNotFound" | "ParameterNotFound" => {
-            FailureKind::Gone
-        }
+        "PriorityInUse"
+        | "ParameterAlreadyExists"
+        | "ResourceInUse"
+        | "ResourceInUseFault"
+        | "ResourceInUseContention"
+        | "ScalingActivityInProgress"
+        | "InstanceRefreshInProgress"
+        | "DependencyViolation"
+        | "AlreadyExists"
+        | "AlreadyExistsException"
+        | "DuplicateTargetGroupName"
+        | "InvalidGroup.Duplicate"
+        | "InvalidLaunchTemplateName.AlreadyExistsException" => FailureKind::Conflict,
+        "ListenerNotFound"
+        | "RuleNotFound"
+        | "LoadBalancerNotFound"
+        | "TargetGroupNotFound"
+        | "ParameterNotFound"
+        | "InvalidGroup.NotFound"
+        | "InvalidLaunchTemplateId.NotFound"
+        | "InvalidLaunchTemplateId.NotFoundException"
+        | "InvalidLaunchTemplateId.VersionNotFound"
+        | "InvalidLaunchTemplateName.NotFoundException"
+        | "ActiveInstanceRefreshNotFound"
+        | "ServiceNotFoundException"
+        | "ServiceNotActiveException"
+        | "ClusterNotFoundException" => FailureKind::Gone,
         "AccessDenied"
         | "AccessDeniedException"
         | "ExpiredToken"

@@ -1,23 +1,32 @@
 //! AWS behind the ports: the only room that knows the SDK. One file per service.
 
+mod autoscaling;
 mod batch;
 mod connection;
+mod ec2;
+mod ecs;
 mod elbv2;
 mod error;
+mod group_attributes;
 mod http;
 mod identity;
 mod probe;
 mod settings;
 mod ssm;
+mod target_groups;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+pub use autoscaling::{AutoScaling, Refresh, RefreshState, SeenScalingGroup};
 pub use connection::Connection;
+pub use ec2::{Ec2, Rules, SeenSecurityGroup, SeenTemplate, VersionOf};
+pub use ecs::{Deployment, Ecs, Rollout, SeenService};
 pub use elbv2::Elbv2;
 pub use settings::{AssumeRole, Endpoints, RetryMode, Settings, WebIdentity};
+pub use target_groups::{SeenGroup, TargetGroups};
 
 use crate::run::ports::Ports;
 
@@ -27,5 +36,29 @@ pub fn ports(connection: &Arc<Connection>) -> Ports {
         load_balancer: Arc::new(Elbv2::new(connection.clone())),
         records: Arc::new(ssm::Ssm::new(connection.clone())),
         http: Arc::new(probe::Probe::new()),
+    }
+}
+
+/// The services that environments are made of.
+pub struct Services {
+    /// Target groups.
+    pub target_groups: TargetGroups,
+    /// Security groups and launch templates.
+    pub ec2: Ec2,
+    /// Auto Scaling groups.
+    pub autoscaling: AutoScaling,
+    /// ECS services.
+    pub ecs: Ecs,
+}
+
+impl Services {
+    /// Nothing is on the network before one of them is used.
+    pub fn new(connection: &Arc<Connection>) -> Services {
+        Services {
+            target_groups: TargetGroups::new(connection.clone()),
+            ec2: Ec2::new(connection.clone()),
+            autoscaling: AutoScaling::new(connection.clone()),
+            ecs: Ecs::new(connection.clone()),
+        }
     }
 }

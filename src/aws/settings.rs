@@ -65,6 +65,9 @@ pub struct WebIdentity {
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the names of the services")]
 pub struct Endpoints {
+    pub autoscaling: Option<String>,
+    pub ec2: Option<String>,
+    pub ecs: Option<String>,
     pub elbv2: Option<String>,
     pub ssm: Option<String>,
     pub sts: Option<String>,

@@ -222,6 +222,9 @@ fn settings(config: &Value) -> Option<Settings> {
             token_file: text(identity, "web_identity_token_file"),
         }),
         endpoints: Endpoints {
+            autoscaling: text(endpoints, "autoscaling"),
+            ec2: text(endpoints, "ec2"),
+            ecs: text(endpoints, "ecs"),
             elbv2: text(endpoints, "elbv2"),
             ssm: text(endpoints, "ssm"),
             sts: text(endpoints, "sts"),

@@ -194,6 +194,26 @@ impl Value {
         }
     }
 
+    /// The value as JSON, attributes that are null left out; none if something in it is unknown.
+    pub fn to_json(&self) -> Option<serde_json::Value> {
+        use serde_json::Value as Json;
+        Some(match self {
+            Value::Null => Json::Null,
+            Value::Unknown(_) => return None,
+            Value::Bool(value) => Json::from(*value),
+            Value::Number(Number::Int(value)) => Json::from(*value),
+            Value::Number(Number::Float(value)) => Json::from(*value),
+            Value::Number(Number::Decimal(text)) => Json::from(text.as_str()),
+            Value::String(text) => Json::from(text.as_str()),
+            Value::List(items) => items.iter().map(Value::to_json).collect::<Option<Vec<_>>>()?.into(),
+            Value::Map(map) => {
+                let set = map.iter().filter(|(_, value)| !value.is_null());
+                Json::Object(set.map(|(key, value)| Some((key.clone(), value.to_json()?))).collect::<Option<_>>()?)
+            }
+            Value::Dynamic(_, value) => value.to_json()?,
+        })
+    }
+
     /// The value with every unknown in it made null, for a state that must be written after a failure.
     pub fn without_unknowns(&self) -> Value {
         match self {

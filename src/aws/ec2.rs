@@ -1,0 +1,317 @@
+//! EC2: security groups and launch templates.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aws_sdk_ec2::types::{
+    Filter, IpPermission, IpRange, Ipv6Range, PrefixListId, ResourceType, SecurityGroup, Tag, TagSpecification,
+    UserIdGroupPair,
+};
+
+use super::batch::Gather;
+use super::connection::Connection;
+use super::error::{call_error, or_if_gone};
+use crate::run::ports::{FailureKind, PortError};
+use crate::stack::{Direction, Instances, Peer, Rule};
+
+mod templates;
+
+const SERVICE: &str = "ec2";
+/// EC2 takes more; this is what fits a request well.
+const BATCH: usize = 100;
+
+/// Rules with their descriptions.
+pub type Rules = BTreeMap<Rule, Option<String>>;
+
+/// A security group that is there.
+#[derive(Clone, Debug)]
+pub struct SeenSecurityGroup {
+    /// Its id, `sg-…`.
+    pub id: String,
+    /// Its rules.
+    pub rules: Rules,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A launch template that is there.
+#[derive(Clone, Debug)]
+pub struct SeenTemplate {
+    /// Its id, `lt-…`.
+    pub id: String,
+    /// The newest version.
+    pub latest_version: i64,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What a version of a launch template is made of, besides the instances' own settings.
+#[derive(Clone, Copy, Debug)]
+pub struct VersionOf<'a> {
+    /// The instances.
+    pub instances: &'a Instances,
+    /// The stack's own security group.
+    pub security_group: &'a str,
+    /// The tags of instances and volumes.
+    pub tags: &'a BTreeMap<String, String>,
+}
+
+/// EC2 in one account and region.
+pub struct Ec2 {
+    connection: Arc<Connection>,
+    security_groups: Gather<String, SeenSecurityGroup>,
+    templates: Gather<String, SeenTemplate>,
+}
+
+fn spoiled(operation: &str) -> PortError {
+    PortError::new(FailureKind::Other, format!("{SERVICE} {operation} named no id"))
+}
+
+fn to_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
+}
+
+fn from_tags(tags: &[Tag]) -> BTreeMap<String, String> {
+    let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+    tags.iter().filter_map(pair).collect()
+}
+
+fn specification(kind: ResourceType, tags: &BTreeMap<String, String>) -> TagSpecification {
+    TagSpecification::builder().resource_type(kind).set_tags(Some(to_tags(tags))).build()
+}
+
+fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}
+
+impl Ec2 {
+    /// Nothing is called before it is needed.
+    pub fn new(connection: Arc<Connection>) -> Ec2 {
+        Ec2 { connection, security_groups: Gather::new(BATCH), templates: Gather::new(BATCH) }
+    }
+
+    /// A security group by its id.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn security_group(&self, id: &str) -> Result<Option<SeenSecurityGroup>, PortError> {
+        let connection = self.connection.clone();
+        self.security_groups.get(id.to_owned(), move |ids| describe(connection, ids)).await
+    }
+
+    /// A security group by its name in a VPC.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn security_group_named(&self, name: &str, vpc_id: &str) -> Result<Option<SeenSecurityGroup>, PortError> {
+        let call = self.connection.ec2().await?.describe_security_groups();
+        let answer = call.filters(filter("group-name", name)).filters(filter("vpc-id", vpc_id)).send().await;
+        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeSecurityGroups", &error))?;
+        Ok(answer.security_groups().first().and_then(seen))
+    }
+
+    /// Makes a security group and gives its id. EC2 puts a rule into it that lets everything out by IPv4.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn create_security_group(
+        &self,
+        name: &str,
+        description: &str,
+        vpc_id: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<String, PortError> {
+        let call = self.connection.ec2().await?.create_security_group().group_name(name).description(description);
+        let call = call.vpc_id(vpc_id).tag_specifications(specification(ResourceType::SecurityGroup, tags));
+        let answer = call.send().await.map_err(|error| call_error(SERVICE, "CreateSecurityGroup", &error))?;
+        answer.group_id().map(str::to_owned).ok_or_else(|| spoiled("CreateSecurityGroup"))
+    }
+
+    /// Makes the rules be these: what is missing comes first, what is too much goes then.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn set_rules(&self, id: &str, before: &Rules, after: &Rules) -> Result<(), PortError> {
+        let client = self.connection.ec2().await?;
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let of = |rule: &&Rule| rule.direction == direction;
+            let come: Vec<&Rule> = after.keys().filter(of).filter(|rule| !before.contains_key(rule)).collect();
+            let told: Vec<&Rule> = after
+                .keys()
+                .filter(of)
+                .filter(|rule| before.get(rule).is_some_and(|text| *text != after[*rule]))
+                .collect();
+            let gone: Vec<&Rule> = before.keys().filter(of).filter(|rule| !after.contains_key(rule)).collect();
+            let permissions = |rules: &[&Rule], texts: &Rules| {
+                Some(
+                    rules
+                        .iter()
+                        .map(|rule| permission(rule, texts.get(*rule).and_then(Option::as_deref), id))
+                        .collect(),
+                )
+            };
+            if !come.is_empty() {
+                let permissions = permissions(&come, after);
+                let result = match direction {
+                    Direction::Ingress => {
+                        let call = client.authorize_security_group_ingress().group_id(id);
+                        let result = call.set_ip_permissions(permissions).send().await.map(drop);
+                        result.map_err(|error| call_error(SERVICE, "AuthorizeSecurityGroupIngress", &error))
+                    }
+                    Direction::Egress => {
+                        let call = client.authorize_security_group_egress().group_id(id);
+                        let result = call.set_ip_permissions(permissions).send().await.map(drop);
+                        result.map_err(|error| call_error(SERVICE, "AuthorizeSecurityGroupEgress", &error))
+                    }
+                };
+                result?;
+            }
+            if !told.is_empty() {
+                self.describe_rules(id, direction, permissions(&told, after)).await?;
+            }
+            if !gone.is_empty() {
+                self.revoke(id, direction, permissions(&gone, &Rules::new())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn describe_rules(
+        &self,
+        id: &str,
+        direction: Direction,
+        permissions: Option<Vec<IpPermission>>,
+    ) -> Result<(), PortError> {
+        let client = self.connection.ec2().await?;
+        match direction {
+            Direction::Ingress => {
+                let call = client.update_security_group_rule_descriptions_ingress().group_id(id);
+                let result = call.set_ip_permissions(permissions).send().await.map(drop);
+                result.map_err(|error| call_error(SERVICE, "UpdateSecurityGroupRuleDescriptionsIngress", &error))
+            }
+            Direction::Egress => {
+                let call = client.update_security_group_rule_descriptions_egress().group_id(id);
+                let result = call.set_ip_permissions(permissions).send().await.map(drop);
+                result.map_err(|error| call_error(SERVICE, "UpdateSecurityGroupRuleDescriptionsEgress", &error))
+            }
+        }
+    }
+
+    async fn revoke(
+        &self,
+        id: &str,
+        direction: Direction,
+        permissions: Option<Vec<IpPermission>>,
+    ) -> Result<(), PortError> {
+        let client = self.connection.ec2().await?;
+        match direction {
+            Direction::Ingress => {
+                let call = client.revoke_security_group_ingress().group_id(id);
+                let result = call.set_ip_permissions(permissions).send().await.map(drop);
+                result.map_err(|error| call_error(SERVICE, "RevokeSecurityGroupIngress", &error))
+            }
+            Direction::Egress => {
+                let call = client.revoke_security_group_egress().group_id(id);
+                let result = call.set_ip_permissions(permissions).send().await.map(drop);
+                result.map_err(|error| call_error(SERVICE, "RevokeSecurityGroupEgress", &error))
+            }
+        }
+    }
+
+    /// Deletes a security group; one that is gone already is no failure.
+    ///
+    /// # Errors
+    /// A conflict while something uses it.
+    pub async fn delete_security_group(&self, id: &str) -> Result<(), PortError> {
+        let result = self.connection.ec2().await?.delete_security_group().group_id(id).send().await;
+        or_if_gone(result.map(drop).map_err(|error| call_error(SERVICE, "DeleteSecurityGroup", &error)), ())
+    }
+
+    /// Sets tags and takes others away, of anything in EC2.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn set_tags(&self, id: &str, set: &BTreeMap<String, String>, gone: &[String]) -> Result<(), PortError> {
+        let client = self.connection.ec2().await?;
+        if !gone.is_empty() {
+            let keys = gone.iter().map(|key| Tag::builder().key(key).build()).collect();
+            let result = client.delete_tags().resources(id).set_tags(Some(keys)).send().await;
+            result.map_err(|error| call_error(SERVICE, "DeleteTags", &error))?;
+        }
+        if !set.is_empty() {
+            let result = client.create_tags().resources(id).set_tags(Some(to_tags(set))).send().await;
+            result.map_err(|error| call_error(SERVICE, "CreateTags", &error))?;
+        }
+        Ok(())
+    }
+}
+
+async fn describe(
+    connection: Arc<Connection>,
+    ids: Vec<String>,
+) -> Result<HashMap<String, SeenSecurityGroup>, PortError> {
+    // As a filter, since an id that is gone would spoil the answer for all.
+    let filter = Filter::builder().name("group-id").set_values(Some(ids)).build();
+    let pages = connection.ec2().await?.describe_security_groups().filters(filter).into_paginator().items().send();
+    let groups = pages.collect::<Result<Vec<_>, _>>().await;
+    let groups = groups.map_err(|error| call_error(SERVICE, "DescribeSecurityGroups", &error))?;
+    Ok(groups.iter().filter_map(seen).map(|group| (group.id.clone(), group)).collect())
+}
+
+fn seen(group: &SecurityGroup) -> Option<SeenSecurityGroup> {
+    let id = group.group_id()?.to_owned();
+    let mut rules = Rules::new();
+    for (direction, permissions) in
+        [(Direction::Ingress, group.ip_permissions()), (Direction::Egress, group.ip_permissions_egress())]
+    {
+        for permission in permissions {
+            rules.extend(split(permission, direction, &id));
+        }
+    }
+    Some(SeenSecurityGroup { id, rules, tags: from_tags(group.tags()) })
+}
+
+fn split(permission: &IpPermission, direction: Direction, own: &str) -> Vec<(Rule, Option<String>)> {
+    let protocol = permission.ip_protocol().unwrap_or("-1").to_owned();
+    let all = protocol == "-1";
+    let port = |port: Option<i32>| if all { -1 } else { port.unwrap_or(-1) };
+    let (from_port, to_port) = (port(permission.from_port()), port(permission.to_port()));
+    let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let mut peers: Vec<(Peer, Option<String>)> = Vec::new();
+    for range in permission.ip_ranges() {
+        peers.extend(range.cidr_ip().map(|cidr| (Peer::V4(cidr.to_owned()), text(range.description()))));
+    }
+    for range in permission.ipv6_ranges() {
+        peers.extend(range.cidr_ipv6().map(|cidr| (Peer::V6(cidr.to_owned()), text(range.description()))));
+    }
+    for list in permission.prefix_list_ids() {
+        peers.extend(list.prefix_list_id().map(|id| (Peer::Prefixes(id.to_owned()), text(list.description()))));
+    }
+    for pair in permission.user_id_group_pairs() {
+        let peer = pair.group_id().map(|id| if id == own { Peer::Own } else { Peer::Group(id.to_owned()) });
+        peers.extend(peer.map(|peer| (peer, text(pair.description()))));
+    }
+    let rule = |(peer, text)| (Rule { direction, protocol: protocol.clone(), from_port, to_port, peer }, text);
+    peers.into_iter().map(rule).collect()
+}
+
+fn permission(rule: &Rule, text: Option<&str>, own: &str) -> IpPermission {
+    let builder = IpPermission::builder().ip_protocol(&rule.protocol);
+    let all = rule.protocol == "-1";
+    let builder = builder.set_from_port((!all).then_some(rule.from_port)).set_to_port((!all).then_some(rule.to_port));
+    let text = text.map(str::to_owned);
+    let builder = match &rule.peer {
+        Peer::V4(cidr) => builder.ip_ranges(IpRange::builder().cidr_ip(cidr).set_description(text).build()),
+        Peer::V6(cidr) => builder.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(cidr).set_description(text).build()),
+        Peer::Prefixes(id) => {
+            builder.prefix_list_ids(PrefixListId::builder().prefix_list_id(id).set_description(text).build())
+        }
+        Peer::Group(id) => {
+            builder.user_id_group_pairs(UserIdGroupPair::builder().group_id(id).set_description(text).build())
+        }
+        Peer::Own => {
+            builder.user_id_group_pairs(UserIdGroupPair::builder().group_id(own).set_description(text).build())
+        }
+    };
+    builder.build()
+}

@@ -1,0 +1,258 @@
+//! Launch templates: versions that never change, of which an Auto Scaling group uses one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aws_sdk_ec2::types::{
+    HttpTokensState, InstanceType, LaunchTemplate, LaunchTemplateBlockDeviceMapping,
+    LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest, LaunchTemplateHttpTokensState,
+    LaunchTemplateIamInstanceProfileSpecificationRequest, LaunchTemplateInstanceMetadataEndpointState,
+    LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceMetadataTagsState,
+    LaunchTemplateInstanceNetworkInterfaceSpecificationRequest, LaunchTemplateTagSpecificationRequest,
+    LaunchTemplatesMonitoringRequest, RequestLaunchTemplateData, ResourceType, ResponseLaunchTemplateData, VolumeType,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{Ec2, SERVICE, SeenTemplate, VersionOf, filter, from_tags, specification, spoiled, to_tags};
+use crate::aws::connection::Connection;
+use crate::aws::error::{call_error, or_if_gone};
+use crate::run::ports::PortError;
+use crate::stack::{BlockDevice, Instances, MetadataOptions};
+
+impl Ec2 {
+    /// A launch template by its id.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn template(&self, id: &str) -> Result<Option<SeenTemplate>, PortError> {
+        let connection = self.connection.clone();
+        self.templates.get(id.to_owned(), move |ids| describe(connection, ids)).await
+    }
+
+    /// A launch template by its name.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn template_named(&self, name: &str) -> Result<Option<SeenTemplate>, PortError> {
+        let call = self.connection.ec2().await?.describe_launch_templates();
+        let answer = call.filters(filter("launch-template-name", name)).send().await;
+        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeLaunchTemplates", &error))?;
+        Ok(answer.launch_templates().first().and_then(seen))
+    }
+
+    /// Makes a launch template with its first version, and gives its id.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn create_template(&self, name: &str, of: VersionOf<'_>) -> Result<String, PortError> {
+        let call = self.connection.ec2().await?.create_launch_template().launch_template_name(name);
+        let call = call.tag_specifications(specification(ResourceType::LaunchTemplate, of.tags));
+        let answer = call.launch_template_data(data(of)).send().await;
+        let answer = answer.map_err(|error| call_error(SERVICE, "CreateLaunchTemplate", &error))?;
+        let id = answer.launch_template().and_then(|template| template.launch_template_id());
+        id.map(str::to_owned).ok_or_else(|| spoiled("CreateLaunchTemplate"))
+    }
+
+    /// Makes a new version, the default from now on, and gives its number.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn add_version(&self, id: &str, of: VersionOf<'_>) -> Result<i64, PortError> {
+        let client = self.connection.ec2().await?;
+        let call = client.create_launch_template_version().launch_template_id(id);
+        let answer = call.launch_template_data(data(of)).send().await;
+        let answer = answer.map_err(|error| call_error(SERVICE, "CreateLaunchTemplateVersion", &error))?;
+        let number = answer.launch_template_version().and_then(|version| version.version_number());
+        let number = number.ok_or_else(|| spoiled("CreateLaunchTemplateVersion"))?;
+        let call = client.modify_launch_template().launch_template_id(id).default_version(number.to_string());
+        call.send().await.map_err(|error| call_error(SERVICE, "ModifyLaunchTemplate", &error))?;
+        Ok(number)
+    }
+
+    /// What a version says: the template's part of the instances' settings, with the groups that aren't the stack's
+    /// own, and the instances' tags.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn version(
+        &self,
+        id: &str,
+        version: &str,
+        own_group: Option<&str>,
+    ) -> Result<Option<(Instances, BTreeMap<String, String>)>, PortError> {
+        let call = self.connection.ec2().await?.describe_launch_template_versions().launch_template_id(id);
+        let answer = call.versions(version).send().await;
+        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeLaunchTemplateVersions", &error));
+        let versions = or_if_gone(answer.map(|answer| answer.launch_template_versions().to_vec()), Vec::new())?;
+        let data = versions.first().and_then(|version| version.launch_template_data());
+        Ok(data.map(|data| (read(data, own_group), instance_tags(data))))
+    }
+
+    /// Deletes a launch template with all its versions; one that is gone already is no failure.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn delete_template(&self, id: &str) -> Result<(), PortError> {
+        let result = self.connection.ec2().await?.delete_launch_template().launch_template_id(id).send().await;
+        or_if_gone(result.map(drop).map_err(|error| call_error(SERVICE, "DeleteLaunchTemplate", &error)), ())
+    }
+}
+
+async fn describe(connection: Arc<Connection>, ids: Vec<String>) -> Result<HashMap<String, SeenTemplate>, PortError> {
+    let client = connection.ec2().await?;
+    let read = async |ids: Vec<String>| {
+        let pages = client.describe_launch_templates().set_launch_template_ids(Some(ids)).into_paginator();
+        let found = pages.items().send().collect::<Result<Vec<LaunchTemplate>, _>>().await;
+        found.map_err(|error| call_error(SERVICE, "DescribeLaunchTemplates", &error))
+    };
+    let found = match read(ids.clone()).await {
+        // One that is gone spoils the answer for all.
+        Err(error) if error.kind == crate::run::ports::FailureKind::Gone => {
+            let mut found = Vec::new();
+            for id in ids.iter().filter(|_| ids.len() > 1) {
+                found.extend(or_if_gone(read(vec![id.clone()]).await, Vec::new())?);
+            }
+            found
+        }
+        other => other?,
+    };
+    Ok(found.iter().filter_map(seen).map(|template| (template.id.clone(), template)).collect())
+}
+
+fn seen(template: &LaunchTemplate) -> Option<SeenTemplate> {
+    Some(SeenTemplate {
+        id: template.launch_template_id()?.to_owned(),
+        latest_version: template.latest_version_number().unwrap_or(1),
+        tags: from_tags(template.tags()),
+    })
+}
+
+fn data(of: VersionOf<'_>) -> RequestLaunchTemplateData {
+    let instances = of.instances;
+    let groups: Vec<String> =
+        std::iter::once(of.security_group.to_owned()).chain(instances.security_group_ids.iter().cloned()).collect();
+    let builder = RequestLaunchTemplateData::builder()
+        .image_id(&instances.image_id)
+        .instance_type(InstanceType::from(instances.instance_type.as_str()))
+        .set_user_data(instances.user_data.as_ref().map(|text| STANDARD.encode(text)))
+        .set_key_name(instances.key_name.clone())
+        .set_ebs_optimized(instances.ebs_optimized.filter(|on| *on))
+        .set_block_device_mappings(Some(instances.block_devices.iter().map(device).collect()));
+    let builder = match &instances.iam_instance_profile {
+        Some(profile) => {
+            let specification = LaunchTemplateIamInstanceProfileSpecificationRequest::builder();
+            let is_arn = profile.starts_with("arn:");
+            let specification = if is_arn { specification.arn(profile) } else { specification.name(profile) };
+            builder.iam_instance_profile(specification.build())
+        }
+        None => builder,
+    };
+    let builder = match instances.monitoring {
+        Some(true) => builder.monitoring(LaunchTemplatesMonitoringRequest::builder().enabled(true).build()),
+        _ => builder,
+    };
+    // Whether there is a public address belongs to an interface, and then the groups do as well.
+    let builder = match instances.associate_public_ip_address {
+        Some(public) => builder.network_interfaces(
+            LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
+                .device_index(0)
+                .associate_public_ip_address(public)
+                .set_groups(Some(groups))
+                .build(),
+        ),
+        None => builder.set_security_group_ids(Some(groups)),
+    };
+    let tagged = |kind: ResourceType| {
+        LaunchTemplateTagSpecificationRequest::builder().resource_type(kind).set_tags(Some(to_tags(of.tags))).build()
+    };
+    builder
+        .set_metadata_options(instances.metadata_options.as_ref().map(metadata))
+        .tag_specifications(tagged(ResourceType::Instance))
+        .tag_specifications(tagged(ResourceType::Volume))
+        .build()
+}
+
+fn metadata(options: &MetadataOptions) -> LaunchTemplateInstanceMetadataOptionsRequest {
+    let endpoint = options.http_endpoint.as_deref().map(LaunchTemplateInstanceMetadataEndpointState::from);
+    let tags = options.instance_metadata_tags.as_deref().map(LaunchTemplateInstanceMetadataTagsState::from);
+    LaunchTemplateInstanceMetadataOptionsRequest::builder()
+        .set_http_endpoint(endpoint)
+        .set_http_tokens(options.http_tokens.as_deref().map(LaunchTemplateHttpTokensState::from))
+        .set_http_put_response_hop_limit(options.http_put_response_hop_limit)
+        .set_instance_metadata_tags(tags)
+        .build()
+}
+
+fn device(device: &BlockDevice) -> LaunchTemplateBlockDeviceMappingRequest {
+    let volume = LaunchTemplateEbsBlockDeviceRequest::builder()
+        .set_volume_size(device.volume_size)
+        .set_volume_type(device.volume_type.as_deref().map(VolumeType::from))
+        .set_iops(device.iops)
+        .set_throughput(device.throughput)
+        .set_encrypted(device.encrypted)
+        .set_kms_key_id(device.kms_key_id.clone())
+        .set_snapshot_id(device.snapshot_id.clone())
+        .set_delete_on_termination(device.delete_on_termination);
+    LaunchTemplateBlockDeviceMappingRequest::builder().device_name(&device.device_name).ebs(volume.build()).build()
+}
+
+fn instance_tags(data: &ResponseLaunchTemplateData) -> BTreeMap<String, String> {
+    let of_instances =
+        data.tag_specifications().iter().find(|tags| tags.resource_type() == Some(&ResourceType::Instance));
+    of_instances.map(|tags| from_tags(tags.tags())).unwrap_or_default()
+}
+
+fn read(data: &ResponseLaunchTemplateData, own_group: Option<&str>) -> Instances {
+    let interface = data.network_interfaces().first();
+    let groups = if data.security_group_ids().is_empty() {
+        interface.map(|interface| interface.groups()).unwrap_or_default()
+    } else {
+        data.security_group_ids()
+    };
+    let user_data = data.user_data().filter(|text| !text.is_empty()).map(|text| {
+        // What isn't text can't be shown as text; then it is shown as it is stored.
+        let plain = STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        plain.unwrap_or_else(|| text.to_owned())
+    });
+    let profile = data.iam_instance_profile();
+    let options = data.metadata_options().map(|options| MetadataOptions {
+        http_endpoint: options.http_endpoint().map(|state| state.as_str().to_owned()),
+        http_tokens: options.http_tokens().map(|state| state.as_str().to_owned()),
+        http_put_response_hop_limit: options.http_put_response_hop_limit(),
+        instance_metadata_tags: options.instance_metadata_tags().map(|state| state.as_str().to_owned()),
+    });
+    Instances {
+        image_id: data.image_id().unwrap_or_default().to_owned(),
+        instance_type: data.instance_type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        user_data,
+        key_name: data.key_name().map(str::to_owned),
+        iam_instance_profile: profile.and_then(|profile| profile.name().or(profile.arn())).map(str::to_owned),
+        associate_public_ip_address: interface.and_then(|interface| interface.associate_public_ip_address()),
+        ebs_optimized: data.ebs_optimized(),
+        monitoring: data.monitoring().and_then(|monitoring| monitoring.enabled()),
+        // A template that says nothing leaves it to EC2, which makes tokens optional then.
+        metadata_options: Some(options.unwrap_or_else(|| MetadataOptions {
+            http_tokens: Some(HttpTokensState::Optional.as_str().to_owned()),
+            ..MetadataOptions::default()
+        })),
+        block_devices: data.block_device_mappings().iter().filter_map(volume).collect(),
+        security_group_ids: groups.iter().filter(|id| Some(id.as_str()) != own_group).cloned().collect(),
+        ..Instances::default()
+    }
+}
+
+fn volume(mapping: &LaunchTemplateBlockDeviceMapping) -> Option<BlockDevice> {
+    let volume = mapping.ebs()?;
+    Some(BlockDevice {
+        device_name: mapping.device_name()?.to_owned(),
+        volume_size: volume.volume_size(),
+        volume_type: volume.volume_type().map(|kind| kind.as_str().to_owned()),
+        iops: volume.iops(),
+        throughput: volume.throughput(),
+        encrypted: volume.encrypted(),
+        kms_key_id: volume.kms_key_id().map(str::to_owned),
+        snapshot_id: volume.snapshot_id().map(str::to_owned),
+        delete_on_termination: volume.delete_on_termination(),
+    })
+}

@@ -1,0 +1,425 @@
+//! ECS: services, their deployments, and the revisions of task definitions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_ecs::types::{
+    AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, DeploymentCircuitBreaker,
+    DeploymentConfiguration, DeploymentRolloutState, DesiredStatus, LaunchType, LoadBalancer, NetworkConfiguration,
+    Service as AwsService, ServiceField, SortOrder, Tag, TaskDefinitionField, TaskDefinitionStatus,
+};
+use aws_smithy_types::body::SdkBody;
+
+use super::batch::Gather;
+use super::connection::Connection;
+use super::error::{call_error, or_if_gone};
+use crate::run::ports::{FailureKind, PortError};
+use crate::stack::{CapacityProvider, CircuitBreaker, Service, TaskDefinition};
+
+const SERVICE: &str = "ecs";
+/// As many as DescribeServices takes.
+const BATCH: usize = 10;
+/// How many revisions are looked through for those of ours.
+const REVISIONS: usize = 100;
+
+/// A service that is there.
+#[derive(Clone, Debug, Default)]
+pub struct SeenService {
+    /// Its ARN.
+    pub arn: String,
+    /// Its settings, the running task definition by ARN.
+    pub service: Service,
+    /// The target group of its tasks.
+    pub target_group: Option<String>,
+    /// The tags.
+    pub tags: BTreeMap<String, String>,
+    /// How many tasks run.
+    pub running: i32,
+    /// Whether it is being deleted.
+    pub draining: bool,
+    /// The deployments, the newest first.
+    pub deployments: Vec<Deployment>,
+    /// What happened last, the newest first.
+    pub events: Vec<String>,
+}
+
+/// A deployment of a service.
+#[derive(Clone, Debug, Default)]
+pub struct Deployment {
+    /// Its id, `ecs-svc/…`.
+    pub id: String,
+    /// Whether it is the one that is wanted now.
+    pub primary: bool,
+    /// What it runs.
+    pub task_definition: String,
+    /// How it stands.
+    pub state: Rollout,
+    /// Why.
+    pub reason: Option<String>,
+    /// Tasks that shall run, that run, and that came to nothing.
+    pub counts: (i32, i32, i32),
+}
+
+/// How a deployment stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rollout {
+    /// It goes on.
+    #[default]
+    InProgress,
+    /// It is done: all its tasks run and are healthy, and those before are gone.
+    Completed,
+    /// The circuit breaker, or an alarm, stopped it.
+    Failed,
+}
+
+/// ECS in one account and region.
+pub struct Ecs {
+    connection: Arc<Connection>,
+    /// One batch for each cluster.
+    services: Mutex<HashMap<String, Arc<Gather<String, SeenService>>>>,
+}
+
+fn to_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
+}
+
+fn from_tags(tags: &[Tag]) -> BTreeMap<String, String> {
+    let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+    tags.iter().filter_map(pair).collect()
+}
+
+fn other(message: impl Into<String>) -> PortError {
+    PortError::new(FailureKind::Other, message)
+}
+
+impl Ecs {
+    /// Nothing is called before it is needed.
+    pub fn new(connection: Arc<Connection>) -> Ecs {
+        Ecs { connection, services: Mutex::default() }
+    }
+
+    /// A service of a cluster by its name or ARN; one that was deleted isn't there.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn find(&self, cluster: &str, service: &str) -> Result<Option<SeenService>, PortError> {
+        let gather = {
+            let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+            services.entry(cluster.to_owned()).or_insert_with(|| Arc::new(Gather::new(BATCH))).clone()
+        };
+        // By its name, since an ARN can have an old and a new form.
+        let name = service.rsplit('/').next().unwrap_or(service).to_owned();
+        let (connection, cluster) = (self.connection.clone(), cluster.to_owned());
+        gather.get(name, move |names| describe(connection, cluster, names)).await
+    }
+
+    /// Registers a revision and gives its ARN.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn register(
+        &self,
+        definition: &TaskDefinition,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<String, PortError> {
+        let mut body = definition.0.clone();
+        let tags: Vec<serde_json::Value> =
+            tags.iter().map(|(key, value)| serde_json::json!({ "key": key, "value": value })).collect();
+        body.insert("tags".to_owned(), tags.into());
+        let body = serde_json::Value::Object(body).to_string();
+        let call = self.connection.ecs().await?.register_task_definition().family(definition.family());
+        let call = call.set_container_definitions(Some(Vec::new()));
+        // The text goes to AWS as it was written: what this SDK doesn't know yet isn't lost.
+        let call = call.customize().mutate_request(move |request| {
+            request.headers_mut().insert("content-length", body.len().to_string());
+            *request.body_mut() = SdkBody::from(body.as_str());
+        });
+        let answer = call.send().await.map_err(|error| call_error(SERVICE, "RegisterTaskDefinition", &error))?;
+        let arn = answer.task_definition().and_then(|definition| definition.task_definition_arn());
+        arn.map(str::to_owned).ok_or_else(|| other("ecs RegisterTaskDefinition named no ARN"))
+    }
+
+    /// The active revisions of a family that carry this tag, the newest first.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn revisions(&self, family: &str, tag: (&str, &str)) -> Result<Vec<String>, PortError> {
+        let client = self.connection.ecs().await?;
+        let call = client.list_task_definitions().family_prefix(family).status(TaskDefinitionStatus::Active);
+        let call = call.sort(SortOrder::Desc).max_results(100);
+        let answer = call.send().await.map_err(|error| call_error(SERVICE, "ListTaskDefinitions", &error))?;
+        let mut ours = Vec::new();
+        for arn in answer.task_definition_arns().iter().take(REVISIONS) {
+            // The prefix fits other families too.
+            if !arn.contains(&format!("/{family}:")) {
+                continue;
+            }
+            let call = client.describe_task_definition().task_definition(arn).include(TaskDefinitionField::Tags);
+            let answer = call.send().await.map_err(|error| call_error(SERVICE, "DescribeTaskDefinition", &error))?;
+            if from_tags(answer.tags()).get(tag.0).map(String::as_str) == Some(tag.1) {
+                ours.push(arn.clone());
+            }
+        }
+        Ok(ours)
+    }
+
+    /// Takes a revision out of use.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn deregister(&self, arn: &str) -> Result<(), PortError> {
+        let call = self.connection.ecs().await?.deregister_task_definition().task_definition(arn);
+        let result = call.send().await.map(drop);
+        or_if_gone(result.map_err(|error| call_error(SERVICE, "DeregisterTaskDefinition", &error)), ())
+    }
+
+    /// Makes a service whose tasks come into a target group, and gives its ARN.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn create(
+        &self,
+        name: &str,
+        service: &Service,
+        task_definition: &str,
+        target_group: &str,
+        container: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<String, PortError> {
+        let call = self.connection.ecs().await?.create_service().service_name(name).cluster(&service.cluster);
+        let strategy = strategy(&service.capacity_provider_strategy)?;
+        let call = call
+            .task_definition(task_definition)
+            .set_desired_count(service.desired_count)
+            .set_launch_type(service.launch_type.as_deref().map(LaunchType::from))
+            .set_platform_version(service.platform_version.clone())
+            .set_capacity_provider_strategy(strategy)
+            .set_network_configuration(network(service)?)
+            .set_deployment_configuration(Some(deployment(service)))
+            .set_health_check_grace_period_seconds(service.health_check_grace_period)
+            .set_enable_execute_command(service.enable_execute_command)
+            .load_balancers(load_balancer(service, target_group, container))
+            .set_tags(Some(to_tags(tags)));
+        let answer = call.send().await.map_err(|error| call_error(SERVICE, "CreateService", &error))?;
+        let arn = answer.service().and_then(|service| service.service_arn());
+        arn.map(str::to_owned).ok_or_else(|| other("ecs CreateService named no ARN"))
+    }
+
+    /// Sets what takes effect without a new deployment.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn update(&self, arn: &str, service: &Service) -> Result<(), PortError> {
+        let call = self.connection.ecs().await?.update_service().cluster(&service.cluster).service(arn);
+        let call = call
+            .deployment_configuration(deployment(service))
+            .set_health_check_grace_period_seconds(service.health_check_grace_period);
+        call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateService", &error))
+    }
+
+    /// Begins a new deployment with everything that makes one.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn deploy(
+        &self,
+        arn: &str,
+        service: &Service,
+        task_definition: &str,
+        target_group: &str,
+        container: &str,
+    ) -> Result<(), PortError> {
+        let call = self.connection.ecs().await?.update_service().cluster(&service.cluster).service(arn);
+        let call = call
+            .task_definition(task_definition)
+            .set_platform_version(service.platform_version.clone())
+            .set_capacity_provider_strategy(strategy(&service.capacity_provider_strategy)?)
+            .set_network_configuration(network(service)?)
+            .set_enable_execute_command(service.enable_execute_command)
+            .load_balancers(load_balancer(service, target_group, container))
+            .force_new_deployment(true);
+        call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateService", &error))
+    }
+
+    /// Sets the number of tasks.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn scale(&self, cluster: &str, arn: &str, count: i32) -> Result<(), PortError> {
+        let call = self.connection.ecs().await?.update_service().cluster(cluster).service(arn).desired_count(count);
+        call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateService", &error))
+    }
+
+    /// Deletes a service and its tasks; one that is gone already is no failure.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn delete(&self, cluster: &str, arn: &str) -> Result<(), PortError> {
+        let call = self.connection.ecs().await?.delete_service().cluster(cluster).service(arn).force(true);
+        let result = call.send().await.map(drop);
+        or_if_gone(result.map_err(|error| call_error(SERVICE, "DeleteService", &error)), ())
+    }
+
+    /// Sets tags and takes others away.
+    ///
+    /// # Errors
+    /// When AWS refuses.
+    pub async fn set_tags(&self, arn: &str, set: &BTreeMap<String, String>, gone: &[String]) -> Result<(), PortError> {
+        let client = self.connection.ecs().await?;
+        if !gone.is_empty() {
+            let result = client.untag_resource().resource_arn(arn).set_tag_keys(Some(gone.to_vec())).send().await;
+            result.map_err(|error| call_error(SERVICE, "UntagResource", &error))?;
+        }
+        if !set.is_empty() {
+            let result = client.tag_resource().resource_arn(arn).set_tags(Some(to_tags(set))).send().await;
+            result.map_err(|error| call_error(SERVICE, "TagResource", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Why tasks of a service stopped last: for each, its reason and its containers' exit codes. At most five.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn stopped_tasks(&self, cluster: &str, name: &str) -> Result<Vec<String>, PortError> {
+        let client = self.connection.ecs().await?;
+        let call = client.list_tasks().cluster(cluster).service_name(name).desired_status(DesiredStatus::Stopped);
+        let answer = call.max_results(5).send().await;
+        let arns = answer.map_err(|error| call_error(SERVICE, "ListTasks", &error))?.task_arns().to_vec();
+        if arns.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = client.describe_tasks().cluster(cluster).set_tasks(Some(arns)).send().await;
+        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTasks", &error))?;
+        let words = answer.tasks().iter().map(|task| {
+            let id = task.task_arn().and_then(|arn| arn.rsplit('/').next()).unwrap_or("?");
+            let mut words = format!("task {id}: {}", task.stopped_reason().unwrap_or("no reason given"));
+            for container in task.containers() {
+                let name = container.name().unwrap_or("?");
+                match (container.exit_code(), container.reason()) {
+                    (Some(code), Some(reason)) => words += &format!("; {name} exited with {code} ({reason})"),
+                    (Some(code), None) => words += &format!("; {name} exited with {code}"),
+                    (None, Some(reason)) => words += &format!("; {name}: {reason}"),
+                    (None, None) => {}
+                }
+            }
+            words
+        });
+        Ok(words.collect())
+    }
+}
+
+fn strategy(providers: &[CapacityProvider]) -> Result<Option<Vec<CapacityProviderStrategyItem>>, PortError> {
+    let item = |provider: &CapacityProvider| {
+        let builder = CapacityProviderStrategyItem::builder().capacity_provider(&provider.capacity_provider);
+        let builder = builder.weight(provider.weight.unwrap_or_default()).base(provider.base.unwrap_or_default());
+        builder.build().map_err(|error| other(error.to_string()))
+    };
+    if providers.is_empty() {
+        return Ok(None);
+    }
+    providers.iter().map(item).collect::<Result<_, _>>().map(Some)
+}
+
+fn network(service: &Service) -> Result<Option<NetworkConfiguration>, PortError> {
+    if service.subnet_ids.is_empty() {
+        return Ok(None);
+    }
+    let public = service.assign_public_ip == Some(true);
+    let configuration = AwsVpcConfiguration::builder()
+        .set_subnets(Some(service.subnet_ids.clone()))
+        .set_security_groups(Some(service.security_group_ids.clone()))
+        .assign_public_ip(if public { AssignPublicIp::Enabled } else { AssignPublicIp::Disabled })
+        .build()
+        .map_err(|error| other(error.to_string()))?;
+    Ok(Some(NetworkConfiguration::builder().awsvpc_configuration(configuration).build()))
+}
+
+fn deployment(service: &Service) -> DeploymentConfiguration {
+    let breaker = service.circuit_breaker.clone().unwrap_or_default();
+    let breaker = DeploymentCircuitBreaker::builder()
+        .enable(breaker.enable == Some(true))
+        .rollback(breaker.rollback == Some(true))
+        .build();
+    DeploymentConfiguration::builder()
+        .deployment_circuit_breaker(breaker)
+        .set_minimum_healthy_percent(service.minimum_healthy_percent)
+        .set_maximum_percent(service.maximum_percent)
+        .build()
+}
+
+fn load_balancer(service: &Service, target_group: &str, container: &str) -> LoadBalancer {
+    let builder = LoadBalancer::builder().target_group_arn(target_group).container_name(container);
+    builder.set_container_port(service.container_port).build()
+}
+
+async fn describe(
+    connection: Arc<Connection>,
+    cluster: String,
+    names: Vec<String>,
+) -> Result<HashMap<String, SeenService>, PortError> {
+    let call = connection.ecs().await?.describe_services().cluster(&cluster).set_services(Some(names));
+    let answer = call.include(ServiceField::Tags).send().await;
+    let answer = answer.map_err(|error| call_error(SERVICE, "DescribeServices", &error));
+    let services = or_if_gone(answer.map(|answer| answer.services().to_vec()), Vec::new())?;
+    let there = services.iter().filter(|service| service.status() != Some("INACTIVE"));
+    Ok(there.filter_map(|service| Some((service.service_name()?.to_owned(), seen(&cluster, service)?))).collect())
+}
+
+fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
+    let network = service.network_configuration().and_then(|network| network.awsvpc_configuration());
+    let configuration = service.deployment_configuration();
+    let breaker = configuration.and_then(|configuration| configuration.deployment_circuit_breaker());
+    let load_balancer = service.load_balancers().first();
+    let provider = |item: &CapacityProviderStrategyItem| CapacityProvider {
+        capacity_provider: item.capacity_provider().to_owned(),
+        weight: Some(item.weight()),
+        base: Some(item.base()),
+    };
+    let spec = Service {
+        cluster: cluster.to_owned(),
+        task_definition_arn: service.task_definition().map(str::to_owned),
+        container_name: load_balancer.and_then(|balancer| balancer.container_name()).map(str::to_owned),
+        container_port: load_balancer.and_then(|balancer| balancer.container_port()),
+        desired_count: Some(service.desired_count()),
+        launch_type: service.launch_type().map(|kind| kind.as_str().to_owned()),
+        platform_version: service.platform_version().map(str::to_owned),
+        capacity_provider_strategy: service.capacity_provider_strategy().iter().map(provider).collect(),
+        subnet_ids: network.map(|network| network.subnets().to_vec()).unwrap_or_default(),
+        security_group_ids: network.map(|network| network.security_groups().to_vec()).unwrap_or_default(),
+        assign_public_ip: Some(
+            network.and_then(|network| network.assign_public_ip()) == Some(&AssignPublicIp::Enabled),
+        ),
+        circuit_breaker: Some(CircuitBreaker {
+            enable: breaker.map(DeploymentCircuitBreaker::enable),
+            rollback: breaker.map(DeploymentCircuitBreaker::rollback),
+        }),
+        health_check_grace_period: Some(service.health_check_grace_period_seconds().unwrap_or_default()),
+        minimum_healthy_percent: configuration.and_then(|configuration| configuration.minimum_healthy_percent()),
+        maximum_percent: configuration.and_then(|configuration| configuration.maximum_percent()),
+        enable_execute_command: Some(service.enable_execute_command()),
+        ..Service::default()
+    };
+    let deployments = service.deployments().iter().map(|deployment| Deployment {
+        id: deployment.id().unwrap_or_default().to_owned(),
+        primary: deployment.status() == Some("PRIMARY"),
+        task_definition: deployment.task_definition().unwrap_or_default().to_owned(),
+        state: match deployment.rollout_state() {
+            Some(DeploymentRolloutState::Completed) => Rollout::Completed,
+            Some(DeploymentRolloutState::Failed) => Rollout::Failed,
+            _ => Rollout::InProgress,
+        },
+        reason: deployment.rollout_state_reason().map(str::to_owned),
+        counts: (deployment.desired_count(), deployment.running_count(), deployment.failed_tasks()),
+    });
+    Some(SeenService {
+        arn: service.service_arn()?.to_owned(),
+        service: spec,
+        target_group: load_balancer.and_then(|balancer| balancer.target_group_arn()).map(str::to_owned),
+        tags: from_tags(service.tags()),
+        running: service.running_count(),
+        draining: service.status() == Some("DRAINING"),
+        deployments: deployments.collect(),
+        events: service.events().iter().filter_map(|event| event.message()).take(5).map(str::to_owned).collect(),
+    })
+}

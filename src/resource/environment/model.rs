@@ -1,0 +1,106 @@
+//! Between Terraform's values and a stack: specs, ids, and a state that keeps what was written where it still holds.
+
+use serde_json::json;
+
+use crate::stack::Spec;
+use crate::tf_provider::{Schema, Type, Value, msgpack};
+
+/// The attributes that are the wish.
+const WISH: [&str; 11] = [
+    "name",
+    "color",
+    "release",
+    "vpc_id",
+    "target_group",
+    "target_group_arn",
+    "instances",
+    "service",
+    "targets",
+    "protect_live",
+    "tags",
+];
+
+/// Reads a configuration or a state; none while something in it is unknown.
+pub(super) fn spec(value: &Value) -> Option<Spec> {
+    let own_group = !value.get("target_group").is_null();
+    let wish = WISH.iter().filter(|name| !(own_group && **name == "target_group_arn"));
+    let object = Value::object(wish.map(|name| (*name, value.get(name).clone())));
+    serde_json::from_value(object.to_json()?).ok()
+}
+
+/// What of a stack is there, as a state says it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Ids {
+    pub target_group: Option<String>,
+    pub security_group: Option<String>,
+    pub template: Option<String>,
+    pub template_version: Option<i64>,
+    pub scaling_group: Option<String>,
+    pub service: Option<String>,
+    pub task_definition: Option<String>,
+}
+
+impl Ids {
+    pub fn read(state: &Value) -> Ids {
+        let text = |name: &str| state.get(name).as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        Ids {
+            target_group: text("target_group_arn"),
+            security_group: text("security_group_id"),
+            template: text("launch_template_id"),
+            template_version: state.get("launch_template_version").as_i64(),
+            scaling_group: text("autoscaling_group_name"),
+            service: text("service_arn"),
+            task_definition: text("task_definition_arn"),
+        }
+    }
+
+    pub fn write(&self, state: &mut Value) {
+        let mut set = |name: &str, id: &Option<String>| state.set(name, Value::from(id.clone()));
+        set("target_group_arn", &self.target_group);
+        let name = self.target_group.as_deref().map(crate::rollout::short);
+        set("target_group_name", &name);
+        set("security_group_id", &self.security_group);
+        set("launch_template_id", &self.template);
+        set("autoscaling_group_name", &self.scaling_group);
+        set("service_arn", &self.service);
+        set("task_definition_arn", &self.task_definition);
+        state.set("launch_template_version", Value::from(self.template_version));
+    }
+
+    /// Whether there is anything at all.
+    pub fn is_empty(&self) -> bool {
+        *self == Ids::default()
+    }
+}
+
+/// A spec as values of the resource's schema.
+fn values(spec: &Spec, schema: &Schema) -> Value {
+    msgpack::from_json(&json!(spec), schema.ty()).unwrap_or(Value::Null)
+}
+
+/// The state after a look: what was written stays where it means what was seen, and gives way where it doesn't.
+pub(super) fn overlay(state: &mut Value, written: &Spec, seen: &Spec, schema: &Schema) {
+    let (written, seen) = (values(written, schema), values(seen, schema));
+    let Type::Object(types) = schema.ty() else { return };
+    for name in WISH.iter().filter(|name| **name != "target_group_arn") {
+        let Some(ty) = types.get(*name) else { continue };
+        let merged = merge(state.get(name), written.get(name), seen.get(name), ty);
+        state.set(name, merged);
+    }
+}
+
+fn merge(state: &Value, written: &Value, seen: &Value, ty: &Type) -> Value {
+    if written == seen {
+        return state.clone();
+    }
+    match (state, ty) {
+        (Value::Map(map), Type::Object(types)) if !seen.is_null() => {
+            let member = |(name, value): (&String, &Value)| {
+                let ty = types.get(name).unwrap_or(&Type::Dynamic);
+                (name.clone(), merge(value, written.get(name), seen.get(name), ty))
+            };
+            Value::Map(map.iter().map(member).collect())
+        }
+        _ => seen.clone(),
+    }
+}

@@ -1,0 +1,331 @@
+//! From what is to what shall be: the changes in order, in words, and whom they would hurt.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::rules::{Rule, rules};
+use super::spec::{Instances, Service, Spec, Target};
+use super::task_definition;
+
+/// A thing that AWS keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The target group, unless it is adopted.
+    TargetGroup,
+    /// The instances' security group.
+    SecurityGroup,
+    /// The launch template.
+    LaunchTemplate,
+    /// The Auto Scaling group.
+    ScalingGroup,
+    /// The ECS service.
+    Service,
+}
+
+impl Part {
+    /// As AWS calls it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Part::TargetGroup => "target group",
+            Part::SecurityGroup => "security group",
+            Part::LaunchTemplate => "launch template",
+            Part::ScalingGroup => "Auto Scaling group",
+            Part::Service => "ECS service",
+        }
+    }
+}
+
+/// One change. The names are those of the attributes that ask for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A thing is made.
+    Create(Part),
+    /// The target group's health check or attributes.
+    TargetGroup(Vec<String>),
+    /// Rules of the security group: those to come and those to go.
+    Rules(Vec<Rule>, Vec<Rule>),
+    /// A new version of the launch template, and instances made of it.
+    Roll(Vec<String>),
+    /// Other settings of the Auto Scaling group; subnets that it loses.
+    ScalingGroup(Vec<String>, Vec<String>),
+    /// The size of the Auto Scaling group: minimum, maximum, and how many there shall be now.
+    Resize {
+        /// The minimum, before and after.
+        min: (i32, i32),
+        /// The maximum after.
+        max: i32,
+        /// How many there shall be now, if that was changed.
+        desired: Option<i32>,
+    },
+    /// A new deployment of the service.
+    Deploy(Vec<String>),
+    /// Settings of the service that take effect without one.
+    Service(Vec<String>),
+    /// The number of the service's tasks.
+    Scale(i32),
+    /// Fixed targets that come.
+    Register(Vec<Target>),
+    /// Fixed targets that go.
+    Deregister(Vec<Target>),
+}
+
+impl Change {
+    /// What it would do to a colour that serves users, if it would hurt: `running` instances or tasks are there now.
+    pub fn harm(&self, running: Option<i32>) -> Option<String> {
+        match self {
+            Change::Roll(what) => Some(format!("{} changed, so every instance would be replaced", list(what))),
+            Change::Deploy(what) => Some(format!("{} changed, so every task would be replaced", list(what))),
+            Change::ScalingGroup(_, lost) if !lost.is_empty() => {
+                Some(format!("instances in {} would be terminated", lost.join(", ")))
+            }
+            Change::Resize { min, max, desired } => {
+                let running = running.unwrap_or(i32::MAX);
+                if let Some(desired) = desired.filter(|desired| *desired < running && running != i32::MAX) {
+                    return Some(format!("it has {running} instances and would be left with {desired}"));
+                }
+                if *max < running && running != i32::MAX {
+                    return Some(format!("it has {running} instances and max_size would be {max}"));
+                }
+                (min.1 < min.0 && min.1 < running)
+                    .then(|| format!("min_size would go from {} to {}, below the {running} that run", min.0, min.1))
+            }
+            Change::Scale(count) => running
+                .filter(|running| count < running)
+                .map(|running| format!("it has {running} tasks and would be left with {count}")),
+            Change::Deregister(targets) => {
+                let names: Vec<&str> = targets.iter().map(|target| target.id.as_str()).collect();
+                Some(format!("its targets {} would be taken out", names.join(", ")))
+            }
+            Change::Create(_) | Change::TargetGroup(_) | Change::Rules(..) | Change::ScalingGroup(..) => None,
+            Change::Service(_) | Change::Register(_) => None,
+        }
+    }
+
+    /// What a person should know of it before it is done to a colour that serves users.
+    pub fn risk(&self) -> Option<String> {
+        match self {
+            Change::Rules(_, gone) if !gone.is_empty() => {
+                let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
+                Some(format!("its instances will no longer be open for: {}", gone.join("; ")))
+            }
+            Change::TargetGroup(what) if what.iter().any(|name| name.starts_with("health_check")) => {
+                Some(format!("{} changed: targets that don't pass the new check get no more requests", list(what)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "something".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+const TEMPLATE: [&str; 11] = [
+    "image_id",
+    "instance_type",
+    "user_data",
+    "key_name",
+    "iam_instance_profile",
+    "associate_public_ip_address",
+    "ebs_optimized",
+    "monitoring",
+    "metadata_options",
+    "block_devices",
+    "security_group_ids",
+];
+const GROUP: [&str; 5] =
+    ["subnet_ids", "health_check_type", "health_check_grace_period", "default_instance_warmup", "termination_policies"];
+const DEPLOYED: [&str; 8] = [
+    "subnet_ids",
+    "security_group_ids",
+    "assign_public_ip",
+    "container_name",
+    "container_port",
+    "platform_version",
+    "capacity_provider_strategy",
+    "enable_execute_command",
+];
+const UPDATED: [&str; 4] =
+    ["circuit_breaker", "health_check_grace_period", "minimum_healthy_percent", "maximum_percent"];
+const GROUP_FIXED: [&str; 5] = ["port", "protocol", "protocol_version", "target_type", "ip_address_type"];
+const SERVICE_FIXED: [&str; 2] = ["cluster", "launch_type"];
+
+/// Which of these attributes differ.
+fn differing(one: &impl Serialize, other: &impl Serialize, names: &[&str]) -> Vec<String> {
+    let json = |value: &dyn Fn() -> Result<Value, serde_json::Error>| value().unwrap_or_default();
+    let (one, other) = (json(&|| serde_json::to_value(one)), json(&|| serde_json::to_value(other)));
+    let differs = |name: &&&str| one.get(**name) != other.get(**name);
+    names.iter().filter(differs).map(|name| (*name).to_owned()).collect()
+}
+
+/// The attributes whose change AWS allows only by making the thing anew, as paths. Both specs are settled.
+pub fn replaced(from: &Spec, to: &Spec) -> Vec<Vec<String>> {
+    let mut paths: Vec<Vec<String>> = differing(from, to, &["name", "color", "vpc_id", "target_group_arn"])
+        .into_iter()
+        .map(|name| vec![name])
+        .collect();
+    let kinds = |spec: &Spec| {
+        [
+            ("target_group", spec.target_group.is_some()),
+            ("instances", spec.instances.is_some()),
+            ("service", spec.service.is_some()),
+            ("targets", spec.targets.is_some()),
+        ]
+    };
+    for ((name, before), (_, after)) in kinds(from).into_iter().zip(kinds(to)) {
+        // Targets can come to a group that had none, and go.
+        if before != after && name != "targets" {
+            paths.push(vec![name.to_owned()]);
+        }
+    }
+    let mut inside = |attribute: &str, names: Vec<String>| {
+        paths.extend(names.into_iter().map(|name| vec![attribute.to_owned(), name]));
+    };
+    if let (Some(from), Some(to)) = (&from.target_group, &to.target_group) {
+        inside("target_group", differing(from, to, &GROUP_FIXED));
+    }
+    if let (Some(from), Some(to)) = (&from.service, &to.service) {
+        inside("service", differing(from, to, &SERVICE_FIXED));
+    }
+    paths
+}
+
+/// What must be done to come from one settled spec to the other, where only these parts exist. In an order in which
+/// each finds what it needs; what is added comes before what is taken away.
+pub fn changes(from: &Spec, to: &Spec, there: &BTreeSet<Part>) -> Vec<Change> {
+    let mut out = Vec::new();
+    if let Some(group) = &to.target_group {
+        if there.contains(&Part::TargetGroup) {
+            let before = from.target_group.clone().unwrap_or_default();
+            let mut what = differing(&before.health_check, &group.health_check, &HEALTH_CHECK);
+            what.iter_mut().for_each(|name| name.insert_str(0, "health_check."));
+            what.extend(differing(&before, group, &ATTRIBUTES));
+            push(&mut out, Change::TargetGroup(what));
+        } else {
+            out.push(Change::Create(Part::TargetGroup));
+        }
+    }
+    if let Some(instances) = &to.instances {
+        let before = from.instances.clone().unwrap_or_default();
+        let release = (from.release != to.release).then(|| "release".to_owned());
+        instance_changes(&before, instances, release, there, &mut out);
+    }
+    if let Some(service) = &to.service {
+        let before = from.service.clone().unwrap_or_default();
+        let release = (from.release != to.release).then(|| "release".to_owned());
+        service_changes(&before, service, release, there, &mut out);
+    }
+    let targets = |spec: &Spec| -> BTreeSet<Target> { spec.targets.iter().flatten().cloned().collect() };
+    let (before, after) = (targets(from), targets(to));
+    let before =
+        if to.target_group.is_some() && !there.contains(&Part::TargetGroup) { BTreeSet::new() } else { before };
+    push(&mut out, Change::Register(after.difference(&before).cloned().collect()));
+    push(&mut out, Change::Deregister(before.difference(&after).cloned().collect()));
+    out
+}
+
+const HEALTH_CHECK: [&str; 9] = [
+    "enabled",
+    "protocol",
+    "port",
+    "path",
+    "matcher",
+    "interval",
+    "timeout",
+    "healthy_threshold",
+    "unhealthy_threshold",
+];
+const ATTRIBUTES: [&str; 11] = [
+    "deregistration_delay",
+    "slow_start",
+    "algorithm",
+    "anomaly_mitigation",
+    "cross_zone",
+    "preserve_client_ip",
+    "proxy_protocol_v2",
+    "connection_termination",
+    "multi_value_headers",
+    "stickiness",
+    "target_group_health",
+];
+
+/// A change about nothing is none.
+fn push(out: &mut Vec<Change>, change: Change) {
+    let empty = match &change {
+        Change::TargetGroup(what) | Change::Roll(what) | Change::ScalingGroup(what, _) => what.is_empty(),
+        Change::Deploy(what) | Change::Service(what) => what.is_empty(),
+        Change::Rules(come, gone) => come.is_empty() && gone.is_empty(),
+        Change::Register(targets) | Change::Deregister(targets) => targets.is_empty(),
+        Change::Create(_) | Change::Resize { .. } | Change::Scale(_) => false,
+    };
+    if !empty {
+        out.push(change);
+    }
+}
+
+fn instance_changes(
+    from: &Instances,
+    to: &Instances,
+    release: Option<String>,
+    there: &BTreeSet<Part>,
+    out: &mut Vec<Change>,
+) {
+    let template: Vec<String> = differing(from, to, &TEMPLATE).into_iter().chain(release).collect();
+    if there.contains(&Part::SecurityGroup) {
+        let (before, after) = (rules(from), rules(to));
+        let changed = |(rule, text): &(&Rule, &Option<String>)| before.get(*rule) != Some(*text);
+        let come = after.iter().filter(changed).map(|(rule, _)| rule.clone()).collect();
+        let gone = before.keys().filter(|rule| !after.contains_key(rule)).cloned().collect();
+        push(out, Change::Rules(come, gone));
+    } else {
+        out.push(Change::Create(Part::SecurityGroup));
+    }
+    if !there.contains(&Part::LaunchTemplate) {
+        out.push(Change::Create(Part::LaunchTemplate));
+    }
+    if !there.contains(&Part::ScalingGroup) {
+        out.push(Change::Create(Part::ScalingGroup));
+        return;
+    }
+    let gone = |part: Part| (!there.contains(&part)).then(|| format!("the {}", part.words()));
+    let template: Vec<String> =
+        template.into_iter().chain(gone(Part::SecurityGroup)).chain(gone(Part::LaunchTemplate)).collect();
+    let lost = from.subnet_ids.iter().filter(|subnet| !to.subnet_ids.contains(subnet)).cloned().collect();
+    push(out, Change::ScalingGroup(differing(from, to, &GROUP), lost));
+    let desired = to.desired_capacity.filter(|_| from.desired_capacity != to.desired_capacity);
+    if (from.min_size, from.max_size) != (to.min_size, to.max_size) || desired.is_some() {
+        out.push(Change::Resize { min: (from.min_size, to.min_size), max: to.max_size, desired });
+    }
+    push(out, Change::Roll(template));
+}
+
+fn service_changes(
+    from: &Service,
+    to: &Service,
+    release: Option<String>,
+    there: &BTreeSet<Part>,
+    out: &mut Vec<Change>,
+) {
+    if !there.contains(&Part::Service) {
+        out.push(Change::Create(Part::Service));
+        return;
+    }
+    let mut what: Vec<String> = release.into_iter().collect();
+    if !task_definition::equal(from, to) {
+        let names = differing(from, to, &["task_definition", "task_definition_arn", "image"]);
+        what.extend(names);
+    }
+    what.extend(differing(from, to, &DEPLOYED));
+    what.extend((!there.contains(&Part::TargetGroup)).then(|| "the target group".to_owned()));
+    push(out, Change::Service(differing(from, to, &UPDATED)));
+    if from.desired_count != to.desired_count {
+        out.push(Change::Scale(to.desired_count.unwrap_or_default()));
+    }
+    push(out, Change::Deploy(what));
+}

@@ -1,0 +1,47 @@
+//! Whether a colour serves users, read off the routes that lead to its target group.
+
+use crate::rollout::{Observed, RouteSpec, Terminal};
+
+/// A route that has a colour's target group in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lead {
+    /// The route.
+    pub route: RouteSpec,
+    /// What it does now.
+    pub observed: Observed,
+    /// Percent of its requests that go to the group.
+    pub share: f64,
+    /// Whether the group is the only one there: then nothing is left when it is taken out.
+    pub alone: bool,
+}
+
+impl Lead {
+    /// Whether users get there. A group alone in a route is taken to serve whatever its weight says.
+    pub fn is_live(&self) -> bool {
+        self.share > 0.0 || self.alone
+    }
+
+    /// The forward without the group, for taking it out where it has weight 0; none where nothing would be left.
+    pub fn without(&self, group: &str) -> Option<Terminal> {
+        let Terminal::Forward(forward) = &self.observed.terminal else { return None };
+        let mut forward = forward.clone();
+        forward.groups.retain(|(arn, _)| arn != group);
+        let serves = forward.groups.iter().any(|(_, weight)| *weight > 0);
+        serves.then_some(Terminal::Forward(forward))
+    }
+}
+
+/// The routes that have this group in them.
+pub fn leads(group: &str, routes: impl IntoIterator<Item = (RouteSpec, Observed)>) -> Vec<Lead> {
+    let of = routes.into_iter().filter(|(_, observed)| observed.terminal.mentions(group));
+    of.map(|(route, observed)| {
+        let share = observed.terminal.share(group);
+        let groups = match &observed.terminal {
+            Terminal::Forward(forward) => forward.groups.as_slice(),
+            _ => &[],
+        };
+        let alone = groups.iter().all(|(arn, _)| arn == group);
+        Lead { route, observed, share, alone }
+    })
+    .collect()
+}

@@ -1,0 +1,25 @@
+//! Names of what a stack is made of.
+
+/// Elastic Load Balancing allows no longer name for a target group.
+const LONGEST: usize = 32;
+
+/// The name of everything in a colour's stack: `name-color`, or, where that is too long for a target group, its
+/// beginning and a hash of the whole, so that it is always the same and never that of another.
+pub fn name(name: &str, color: &str) -> String {
+    let whole = format!("{name}-{color}");
+    if whole.len() <= LONGEST {
+        return whole;
+    }
+    // The colour stays readable if it is no longer than half.
+    let hash = format!("{:08x}", hash(&whole));
+    let color: String = color.chars().take(LONGEST / 2 - 4).collect();
+    let room = LONGEST - hash.len() - color.len() - 2;
+    let start: String = name.chars().take(room).collect();
+    let color = color.trim_end_matches('-');
+    format!("{}-{color}-{hash}", start.trim_end_matches('-'))
+}
+
+/// FNV-1a, 32 bits: stable for ever, which std's hashes don't promise.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}

@@ -1,0 +1,153 @@
+//! The rules of a security group one by one, as EC2 keeps them: a written rule with three networks is three of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::spec::{Instances, SecurityRule};
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// To the instances.
+    Ingress,
+    /// From the instances.
+    Egress,
+}
+
+/// The other side.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// A network, IPv4.
+    V4(String),
+    /// A network, IPv6.
+    V6(String),
+    /// A prefix list.
+    Prefixes(String),
+    /// Members of another security group.
+    Group(String),
+    /// Members of the same security group.
+    Own,
+}
+
+/// One rule. Ports are −1 where all or none are meant, as EC2 has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// Which way.
+    pub direction: Direction,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `-1` for all, or a protocol's number.
+    pub protocol: String,
+    /// The first port, or the ICMP type.
+    pub from_port: i32,
+    /// The last port, or the ICMP code.
+    pub to_port: i32,
+    /// The other side.
+    pub peer: Peer,
+}
+
+/// Rules with their descriptions.
+pub type Rules = BTreeMap<Rule, Option<String>>;
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verb, way) = match self.direction {
+            Direction::Ingress => ("ingress", "from"),
+            Direction::Egress => ("egress", "to"),
+        };
+        let protocol = if self.protocol == "-1" { "all" } else { &self.protocol };
+        write!(f, "{verb} {protocol}")?;
+        if self.protocol != "-1" {
+            match self.from_port == self.to_port {
+                true => write!(f, " {}", self.from_port)?,
+                false => write!(f, " {}-{}", self.from_port, self.to_port)?,
+            }
+        }
+        match &self.peer {
+            Peer::V4(peer) | Peer::V6(peer) | Peer::Prefixes(peer) | Peer::Group(peer) => write!(f, " {way} {peer}"),
+            Peer::Own => write!(f, " {way} itself"),
+        }
+    }
+}
+
+/// The rules that a configuration means.
+pub fn rules(instances: &Instances) -> Rules {
+    let mut all = Rules::new();
+    for (direction, written) in
+        [(Direction::Ingress, Some(&instances.ingress)), (Direction::Egress, instances.egress.as_ref())]
+    {
+        for rule in written.into_iter().flatten() {
+            all.extend(split(rule, direction));
+        }
+    }
+    all
+}
+
+fn split(rule: &SecurityRule, direction: Direction) -> Vec<(Rule, Option<String>)> {
+    let protocol = match rule.protocol.to_ascii_lowercase().as_str() {
+        "all" | "-1" => "-1".to_owned(),
+        // EC2 answers with the names of these, whichever way they were written.
+        "6" => "tcp".to_owned(),
+        "17" => "udp".to_owned(),
+        "1" => "icmp".to_owned(),
+        "58" => "icmpv6".to_owned(),
+        other => other.to_owned(),
+    };
+    let all = protocol == "-1";
+    let from_port = if all { -1 } else { rule.from_port.unwrap_or(-1) };
+    let to_port = if all { -1 } else { rule.to_port.or(rule.from_port).unwrap_or(-1) };
+    let peers = rule.cidr_blocks.iter().cloned().map(Peer::V4);
+    let peers = peers.chain(rule.ipv6_cidr_blocks.iter().cloned().map(Peer::V6));
+    let peers = peers.chain(rule.prefix_list_ids.iter().cloned().map(Peer::Prefixes));
+    let peers = peers.chain(rule.security_group_ids.iter().cloned().map(Peer::Group));
+    let peers = peers.chain((rule.own == Some(true)).then_some(Peer::Own));
+    peers
+        .map(|peer| {
+            let description = rule.description.clone().filter(|text| !text.is_empty());
+            (Rule { direction, protocol: protocol.clone(), from_port, to_port, peer }, description)
+        })
+        .collect()
+}
+
+/// Rules as somebody would write them who has only EC2 to look at: one for each.
+pub(super) fn written(rules: &Rules, direction: Direction) -> Vec<SecurityRule> {
+    let of = rules.iter().filter(|(rule, _)| rule.direction == direction);
+    of.map(|(rule, description)| {
+        let all = rule.protocol == "-1";
+        let mut out = SecurityRule {
+            protocol: rule.protocol.clone(),
+            from_port: (!all).then_some(rule.from_port),
+            to_port: (!all).then_some(rule.to_port),
+            description: description.clone(),
+            ..SecurityRule::default()
+        };
+        match &rule.peer {
+            Peer::V4(peer) => out.cidr_blocks.push(peer.clone()),
+            Peer::V6(peer) => out.ipv6_cidr_blocks.push(peer.clone()),
+            Peer::Prefixes(peer) => out.prefix_list_ids.push(peer.clone()),
+            Peer::Group(peer) => out.security_group_ids.push(peer.clone()),
+            Peer::Own => out.own = Some(true),
+        }
+        out
+    })
+    .collect()
+}
+
+impl Instances {
+    /// Takes over the rules that were seen, if they mean something else than those that are written here.
+    pub fn set_rules(&mut self, seen: &Rules) {
+        let own = rules(self);
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let of = |rules: &Rules| -> BTreeSet<(Rule, Option<String>)> {
+                let of = rules.iter().filter(|(rule, _)| rule.direction == direction);
+                of.map(|(rule, text)| (rule.clone(), text.clone())).collect()
+            };
+            if of(&own) == of(seen) {
+                continue;
+            }
+            let written = written(seen, direction);
+            match direction {
+                Direction::Ingress => self.ingress = written,
+                Direction::Egress => self.egress = Some(written),
+            }
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! Reads from a request which AWS call it is, and words errors as its protocol does.
 
 use hyper::body::Bytes;
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::moto::Scope;
-use crate::serve::{Body, answer};
+use crate::serve::{Body, full};
 
 /// Longer parameters are left out of the log.
 const LOGGED_BODY: usize = 64 * 1024;
@@ -86,21 +87,35 @@ impl AwsCall {
         self.error(status, code, "The request processing has failed because of an unknown error")
     }
 
+    /// A refusal that is answered in place of moto.
+    pub(crate) fn refuse(&self, code: &str, message: &str) -> Response<Bytes> {
+        self.error_bytes(StatusCode::BAD_REQUEST, code, message)
+    }
+
     pub(crate) fn error(&self, status: StatusCode, code: &str, message: &str) -> Response<Body> {
+        self.error_bytes(status, code, message).map(full)
+    }
+
+    fn error_bytes(&self, status: StatusCode, code: &str, message: &str) -> Response<Bytes> {
         let id = format!("local-aws-{:016x}", fastrand::u64(..));
-        let mut response = match self.protocol {
-            Protocol::Query => answer(status, "text/xml", self.xml_error(status, code, message, &id)),
-            Protocol::Json | Protocol::Rest => {
-                let body = serde_json::json!({ "__type": code, "message": message, "Message": message });
-                let mut response = answer(status, "application/x-amz-json-1.1", body.to_string());
-                if let Ok(code) = code.parse() {
-                    response.headers_mut().insert("x-amzn-errortype", code);
-                }
-                response
-            }
+        let query = self.protocol == Protocol::Query;
+        let body = if query {
+            self.xml_error(status, code, message, &id)
+        } else {
+            serde_json::json!({ "__type": code, "message": message, "Message": message }).to_string()
         };
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        let kind = if query { "text/xml" } else { "application/x-amz-json-1.1" };
+        headers.insert("content-type", HeaderValue::from_static(kind));
+        if let Ok(code) = code.parse()
+            && !query
+        {
+            headers.insert("x-amzn-errortype", code);
+        }
         if let Ok(id) = id.parse() {
-            response.headers_mut().insert("x-amzn-requestid", id);
+            headers.insert("x-amzn-requestid", id);
         }
         response
     }

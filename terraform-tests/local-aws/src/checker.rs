@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::{HealthCheck, Target, View};
+use crate::config::{HealthCheck, Place, Target, View};
 use crate::health::{Machine, Outcome, State};
 use crate::upstream::{UpstreamError, send_once};
 
@@ -24,6 +24,7 @@ type Key = (String, Target);
 #[derive(Debug)]
 struct Entry {
     check: HealthCheck,
+    place: Option<Place>,
     machine: Arc<Mutex<Machine>>,
     task: JoinHandle<()>,
 }
@@ -59,15 +60,16 @@ impl Checker {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|key, _| wanted.contains_key(key));
         for (key, check) in wanted {
-            if entries.get(&key).is_some_and(|entry| entry.check == *check) {
+            let place = view.place(&key.1);
+            if entries.get(&key).is_some_and(|entry| entry.check == *check && entry.place == place) {
                 continue;
             }
             let machine = match entries.get(&key) {
                 Some(entry) => Arc::clone(&entry.machine),
                 None => Arc::new(Mutex::new(Machine::new())),
             };
-            let task = tokio::spawn(watch(key.1.clone(), check.clone(), Arc::clone(&machine), self.interval_scale));
-            entries.insert(key, Entry { check: check.clone(), machine, task });
+            let task = tokio::spawn(watch(place, check.clone(), Arc::clone(&machine), self.interval_scale));
+            entries.insert(key, Entry { check: check.clone(), place, machine, task });
         }
     }
 
@@ -84,12 +86,12 @@ impl Checker {
     }
 }
 
-async fn watch(target: Target, check: HealthCheck, machine: Arc<Mutex<Machine>>, scale: f64) {
+async fn watch(place: Option<Place>, check: HealthCheck, machine: Arc<Mutex<Machine>>, scale: f64) {
     let interval = check.interval.mul_f64(scale).max(SHORTEST_INTERVAL);
     loop {
         let started = Instant::now();
         machine.lock().unwrap_or_else(PoisonError::into_inner).started();
-        let outcome = probe(&target, &check).await;
+        let outcome = probe(place, &check).await;
         machine.lock().unwrap_or_else(PoisonError::into_inner).feed(
             outcome,
             check.healthy_threshold,
@@ -101,11 +103,12 @@ async fn watch(target: Target, check: HealthCheck, machine: Arc<Mutex<Machine>>,
     }
 }
 
-async fn probe(target: &Target, check: &HealthCheck) -> Outcome {
-    let Some(mut address) = target.address() else { return Outcome::Failed };
-    if let Some(port) = check.port {
-        address.set_port(port);
-    }
+async fn probe(place: Option<Place>, check: &HealthCheck) -> Outcome {
+    let address = match (place, check.port) {
+        (None, _) => return Outcome::Failed,
+        (Some(Place::Address(address)), Some(port)) => SocketAddr::new(address.ip(), port),
+        (Some(place), _) => place.address(),
+    };
     if check.http { probe_http(address, check).await } else { probe_tcp(address, check.timeout).await }
 }
 

@@ -12,9 +12,19 @@ pub(crate) struct View {
     /// In the order of creation.
     pub load_balancers: Vec<LoadBalancer>,
     pub target_groups: BTreeMap<String, TargetGroup>,
+    /// Where the targets are that this program runs itself, by id.
+    pub hosts: BTreeMap<String, SocketAddr>,
 }
 
 impl View {
+    /// Where a target is found, and whether its port counts for anything.
+    pub(crate) fn place(&self, target: &Target) -> Option<Place> {
+        match self.hosts.get(&target.id) {
+            Some(&host) => Some(Place::Host(host)),
+            None => Some(Place::Address(SocketAddr::new(target.id.parse::<IpAddr>().ok()?, target.port))),
+        }
+    }
+
     pub(crate) fn listener(&self, arn: &str) -> Option<&Listener> {
         self.load_balancers.iter().flat_map(|lb| &lb.listeners).find(|listener| listener.arn == arn)
     }
@@ -110,17 +120,28 @@ pub(crate) struct TargetGroup {
     pub targets: Vec<Target>,
 }
 
-/// A registered target. The id is an address; other ids (instances) are kept, and are never reachable.
+/// Where a target is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Run by this program: reached there whatever port is registered.
+    Host(SocketAddr),
+    /// A socket of somebody else.
+    Address(SocketAddr),
+}
+
+impl Place {
+    pub(crate) const fn address(self) -> SocketAddr {
+        match self {
+            Self::Host(address) | Self::Address(address) => address,
+        }
+    }
+}
+
+/// A registered target. The id is an address, or one of what this program runs; others are never reachable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Target {
     pub id: String,
     pub port: u16,
-}
-
-impl Target {
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.id.parse::<IpAddr>().ok()?, self.port))
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -324,7 +345,7 @@ mod tests {
             created: String::new(),
             listeners: vec![listener],
         };
-        let view = View { load_balancers: vec![load_balancer], target_groups: BTreeMap::new() };
+        let view = View { load_balancers: vec![load_balancer], ..View::default() };
         assert!(view.groups_in_use().contains("green"));
         assert!(view.listener("l").is_some());
     }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::checker::Checker;
+use crate::compute::Compute;
 use crate::config::{Listener, LoadBalancer, Rule, Target, TargetGroup, View};
 use crate::data_plane::DataPlane;
 use crate::describe;
+use crate::hosts::Hosts;
 use crate::moto::{MotoClient, Scope};
 
 /// More accounts and regions than any test has; a bound, not a limit to meet.
@@ -35,6 +37,8 @@ pub(crate) struct Converge {
     applied: tokio::sync::Mutex<u64>,
     checker: Arc<Checker>,
     data_plane: Arc<DataPlane>,
+    compute: Arc<Compute>,
+    hosts: Arc<Hosts>,
 }
 
 impl Converge {
@@ -44,6 +48,7 @@ impl Converge {
         nodes: watch::Sender<Arc<View>>,
         checker: Arc<Checker>,
         data_plane: Arc<DataPlane>,
+        (compute, hosts): (Arc<Compute>, Arc<Hosts>),
     ) -> Self {
         Self {
             moto,
@@ -57,7 +62,14 @@ impl Converge {
             applied: tokio::sync::Mutex::default(),
             checker,
             data_plane,
+            compute,
+            hosts,
         }
+    }
+
+    /// Whether a target that moto lists is one of an instance that runs no more, or never did.
+    pub(crate) fn is_void(&self, target: &Target) -> bool {
+        self.compute.is_ended(&target.id) || self.compute.is_dead(&target.id)
     }
 
     /// What moto said last, which the nodes may not know yet.
@@ -137,10 +149,14 @@ impl Converge {
 
     async fn read(&self) -> anyhow::Result<View> {
         let scopes: Vec<Scope> = self.scopes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        if let Err(error) = self.compute.sync(&scopes).await {
+            eprintln!("local-aws: instances: {error:#}");
+        }
         let mut view = View::default();
         for scope in &scopes {
             self.read_scope(scope, &mut view).await?;
         }
+        view.hosts = self.hosts.addresses();
         view.load_balancers.sort_by(|a, b| (&a.created, &a.arn).cmp(&(&b.created, &b.arn)));
         Ok(view)
     }
@@ -183,6 +199,16 @@ impl Converge {
     async fn targets(&self, scope: &Scope, group: &str, group_port: u16) -> anyhow::Result<Vec<Target>> {
         let of = ("TargetGroupArn", group);
         let found = self.moto.list_of::<describe::TargetHealth, _>(scope, "DescribeTargetHealth", of).await?;
-        Ok(found.into_iter().map(|found| Target::new(found.target, group_port)).collect())
+        let mut targets = Vec::new();
+        for target in found.into_iter().map(|found| Target::new(found.target, group_port)) {
+            if self.compute.is_ended(&target.id) {
+                // moto forgets to: its own termination leaves the target registered.
+                let parameters = [("TargetGroupArn", group), ("Targets.member.1.Id", &target.id)];
+                let _ = self.moto.call(scope, "DeregisterTargets", &parameters).await;
+            } else if !self.compute.is_dead(&target.id) {
+                targets.push(target);
+            }
+        }
+        Ok(targets)
     }
 }

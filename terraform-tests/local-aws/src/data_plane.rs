@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::checker::Checker;
-use crate::config::{Forward, TargetGroup, View};
+use crate::config::{Forward, Place, TargetGroup, View};
 use crate::health::State;
 use crate::proxy;
 use crate::routing::weighted_group;
@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// The next target of a group: a healthy one, or any at all when none is healthy.
-    pub(crate) fn next_target(&self, group: &TargetGroup) -> Option<SocketAddr> {
+    pub(crate) fn next_target(&self, view: &View, group: &TargetGroup) -> Option<SocketAddr> {
         let healthy: Vec<_> = group
             .targets
             .iter()
@@ -95,7 +95,8 @@ impl Node {
             Arc::clone(turns.entry(group.arn.clone()).or_default())
         };
         let turn = turn.fetch_add(1, Ordering::Relaxed);
-        candidates.get(turn.checked_rem(candidates.len())?)?.address()
+        let target = candidates.get(turn.checked_rem(candidates.len())?)?;
+        view.place(target).map(Place::address)
     }
 }
 
@@ -250,7 +251,7 @@ async fn forward_stream(node: Arc<Node>, arn: Arc<str>, mut client: TcpStream) {
             _ => None,
         });
         let group = forward.and_then(|forward| node.draw(forward)).and_then(|arn| view.target_groups.get(arn));
-        group.and_then(|group| node.next_target(group))
+        group.and_then(|group| node.next_target(&view, group))
     };
     let Some(target) = target else { return };
     if let Ok(Ok(mut upstream)) = tokio::time::timeout(node.target_limit, TcpStream::connect(target)).await {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// An AWS list: `<X><member>…</member></X>`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Members<T> {
     #[serde(rename = "member", default = "Vec::new")]
     pub member: Vec<T>,

@@ -12,12 +12,16 @@ use tokio::sync::Notify;
 use crate::aws_call::AwsCall;
 use crate::calls::CallLog;
 use crate::checker::Checker;
+use crate::compute::Compute;
 use crate::control;
 use crate::converge::Converge;
 use crate::data_plane::DataPlane;
 use crate::faults::{FaultAction, Faults, When};
+use crate::hosts::Hosts;
 use crate::moto::MotoClient;
 use crate::owner;
+use crate::refresh::Refreshes;
+use crate::scaling::{self, Settings};
 use crate::serve::{self, Body, CutBody, Hangup, Peer, full};
 use crate::target_health;
 use crate::upstream::{UpstreamError, strip_hop_by_hop};
@@ -32,6 +36,10 @@ pub(crate) struct Core {
     pub converge: Arc<Converge>,
     pub checker: Arc<Checker>,
     pub data_plane: Arc<DataPlane>,
+    pub hosts: Arc<Hosts>,
+    pub compute: Arc<Compute>,
+    pub refreshes: Arc<Refreshes>,
+    pub settings: Settings,
     pub faults: Faults,
     pub calls: CallLog,
     pub quit: Notify,
@@ -130,15 +138,16 @@ fn truncated(response: Response<Bytes>) -> Result<Response<Body>, Hangup> {
 
 /// The call as AWS would have it: at moto, or answered for it; the nodes follow.
 async fn effect(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Response<Bytes> {
-    let for_nodes = NODE_SERVICES.contains(&call.service.as_str());
+    if call.service == "autoscaling" {
+        core.compute.begin_use();
+    }
+    // Terminating an instance is all that EC2 can change for the nodes.
+    let for_nodes = NODE_SERVICES.contains(&call.service.as_str()) || call.service == "ec2" && core.compute.is_used();
     if let Some(scope) = call.scope.as_ref().filter(|_| for_nodes) {
         core.converge.learn(scope).await;
     }
-    if call.service == "elasticloadbalancing" && call.operation == "DescribeTargetHealth" {
-        let answer = target_health::answer(&core.moto, &core.converge, &core.checker, call).await;
-        if let Some(answer) = answer {
-            return answer;
-        }
+    if let Some(answer) = own_answer(core, call).await {
+        return answer;
     }
     let response = pass(core, parts, body).await;
     if for_nodes
@@ -147,6 +156,43 @@ async fn effect(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Respo
     {
         eprintln!("local-aws: after {}: {error:#}", call.operation);
     }
+    if response.status().is_success() { corrected(core, call, response) } else { response }
+}
+
+/// The answer to a call that moto cannot answer, or not well.
+async fn own_answer(core: &Core, call: &AwsCall) -> Option<Response<Bytes>> {
+    match (call.service.as_str(), call.operation.as_str()) {
+        ("elasticloadbalancing", "DescribeTargetHealth") => {
+            target_health::answer(&core.moto, &core.converge, &core.checker, call).await
+        }
+        ("autoscaling", _) => match core.refreshes.answer(call).await {
+            Some(answer) => Some(answer),
+            None => scaling::answer(&core.compute, call).await,
+        },
+        _ => None,
+    }
+}
+
+/// moto's answer with what it lacks.
+fn corrected(core: &Core, call: &AwsCall, response: Response<Bytes>) -> Response<Bytes> {
+    if call.service != "autoscaling" {
+        return response;
+    }
+    core.settings.learn(call);
+    match &call.scope {
+        Some(scope) if call.operation == "DescribeAutoScalingGroups" => {
+            let text = String::from_utf8_lossy(response.body()).into_owned();
+            let text = scaling::rewrite_groups(&core.compute, &core.settings, scope, &text);
+            with_body(response, text)
+        }
+        _ => response,
+    }
+}
+
+fn with_body(response: Response<Bytes>, body: String) -> Response<Bytes> {
+    let mut response = response.map(|_| Bytes::from(body));
+    // The checksum that moto sends is of its own text.
+    response.headers_mut().remove("x-amz-crc32");
     response
 }
 

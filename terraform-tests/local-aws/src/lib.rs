@@ -3,9 +3,12 @@
 //! health checks. Listeners are served on loopback addresses, by the rules and weights that moto holds. Calls can be
 //! delayed, refused, cut off, or end with their caller killed.
 //!
+//! Instances of Auto Scaling groups and tasks of ECS services run here as small applications, which targets with their
+//! ids reach; instance refreshes and deployments really replace them. What an image is called says how it fails.
+//!
 //! Known limits: HTTPS listeners speak plain HTTP; bodies are held in memory (16 MiB) and not streamed; no protocol
-//! upgrades; targets are loopback addresses, so instance ids are never reachable; no stickiness within a group; no
-//! draining; requests to other listeners than HTTP and HTTPS are spliced as TCP.
+//! upgrades; other targets are loopback addresses; no stickiness within a group; no draining; requests to other
+//! listeners than HTTP and HTTPS are spliced as TCP.
 
 #![forbid(unsafe_code)]
 
@@ -13,21 +16,30 @@ pub mod app;
 mod aws_call;
 mod calls;
 mod checker;
+mod clock;
+mod compute;
 mod config;
 mod control;
 mod converge;
 mod data_plane;
 mod describe;
+mod describe_compute;
 mod faults;
 mod front;
 mod health;
+mod hosts;
 mod moto;
 mod owner;
 mod proxy;
+mod refresh;
 mod routing;
+mod scaling;
 mod serve;
 mod target_health;
+#[cfg(test)]
+mod testing;
 mod upstream;
+mod xml;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -45,11 +57,15 @@ pub use faults::{FaultAction, FaultSpec, FaultStatus, Signal, When};
 
 use crate::calls::CallLog;
 use crate::checker::Checker;
+use crate::compute::Compute;
 use crate::converge::Converge;
 use crate::data_plane::DataPlane;
 use crate::faults::Faults;
 use crate::front::Core;
+use crate::hosts::Hosts;
 use crate::moto::{Moto, MotoClient};
+use crate::refresh::Refreshes;
+use crate::scaling::Settings;
 
 /// How to run a [`LocalAws`].
 #[derive(Clone, Debug)]
@@ -115,13 +131,26 @@ impl LocalAws {
             Arc::clone(&checker),
             config.target_timeout,
         ));
-        let converge =
-            Arc::new(Converge::new(client, config.converge, nodes, Arc::clone(&checker), Arc::clone(&data_plane)));
+        let hosts = Arc::new(Hosts::new(config.converge));
+        let compute = Arc::new(Compute::new(client, Arc::clone(&hosts)));
+        let converge = Arc::new(Converge::new(
+            client,
+            config.converge,
+            nodes,
+            Arc::clone(&checker),
+            Arc::clone(&data_plane),
+            (Arc::clone(&compute), Arc::clone(&hosts)),
+        ));
+        let refreshes = Refreshes::new(Arc::clone(&compute), Arc::clone(&converge), Arc::clone(&checker));
         let core = Arc::new(Core {
             moto: client,
             converge: Arc::clone(&converge),
             checker,
             data_plane,
+            hosts,
+            compute,
+            refreshes: Arc::new(refreshes),
+            settings: Settings::default(),
             faults: Faults::default(),
             calls: CallLog::new(),
             quit: Notify::new(),
@@ -197,6 +226,8 @@ impl LocalAws {
         }
         self.core.data_plane.stop();
         self.core.checker.stop();
+        self.core.refreshes.stop();
+        self.core.hosts.stop_all();
     }
 }
 

@@ -198,7 +198,8 @@ impl MotoClient {
         account.map(|(account, _)| account.to_owned()).context("GetCallerIdentity names no account")
     }
 
-    async fn query(
+    /// One call of a service with the query protocol, whatever its status.
+    pub(crate) async fn query(
         &self,
         scope: &Scope,
         service: &str,

@@ -77,7 +77,7 @@ async fn forward_request(
     let Some(group) = group.and_then(|arn| view.target_groups.get(arn)) else {
         return own_answer(StatusCode::SERVICE_UNAVAILABLE);
     };
-    let Some(target) = node.next_target(group) else { return own_answer(StatusCode::SERVICE_UNAVAILABLE) };
+    let Some(target) = node.next_target(view, group) else { return own_answer(StatusCode::SERVICE_UNAVAILABLE) };
     let request = onward(request, listener, peer);
     let mut response = match node.upstream.send(target, request, node.target_limit).await {
         Ok(response) => {

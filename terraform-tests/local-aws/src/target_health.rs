@@ -32,7 +32,8 @@ pub(crate) async fn answer(
     let group = known_group(converge, scope, arn).await?;
     let listed: describe::TargetHealth = quick_xml::de::from_str(std::str::from_utf8(response.body()).ok()?).ok()?;
     let listed = listed.result.list.member.into_iter();
-    let registered: Vec<Target> = listed.map(|found| Target::new(found.target, group.port)).collect();
+    let registered = listed.map(|found| Target::new(found.target, group.port));
+    let registered: Vec<Target> = registered.filter(|target| !converge.is_void(target)).collect();
     let in_use = converge.control().groups_in_use().contains(arn);
     let worded = select(&registered, &asked(call), group.port).into_iter().map(|(target, is_registered)| {
         let wording = match (is_registered, in_use, group.check.enabled) {

@@ -16,6 +16,7 @@ use crate::compute::Compute;
 use crate::control;
 use crate::converge::Converge;
 use crate::data_plane::DataPlane;
+use crate::ecs::Ecs;
 use crate::faults::{FaultAction, Faults, When};
 use crate::hosts::Hosts;
 use crate::moto::MotoClient;
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub hosts: Arc<Hosts>,
     pub compute: Arc<Compute>,
     pub refreshes: Arc<Refreshes>,
+    pub ecs: Arc<Ecs>,
     pub settings: Settings,
     pub faults: Faults,
     pub calls: CallLog,
@@ -149,6 +151,7 @@ async fn effect(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Respo
     if let Some(answer) = own_answer(core, call).await {
         return answer;
     }
+    let body = if call.service == "ecs" { Ecs::onward(call).unwrap_or(body) } else { body };
     let response = pass(core, parts, body).await;
     if for_nodes
         && call.mutating
@@ -156,7 +159,7 @@ async fn effect(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Respo
     {
         eprintln!("local-aws: after {}: {error:#}", call.operation);
     }
-    if response.status().is_success() { corrected(core, call, response) } else { response }
+    if response.status().is_success() { corrected(core, call, response).await } else { response }
 }
 
 /// The answer to a call that moto cannot answer, or not well.
@@ -169,12 +172,19 @@ async fn own_answer(core: &Core, call: &AwsCall) -> Option<Response<Bytes>> {
             Some(answer) => Some(answer),
             None => scaling::answer(&core.compute, call).await,
         },
+        ("ecs", _) => core.ecs.answer(call).await,
         _ => None,
     }
 }
 
 /// moto's answer with what it lacks.
-fn corrected(core: &Core, call: &AwsCall, response: Response<Bytes>) -> Response<Bytes> {
+async fn corrected(core: &Core, call: &AwsCall, response: Response<Bytes>) -> Response<Bytes> {
+    if call.service == "ecs" {
+        return match core.ecs.corrected(call, response.body()).await {
+            Some(text) => with_body(response, text),
+            None => response,
+        };
+    }
     if call.service != "autoscaling" {
         return response;
     }

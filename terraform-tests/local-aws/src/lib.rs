@@ -24,6 +24,8 @@ mod converge;
 mod data_plane;
 mod describe;
 mod describe_compute;
+mod ecs;
+mod ecs_model;
 mod faults;
 mod front;
 mod health;
@@ -60,6 +62,7 @@ use crate::checker::Checker;
 use crate::compute::Compute;
 use crate::converge::Converge;
 use crate::data_plane::DataPlane;
+use crate::ecs::Ecs;
 use crate::faults::Faults;
 use crate::front::Core;
 use crate::hosts::Hosts;
@@ -142,6 +145,7 @@ impl LocalAws {
             (Arc::clone(&compute), Arc::clone(&hosts)),
         ));
         let refreshes = Refreshes::new(Arc::clone(&compute), Arc::clone(&converge), Arc::clone(&checker));
+        let ecs = Ecs::new(client, Arc::clone(&hosts), Arc::clone(&converge), Arc::clone(&checker));
         let core = Arc::new(Core {
             moto: client,
             converge: Arc::clone(&converge),
@@ -150,6 +154,7 @@ impl LocalAws {
             hosts,
             compute,
             refreshes: Arc::new(refreshes),
+            ecs: Arc::new(ecs),
             settings: Settings::default(),
             faults: Faults::default(),
             calls: CallLog::new(),
@@ -227,6 +232,7 @@ impl LocalAws {
         self.core.data_plane.stop();
         self.core.checker.stop();
         self.core.refreshes.stop();
+        self.core.ecs.stop();
         self.core.hosts.stop_all();
     }
 }

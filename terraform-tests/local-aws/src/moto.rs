@@ -7,11 +7,12 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Request, Response};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 
@@ -212,15 +213,30 @@ impl MotoClient {
             .append_pair("Version", version)
             .extend_pairs(parameters)
             .finish();
-        let credential = format!("{}/20250101/{}/{service}/aws4_request", scope.access_key, scope.region);
         let request = Request::post("/")
             .header("host", self.address.to_string())
             .header("content-type", "application/x-www-form-urlencoded")
-            .header(
-                "authorization",
-                format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0"),
-            )
+            .header("authorization", authorization(scope, service))
             .body(Full::new(Bytes::from(form)))?;
         self.pass(request).await.map_err(|error| anyhow!("moto does not answer {action}: {error:?}"))
     }
+
+    /// One call of ECS: its answer, or an error if it is refused.
+    pub(crate) async fn ecs(&self, scope: &Scope, action: &str, parameters: &Value) -> anyhow::Result<Value> {
+        let request = Request::post("/")
+            .header("host", self.address.to_string())
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", format!("AmazonEC2ContainerServiceV20141113.{action}"))
+            .header("authorization", authorization(scope, "ecs"))
+            .body(Full::new(Bytes::from(parameters.to_string())))?;
+        let answer = self.pass(request).await.map_err(|error| anyhow!("moto does not answer {action}: {error:?}"))?;
+        let text = String::from_utf8_lossy(answer.body());
+        ensure!(answer.status().is_success(), "{action} answered {}: {text}", answer.status());
+        serde_json::from_str(&text).with_context(|| format!("cannot read {action}"))
+    }
+}
+
+fn authorization(scope: &Scope, service: &str) -> String {
+    let credential = format!("{}/20250101/{}/{service}/aws4_request", scope.access_key, scope.region);
+    format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0")
 }

@@ -56,6 +56,18 @@ impl Local {
         self.query("autoscaling", action, parameters).await
     }
 
+    pub(crate) async fn ecs(&self, action: &str, parameters: serde_json::Value) -> serde_json::Value {
+        self.try_ecs(action, parameters).await.expect("ECS accepts the call")
+    }
+
+    pub(crate) async fn try_ecs(
+        &self,
+        action: &str,
+        parameters: serde_json::Value,
+    ) -> anyhow::Result<serde_json::Value> {
+        self.client.ecs(&self.scope, action, &parameters).await
+    }
+
     /// A group of targets behind a load balancer: the group's ARN and where the load balancer listens.
     pub(crate) async fn stage(&self, target_type: &str) -> (String, SocketAddr) {
         let subnets = self.subnets().await;

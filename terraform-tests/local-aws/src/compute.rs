@@ -391,6 +391,13 @@ pub(crate) mod tests {
 
         let (_, refused) = local.try_query("autoscaling", "SetDesiredCapacity", &desired("9")).await;
         assert_eq!(first(&refused, "Code"), "ValidationError");
+        let version = [
+            ("AutoScalingGroupName", "web"),
+            ("LaunchTemplate.LaunchTemplateName", "template"),
+            ("LaunchTemplate.Version", "9"),
+        ];
+        let (_, refused) = local.try_query("autoscaling", "UpdateAutoScalingGroup", &version).await;
+        assert_eq!(first(&refused, "Code"), "ValidationError");
         let delete = [("AutoScalingGroupName", "web"), ("ForceDelete", "true")];
         let (_, refused) = local.try_query("autoscaling", "DeleteAutoScalingGroup", &delete[..1]).await;
         assert_eq!(first(&refused, "Code"), "ResourceInUse");

@@ -16,6 +16,7 @@ use crate::compute::Compute;
 use crate::control;
 use crate::converge::Converge;
 use crate::data_plane::DataPlane;
+use crate::ec2;
 use crate::ecs::Ecs;
 use crate::faults::{FaultAction, Faults, When};
 use crate::hosts::Hosts;
@@ -24,6 +25,7 @@ use crate::owner;
 use crate::refresh::Refreshes;
 use crate::scaling::{self, Settings};
 use crate::serve::{self, Body, CutBody, Hangup, Peer, full};
+use crate::target_groups::{self, GrpcCodes};
 use crate::target_health;
 use crate::upstream::{UpstreamError, strip_hop_by_hop};
 
@@ -42,6 +44,7 @@ pub(crate) struct Core {
     pub refreshes: Arc<Refreshes>,
     pub ecs: Arc<Ecs>,
     pub settings: Settings,
+    pub grpc_codes: GrpcCodes,
     pub faults: Faults,
     pub calls: CallLog,
     pub quit: Notify,
@@ -172,6 +175,8 @@ async fn own_answer(core: &Core, call: &AwsCall) -> Option<Response<Bytes>> {
             Some(answer) => Some(answer),
             None => scaling::answer(&core.compute, call).await,
         },
+        ("elasticloadbalancing", "DescribeTags") => target_groups::refuse_gone(&core.converge, call).await,
+        ("ec2", _) => ec2::answer(&core.compute, call).await,
         ("ecs", _) => core.ecs.answer(call).await,
         _ => None,
     }
@@ -179,23 +184,27 @@ async fn own_answer(core: &Core, call: &AwsCall) -> Option<Response<Bytes>> {
 
 /// moto's answer with what it lacks.
 async fn corrected(core: &Core, call: &AwsCall, response: Response<Bytes>) -> Response<Bytes> {
-    if call.service == "ecs" {
-        return match core.ecs.corrected(call, response.body()).await {
-            Some(text) => with_body(response, text),
-            None => response,
-        };
-    }
-    if call.service != "autoscaling" {
-        return response;
-    }
-    core.settings.learn(call);
-    match &call.scope {
-        Some(scope) if call.operation == "DescribeAutoScalingGroups" => {
-            let text = String::from_utf8_lossy(response.body()).into_owned();
-            let text = scaling::rewrite_groups(&core.compute, &core.settings, scope, &text);
-            with_body(response, text)
+    let Some(scope) = &call.scope else { return response };
+    let text = || String::from_utf8_lossy(response.body()).into_owned();
+    let corrected = match (call.service.as_str(), call.operation.as_str()) {
+        ("ecs", _) => core.ecs.corrected(call, response.body()).await,
+        ("autoscaling", "DescribeAutoScalingGroups") => {
+            Some(scaling::rewrite_groups(&core.compute, &core.settings, scope, &text()))
         }
-        _ => response,
+        ("autoscaling", _) => {
+            core.settings.learn(call);
+            None
+        }
+        ("ec2", "DescribeLaunchTemplates") => Some(ec2::rewrite_templates(&core.compute, scope, &text()).await),
+        ("elasticloadbalancing", "ModifyTargetGroup" | "DescribeTargetGroups") => {
+            core.grpc_codes.learn(call);
+            core.grpc_codes.rewrite(&text())
+        }
+        _ => None,
+    };
+    match corrected {
+        Some(text) => with_body(response, text),
+        None => response,
     }
 }
 

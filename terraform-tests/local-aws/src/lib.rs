@@ -24,6 +24,7 @@ mod converge;
 mod data_plane;
 mod describe;
 mod describe_compute;
+mod ec2;
 mod ecs;
 mod ecs_model;
 mod faults;
@@ -37,6 +38,7 @@ mod refresh;
 mod routing;
 mod scaling;
 mod serve;
+mod target_groups;
 mod target_health;
 #[cfg(test)]
 mod testing;
@@ -69,6 +71,7 @@ use crate::hosts::Hosts;
 use crate::moto::{Moto, MotoClient};
 use crate::refresh::Refreshes;
 use crate::scaling::Settings;
+use crate::target_groups::GrpcCodes;
 
 /// How to run a [`LocalAws`].
 #[derive(Clone, Debug)]
@@ -156,6 +159,7 @@ impl LocalAws {
             refreshes: Arc::new(refreshes),
             ecs: Arc::new(ecs),
             settings: Settings::default(),
+            grpc_codes: GrpcCodes::default(),
             faults: Faults::default(),
             calls: CallLog::new(),
             quit: Notify::new(),

@@ -72,6 +72,9 @@ pub(crate) async fn answer(compute: &Compute, call: &AwsCall) -> Option<Response
     if call.operation == "DescribeScalingActivities" {
         return Some(respond(activities(compute, scope, call).await));
     }
+    if let Some(refusal) = refuse_version(compute, scope, call).await {
+        return Some(refusal);
+    }
     let name = call.parameter("AutoScalingGroupName")?;
     let checked = ["CreateAutoScalingGroup", "SetDesiredCapacity", "DeleteAutoScalingGroup"];
     if !checked.contains(&call.operation.as_str()) {
@@ -104,6 +107,18 @@ pub(crate) async fn answer(compute: &Compute, call: &AwsCall) -> Option<Response
         }
         _ => None,
     }
+}
+
+/// moto takes any version of a launch template, and breaks on it later.
+async fn refuse_version(compute: &Compute, scope: &Scope, call: &AwsCall) -> Option<Response<Bytes>> {
+    let version = call.parameter("LaunchTemplate.Version")?;
+    let by = ["LaunchTemplateId", "LaunchTemplateName"].into_iter();
+    let (by, template) =
+        by.filter_map(|name| Some((name, call.parameter(&format!("LaunchTemplate.{name}"))?))).next()?;
+    let parameters = [(by, template), ("LaunchTemplateVersion.1", version)];
+    compute.ec2(scope, "DescribeLaunchTemplateVersions", &parameters).await.err()?;
+    let why = format!("Could not find the specified version {version} for the launch template {template}.");
+    Some(call.refuse("ValidationError", &format!("You must use a valid fully-formed launch template. {why}")))
 }
 
 pub(crate) fn not_found(call: &AwsCall) -> Response<Bytes> {

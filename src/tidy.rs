@@ -76,6 +76,7 @@ fn the_rollout_is_pure() {
         "crate::clock",
     ];
     forbid(&effects, |path| path.starts_with("src/rollout/"), "src/rollout decides without doing");
+    forbid(&effects, |path| path.starts_with("src/stack/"), "src/stack decides without doing");
 }
 
 #[test]

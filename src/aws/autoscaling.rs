@@ -36,6 +36,8 @@ pub struct SeenScalingGroup {
     pub present: i32,
     /// Whether it is being deleted.
     pub going: bool,
+    /// Whether there are instances of another version than new ones get.
+    pub mixed: bool,
 }
 
 /// How an instance refresh stands.
@@ -309,7 +311,17 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
     let template = group.launch_template().and_then(|template| {
         Some((template.launch_template_id()?.to_owned(), template.version().unwrap_or("$Default").to_owned()))
     });
+    let of = |instance: &aws_sdk_autoscaling::types::Instance| {
+        instance.launch_template().and_then(|template| {
+            Some((template.launch_template_id()?.to_owned(), template.version().unwrap_or_default().to_owned()))
+        })
+    };
+    let stays = |instance: &&aws_sdk_autoscaling::types::Instance| {
+        !instance.lifecycle_state().is_some_and(|state| state.as_str().starts_with("Terminat"))
+    };
+    let mixed = group.instances().iter().filter(stays).any(|instance| of(instance) != template);
     Some(SeenScalingGroup {
+        mixed,
         name: group.auto_scaling_group_name()?.to_owned(),
         instances: Instances {
             subnet_ids: subnets.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect(),

@@ -212,27 +212,35 @@ impl LoadBalancer for Elbv2 {
         Ok(answer.target_health_descriptions().iter().map(described).collect())
     }
 
+    async fn routes_of(
+        &self,
+        load_balancers: &[String],
+        age: Freshness,
+    ) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
+        let mut found = Vec::new();
+        for load_balancer in load_balancers {
+            let listeners = self.listeners(load_balancer.clone(), age).await?;
+            for (arn, observed) in listeners.iter() {
+                found.push((RouteSpec::Listener(arn.clone()), observed.clone()));
+                if !arn.contains(":listener/app/") {
+                    continue;
+                }
+                for rule in self.rules(arn.clone(), age).await?.iter().filter(|rule| rule.priority != "default") {
+                    found.push((RouteSpec::Rule(rule.observed.arn.clone()), rule.observed.clone()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     async fn splitting_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
         let client = self.connection.elbv2().await?;
         let pages = client.describe_load_balancers().into_paginator().items().send();
         let load_balancers = pages.collect::<Result<Vec<_>, _>>().await;
         let load_balancers =
             load_balancers.map_err(|error| call_error("elasticloadbalancing", "DescribeLoadBalancers", &error))?;
-        let mut found = Vec::new();
-        for load_balancer in load_balancers.iter().filter_map(|load_balancer| load_balancer.load_balancer_arn()) {
-            let listeners = self.listeners(load_balancer.to_owned(), Freshness::Shared).await?;
-            for (arn, observed) in listeners.iter() {
-                found.push((RouteSpec::Listener(arn.clone()), observed.clone()));
-                if !arn.contains(":listener/app/") {
-                    continue;
-                }
-                for rule in self.rules(arn.clone(), Freshness::Shared).await?.iter() {
-                    if rule.priority != "default" {
-                        found.push((RouteSpec::Rule(rule.observed.arn.clone()), rule.observed.clone()));
-                    }
-                }
-            }
-        }
+        let arns = load_balancers.iter().filter_map(|balancer| balancer.load_balancer_arn()).map(str::to_owned);
+        let mut found = self.routes_of(&arns.collect::<Vec<_>>(), Freshness::Shared).await?;
         found.retain(
             |(_, observed)| matches!(&observed.terminal, Terminal::Forward(forward) if forward.groups.len() > 1),
         );

@@ -49,6 +49,8 @@ pub struct Services {
     pub autoscaling: AutoScaling,
     /// ECS services.
     pub ecs: Ecs,
+    /// Held while routes are read, changed and written back outside of a rollout.
+    pub routes: tokio::sync::Mutex<()>,
 }
 
 impl Services {
@@ -59,6 +61,7 @@ impl Services {
             ec2: Ec2::new(connection.clone()),
             autoscaling: AutoScaling::new(connection.clone()),
             ecs: Ecs::new(connection.clone()),
+            routes: tokio::sync::Mutex::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod arn;
 mod duration;
+mod environment;
 mod functions;
 #[cfg(test)]
 mod pages;
@@ -24,20 +25,23 @@ pub struct Context(Mutex<Option<Shared>>);
 struct Shared {
     connection: Arc<Connection>,
     ports: Ports,
+    services: Arc<aws::Services>,
 }
 
 impl Context {
     fn configure(&self, connection: Connection) {
         let connection = Arc::new(connection);
         let ports = aws::ports(&connection);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Shared { connection, ports });
+        let services = Arc::new(aws::Services::new(&connection));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Shared { connection, ports, services });
     }
 
     /// A context with ports that are not AWS.
     #[cfg(test)]
     fn with_ports(ports: Ports) -> Context {
         let connection = Arc::new(Connection::new(Some(aws::Settings::default())));
-        Context(Mutex::new(Some(Shared { connection, ports })))
+        let services = Arc::new(aws::Services::new(&connection));
+        Context(Mutex::new(Some(Shared { connection, ports, services })))
     }
 
     fn shared(&self) -> Option<Shared> {

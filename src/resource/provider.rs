@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::Context;
 use super::duration;
+use super::environment::Environment;
 use super::functions::Other;
 use super::switch::Switch;
 use crate::aws::{AssumeRole, Connection, Endpoints, RetryMode, Settings, WebIdentity};
@@ -26,12 +27,13 @@ impl Bluegreen {
     /// The provider, not yet configured.
     pub fn new() -> Bluegreen {
         let context = Arc::new(Context::default());
+        let environment: Arc<dyn Resource> = Arc::new(Environment::new(context.clone()));
         let switch: Arc<dyn Resource> = Arc::new(Switch::new(context.clone()));
         let other: Arc<dyn Function> = Arc::new(Other);
         Bluegreen {
             schema: schema(),
             context,
-            resources: vec![("bluegreen_switch", switch)],
+            resources: vec![("bluegreen_environment", environment), ("bluegreen_switch", switch)],
             functions: vec![("other", other)],
         }
     }

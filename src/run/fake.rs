@@ -204,6 +204,10 @@ impl LoadBalancer for Fake {
         Ok(self.state().health.get(group).cloned().unwrap_or_default())
     }
 
+    async fn routes_of(&self, _: &[String], _: Freshness) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
+        self.splitting_routes().await
+    }
+
     async fn splitting_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
         let routes = self.state().world.routes.clone();
         Ok(routes.into_iter().map(|(key, observed)| (RouteSpec::Listener(key), observed)).collect())

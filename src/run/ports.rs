@@ -85,6 +85,13 @@ pub trait LoadBalancer: Send + Sync {
     /// The health of a group's targets.
     async fn target_health(&self, group: &str) -> Result<Vec<TargetHealth>, PortError>;
 
+    /// Every route of these load balancers.
+    async fn routes_of(
+        &self,
+        load_balancers: &[String],
+        age: Freshness,
+    ) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
+
     /// Every route in the account and region that forwards to more than one target group.
     async fn splitting_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
 

@@ -20,6 +20,8 @@ pub enum Part {
     LaunchTemplate,
     /// The Auto Scaling group.
     ScalingGroup,
+    /// Instances of the version that the Auto Scaling group has, and none of a former one.
+    Instances,
     /// The ECS service.
     Service,
 }
@@ -32,6 +34,7 @@ impl Part {
             Part::SecurityGroup => "security group",
             Part::LaunchTemplate => "launch template",
             Part::ScalingGroup => "Auto Scaling group",
+            Part::Instances => "instances of its version",
             Part::Service => "ECS service",
         }
     }
@@ -103,6 +106,11 @@ impl Change {
         }
     }
 
+    /// Whether nobody asked for it: a former replacement of instances didn't get to its end.
+    pub fn is_left_over(&self) -> bool {
+        matches!(self, Change::Roll(what) if *what == [FORMER])
+    }
+
     /// What a person should know of it before it is done to a colour that serves users.
     pub fn risk(&self) -> Option<String> {
         match self {
@@ -117,6 +125,9 @@ impl Change {
         }
     }
 }
+
+/// Why instances are replaced that a cancelled or failed refresh left behind.
+const FORMER: &str = "the template before, of which there are still instances,";
 
 fn list(names: &[String]) -> String {
     match names {
@@ -294,8 +305,9 @@ fn instance_changes(
         return;
     }
     let gone = |part: Part| (!there.contains(&part)).then(|| format!("the {}", part.words()));
-    let template: Vec<String> =
-        template.into_iter().chain(gone(Part::SecurityGroup)).chain(gone(Part::LaunchTemplate)).collect();
+    let former = (!there.contains(&Part::Instances)).then(|| FORMER.to_owned());
+    let missing = [gone(Part::SecurityGroup), gone(Part::LaunchTemplate), former];
+    let template: Vec<String> = template.into_iter().chain(missing.into_iter().flatten()).collect();
     let lost = from.subnet_ids.iter().filter(|subnet| !to.subnet_ids.contains(subnet)).cloned().collect();
     push(out, Change::ScalingGroup(differing(from, to, &GROUP), lost));
     let desired = to.desired_capacity.filter(|_| from.desired_capacity != to.desired_capacity);

@@ -108,6 +108,14 @@ fn compare(path: &str, one: (&str, &Value), other: (&str, &Value), out: &mut Vec
                 compare(&format!("{path}[{n}]"), (one.0, a), (other.0, b), out);
             }
         }
+        (Value::String(a), Value::String(b)) if a.contains('\n') || b.contains('\n') => {
+            let lines = a.lines().map(Some).chain(std::iter::repeat(None));
+            let mut pairs = lines.zip(b.lines().map(Some).chain(std::iter::repeat(None))).enumerate();
+            let Some((n, (a, b))) = pairs.find(|(_, (a, b))| a != b || a.is_none()) else { return };
+            let line =
+                |text: Option<&str>| text.map_or("has no such line".to_owned(), |text| shown(&Value::from(text)));
+            out.push(format!("{path}, line {}: {} {}, {} {}", n + 1, one.0, line(a), other.0, line(b)));
+        }
         (a, b) => out.push(format!("{path}: {} {}, {} {}", one.0, shown(a), other.0, shown(b))),
     }
 }

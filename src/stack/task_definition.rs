@@ -54,7 +54,7 @@ impl TaskDefinition {
                     .to_owned(),
             );
         }
-        if !map.get("family").is_some_and(|family| family.as_str().is_some_and(|text| !text.is_empty())) {
+        if map.get("family").and_then(Value::as_str).is_none_or(str::is_empty) {
             return Err("\"family\" is missing".to_owned());
         }
         let containers = map.get("containerDefinitions").and_then(Value::as_array);

@@ -48,6 +48,14 @@ impl Client {
         self.query("ec2", "2016-11-15", action, parameters).await
     }
 
+    /// A call of the Auto Scaling API; its XML.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn autoscaling(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        self.query("autoscaling", "2011-01-01", action, parameters).await
+    }
+
     async fn query(
         &self,
         service: &str,
@@ -72,10 +80,22 @@ impl Client {
     /// # Errors
     /// When it is refused.
     pub async fn ssm(&self, action: &str, body: Value) -> anyhow::Result<Value> {
-        let request = self.http.post(&self.endpoint).header("authorization", Client::authorization("ssm"));
+        self.json("ssm", "AmazonSSM", action, body).await
+    }
+
+    /// A call of ECS; its JSON.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn ecs(&self, action: &str, body: Value) -> anyhow::Result<Value> {
+        self.json("ecs", "AmazonEC2ContainerServiceV20141113", action, body).await
+    }
+
+    async fn json(&self, service: &str, target: &str, action: &str, body: Value) -> anyhow::Result<Value> {
+        let request = self.http.post(&self.endpoint).header("authorization", Client::authorization(service));
         let request = request
             .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("AmazonSSM.{action}"));
+            .header("x-amz-target", format!("{target}.{action}"));
         let response = request.body(body.to_string()).send().await?;
         let (status, text) = (response.status(), response.text().await?);
         if status.is_success() { Ok(serde_json::from_str(&text)?) } else { bail!("{action} answered {status}: {text}") }

@@ -57,6 +57,18 @@ impl Stage {
     /// # Errors
     /// When something can't be set up.
     pub async fn empty() -> anyhow::Result<Stage> {
+        let mut stage = Stage::bare().await?;
+        for color in ["blue", "green"] {
+            stage.color(color).await?;
+        }
+        Ok(stage)
+    }
+
+    /// A stage with a load balancer, and nothing behind it.
+    ///
+    /// # Errors
+    /// When something can't be set up.
+    pub async fn bare() -> anyhow::Result<Stage> {
         let config = Config {
             moto_python: repository().join(".tools/venv/bin/python"),
             health_interval_scale: 0.01,
@@ -65,12 +77,19 @@ impl Stage {
         let aws = LocalAws::start(config).await?;
         let client = Client::new(&aws.endpoint())?;
         let load_balancer = make_load_balancer(&client, "web").await?;
-        let mut stage =
-            Stage { aws, client, load_balancer, groups: BTreeMap::new(), apps: BTreeMap::new(), listeners: Vec::new() };
-        for color in ["blue", "green"] {
-            stage.color(color).await?;
-        }
-        Ok(stage)
+        let (groups, apps) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Stage { aws, client, load_balancer, groups, apps, listeners: Vec::new() })
+    }
+
+    /// The VPC, and two subnets in it.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn network(&self) -> anyhow::Result<(String, [String; 2])> {
+        let subnets = self.client.ec2("DescribeSubnets", &[]).await?;
+        let (vpc, ids) = (element(&subnets, "vpcId")?.to_owned(), elements(&subnets, "subnetId"));
+        let [first, second, ..] = ids.as_slice() else { anyhow::bail!("there are no two subnets") };
+        Ok((vpc, [(*first).to_owned(), (*second).to_owned()]))
     }
 
     /// Adds a colour: a target group and two servers.

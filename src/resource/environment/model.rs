@@ -67,6 +67,19 @@ impl Ids {
         state.set("launch_template_version", Value::from(self.template_version));
     }
 
+    /// What is there, for a person.
+    pub fn words(&self) -> String {
+        let parts = [
+            ("target group", self.target_group.as_deref().map(crate::rollout::short)),
+            ("security group", self.security_group.clone()),
+            ("launch template", self.template.clone()),
+            ("Auto Scaling group", self.scaling_group.clone()),
+            ("service", self.service.as_deref().map(crate::rollout::short)),
+        ];
+        let there = parts.into_iter().filter_map(|(what, id)| Some(format!("{what} {}", id?)));
+        there.collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether there is anything at all.
     pub fn is_empty(&self) -> bool {
         *self == Ids::default()

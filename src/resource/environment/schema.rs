@@ -73,23 +73,26 @@ fn target_group() -> Vec<Attribute> {
             "The targets' port. Needed unless the target is a function. Changing it makes a new environment, as for \
              `protocol`, `protocol_version`, `target_type` and `ip_address_type`.",
         ),
-        Attribute::string("protocol").check(protocol).describe(
-            "`HTTP` (if left out) or `HTTPS`; `TCP`, `TLS`, `UDP` or `TCP_UDP` for a Network Load Balancer.",
-        ),
-        Attribute::string("protocol_version").check(protocol_version).describe("`HTTP1` (if left out), `HTTP2`, `GRPC`."),
+        Attribute::string("protocol")
+            .check(protocol)
+            .describe("`HTTP` (if left out) or `HTTPS`; `TCP`, `TLS`, `UDP` or `TCP_UDP` for a Network Load Balancer."),
+        Attribute::string("protocol_version")
+            .check(protocol_version)
+            .describe("`HTTP1` (if left out), `HTTP2`, `GRPC`."),
         Attribute::string("target_type").check(target_type).describe(
             "`instance`, `ip`, `alb` or `lambda`; if left out what `instances`, `service` or `targets` need.",
         ),
         Attribute::string("ip_address_type").check(ip_address_type).describe("`ipv4` (if left out) or `ipv6`."),
         Attribute::number("deregistration_delay").check(delay).describe("Seconds, 0 to 3600; 300 if left out."),
         Attribute::number("slow_start").check(slow_start).describe("Seconds, 30 to 900, or 0 for none."),
-        Attribute::string("algorithm").check(algorithm).describe(
-            "`round_robin` (if left out), `least_outstanding_requests` or `weighted_random`.",
-        ),
-        Attribute::bool("anomaly_mitigation").describe("With `weighted_random`: send less to targets that answer oddly."),
-        Attribute::string("cross_zone").check(cross_zone).describe(
-            "`true`, `false` or `use_load_balancer_configuration` (if left out).",
-        ),
+        Attribute::string("algorithm")
+            .check(algorithm)
+            .describe("`round_robin` (if left out), `least_outstanding_requests` or `weighted_random`."),
+        Attribute::bool("anomaly_mitigation")
+            .describe("With `weighted_random`: send less to targets that answer oddly."),
+        Attribute::string("cross_zone")
+            .check(cross_zone)
+            .describe("`true`, `false` or `use_load_balancer_configuration` (if left out)."),
         Attribute::bool("preserve_client_ip").describe("Network Load Balancer: targets see the client's address."),
         Attribute::bool("proxy_protocol_v2").describe("Network Load Balancer: the proxy protocol, version 2."),
         Attribute::bool("connection_termination").describe("Network Load Balancer: end connections after the delay."),
@@ -158,7 +161,8 @@ fn instances() -> Vec<Attribute> {
         Attribute::nested("block_devices", Nesting::List, device).describe("Volumes."),
         Attribute::strings("security_group_ids").describe("Further security groups, beside the one that is made."),
         Attribute::nested("ingress", Nesting::List, security_rule()).describe("What may come in."),
-        Attribute::nested("egress", Nesting::List, security_rule()).describe("What may go out; everything if left out."),
+        Attribute::nested("egress", Nesting::List, security_rule())
+            .describe("What may go out; everything if left out."),
     ];
     attributes.extend([
         Attribute::strings("subnet_ids").required().check(some).describe("Where instances run."),
@@ -182,13 +186,17 @@ fn instances() -> Vec<Attribute> {
 
 fn security_rule() -> Vec<Attribute> {
     vec![
-        Attribute::string("protocol").required().check(not_empty).describe("`tcp`, `udp`, `icmp`, a number, `-1`: all."),
+        Attribute::string("protocol")
+            .required()
+            .check(not_empty)
+            .describe("`tcp`, `udp`, `icmp`, a number, `-1`: all."),
         Attribute::number("from_port").check(any_port).describe("The first port, or the ICMP type."),
         Attribute::number("to_port").check(any_port).describe("The last port; `from_port` if left out."),
         Attribute::strings("cidr_blocks").describe("IPv4 networks."),
         Attribute::strings("ipv6_cidr_blocks").describe("IPv6 networks."),
         Attribute::strings("prefix_list_ids").describe("Prefix lists."),
-        Attribute::strings("security_group_ids").describe("Members of these security groups, such as the load balancer's."),
+        Attribute::strings("security_group_ids")
+            .describe("Members of these security groups, such as the load balancer's."),
         Attribute::bool("self").describe("Members of the same security group."),
         Attribute::string("description").check(rule_text).describe("What it is for."),
     ]
@@ -244,7 +252,10 @@ fn service() -> Vec<Attribute> {
 
 fn target() -> Vec<Attribute> {
     vec![
-        Attribute::string("id").required().check(not_empty).describe("An address, instance id, function or load balancer."),
+        Attribute::string("id")
+            .required()
+            .check(not_empty)
+            .describe("An address, instance id, function or load balancer."),
         Attribute::number("port").check(port).describe("If left out, the target group's."),
         Attribute::string("availability_zone").describe("`all` for an address outside of the VPC."),
     ]

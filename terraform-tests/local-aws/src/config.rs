@@ -31,12 +31,21 @@ impl View {
 
     /// The groups that some rule refers to, whatever the weight.
     pub(crate) fn groups_in_use(&self) -> BTreeSet<&str> {
-        let listeners = self.load_balancers.iter().flat_map(|lb| &lb.listeners);
-        let actions = listeners.flat_map(|listener| &listener.rules).flat_map(|rule| &rule.actions);
-        actions
-            .filter_map(|action| if let Action::Forward(forward) = action { Some(forward) } else { None })
-            .flat_map(|forward| forward.groups.iter().map(|group| group.arn.as_str()))
-            .collect()
+        self.load_balancers.iter().flat_map(LoadBalancer::groups).collect()
+    }
+
+    /// The load balancers with a rule that refers to a group.
+    pub(crate) fn using(&self, group: &str) -> impl Iterator<Item = &LoadBalancer> {
+        self.load_balancers.iter().filter(move |balancer| balancer.groups().any(|arn| arn == group))
+    }
+}
+
+impl LoadBalancer {
+    fn groups(&self) -> impl Iterator<Item = &str> {
+        let actions = self.listeners.iter().flat_map(|listener| &listener.rules).flat_map(|rule| &rule.actions);
+        let forwards =
+            actions.filter_map(|action| if let Action::Forward(forward) = action { Some(forward) } else { None });
+        forwards.flat_map(|forward| forward.groups.iter().map(|group| group.arn.as_str()))
     }
 }
 

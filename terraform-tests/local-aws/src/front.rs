@@ -198,7 +198,7 @@ async fn corrected(core: &Core, call: &AwsCall, response: Response<Bytes>) -> Re
         ("ec2", "DescribeLaunchTemplates") => Some(ec2::rewrite_templates(&core.compute, scope, &text()).await),
         ("elasticloadbalancing", "ModifyTargetGroup" | "DescribeTargetGroups") => {
             core.grpc_codes.learn(call);
-            core.grpc_codes.rewrite(&text())
+            Some(core.grpc_codes.rewrite(&text(), &core.converge.control()))
         }
         _ => None,
     };

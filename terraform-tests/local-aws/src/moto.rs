@@ -24,9 +24,16 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Binds a port itself, so that nobody can take it in between, prints it, and ends when its stdin closes: it cannot
-/// outlive this process, however that ends.
+/// outlive this process, however that ends. User data of a template's later versions is a plain string in moto, which
+/// its own launch of instances doesn't take.
 const SERVER: &str = r#"
 import os, sys
+from moto.core.types import Base64EncodedString
+from moto.ec2.models.launch_templates import LaunchTemplateVersion
+def user_data(version):
+    text = version.data.get("UserData")
+    return Base64EncodedString(text) if isinstance(text, str) else text
+LaunchTemplateVersion.user_data = property(user_data)
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()

@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use quick_xml::escape::escape;
 
 use crate::aws_call::AwsCall;
+use crate::config::View;
 use crate::converge::Converge;
 use crate::xml;
 
@@ -26,22 +27,24 @@ impl GrpcCodes {
         }
     }
 
-    /// moto's answer about target groups with the codes of now.
-    pub(crate) fn rewrite(&self, xml: &str) -> Option<String> {
+    /// moto's answer about target groups with the codes of now, and with the load balancers that have a group in some
+    /// action: moto forgets those of weighted forwards.
+    pub(crate) fn rewrite(&self, xml: &str, nodes: &View) -> String {
         const START: &str = "<member><TargetGroupArn>";
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_empty() {
-            return None;
-        }
         let mut parts = xml.split(START);
         let mut rewritten = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             rewritten.push_str(START);
-            let codes = part.split('<').next().and_then(|arn| known.get(arn));
-            rewritten
-                .push_str(&codes.map_or_else(|| part.to_owned(), |codes| xml::with_content(part, "GrpcCode", codes)));
+            let arn = part.split('<').next().unwrap_or_default();
+            let of: String = nodes.using(arn).map(|balancer| format!("<member>{}</member>", balancer.arn)).collect();
+            let part = xml::with_content(part, "LoadBalancerArns", &of);
+            match known.get(arn) {
+                Some(codes) => rewritten.push_str(&xml::with_content(&part, "GrpcCode", codes)),
+                None => rewritten.push_str(&part),
+            }
         }
-        Some(rewritten)
+        rewritten
     }
 }
 

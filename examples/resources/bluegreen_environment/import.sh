@@ -1,0 +1,8 @@
+# Made by this provider before: by name and colour.
+terraform import 'bluegreen_environment.app["blue"]' myapp/blue
+
+# Made by somebody else: followed by what it is made of.
+terraform import 'bluegreen_environment.app["blue"]' 'myapp/blue,arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/legacy-blue/73e2d6bc24d8a067,asg:legacy-blue'
+
+# An ECS service; its target group stays somebody else's.
+terraform import 'bluegreen_environment.api["blue"]' 'api/blue,arn:aws:ecs:eu-central-1:123456789012:service/main/api-blue,adopt'

@@ -1,0 +1,108 @@
+//! Finds an environment that exists: by its name and colour, or by the things that it is to be made of.
+
+use super::look::look;
+use super::model::Ids;
+use super::{Shared, id};
+use crate::resource::arn::{self, Kind};
+use crate::stack::{self, Instances, Service, Spec, Target, TargetGroup};
+use crate::tf_provider::{Schema, Value, msgpack};
+
+const HELP: &str = "An id is NAME/COLOR for what this provider made, followed, for things with other names and for ECS, by \
+                    commas and what it is made of: a target group's ARN, an ECS service's ARN, asg:NAME for an Auto \
+                    Scaling group, adopt for a target group that somebody else keeps, targets for fixed targets. Such as \
+                    myapp/blue,arn:aws:ecs:eu-central-1:123456789012:service/main/myapp-blue.";
+
+/// # Errors
+/// What is wrong with the id, or what isn't there.
+pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Result<Value, String> {
+    let mut parts = text.split(',').map(str::trim);
+    let own = parts.next().and_then(|own| own.split_once('/'));
+    let (name, color) = own.filter(|(name, color)| !name.is_empty() && !color.is_empty()).ok_or(HELP)?;
+    let mut spec = Spec { name: name.to_owned(), color: color.to_owned(), ..Spec::default() };
+    let mut ids = Ids::default();
+    let (mut adopt, mut targets) = (false, false);
+    for part in parts {
+        match part {
+            "adopt" => adopt = true,
+            "targets" => targets = true,
+            _ if part.starts_with("asg:") => ids.scaling_group = part.strip_prefix("asg:").map(str::to_owned),
+            _ if part.contains(":ecs:") && part.contains(":service/") => ids.service = Some(part.to_owned()),
+            _ => {
+                arn::parse(part, Kind::TargetGroup).map_err(|error| format!("{error}\n\n{HELP}"))?;
+                ids.target_group = Some(part.to_owned());
+            }
+        }
+    }
+    find(shared, &mut spec, &mut ids, adopt, targets).await?;
+    let seen = look(&shared.services, &spec.clone().settled(), &Ids { template_version: None, ..ids.clone() }).await;
+    let seen = seen.map_err(|error| error.message)?;
+    // What isn't known yet is as AWS has it.
+    let expected = Spec { release: Some(String::new()), ..spec };
+    let mut found = seen.spec(&expected.settled());
+    found.release = found.release.filter(|release| !release.is_empty());
+    if let (Some(instances), Some(group)) = (&mut found.instances, &seen.scaling_group) {
+        instances.desired_capacity = group.instances.desired_capacity;
+        instances.instance_refresh = None;
+    }
+    if let (Some(service), Some(seen)) = (&mut found.service, &seen.service) {
+        service.desired_count = seen.service.desired_count;
+    }
+    found.protect_live = None;
+    let mut state = msgpack::from_json(&serde_json::json!(found), schema.ty())?;
+    seen.ids().write(&mut state);
+    state.set("id", Value::from(id(&found)));
+    state.set("mirror", Value::from(stack::mirror(&found)));
+    state.set("tags_all", Value::object(Vec::<(String, Value)>::new()));
+    Ok(state)
+}
+
+/// Completes the ids, and what kind of stack it is.
+async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targets: bool) -> Result<(), String> {
+    let services = &shared.services;
+    let name = stack::name(&spec.name, &spec.color);
+    let told = |error: crate::run::ports::PortError| error.message;
+    if let Some(arn) = &ids.service {
+        let cluster = arn.split('/').nth(1).filter(|_| arn.matches('/').count() == 2);
+        let cluster = cluster.ok_or_else(|| format!("{arn} doesn't name its cluster"))?.to_owned();
+        let seen = services.ecs.find(&cluster, arn).await.map_err(told)?;
+        let seen = seen.ok_or_else(|| format!("there is no service {arn}"))?;
+        let mut service = Service { cluster, ..Service::default() };
+        service.container_name = seen.service.container_name.clone();
+        service.task_definition_arn = seen.service.task_definition_arn.clone();
+        ids.target_group = ids.target_group.take().or(seen.target_group);
+        spec.service = Some(service);
+    }
+    let group = match &ids.target_group {
+        Some(arn) => services.target_groups.find(arn).await.map_err(told)?,
+        None => services.target_groups.named(&name).await.map_err(told)?,
+    };
+    let group = group.ok_or_else(|| {
+        format!("There is no target group {}.\n\n{HELP}", ids.target_group.as_deref().unwrap_or(&name))
+    })?;
+    ids.target_group = Some(group.arn.clone());
+    spec.vpc_id = group.vpc_id.clone();
+    if adopt {
+        spec.target_group_arn = Some(group.arn.clone());
+    } else {
+        spec.target_group = Some(TargetGroup { target_type: group.group.target_type.clone(), ..group.group.clone() });
+    }
+    if spec.service.is_none() && !targets {
+        let wanted = ids.scaling_group.clone();
+        let found = services.autoscaling.find(wanted.as_deref().unwrap_or(&name)).await.map_err(told)?;
+        if wanted.is_some() && found.is_none() {
+            return Err(format!("there is no Auto Scaling group {}", wanted.unwrap_or_default()));
+        }
+        if let Some(found) = found {
+            spec.instances = Some(Instances::default());
+            ids.scaling_group = Some(found.name);
+            ids.template = found.template.map(|(id, _)| id);
+            let vpc = spec.vpc_id.as_deref().unwrap_or_default();
+            let own = services.ec2.security_group_named(&name, vpc).await.map_err(told)?;
+            ids.security_group = own.map(|group| group.id);
+        }
+    }
+    if targets {
+        spec.targets = Some(vec![Target::default()]);
+    }
+    Ok(())
+}

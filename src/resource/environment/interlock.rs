@@ -1,0 +1,59 @@
+//! Whether a colour serves users, asked of the load balancer, and the way out of routes that it has no traffic in.
+
+use std::fmt::Write as _;
+
+use crate::resource::Shared;
+use crate::rollout::{RouteSpec, Terminal};
+use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::stack::{Lead, leads};
+
+/// The routes that have this target group in them.
+pub(super) async fn leads_to(shared: &Shared, group: &str, age: Freshness) -> Result<Vec<Lead>, PortError> {
+    let Some(seen) = shared.services.target_groups.find(group).await? else { return Ok(Vec::new()) };
+    let routes = shared.ports.load_balancer.routes_of(&seen.load_balancers, age).await?;
+    Ok(leads(group, routes))
+}
+
+/// The routes by which users get to the colour, in words; none if there are none.
+pub(super) fn live_by(leads: &[Lead]) -> Option<String> {
+    let mut words = String::new();
+    for lead in leads.iter().filter(|lead| lead.is_live()) {
+        let share = if lead.alone { 100.0 } else { lead.share };
+        let _ = write!(words, "{}{} ({share:.0} %)", if words.is_empty() { "" } else { ", " }, lead.route);
+    }
+    (!words.is_empty()).then_some(words)
+}
+
+/// Takes the group out of every route. Where it has weight 0 the others go on as they are. Where it serves, which only
+/// happens when protection is off, nobody else is given traffic unchecked: the route answers 503.
+///
+/// # Errors
+/// When a route can't be changed, or the colour serves users though it is protected.
+pub(super) async fn detach(shared: &Shared, group: &str, protected: bool) -> Result<(), PortError> {
+    // A route is read, changed and written as a whole: two colours that go at the same time would bring each other back.
+    let _alone = shared.services.routes.lock().await;
+    let leads = leads_to(shared, group, Freshness::Now).await?;
+    if let Some(routes) = live_by(&leads).filter(|_| protected) {
+        let text = format!("it got traffic in the meantime, by {routes}");
+        return Err(PortError::new(FailureKind::Conflict, text));
+    }
+    for lead in &leads {
+        let after = lead.without(group).unwrap_or_else(|| Terminal::FixedResponse {
+            status: "503".to_owned(),
+            content_type: Some("text/plain".to_owned()),
+            body: Some("Service Unavailable".to_owned()),
+        });
+        tracing::info!(route = %lead.route, group, "takes the target group out of a route");
+        let done = shared.ports.load_balancer.set_terminal(&lead.route, &lead.observed.arn, &after).await;
+        match done {
+            // The route goes at the same time, as where everything is destroyed.
+            Err(error) if error.kind == FailureKind::Gone => {}
+            // A Network Load Balancer knows no fixed answers; what it has is deleted with its listener.
+            Err(error) if matches!(&lead.route, RouteSpec::Listener(arn) if arn.contains("/net/")) => {
+                tracing::warn!(%error, "the listener can't be led elsewhere");
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,624 @@
+//! `bluegreen_environment`: one colour of a mirrored stack.
+//!
+//! ```hcl
+//! resource "bluegreen_environment" "app" {
+//!   for_each = toset(["blue", "green"])
+//!   name     = "myapp"
+//!   color    = each.key
+//!   vpc_id   = var.vpc_id
+//!   target_group = { port = 80, protocol = "HTTP", health_check = { path = "/health" } }
+//!   instances    = { image_id = "ami-12345678", instance_type = "t3.medium", … }
+//! }
+//! ```
+//!
+//! Refresh looks at everything that the state knows of; plan compares the state with the configuration and asks the load
+//! balancer only where a change could hurt somebody; apply looks again, plans anew and carries out.
+
+mod build;
+mod import;
+mod interlock;
+mod look;
+mod model;
+mod schema;
+mod story;
+mod validate;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use self::build::Build;
+use self::look::{Seen, look};
+use self::model::Ids;
+use super::{Context, Shared, duration};
+use crate::run::ports::{Freshness, PortError};
+use crate::stack::{self, Change, Lead, Part, Spec, TAG};
+use crate::tf_provider::{
+    ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
+};
+
+/// The resource.
+pub struct Environment {
+    schema: Schema,
+    context: Arc<Context>,
+}
+
+impl Environment {
+    /// The resource over the provider's connection.
+    pub fn new(context: Arc<Context>) -> Environment {
+        Environment { schema: schema::schema(), context }
+    }
+
+    fn shared(&self, diagnostics: &mut Diagnostics) -> Option<Shared> {
+        let shared = self.context.shared();
+        if shared.is_none() {
+            diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
+        }
+        shared
+    }
+
+    /// The state after a look.
+    fn observed(&self, mut state: Value, spec: &Spec, seen: &Seen, defaults: &BTreeMap<String, String>) -> Value {
+        let after = seen.spec(spec);
+        model::overlay(&mut state, spec, &after, &self.schema);
+        let mut ids = seen.ids();
+        if !seen.is_attached() {
+            // What is behind no target group is as good as not there; apply attaches it again.
+            ids.scaling_group = None;
+        }
+        ids.write(&mut state);
+        state.set("id", Value::from(id(spec)));
+        state.set("mirror", Value::from(stack::mirror(&after)));
+        state.set("tags_all", tags_all(&after, defaults));
+        state
+    }
+}
+
+fn id(spec: &Spec) -> String {
+    format!("{}/{}", spec.name, spec.color)
+}
+
+fn defaults(shared: &Shared) -> BTreeMap<String, String> {
+    shared.connection.settings().map(|settings| settings.default_tags.clone()).unwrap_or_default()
+}
+
+fn tags_all(spec: &Spec, defaults: &BTreeMap<String, String>) -> Value {
+    let mut tags = defaults.clone();
+    tags.extend(spec.tags.clone());
+    Value::object(tags.into_iter().map(|(key, value)| (key, Value::from(value))))
+}
+
+/// How long an operation may take.
+fn limit(value: &Value, operation: &str) -> Duration {
+    let minutes = match operation {
+        "create" => 30,
+        "update" => 45,
+        _ => 20,
+    };
+    let written = value.get("timeouts").get(operation).as_str().and_then(|text| duration::parse(text).ok());
+    written.unwrap_or(Duration::from_secs(minutes * 60))
+}
+
+/// The parts that a state has.
+fn there(state: &Value) -> BTreeSet<Part> {
+    let ids = Ids::read(state);
+    let parts = [
+        (Part::TargetGroup, ids.target_group.is_some()),
+        (Part::SecurityGroup, ids.security_group.is_some()),
+        (Part::LaunchTemplate, ids.template.is_some()),
+        (Part::ScalingGroup, ids.scaling_group.is_some()),
+        (Part::Instances, ids.template_version.is_some() || ids.scaling_group.is_none()),
+        (Part::Service, ids.service.is_some()),
+    ];
+    parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect()
+}
+
+#[async_trait]
+impl Resource for Environment {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn validate(&self, config: &Value, diagnostics: &mut Diagnostics) {
+        validate::validate(config, diagnostics);
+    }
+
+    async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
+        let ReadRequest { state, private, .. } = request;
+        let unchanged = |state: Value, private| Stored { state: Some(state), private };
+        let Some(shared) = self.shared(diagnostics) else { return unchanged(state, private) };
+        let Some(spec) = model::spec(&state).filter(|_| shared.connection.is_known()) else {
+            return unchanged(state, private);
+        };
+        let (spec, ids) = (spec.settled(), Ids::read(&state));
+        match look(&shared.services, &spec, &ids).await {
+            Ok(seen) if seen.ids().is_empty() => Stored { state: None, private },
+            Ok(seen) => {
+                story::detached(&spec, &seen, diagnostics);
+                Stored { state: Some(self.observed(state, &spec, &seen, &defaults(&shared))), private }
+            }
+            Err(error) => {
+                story::unreadable(&id(&spec), &error, diagnostics);
+                unchanged(state, private)
+            }
+        }
+    }
+
+    async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
+        let PlanRequest { prior, proposed, config, private, .. } = request;
+        let Some(shared) = self.shared(diagnostics) else { return Planned::default() };
+        let Some(mut state) = proposed else {
+            if let Some(spec) = prior.as_ref().and_then(model::spec) {
+                plan_destroy(&shared, &spec.settled(), prior.as_ref(), diagnostics).await;
+            }
+            return Planned { private, ..Planned::default() };
+        };
+        let wish = model::spec(&config).filter(|_| shared.connection.is_known());
+        let before = prior.as_ref().and_then(model::spec).map(Spec::settled);
+        let Some(wish) = wish.map(Spec::settled) else {
+            plan_unknown(&mut state, &config, prior.as_ref());
+            return Planned { state: Some(state), replace: Vec::new(), private };
+        };
+        state.set("id", Value::from(id(&wish)));
+        state.set("mirror", Value::from(stack::mirror(&wish)));
+        state.set("tags_all", tags_all(&wish, &defaults(&shared)));
+        let Some((prior, before)) = prior.zip(before) else {
+            plan_ids(&mut state, &config, &Value::Null, &wish, &[]);
+            plan_create(&shared, &wish, diagnostics).await;
+            return Planned { state: Some(state), replace: Vec::new(), private };
+        };
+        let replaced = stack::replaced(&before, &wish);
+        let mut changes = stack::changes(&before, &wish, &there(&prior));
+        let harmful = !replaced.is_empty() || changes.iter().any(|change| change.harm(None).is_some() || sizes(change));
+        let risky = changes.iter().any(|change| change.risk().is_some());
+        if harmful || risky {
+            let change = story::Harm { spec: &wish, replaced: &replaced, changes: &changes };
+            let leads = guard(&shared, &prior, change, diagnostics).await;
+            let live = leads.iter().any(Lead::is_live);
+            if live && wish.is_protected() {
+                changes.retain(|change| !change.is_left_over());
+            }
+        }
+        plan_ids(&mut state, &config, &prior, &wish, &changes);
+        let path = |steps: &Vec<String>| steps.iter().fold(Path::root(), |path, step| path.attr(step));
+        Planned { state: Some(state), replace: replaced.iter().map(path).collect(), private }
+    }
+
+    async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
+        let before = Stored { state: request.prior.clone(), private: request.private.clone() };
+        let Some(shared) = self.shared(diagnostics) else { return before };
+        match (&request.planned, &request.prior) {
+            (Some(planned), _) => {
+                let Some(spec) = model::spec(&request.config) else {
+                    diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
+                    return before;
+                };
+                self.make(&shared, &request, planned, &spec.settled(), diagnostics).await
+            }
+            (None, Some(prior)) => self.destroy(&shared, prior, &request, diagnostics).await,
+            (None, None) => before,
+        }
+    }
+
+    async fn import(&self, id: &str, _: Cancel, diagnostics: &mut Diagnostics) -> Stored {
+        let Some(shared) = self.shared(diagnostics) else { return Stored::default() };
+        match import::import(&shared, &self.schema, id).await {
+            Ok(state) => Stored { state: Some(state), private: Vec::new() },
+            Err(detail) => {
+                diagnostics.error(format!("Failed to import {id:?}"), detail);
+                Stored::default()
+            }
+        }
+    }
+}
+
+/// Whether it depends on what runs now if the change hurts.
+fn sizes(change: &Change) -> bool {
+    matches!(change, Change::Resize { .. } | Change::Scale(_))
+}
+
+/// Looks who would be hurt, and tells. What can't be read is an error: nobody may be hurt by mistake.
+async fn guard(shared: &Shared, prior: &Value, harm: story::Harm<'_>, diagnostics: &mut Diagnostics) -> Vec<Lead> {
+    let ids = Ids::read(prior);
+    let Some(group) = &ids.target_group else { return Vec::new() };
+    let leads = match interlock::leads_to(shared, group, Freshness::Shared).await {
+        Ok(leads) => leads,
+        Err(error) => {
+            story::unreadable(&id(harm.spec), &error, diagnostics);
+            return Vec::new();
+        }
+    };
+    let Some(routes) = interlock::live_by(&leads) else { return leads };
+    let running = if harm.changes.iter().any(sizes) {
+        match look(&shared.services, harm.spec, &ids).await {
+            Ok(seen) => seen.running(),
+            Err(error) => {
+                story::unreadable(&id(harm.spec), &error, diagnostics);
+                return leads;
+            }
+        }
+    } else {
+        None
+    };
+    harm.tell(&routes, running, diagnostics);
+    leads
+}
+
+/// A new environment must not take the place of one that serves users, which is what replacing it comes to.
+async fn plan_create(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics) {
+    if wish.target_group.is_none() {
+        return;
+    }
+    let name = stack::name(&wish.name, &wish.color);
+    let found = async {
+        let Some(group) = shared.services.target_groups.named(&name).await? else { return Ok(None) };
+        let tags = shared.services.target_groups.tags(&group.arn).await?;
+        let leads = interlock::leads_to(shared, &group.arn, Freshness::Shared).await?;
+        Ok::<_, PortError>(Some((group, tags, leads)))
+    };
+    match found.await {
+        Ok(None) => {}
+        Ok(Some((group, tags, _))) if tags.get(TAG) != Some(&id(wish)) => {
+            story::taken("target group", &name, &group.arn, wish, diagnostics);
+        }
+        Ok(Some((_, _, leads))) => {
+            if let Some(routes) = interlock::live_by(&leads) {
+                story::exists_live(wish, &routes, diagnostics);
+            }
+        }
+        Err(error) => story::unreadable(&id(wish), &error, diagnostics),
+    }
+}
+
+async fn plan_destroy(shared: &Shared, spec: &Spec, prior: Option<&Value>, diagnostics: &mut Diagnostics) {
+    let Some(group) = prior.map(Ids::read).and_then(|ids| ids.target_group) else { return };
+    if !shared.connection.is_known() || !harms_by_going(spec) {
+        return;
+    }
+    match interlock::leads_to(shared, &group, Freshness::Shared).await {
+        Ok(leads) => {
+            if let Some(routes) = interlock::live_by(&leads) {
+                story::destroys_live(spec, &routes, spec.is_protected(), diagnostics);
+            }
+        }
+        Err(error) => story::unreadable(&id(spec), &error, diagnostics),
+    }
+}
+
+/// A group of somebody else's with nothing of ours behind it is only let go of.
+fn harms_by_going(spec: &Spec) -> bool {
+    spec.target_group.is_some() || spec.instances.is_some() || spec.service.is_some() || spec.targets.is_some()
+}
+
+/// Every id that only an apply can tell.
+const IDS: [&str; 6] = [
+    "target_group_arn",
+    "security_group_id",
+    "launch_template_id",
+    "launch_template_version",
+    "service_arn",
+    "task_definition_arn",
+];
+
+/// Whether an environment of this configuration has such a thing.
+fn has(config: &Value, name: &str) -> bool {
+    match name {
+        "target_group_arn" | "target_group_name" => true,
+        "service_arn" | "task_definition_arn" => !config.get("service").is_null(),
+        _ => !config.get("instances").is_null(),
+    }
+}
+
+fn plan_ids(state: &mut Value, config: &Value, prior: &Value, wish: &Spec, changes: &[Change]) {
+    let rolls = changes.iter().any(|change| matches!(change, Change::Roll(_) | Change::Create(Part::LaunchTemplate)));
+    let deploys = changes.iter().any(|change| matches!(change, Change::Deploy(_) | Change::Create(Part::Service)));
+    let left_over = !prior.is_null() && !rolls;
+    for name in IDS {
+        let again = match name {
+            "launch_template_version" => rolls,
+            "task_definition_arn" => deploys,
+            _ => false,
+        };
+        let known = prior.get(name);
+        // A version that is null only tells of instances of a former one, which may have to stay for now.
+        let stays = name == "launch_template_version" && left_over;
+        let value = match (has(config, name), known.is_null() && !stays || again) {
+            (false, _) => Value::Null,
+            (true, true) => Value::UNKNOWN,
+            (true, false) => known.clone(),
+        };
+        state.set(name, value);
+    }
+    if let (None, Some(arn)) = (&wish.target_group, &wish.target_group_arn) {
+        state.set("target_group_arn", Value::from(arn.as_str()));
+    }
+    let own = wish.target_group.as_ref().map(|_| stack::name(&wish.name, &wish.color));
+    let group = match (prior.get("target_group_name"), own) {
+        (Value::Null, Some(name)) => Value::from(name),
+        (Value::Null, None) => {
+            wish.target_group_arn.as_deref().map_or(Value::UNKNOWN, |arn| crate::rollout::short(arn).into())
+        }
+        (known, _) => known.clone(),
+    };
+    state.set("target_group_name", group);
+    let scaling = match (has(config, "autoscaling_group_name"), prior.get("autoscaling_group_name")) {
+        (false, _) => Value::Null,
+        (true, Value::Null) => Value::from(stack::name(&wish.name, &wish.color)),
+        (true, known) => known.clone(),
+    };
+    state.set("autoscaling_group_name", scaling);
+}
+
+/// Not everything is known: what may change is for the apply to tell.
+fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
+    let prior = prior.unwrap_or(&Value::Null);
+    let may_change = ["id", "mirror", "tags_all", "launch_template_version", "task_definition_arn", "target_group_arn"];
+    let names = IDS.iter().chain(&["autoscaling_group_name", "target_group_name"]).chain(&may_change);
+    for name in names {
+        let configured = *name == "target_group_arn" && !config.get("target_group_arn").is_null();
+        if configured {
+            continue;
+        }
+        let wanted = ["id", "mirror", "tags_all"].contains(name) || has(config, name);
+        let known = prior.get(name);
+        let value = match wanted {
+            false => Value::Null,
+            true if known.is_null() || may_change.contains(name) => Value::UNKNOWN,
+            true => known.clone(),
+        };
+        state.set(name, value);
+    }
+}
+
+impl Environment {
+    /// A create or an update.
+    async fn make(
+        &self,
+        shared: &Shared,
+        request: &ApplyRequest,
+        planned: &Value,
+        spec: &Spec,
+        diagnostics: &mut Diagnostics,
+    ) -> Stored {
+        let before = Stored { state: request.prior.clone(), private: request.private.clone() };
+        let prior = request.prior.as_ref();
+        let prior_spec = prior.and_then(model::spec).map(Spec::settled);
+        let known = match prior {
+            Some(prior) => Ok(Ids::read(prior)),
+            None => left_behind(shared, spec).await,
+        };
+        let expected = prior_spec.clone().unwrap_or_else(|| spec.clone());
+        let seen = match known {
+            Ok(known) => look(&shared.services, &expected, &known).await,
+            Err(error) => Err(error),
+        };
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) => {
+                story::failed("make", spec, &error, &Ids::default(), None, diagnostics);
+                return before;
+            }
+        };
+        // What a killed run left is taken as it is found, not as it is expected.
+        let from = if prior.is_none() && seen.version.is_none() && seen.scaling_group.is_some() {
+            Spec { release: None, ..seen.spec(&expected) }
+        } else {
+            seen.spec(&expected)
+        };
+        let changes = stack::changes(&from, spec, &seen.there());
+        let Some((live, changes)) = self.allowed(shared, spec, &seen, changes, diagnostics).await else {
+            return before;
+        };
+        let operation = if prior.is_none() { "create" } else { "update" };
+        let defaults = defaults(shared);
+        let tags = stack::tags(spec, &defaults);
+        let ids = Ids { target_group: seen.ids().target_group.or(spec.target_group_arn.clone()), ..seen.ids() };
+        let mut build = Build {
+            shared,
+            spec,
+            tags: &tags,
+            seen: &seen,
+            live,
+            ids,
+            deadline: Instant::now() + limit(planned, operation),
+            cancel: &request.cancel,
+        };
+        let result = self.carry_out(&mut build, &changes, request, planned, prior).await;
+        let known = Ids { template_version: build.ids.template_version, ..build.ids.clone() };
+        self.finished(shared, (planned, spec), &known, result, operation, diagnostics).await
+    }
+
+    /// Looks right before anything is done whether it may be.
+    async fn allowed(
+        &self,
+        shared: &Shared,
+        spec: &Spec,
+        seen: &Seen,
+        mut changes: Vec<Change>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<(bool, Vec<Change>)> {
+        let Some(group) = &seen.group else { return Some((false, changes)) };
+        let leads = match interlock::leads_to(shared, &group.arn, Freshness::Now).await {
+            Ok(leads) => leads,
+            Err(error) => {
+                story::unreadable(&id(spec), &error, diagnostics);
+                return None;
+            }
+        };
+        let routes = interlock::live_by(&leads);
+        if let Some(routes) = &routes {
+            if spec.is_protected() {
+                changes.retain(|change| !change.is_left_over());
+            }
+            let mut told = Diagnostics::new();
+            let harm = story::Harm { spec, replaced: &[], changes: &changes };
+            harm.tell(routes, seen.running(), &mut told);
+            let refused = told.has_errors();
+            if refused {
+                diagnostics.extend(told);
+                return None;
+            }
+        }
+        Some((routes.is_some(), changes))
+    }
+
+    async fn carry_out(
+        &self,
+        build: &mut Build<'_>,
+        changes: &[Change],
+        request: &ApplyRequest,
+        planned: &Value,
+        prior: Option<&Value>,
+    ) -> Result<(), PortError> {
+        let former = prior.map(|prior| prior.get("tags_all").string_map()).unwrap_or_default();
+        let gone: Vec<String> = former.keys().filter(|key| !build.tags.contains_key(*key)).cloned().collect();
+        build.tag(&gone).await?;
+        if build.seen.group.is_some() {
+            build.attach().await?;
+        }
+        for change in changes {
+            let result = build.carry_out(change).await;
+            let mut state = planned.without_unknowns();
+            build.ids.write(&mut state);
+            request.checkpoint.set(Stored { state: Some(state), private: request.private.clone() });
+            result?;
+            if *change == Change::Create(Part::TargetGroup) {
+                build.attach().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The state after everything: what was planned, completed by what is seen; after a failure what is seen alone.
+    async fn finished(
+        &self,
+        shared: &Shared,
+        (planned, spec): (&Value, &Spec),
+        known: &Ids,
+        result: Result<(), PortError>,
+        operation: &str,
+        diagnostics: &mut Diagnostics,
+    ) -> Stored {
+        let seen = look(&shared.services, spec, known).await;
+        let mut state = planned.without_unknowns();
+        match (&result, &seen) {
+            (Ok(()), _) => {
+                known.write(&mut state);
+                if let Ok(seen) = &seen {
+                    let ids = seen.ids();
+                    ids.write(&mut state);
+                }
+            }
+            (Err(_), Ok(seen)) if operation == "create" && seen.ids().is_empty() => {
+                story::failed_here(operation, spec, &result, known, None, diagnostics);
+                return Stored::default();
+            }
+            (Err(_), Ok(seen)) => state = self.observed(state, spec, seen, &defaults(shared)),
+            (Err(_), Err(_)) => known.write(&mut state),
+        }
+        let leads = match &known.target_group {
+            Some(group) if result.is_err() => interlock::leads_to(shared, group, Freshness::Now).await.ok(),
+            _ => None,
+        };
+        story::failed_here(operation, spec, &result, known, leads.as_deref(), diagnostics);
+        Stored { state: Some(state), private: Vec::new() }
+    }
+
+    async fn destroy(
+        &self,
+        shared: &Shared,
+        prior: &Value,
+        request: &ApplyRequest,
+        diagnostics: &mut Diagnostics,
+    ) -> Stored {
+        let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
+        let Some(spec) = model::spec(prior).map(Spec::settled) else { return before };
+        let ids = Ids::read(prior);
+        if let Some(group) = ids.target_group.as_ref().filter(|_| harms_by_going(&spec)) {
+            match interlock::leads_to(shared, group, Freshness::Now).await {
+                Ok(leads) => {
+                    let routes = interlock::live_by(&leads).filter(|_| spec.is_protected());
+                    if let Some(routes) = routes {
+                        story::destroys_live(&spec, &routes, true, diagnostics);
+                        return before;
+                    }
+                }
+                Err(error) => {
+                    story::unreadable(&id(&spec), &error, diagnostics);
+                    return before;
+                }
+            }
+        }
+        let mut build = Build {
+            shared,
+            spec: &spec,
+            tags: &BTreeMap::new(),
+            seen: &Seen::default(),
+            live: false,
+            ids,
+            deadline: Instant::now() + limit(prior, "delete"),
+            cancel: &request.cancel,
+        };
+        let result = build.destroy().await;
+        if result.is_ok() {
+            return Stored::default();
+        }
+        let mut state = prior.clone();
+        build.ids.write(&mut state);
+        story::failed_here("destroy", &spec, &result, &build.ids, None, diagnostics);
+        Stored { state: Some(state), private: request.private.clone() }
+    }
+}
+
+/// What a run left behind that was killed before it could tell: things with our names and our tags that no route leads
+/// to. What a route leads to belongs to somebody, and is not taken over.
+async fn left_behind(shared: &Shared, spec: &Spec) -> Result<Ids, PortError> {
+    let (services, name, own) = (&shared.services, stack::name(&spec.name, &spec.color), id(spec));
+    let ours = |what: &str, tags: &BTreeMap<String, String>| {
+        if tags.get(TAG) == Some(&own) {
+            return Ok(());
+        }
+        let text = format!("there is a {what} named {name} already, and it isn't tagged {TAG} = {own}");
+        Err(PortError::new(crate::run::ports::FailureKind::Conflict, text))
+    };
+    let mut ids = Ids { target_group: spec.target_group_arn.clone(), ..Ids::default() };
+    if spec.target_group.is_some()
+        && let Some(group) = services.target_groups.named(&name).await?
+    {
+        ours("target group", &services.target_groups.tags(&group.arn).await?)?;
+        if let Some(lead) = interlock::leads_to(shared, &group.arn, Freshness::Now).await?.first() {
+            let text = format!(
+                "an environment {own} exists already and {} leads to it. If it is this one, import it: terraform import <address> {own}. If it is another configuration's, choose another name. (create_before_destroy can't work here: a colour has one target group.)",
+                lead.route
+            );
+            return Err(PortError::new(crate::run::ports::FailureKind::Conflict, text));
+        }
+        ids.target_group = Some(group.arn);
+    }
+    if spec.instances.is_some() {
+        if let Some(group) =
+            services.ec2.security_group_named(&name, spec.vpc_id.as_deref().unwrap_or_default()).await?
+        {
+            ours("security group", &group.tags)?;
+            ids.security_group = Some(group.id);
+        }
+        if let Some(template) = services.ec2.template_named(&name).await? {
+            ours("launch template", &template.tags)?;
+            ids.template = Some(template.id);
+        }
+        if let Some(group) = services.autoscaling.find(&name).await? {
+            ours("Auto Scaling group", &group.tags)?;
+            ids.scaling_group = Some(group.name);
+        }
+    }
+    if let Some(service) = &spec.service
+        && let Some(seen) = services.ecs.find(&service.cluster, &name).await?
+    {
+        ours("service", &seen.tags)?;
+        ids.service = Some(seen.arn);
+    }
+    Ok(ids)
+}

@@ -1,0 +1,172 @@
+//! What is said of a colour that would be hurt, and of changes that came to nothing.
+
+use super::look::Seen;
+use super::model::Ids;
+use super::{id, interlock};
+use crate::run::ports::{FailureKind, PortError};
+use crate::stack::{Change, Lead, Spec};
+use crate::tf_provider::{Diagnostics, Path};
+
+/// What a plan would do to a colour.
+#[derive(Clone, Copy)]
+pub(super) struct Harm<'a> {
+    pub spec: &'a Spec,
+    /// Attributes that ask for a replacement.
+    pub replaced: &'a [Vec<String>],
+    pub changes: &'a [Change],
+}
+
+impl Harm<'_> {
+    /// Tells what would hurt the users that come by these routes: errors while the colour is protected, warnings if not.
+    pub fn tell(&self, routes: &str, running: Option<i32>, diagnostics: &mut Diagnostics) {
+        let what = id(self.spec);
+        let paths = self.replaced.iter().map(|steps| {
+            let path = steps.iter().fold(Path::root(), |path, step| path.attr(step));
+            let text = format!("{path} can only be changed by making everything anew, so it would be replaced");
+            (path, text)
+        });
+        let harms = self
+            .changes
+            .iter()
+            .filter(|change| !change.is_left_over())
+            .filter_map(|change| Some((Path::attribute(attribute(change)), change.harm(running)?)));
+        for (path, harm) in paths.chain(harms) {
+            let now = format!("Users get to {} by {routes}. {harm}.", self.spec.color);
+            if self.spec.is_protected() {
+                let detail = format!("{now}\n\n{WAY_OUT}");
+                diagnostics.error_at(path, format!("{what} is live and would be hurt"), detail);
+            } else {
+                let detail = format!("{now} protect_live = false lets this happen.");
+                diagnostics.warning_at(path, format!("{what} is live"), detail);
+            }
+        }
+        for change in self.changes {
+            if let Some(risk) = change.risk() {
+                let detail = format!("Users get to {} by {routes}: {risk}.", self.spec.color);
+                diagnostics.warning_at(Path::attribute(attribute(change)), format!("{what} is live"), detail);
+            }
+        }
+    }
+}
+
+const WAY_OUT: &str = "A way out: make the change on the idle colour, switch to it (active of bluegreen_switch), and change this \
+                       one when it is idle. If it must be now, protect_live = false on this environment lets it happen.";
+
+fn attribute(change: &Change) -> &'static str {
+    match change {
+        Change::TargetGroup(_) => "target_group",
+        Change::Deploy(_) | Change::Service(_) | Change::Scale(_) => "service",
+        Change::Register(_) | Change::Deregister(_) => "targets",
+        Change::Create(_) | Change::Rules(..) | Change::Roll(_) => "instances",
+        Change::ScalingGroup(..) | Change::Resize { .. } => "instances",
+    }
+}
+
+/// AWS could not be asked.
+pub(super) fn unreadable(what: &str, error: &PortError, diagnostics: &mut Diagnostics) {
+    let detail = format!("{error}\n\nNothing was changed. {}", next(error));
+    diagnostics.error(format!("Failed to look at {what}"), detail);
+}
+
+fn next(error: &PortError) -> &'static str {
+    match error.kind {
+        FailureKind::Denied => "Next: check the credentials and their rights, then run the same command again.",
+        FailureKind::Throttled => "Next: AWS is throttling this account; run the same command again in a minute.",
+        FailureKind::Conflict => "Next: see who made or uses it.",
+        FailureKind::Gone | FailureKind::Other => "Next: put the cause right, then run the same command again.",
+    }
+}
+
+/// Instances that are behind no target group serve nobody.
+pub(super) fn detached(spec: &Spec, seen: &Seen, diagnostics: &mut Diagnostics) {
+    if !seen.is_attached() {
+        let detail = format!(
+            "The target group of {} has none of its instances or tasks any more: somebody detached them. The next apply attaches them again.",
+            id(spec)
+        );
+        diagnostics.warning(format!("{} is detached", id(spec)), detail);
+    }
+}
+
+/// A name is somebody else's.
+pub(super) fn taken(what: &str, name: &str, arn: &str, spec: &Spec, diagnostics: &mut Diagnostics) {
+    let detail = format!(
+        "There is a {what} {name} already ({arn}), and this provider didn't make it for {}. Choose another name, or adopt it with target_group_arn, or import it: terraform import <address> '{},{arn}'.",
+        id(spec),
+        id(spec)
+    );
+    diagnostics.error_at(Path::attribute("name"), "The name is taken", detail);
+}
+
+/// Making it anew would begin by destroying what serves users.
+pub(super) fn exists_live(spec: &Spec, routes: &str, diagnostics: &mut Diagnostics) {
+    let detail = format!(
+        "There is an environment {} already, and users get to it by {routes}. This plan would make it anew: it is tainted (terraform untaint <address>), or replaced by -replace, or of another configuration with the same name, or was lost from the state (terraform import <address> {}).\n\n{WAY_OUT}",
+        id(spec),
+        id(spec)
+    );
+    let summary = format!("{} is live and would be replaced", id(spec));
+    if spec.is_protected() {
+        diagnostics.error(summary, detail);
+    } else {
+        diagnostics.warning(summary, detail);
+    }
+}
+
+/// A destroy of a live colour.
+pub(super) fn destroys_live(spec: &Spec, routes: &str, refused: bool, diagnostics: &mut Diagnostics) {
+    if refused {
+        let detail = format!(
+            "Users get to {} by {routes}. Destroying it would take the service down.\n\nA way out: switch to another colour first (active of bluegreen_switch). To take everything down on purpose, apply protect_live = false on this environment, then destroy.",
+            spec.color
+        );
+        diagnostics.error(format!("{} is live and would be destroyed", id(spec)), detail);
+    } else {
+        let detail = format!(
+            "Users get to {} by {routes}. These routes will answer 503, unless they are destroyed as well: nobody else is given the traffic unchecked. protect_live = false lets this happen.",
+            spec.color
+        );
+        diagnostics.warning(format!("{} is live and will be destroyed", id(spec)), detail);
+    }
+}
+
+/// Nothing could be begun.
+pub(super) fn failed(
+    verb: &str,
+    spec: &Spec,
+    error: &PortError,
+    ids: &Ids,
+    leads: Option<&[Lead]>,
+    diagnostics: &mut Diagnostics,
+) {
+    let mut detail = format!("{error}\n");
+    let there = ids.words();
+    if !there.is_empty() {
+        detail += &format!("\nThere now, and in the state: {there}.");
+    }
+    if let Some(leads) = leads {
+        match interlock::live_by(leads) {
+            Some(routes) => detail += &format!("\nTraffic: users get to {} by {routes}.", spec.color),
+            None => detail += &format!("\nTraffic: no user gets to {}.", spec.color),
+        }
+    }
+    detail += &format!("\n{}", next(error));
+    if error.message.contains("associated load balancer") {
+        detail += " ECS takes a target group only when a listener or rule has it: put it into one at weight 0 first, with target_group_arn here.";
+    }
+    diagnostics.error(format!("Failed to {verb} {}", id(spec)), detail);
+}
+
+/// As [`failed`], if it did.
+pub(super) fn failed_here(
+    verb: &str,
+    spec: &Spec,
+    result: &Result<(), PortError>,
+    ids: &Ids,
+    leads: Option<&[Lead]>,
+    diagnostics: &mut Diagnostics,
+) {
+    if let Err(error) = result {
+        failed(verb, spec, error, ids, leads, diagnostics);
+    }
+}

@@ -1,0 +1,272 @@
+//! Environments of EC2 instances: made, changed, protected, mended, taken away.
+
+use anyhow::ensure;
+use terraform_tests::client::elements;
+use terraform_tests::stage::{Leads, Stage};
+use terraform_tests::terraform::{Terraform, engines};
+
+/// The seed stack for both colours, its switch, and what a test changes in it.
+pub struct Stack {
+    pub stage: Stage,
+    pub terraform: Terraform,
+    network: (String, [String; 2]),
+    pub active: &'static str,
+    /// By colour: release, and what goes into `instances` beside the usual.
+    pub colors: [(&'static str, String, String); 2],
+    pub image: String,
+    pub group: String,
+    pub more: String,
+    pub switch: bool,
+}
+
+impl Stack {
+    pub async fn new() -> anyhow::Result<Stack> {
+        Stack::on(Terraform::new()?).await
+    }
+
+    pub async fn on(terraform: Terraform) -> anyhow::Result<Stack> {
+        let mut stage = Stage::bare().await?;
+        stage.listener(Leads::Unavailable).await?;
+        let network = stage.network().await?;
+        Ok(Stack {
+            stage,
+            terraform,
+            network,
+            active: "blue",
+            colors: ["blue", "green"].map(|color| (color, "1.0".to_owned(), String::new())),
+            image: "ami-12345678".to_owned(),
+            group: String::new(),
+            more: String::new(),
+            switch: true,
+        })
+    }
+
+    /// The whole configuration.
+    pub fn text(&self) -> String {
+        let (vpc, [first, second]) = &self.network;
+        let releases: String = self.colors.iter().map(|entry| format!("{} = \"{}\", ", entry.0, entry.1)).collect();
+        let instances: String = self.colors.iter().map(|entry| format!("{} = {{ {} }}\n", entry.0, entry.2)).collect();
+        let switch = format!(
+            r#"
+resource "bluegreen_switch" "app" {{
+  name         = "myapp"
+  active       = "{}"
+  environments = bluegreen_environment.app
+  routes       = [{{ listener_arn = "{}" }}]
+  parameter    = "/myapp/current-live"
+  validation   = {{ healthy = {{ interval = "100ms", timeout = "20s" }} }}
+}}
+"#,
+            self.active, self.stage.listeners[0]
+        );
+        format!(
+            r##"{}
+locals {{
+  releases  = {{ {} }}
+  instances = {{
+    {instances}  }}
+}}
+resource "bluegreen_environment" "app" {{
+  for_each = toset(["blue", "green"])
+  name     = "myapp"
+  color    = each.key
+  release  = local.releases[each.key]
+  vpc_id   = "{vpc}"
+  target_group = {{
+    port = 80, protocol = "HTTP"
+    health_check = {{ path = "/health", interval = 5, timeout = 2, healthy_threshold = 2, unhealthy_threshold = 2 }}
+    {}
+  }}
+  instances = merge({{
+    image_id      = "{}"
+    instance_type = "t3.medium"
+    user_data     = "#!/bin/bash\necho ${{each.key}}\n"
+    subnet_ids    = ["{first}", "{second}"]
+    min_size = 2, desired_capacity = 2, max_size = 4
+    ingress = [{{ protocol = "tcp", from_port = 80, to_port = 80, cidr_blocks = ["0.0.0.0/0"] }}]
+  }}, local.instances[each.key])
+  {}
+}}
+{}"##,
+            self.stage.provider(),
+            releases,
+            self.group,
+            self.image,
+            self.more,
+            if self.switch { switch } else { String::new() }
+        )
+    }
+
+    pub fn write(&self) -> anyhow::Result<()> {
+        self.terraform.write(&self.text())
+    }
+
+    /// Applies, and sees that nothing is left to do.
+    pub async fn apply(&self) -> anyhow::Result<()> {
+        self.write()?;
+        self.terraform.apply().await?.ok()?;
+        self.terraform.plan_is_empty().await
+    }
+
+    pub async fn state(&self, color: &str) -> anyhow::Result<serde_json::Value> {
+        self.terraform.state(&format!("bluegreen_environment.app[\"{color}\"]")).await
+    }
+
+    /// Everything of ours that AWS has.
+    pub async fn left(&self) -> anyhow::Result<Vec<String>> {
+        let client = &self.stage.client;
+        let mut left = Vec::new();
+        let groups = client.elb("DescribeTargetGroups", &[]).await?;
+        left.extend(elements(&groups, "TargetGroupName").into_iter().map(|name| format!("target group {name}")));
+        let groups = client.ec2("DescribeSecurityGroups", &[]).await?;
+        let ours = elements(&groups, "groupName").into_iter().filter(|name| *name != "default");
+        left.extend(ours.map(|name| format!("security group {name}")));
+        let templates = client.ec2("DescribeLaunchTemplates", &[]).await?;
+        left.extend(
+            elements(&templates, "launchTemplateName").into_iter().map(|name| format!("launch template {name}")),
+        );
+        let groups = client.autoscaling("DescribeAutoScalingGroups", &[]).await?;
+        left.extend(elements(&groups, "AutoScalingGroupName").into_iter().map(|name| format!("scaling group {name}")));
+        let reservations = client.ec2("DescribeInstances", &[]).await?;
+        let running = elements(&reservations, "instanceState").into_iter().filter(|state| state.contains("running"));
+        left.extend(running.map(|_| "an instance".to_owned()));
+        left.extend(client.parameter("/myapp/current-live").await?.map(|_| "the record".to_owned()));
+        Ok(left)
+    }
+}
+
+/// One apply from nothing on every engine, an empty plan after it, real traffic, and a destroy that leaves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_seed_stack_comes_and_goes() -> anyhow::Result<()> {
+    for engine in engines() {
+        let mut stack = Stack::on(Terraform::on(engine)?).await?;
+        stack.apply().await?;
+        ensure!(stack.stage.answers(0, "/").await? == "blue");
+        let state = stack.state("green").await?;
+        ensure!(state["target_group_name"] == "myapp-green" && state["launch_template_version"] == 1, "{state}");
+        let refused = stack.terraform.destroy().await?;
+        ensure!(refused.code == 1);
+        refused.has(&["myapp/blue is live and would be destroyed", "Users get to blue by listener web/", "(100 %)"])?;
+        ensure!(stack.stage.answers(0, "/").await? == "blue");
+        stack.more = "protect_live = false".to_owned();
+        stack.apply().await?;
+        stack.terraform.destroy().await?.ok()?.has(&["myapp/blue is live and will be destroyed"])?;
+        let left = stack.left().await?;
+        ensure!(left.is_empty(), "{left:?}");
+        ensure!(stack.stage.answers(0, "/").await? == "503");
+    }
+    Ok(())
+}
+
+fn index(color: &str) -> usize {
+    usize::from(color == "green")
+}
+
+/// A new release on the idle colour, then the switch: in two applies, and back in one. What is live is left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_goes_to_the_idle_colour_and_then_live() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.apply().await?;
+    let blue = stack.state("blue").await?;
+    stack.colors[index("green")].1 = "2.0".to_owned();
+    stack.colors[index("green")].2 = "image_id = \"ami-22222222\"".to_owned();
+    stack.apply().await?;
+    ensure!(stack.stage.answers(0, "/").await? == "blue");
+    ensure!(stack.state("blue").await? == blue, "what is live was touched");
+    ensure!(stack.state("green").await?["launch_template_version"] == 2);
+    stack.active = "green";
+    stack.apply().await?;
+    ensure!(stack.stage.answers(0, "/").await? == "green");
+    // One apply: release to the idle one, then the switch to it.
+    stack.colors[index("blue")].1 = "3.0".to_owned();
+    stack.colors[index("blue")].2 = "image_id = \"ami-33333333\"".to_owned();
+    stack.active = "blue";
+    stack.stage.aws.clear_calls();
+    stack.apply().await?;
+    ensure!(stack.stage.answers(0, "/").await? == "blue");
+    let changes = stack.stage.changes();
+    let place = |name: &str| changes.iter().position(|change| change == name);
+    ensure!(
+        place("StartInstanceRefresh").is_some() && place("StartInstanceRefresh") < place("ModifyListener"),
+        "{changes:?}"
+    );
+    Ok(())
+}
+
+/// Whatever would hurt a live colour is refused when planning, with the routes and a way out; the idle one is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_colour_is_protected() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.apply().await?;
+    for (edit, says) in [
+        ("image_id = \"ami-22222222\"", "image_id changed, so every instance would be replaced"),
+        ("instance_type = \"t3.large\"", "instance_type changed, so every instance would be replaced"),
+        ("min_size = 1", "min_size would go from 2 to 1, below the 2 that run"),
+        ("min_size = 1, max_size = 1, desired_capacity = 1", "it has 2 instances and would be left with 1"),
+        ("subnet_ids = [element(split(\",\", local.subnets), 0)]", "would be terminated"),
+    ] {
+        stack.colors[index("blue")].2 = edit.to_owned();
+        let subnets = stack.network.1.join(",");
+        stack.terraform.write(&format!("{}\nlocals {{ subnets = \"{subnets}\" }}\n", stack.text()))?;
+        let plan = stack.terraform.plan().await?;
+        ensure!(plan.code == 1, "{edit}: {}", plan.text);
+        plan.has(&["myapp/blue is live and would be hurt", says, "Users get to blue by listener web/", "A way out:"])?;
+    }
+    stack.colors[index("blue")].2 = "max_size = 6".to_owned();
+    stack.apply().await?;
+    stack.group = "slow_start = each.key == \"blue\" ? 60 : 0".to_owned();
+    stack.apply().await?;
+    let said = stack.terraform.run(&["plan", "-no-color", "-replace=bluegreen_environment.app[\"blue\"]"]).await?;
+    ensure!(said.code == 1, "{}", said.text);
+    said.has(&["myapp/blue is live and would be replaced"])?;
+    stack.terraform.run(&["taint", "bluegreen_environment.app[\"blue\"]"]).await?.ok()?;
+    let plan = stack.terraform.plan().await?;
+    ensure!(plan.code == 1);
+    plan.has(&["myapp/blue is live and would be replaced", "terraform untaint"])?;
+    stack.terraform.run(&["untaint", "bluegreen_environment.app[\"blue\"]"]).await?.ok()?;
+    stack.colors[index("blue")].2 = "max_size = 6".to_owned();
+    let text = stack.text().replace("port = 80, protocol", "port = each.key == \"blue\" ? 8080 : 80, protocol");
+    stack.terraform.write(&text)?;
+    let plan = stack.terraform.plan().await?;
+    ensure!(plan.code == 1);
+    plan.has(&["target_group.port can only be changed by making everything anew"])?;
+    ensure!(stack.stage.answers(0, "/").await? == "blue");
+    Ok(())
+}
+
+/// With `protect_live = false` it is done in the way that hurts least: instances come before others go.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unprotected_colour_is_changed_gently() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.more = "protect_live = false".to_owned();
+    stack.apply().await?;
+    let load = terraform_tests::load::Load::start(stack.stage.address(0)?, 4, std::time::Duration::from_millis(2))?;
+    stack.colors[index("blue")].2 = "image_id = \"ami-22222222\"".to_owned();
+    stack.write()?;
+    let said = stack.terraform.apply().await?.ok()?;
+    said.has(&["myapp/blue is live", "image_id changed, so every instance would be replaced", "protect_live = false"])?;
+    stack.terraform.plan_is_empty().await?;
+    let calls = stack.stage.aws.calls();
+    let refresh = calls.iter().rev().find(|call| call.operation == "StartInstanceRefresh");
+    let parameters = refresh.map(|call| call.params.to_string()).unwrap_or_default();
+    ensure!(parameters.contains(r#""Preferences.MinHealthyPercentage":"100""#), "{parameters}");
+    let seen = load.stop().await;
+    ensure!(seen.failed == 0, "{seen:?}");
+    Ok(())
+}
+
+/// Replacing the idle colour in the same apply as a switch to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_idle_colour_goes_live_in_one_apply() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.apply().await?;
+    let before = stack.state("green").await?["target_group_arn"].clone();
+    stack.active = "green";
+    let text = stack.text().replace("port = 80, protocol", "port = each.key == \"green\" ? 8080 : 80, protocol");
+    stack.terraform.write(&text)?;
+    stack.terraform.apply().await?.ok()?;
+    stack.terraform.plan_is_empty().await?;
+    ensure!(stack.stage.answers(0, "/").await? == "green");
+    ensure!(stack.state("green").await?["target_group_arn"] != before);
+    Ok(())
+}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use aws_sdk_ec2::types::builders::IpPermissionBuilder;
 use aws_sdk_ec2::types::{
     Filter, IpPermission, IpRange, Ipv6Range, PrefixListId, ResourceType, SecurityGroup, Tag, TagSpecification,
     UserIdGroupPair,
@@ -142,14 +143,7 @@ impl Ec2 {
                 .filter(|rule| before.get(rule).is_some_and(|text| *text != after[*rule]))
                 .collect();
             let gone: Vec<&Rule> = before.keys().filter(of).filter(|rule| !after.contains_key(rule)).collect();
-            let permissions = |rules: &[&Rule], texts: &Rules| {
-                Some(
-                    rules
-                        .iter()
-                        .map(|rule| permission(rule, texts.get(*rule).and_then(Option::as_deref), id))
-                        .collect(),
-                )
-            };
+            let permissions = |rules: &[&Rule], texts: &Rules| Some(merged(rules, texts, id));
             if !come.is_empty() {
                 let permissions = permissions(&come, after);
                 let result = match direction {
@@ -295,23 +289,33 @@ fn split(permission: &IpPermission, direction: Direction, own: &str) -> Vec<(Rul
     peers.into_iter().map(rule).collect()
 }
 
-fn permission(rule: &Rule, text: Option<&str>, own: &str) -> IpPermission {
-    let builder = IpPermission::builder().ip_protocol(&rule.protocol);
-    let all = rule.protocol == "-1";
-    let builder = builder.set_from_port((!all).then_some(rule.from_port)).set_to_port((!all).then_some(rule.to_port));
-    let text = text.map(str::to_owned);
-    let builder = match &rule.peer {
+/// Rules of the same protocol and ports as one permission with many peers, as EC2 has them.
+fn merged(rules: &[&Rule], texts: &Rules, own: &str) -> Vec<IpPermission> {
+    let mut permissions: BTreeMap<(&str, i32, i32), Vec<&Rule>> = BTreeMap::new();
+    for rule in rules {
+        permissions.entry((&rule.protocol, rule.from_port, rule.to_port)).or_default().push(rule);
+    }
+    let permission = |((protocol, from, to), rules): ((&str, i32, i32), Vec<&Rule>)| {
+        let all = protocol == "-1";
+        let builder = IpPermission::builder().ip_protocol(protocol);
+        let builder = builder.set_from_port((!all).then_some(from)).set_to_port((!all).then_some(to));
+        rules
+            .iter()
+            .fold(builder, |builder, rule| with_peer(builder, rule, texts.get(*rule).cloned().flatten(), own))
+            .build()
+    };
+    permissions.into_iter().map(permission).collect()
+}
+
+fn with_peer(builder: IpPermissionBuilder, rule: &Rule, text: Option<String>, own: &str) -> IpPermissionBuilder {
+    let pair = |id: &str, text| UserIdGroupPair::builder().group_id(id).set_description(text).build();
+    match &rule.peer {
         Peer::V4(cidr) => builder.ip_ranges(IpRange::builder().cidr_ip(cidr).set_description(text).build()),
         Peer::V6(cidr) => builder.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(cidr).set_description(text).build()),
         Peer::Prefixes(id) => {
             builder.prefix_list_ids(PrefixListId::builder().prefix_list_id(id).set_description(text).build())
         }
-        Peer::Group(id) => {
-            builder.user_id_group_pairs(UserIdGroupPair::builder().group_id(id).set_description(text).build())
-        }
-        Peer::Own => {
-            builder.user_id_group_pairs(UserIdGroupPair::builder().group_id(own).set_description(text).build())
-        }
-    };
-    builder.build()
+        Peer::Group(id) => builder.user_id_group_pairs(pair(id, text)),
+        Peer::Own => builder.user_id_group_pairs(pair(own, text)),
+    }
 }

@@ -1,5 +1,7 @@
 //! Stories played with a real terraform, the real provider and real HTTP through the local load balancer.
 
+mod arguments;
+mod breakage;
 mod composition;
 mod environments;
 mod faults;

@@ -1,0 +1,258 @@
+//! Every argument of an environment changed once, one at a time: planned as AWS has it, applied, and nothing left to do.
+
+use anyhow::ensure;
+use terraform_tests::client::element;
+use terraform_tests::stage::{Leads, Stage, forward};
+use terraform_tests::terraform::Terraform;
+
+/// What a plan says of a change.
+#[derive(Clone, Copy, PartialEq)]
+enum As {
+    InPlace,
+    Replacement,
+}
+
+use As::{InPlace, Replacement};
+
+/// An environment written as `path = value` lines, so that each can be changed alone.
+struct Arguments {
+    head: String,
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Arguments {
+    fn set(&mut self, path: &'static str, value: &str) {
+        match self.lines.iter_mut().find(|(own, _)| *own == path) {
+            Some((_, own)) => value.clone_into(own),
+            None => self.lines.push((path, value.to_owned())),
+        }
+    }
+
+    /// The lines as nested objects.
+    fn text(&self) -> String {
+        fn object(lines: &[(Vec<&str>, &str)]) -> String {
+            let mut names: Vec<&str> = lines.iter().map(|(path, _)| path[0]).collect();
+            names.dedup();
+            names.sort_unstable();
+            names.dedup();
+            let mut out = String::new();
+            for name in names {
+                let of = lines.iter().filter(|(path, _)| path[0] == name);
+                let inner: Vec<(Vec<&str>, &str)> = of
+                    .clone()
+                    .filter(|(path, _)| path.len() > 1)
+                    .map(|(path, value)| (path[1..].to_vec(), *value))
+                    .collect();
+                match of.clone().find(|(path, _)| path.len() == 1) {
+                    Some((_, value)) => out += &format!("{name} = {value}\n"),
+                    None => out += &format!("{name} = {{\n{}}}\n", object(&inner)),
+                }
+            }
+            out
+        }
+        let lines: Vec<(Vec<&str>, &str)> =
+            self.lines.iter().map(|(path, value)| (path.split('.').collect(), value.as_str())).collect();
+        format!("{}resource \"bluegreen_environment\" \"app\" {{\n{}}}\n", self.head, object(&lines))
+    }
+}
+
+async fn play(
+    stage: &Stage,
+    base: &[(&'static str, &str)],
+    changes: &[(&'static str, &str, As)],
+) -> anyhow::Result<()> {
+    let terraform = Terraform::new()?;
+    let mut arguments = Arguments { head: stage.provider(), lines: Vec::new() };
+    for (path, value) in base {
+        arguments.set(path, value);
+    }
+    terraform.write(&arguments.text())?;
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await?;
+    for (path, value, how) in changes {
+        arguments.set(path, value);
+        terraform.write(&arguments.text())?;
+        let said = terraform.apply().await?;
+        ensure!(said.code == 0, "{path} = {value}: {}", said.text);
+        let says = match how {
+            InPlace => "Plan: 0 to add, 1 to change, 0 to destroy.",
+            Replacement => "Plan: 1 to add, 0 to change, 1 to destroy.",
+        };
+        ensure!(said.folded().contains(says), "{path} = {value}: {}", said.text);
+        let plan = terraform.plan().await?;
+        ensure!(plan.code == 0, "after {path} = {value}: {}", plan.text);
+    }
+    terraform.destroy().await?.ok()?;
+    Ok(())
+}
+
+/// A target group of an Application Load Balancer, with fixed targets.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_target_group() -> anyhow::Result<()> {
+    let stage = Stage::bare().await?;
+    let vpc = format!("\"{}\"", stage.network().await?.0);
+    let base = [
+        ("name", "\"myapp\""),
+        ("color", "\"blue\""),
+        ("vpc_id", &vpc),
+        ("target_group.port", "80"),
+        ("targets", "[{ id = \"127.0.0.2\", port = 8080 }]"),
+    ];
+    let changes = [
+        ("release", "\"1.1\"", InPlace),
+        ("protect_live", "false", InPlace),
+        ("tags", "{ team = \"web\" }", InPlace),
+        ("tags", "{ owner = \"web\" }", InPlace),
+        ("timeouts", "{ update = \"10m\" }", InPlace),
+        ("targets", "[{ id = \"127.0.0.3\", port = 8080 }, { id = \"127.0.0.2\", port = 8080 }]", InPlace),
+        ("targets", "[{ id = \"127.0.0.3\", port = 8080 }]", InPlace),
+        ("target_group.health_check.path", "\"/health\"", InPlace),
+        ("target_group.health_check.matcher", "\"200-299\"", InPlace),
+        ("target_group.health_check.interval", "15", InPlace),
+        ("target_group.health_check.timeout", "3", InPlace),
+        ("target_group.health_check.healthy_threshold", "3", InPlace),
+        ("target_group.health_check.unhealthy_threshold", "4", InPlace),
+        ("target_group.health_check.port", "\"8081\"", InPlace),
+        ("target_group.health_check.protocol", "\"HTTPS\"", InPlace),
+        ("target_group.deregistration_delay", "60", InPlace),
+        ("target_group.slow_start", "30", InPlace),
+        ("target_group.algorithm", "\"least_outstanding_requests\"", InPlace),
+        ("target_group.slow_start", "0", InPlace),
+        ("target_group.algorithm", "\"weighted_random\"", InPlace),
+        ("target_group.anomaly_mitigation", "true", InPlace),
+        ("target_group.cross_zone", "\"false\"", InPlace),
+        ("target_group.stickiness", "{ type = \"lb_cookie\", cookie_duration = 3600 }", InPlace),
+        ("target_group.stickiness", "{ type = \"app_cookie\", cookie_name = \"session\" }", InPlace),
+        ("target_group.stickiness", "{ enabled = false }", InPlace),
+        (
+            "target_group.target_group_health",
+            "{ dns_failover = { minimum_healthy_targets_count = \"off\" }, unhealthy_state_routing = { minimum_healthy_targets_count = \"2\", minimum_healthy_targets_percentage = \"50\" } }",
+            InPlace,
+        ),
+        ("target_group.port", "81", Replacement),
+        ("target_group.protocol", "\"HTTPS\"", Replacement),
+        ("target_group.protocol_version", "\"HTTP2\"", Replacement),
+        ("color", "\"red\"", Replacement),
+        ("name", "\"myapp-two\"", Replacement),
+        ("target_group.target_type", "\"instance\"", Replacement),
+    ];
+    // Instance targets are instances; none are needed to see the replacement.
+    let (last, changes) = changes.split_last().expect("there are some");
+    play(&stage, &base, changes).await?;
+    let instance = [("name", "\"myapp\""), ("color", "\"blue\""), ("vpc_id", &vpc), ("target_group.port", "80")];
+    play(&stage, &instance, &[("target_group.target_type", "\"ip\"", Replacement), *last]).await
+}
+
+/// Instances: template, security group, Auto Scaling group.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_instances() -> anyhow::Result<()> {
+    let stage = Stage::bare().await?;
+    let (vpc, [first, second]) = stage.network().await?;
+    // moto forgets to revoke IPv6 rules in a VPC without such addresses.
+    let parameters = [("VpcId", vpc.as_str()), ("AmazonProvidedIpv6CidrBlock", "true")];
+    stage.client.ec2("AssociateVpcCidrBlock", &parameters).await?;
+    let parameters = [("GroupName", "more"), ("GroupDescription", "more"), ("VpcId", vpc.as_str())];
+    let group = stage.client.ec2("CreateSecurityGroup", &parameters).await?;
+    let more = element(&group, "groupId")?.to_owned();
+    let (vpc, subnets) = (format!("\"{vpc}\""), format!("[\"{first}\"]"));
+    let base = [
+        ("name", "\"myapp\""),
+        ("color", "\"blue\""),
+        ("vpc_id", vpc.as_str()),
+        ("target_group.port", "80"),
+        ("instances.image_id", "\"ami-12345678\""),
+        ("instances.instance_type", "\"t3.medium\""),
+        ("instances.subnet_ids", &subnets),
+        ("instances.min_size", "1"),
+        ("instances.max_size", "2"),
+    ];
+    let (both, groups) = (format!("[\"{second}\", \"{first}\"]"), format!("[\"{more}\"]"));
+    let rules = format!(
+        "[{{ protocol = \"tcp\", from_port = 80, to_port = 81, security_group_ids = [\"{more}\"], self = true }}, {{ protocol = \"tcp\", from_port = 443, ipv6_cidr_blocks = [\"::/0\"], description = \"web\" }}]"
+    );
+    let retold = rules.replace("\"web\"", "\"the web\"");
+    let changes = [
+        ("release", "\"1.1\"", InPlace),
+        ("tags", "{ team = \"web\" }", InPlace),
+        ("instances.image_id", "\"ami-22222222\"", InPlace),
+        ("instances.instance_type", "\"t3.large\"", InPlace),
+        ("instances.user_data", "\"#!/bin/sh\\necho hello\\n\"", InPlace),
+        ("instances.key_name", "\"ops\"", InPlace),
+        ("instances.iam_instance_profile", "\"web\"", InPlace),
+        ("instances.associate_public_ip_address", "true", InPlace),
+        ("instances.ebs_optimized", "true", InPlace),
+        ("instances.monitoring", "true", InPlace),
+        ("instances.metadata_options", "{ http_tokens = \"optional\", http_put_response_hop_limit = 2 }", InPlace),
+        (
+            "instances.block_devices",
+            "[{ device_name = \"/dev/xvda\", volume_size = 20, volume_type = \"gp3\", encrypted = true }]",
+            InPlace,
+        ),
+        ("instances.security_group_ids", &groups, InPlace),
+        ("instances.ingress", &rules, InPlace),
+        ("instances.ingress", &retold, InPlace),
+        ("instances.egress", "[{ protocol = \"tcp\", from_port = 443, cidr_blocks = [\"10.0.0.0/8\"] }]", InPlace),
+        ("instances.subnet_ids", &both, InPlace),
+        ("instances.max_size", "4", InPlace),
+        ("instances.desired_capacity", "2", InPlace),
+        ("instances.min_size", "2", InPlace),
+        ("instances.desired_capacity", "3", InPlace),
+        ("instances.health_check_type", "\"EC2\"", InPlace),
+        ("instances.health_check_grace_period", "60", InPlace),
+        ("instances.default_instance_warmup", "30", InPlace),
+        ("instances.termination_policies", "[\"OldestInstance\"]", InPlace),
+        ("instances.instance_refresh", "{ min_healthy_percentage = 50, timeout = \"5m\" }", InPlace),
+    ];
+    play(&stage, &base, &changes).await
+}
+
+const TASK: &str = r#"jsonencode({ family = "api", cpu = "256", memory = "512", networkMode = "awsvpc", requiresCompatibilities = ["FARGATE"], containerDefinitions = [{ name = "api", image = "api:1", memory = 128, portMappings = [{ containerPort = 8080 }] }] })"#;
+
+/// An ECS service in a group that a listener has at weight 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_service() -> anyhow::Result<()> {
+    let mut stage = Stage::empty().await?;
+    let groups = [(stage.group("blue"), 100), (stage.group("green"), 0)];
+    let both = forward(1, &groups);
+    stage.listener(Leads::Actions(both)).await?;
+    for cluster in ["main", "other"] {
+        stage.client.ecs("CreateCluster", serde_json::json!({ "clusterName": cluster })).await?;
+    }
+    let (_, [first, second]) = stage.network().await?;
+    let (group, subnets) = (format!("\"{}\"", stage.group("green")), format!("[\"{first}\"]"));
+    let groups = stage.client.ec2("DescribeSecurityGroups", &[]).await?;
+    let own = format!("[\"{}\"]", element(&groups, "groupId")?);
+    let base = [
+        ("name", "\"myapp\""),
+        ("color", "\"green\""),
+        ("target_group_arn", group.as_str()),
+        ("service.cluster", "\"main\""),
+        ("service.task_definition", TASK),
+        ("service.container_port", "8080"),
+        ("service.subnet_ids", &subnets),
+        ("service.security_group_ids", &own),
+    ];
+    let (more, task) = (format!("[\"{second}\", \"{first}\"]"), TASK.replace("\"256\"", "\"512\""));
+    let changes = [
+        ("release", "\"1.1\"", InPlace),
+        ("service.image", "\"api:2\"", InPlace),
+        ("service.container_name", "\"api\"", InPlace),
+        ("service.task_definition", &task, InPlace),
+        ("service.desired_count", "2", InPlace),
+        ("service.subnet_ids", &more, InPlace),
+        ("service.assign_public_ip", "true", InPlace),
+        ("service.circuit_breaker", "{ rollback = false }", InPlace),
+        ("service.health_check_grace_period", "30", InPlace),
+        ("service.minimum_healthy_percent", "50", InPlace),
+        ("service.maximum_percent", "150", InPlace),
+        ("service.keep_revisions", "1", InPlace),
+        ("service.image", "\"api:3\"", InPlace),
+        ("service.cluster", "\"other\"", Replacement),
+    ];
+    play(&stage, &base, &changes).await?;
+    // The adopted group stays; of ours there is nothing.
+    ensure!(stage.client.elb("DescribeTargetGroups", &[]).await?.contains("myapp-green"));
+    let left = stage.client.ecs("ListTaskDefinitions", serde_json::json!({ "status": "ACTIVE" })).await?;
+    ensure!(left["taskDefinitionArns"].as_array().is_some_and(Vec::is_empty), "{left}");
+    Ok(())
+}

@@ -176,15 +176,15 @@ impl AutoScaling {
     /// When AWS refuses.
     pub async fn attach(&self, name: &str, target_group: &str, others: &[String]) -> Result<(), PortError> {
         let client = self.connection.autoscaling().await?;
+        if !others.is_empty() {
+            let call = client.detach_load_balancer_target_groups().auto_scaling_group_name(name);
+            let result = call.set_target_group_arns(Some(others.to_vec())).send().await.map(drop);
+            // Mostly they are gone, which is why there is a new one.
+            or_if_gone(result.map_err(|error| call_error(SERVICE, "DetachLoadBalancerTargetGroups", &error)), ())?;
+        }
         let call = client.attach_load_balancer_target_groups().auto_scaling_group_name(name);
         let result = call.target_group_arns(target_group).send().await;
-        result.map_err(|error| call_error(SERVICE, "AttachLoadBalancerTargetGroups", &error))?;
-        if others.is_empty() {
-            return Ok(());
-        }
-        let call = client.detach_load_balancer_target_groups().auto_scaling_group_name(name);
-        let result = call.set_target_group_arns(Some(others.to_vec())).send().await;
-        result.map(drop).map_err(|error| call_error(SERVICE, "DetachLoadBalancerTargetGroups", &error))
+        result.map(drop).map_err(|error| call_error(SERVICE, "AttachLoadBalancerTargetGroups", &error))
     }
 
     /// Deletes a group and its instances; one that is gone already is no failure.

@@ -30,6 +30,8 @@ pub(super) struct Build<'a> {
     pub ids: Ids,
     pub deadline: Instant,
     pub cancel: &'a Cancel,
+    /// Whether the launch template was made in this run, and says already what is wished.
+    pub fresh_template: bool,
 }
 
 fn failed(message: impl Into<String>) -> PortError {
@@ -158,6 +160,7 @@ impl Build<'_> {
                 let of = VersionOf { instances: self.instances()?, security_group: group, tags: self.tags };
                 self.ids.template = Some(services.ec2.create_template(&name, of).await?);
                 self.ids.template_version = Some(1);
+                self.fresh_template = true;
                 Ok(())
             }
             Part::ScalingGroup => {
@@ -190,7 +193,7 @@ impl Build<'_> {
         let template = Self::need(&self.ids.template, "launch template")?.to_owned();
         let group = Self::need(&self.ids.security_group, "security group")?;
         let of = VersionOf { instances: self.instances()?, security_group: group, tags: self.tags };
-        let version = services.ec2.add_version(&template, of).await?;
+        let version = if self.fresh_template { 1 } else { services.ec2.add_version(&template, of).await? };
         services.autoscaling.set_template(&name, (&template, version)).await?;
         self.ids.template_version = Some(version);
         let refresh = self.instances()?.instance_refresh.clone().unwrap_or_default();
@@ -277,12 +280,7 @@ impl Build<'_> {
         if let Some(scaling) =
             self.seen.scaling_group.as_ref().filter(|seen| !seen.target_groups.contains(&group.to_owned()))
         {
-            let mut others = Vec::new();
-            for other in &scaling.target_groups {
-                // One that is gone can't be detached.
-                others.extend(self.shared.services.target_groups.find(other).await?.map(|seen| seen.arn));
-            }
-            return self.shared.services.autoscaling.attach(&scaling.name, group, &others).await;
+            return self.shared.services.autoscaling.attach(&scaling.name, group, &scaling.target_groups).await;
         }
         Ok(())
     }

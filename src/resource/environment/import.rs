@@ -1,5 +1,7 @@
 //! Finds an environment that exists: by its name and colour, or by the things that it is to be made of.
 
+use serde_json::Value as Json;
+
 use super::look::look;
 use super::model::Ids;
 use super::{Shared, id};
@@ -48,7 +50,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
         service.desired_count = seen.service.desired_count;
     }
     found.protect_live = None;
-    let mut state = msgpack::from_json(&serde_json::json!(found), schema.ty())?;
+    let mut state = msgpack::from_json(&brief(&found), schema.ty())?;
     seen.ids().write(&mut state);
     state.set("id", Value::from(id(&found)));
     state.set("mirror", Value::from(stack::mirror(&found)));
@@ -105,4 +107,82 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
         spec.targets = Some(vec![Target::default()]);
     }
     Ok(())
+}
+
+/// Attributes that are mostly written, also where they say what is usual.
+const WRITTEN: [&str; 8] = [
+    "target_group.port",
+    "target_group.protocol",
+    "target_group.health_check.path",
+    "target_group.health_check.interval",
+    "target_group.health_check.timeout",
+    "target_group.health_check.healthy_threshold",
+    "target_group.health_check.unhealthy_threshold",
+    "instances.desired_capacity",
+];
+
+/// The spec as somebody would write it: without what means the same when it is left out.
+fn brief(spec: &Spec) -> Json {
+    let whole = spec.clone().settled();
+    let mut json = serde_json::json!(spec);
+    let mut paths = Vec::new();
+    members(&json, &mut Vec::new(), &mut paths);
+    for path in paths {
+        let Some(slot) = path.iter().try_fold(&mut json, |json, step| step.of(json)) else { continue };
+        let taken = slot.take();
+        let same = serde_json::from_value::<Spec>(without_nulls(&json)).is_ok_and(|spec| spec.settled() == whole);
+        if !same && let Some(slot) = path.iter().try_fold(&mut json, |json, step| step.of(json)) {
+            *slot = taken;
+        }
+    }
+    json
+}
+
+fn without_nulls(json: &Json) -> Json {
+    match json {
+        Json::Object(map) => {
+            let kept = map.iter().filter(|(_, member)| !member.is_null());
+            Json::Object(kept.map(|(name, member)| (name.clone(), without_nulls(member))).collect())
+        }
+        Json::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
+#[derive(Clone)]
+enum Step {
+    Member(String),
+    Item(usize),
+}
+
+impl Step {
+    fn of<'j>(&self, json: &'j mut Json) -> Option<&'j mut Json> {
+        match self {
+            Step::Member(name) => json.get_mut(name),
+            Step::Item(n) => json.get_mut(n),
+        }
+    }
+}
+
+/// The paths to all members of all objects, the outer ones first.
+fn members(json: &Json, path: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
+    let (object, list) = (json.as_object().into_iter().flatten(), json.as_array().into_iter().flatten().enumerate());
+    for (name, member) in object {
+        path.push(Step::Member(name.clone()));
+        if !member.is_null() && !WRITTEN.contains(&dotted(path).as_str()) {
+            out.push(path.clone());
+        }
+        members(member, path, out);
+        path.pop();
+    }
+    for (n, item) in list {
+        path.push(Step::Item(n));
+        members(item, path, out);
+        path.pop();
+    }
+}
+
+fn dotted(path: &[Step]) -> String {
+    let names = path.iter().filter_map(|step| if let Step::Member(name) = step { Some(name.as_str()) } else { None });
+    names.collect::<Vec<_>>().join(".")
 }

@@ -64,12 +64,11 @@ impl Environment {
     fn observed(&self, mut state: Value, spec: &Spec, seen: &Seen, defaults: &BTreeMap<String, String>) -> Value {
         let after = seen.spec(spec);
         model::overlay(&mut state, spec, &after, &self.schema);
-        let mut ids = seen.ids();
+        seen.ids().write(&mut state);
         if !seen.is_attached() {
-            // What is behind no target group is as good as not there; apply attaches it again.
-            ids.scaling_group = None;
+            // So that the next plan has something to do: apply attaches it again.
+            state.set("target_group_name", Value::Null);
         }
-        ids.write(&mut state);
         state.set("id", Value::from(id(spec)));
         state.set("mirror", Value::from(stack::mirror(&after)));
         state.set("tags_all", tags_all(&after, defaults));
@@ -386,10 +385,7 @@ impl Environment {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
         let prior = request.prior.as_ref();
         let prior_spec = prior.and_then(model::spec).map(Spec::settled);
-        let known = match prior {
-            Some(prior) => Ok(Ids::read(prior)),
-            None => left_behind(shared, spec).await,
-        };
+        let known = left_behind(shared, spec, prior.map(Ids::read).unwrap_or_default()).await;
         let expected = prior_spec.clone().unwrap_or_else(|| spec.clone());
         let seen = match known {
             Ok(known) => look(&shared.services, &expected, &known).await,
@@ -425,6 +421,7 @@ impl Environment {
             ids,
             deadline: Instant::now() + limit(planned, operation),
             cancel: &request.cancel,
+            fresh_template: false,
         };
         let result = self.carry_out(&mut build, &changes, request, planned, prior).await;
         let known = Ids { template_version: build.ids.template_version, ..build.ids.clone() };
@@ -561,6 +558,7 @@ impl Environment {
             ids,
             deadline: Instant::now() + limit(prior, "delete"),
             cancel: &request.cancel,
+            fresh_template: false,
         };
         let result = build.destroy().await;
         if result.is_ok() {
@@ -573,48 +571,54 @@ impl Environment {
     }
 }
 
-/// What a run left behind that was killed before it could tell: things with our names and our tags that no route leads
-/// to. What a route leads to belongs to somebody, and is not taken over.
-async fn left_behind(shared: &Shared, spec: &Spec) -> Result<Ids, PortError> {
+/// Completes what the state knows by what a run left behind that was killed before it could tell: things with our names
+/// and our tags that no route leads to. What a route leads to belongs to somebody, and is not taken over.
+async fn left_behind(shared: &Shared, spec: &Spec, mut ids: Ids) -> Result<Ids, PortError> {
     let (services, name, own) = (&shared.services, stack::name(&spec.name, &spec.color), id(spec));
+    let conflict = |text: String| PortError::new(crate::run::ports::FailureKind::Conflict, text);
     let ours = |what: &str, tags: &BTreeMap<String, String>| {
         if tags.get(TAG) == Some(&own) {
             return Ok(());
         }
-        let text = format!("there is a {what} named {name} already, and it isn't tagged {TAG} = {own}");
-        Err(PortError::new(crate::run::ports::FailureKind::Conflict, text))
+        Err(conflict(format!("there is a {what} named {name} already, and it isn't tagged {TAG} = {own}")))
     };
-    let mut ids = Ids { target_group: spec.target_group_arn.clone(), ..Ids::default() };
+    ids.target_group = ids.target_group.or_else(|| spec.target_group_arn.clone());
     if spec.target_group.is_some()
+        && ids.target_group.is_none()
         && let Some(group) = services.target_groups.named(&name).await?
     {
         ours("target group", &services.target_groups.tags(&group.arn).await?)?;
         if let Some(lead) = interlock::leads_to(shared, &group.arn, Freshness::Now).await?.first() {
-            let text = format!(
+            return Err(conflict(format!(
                 "an environment {own} exists already and {} leads to it. If it is this one, import it: terraform import <address> {own}. If it is another configuration's, choose another name. (create_before_destroy can't work here: a colour has one target group.)",
                 lead.route
-            );
-            return Err(PortError::new(crate::run::ports::FailureKind::Conflict, text));
+            )));
         }
         ids.target_group = Some(group.arn);
     }
     if spec.instances.is_some() {
-        if let Some(group) =
-            services.ec2.security_group_named(&name, spec.vpc_id.as_deref().unwrap_or_default()).await?
+        let vpc = spec.vpc_id.as_deref().unwrap_or_default();
+        if ids.security_group.is_none()
+            && let Some(group) = services.ec2.security_group_named(&name, vpc).await?
         {
             ours("security group", &group.tags)?;
             ids.security_group = Some(group.id);
         }
-        if let Some(template) = services.ec2.template_named(&name).await? {
+        if ids.template.is_none()
+            && let Some(template) = services.ec2.template_named(&name).await?
+        {
             ours("launch template", &template.tags)?;
             ids.template = Some(template.id);
         }
-        if let Some(group) = services.autoscaling.find(&name).await? {
+        if ids.scaling_group.is_none()
+            && let Some(group) = services.autoscaling.find(&name).await?
+        {
             ours("Auto Scaling group", &group.tags)?;
             ids.scaling_group = Some(group.name);
         }
     }
     if let Some(service) = &spec.service
+        && ids.service.is_none()
         && let Some(seen) = services.ecs.find(&service.cluster, &name).await?
     {
         ours("service", &seen.tags)?;

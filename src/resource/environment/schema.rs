@@ -159,13 +159,13 @@ fn instances() -> Vec<Attribute> {
         Attribute::bool("monitoring").describe("Metrics every minute."),
         Attribute::nested("metadata_options", Nesting::Single, metadata).describe("The instance metadata service."),
         Attribute::nested("block_devices", Nesting::List, device).describe("Volumes."),
-        Attribute::strings("security_group_ids").describe("Further security groups, beside the one that is made."),
+        string_set("security_group_ids").describe("Further security groups, beside the one that is made."),
         Attribute::nested("ingress", Nesting::List, security_rule()).describe("What may come in."),
         Attribute::nested("egress", Nesting::List, security_rule())
             .describe("What may go out; everything if left out."),
     ];
     attributes.extend([
-        Attribute::strings("subnet_ids").required().check(some).describe("Where instances run."),
+        string_set("subnet_ids").required().check(some).describe("Where instances run."),
         Attribute::number("min_size").required().check(count).describe("At least so many."),
         Attribute::number("max_size").required().check(count).describe("At most so many."),
         Attribute::number("desired_capacity").check(count).describe(
@@ -192,11 +192,10 @@ fn security_rule() -> Vec<Attribute> {
             .describe("`tcp`, `udp`, `icmp`, a number, `-1`: all."),
         Attribute::number("from_port").check(any_port).describe("The first port, or the ICMP type."),
         Attribute::number("to_port").check(any_port).describe("The last port; `from_port` if left out."),
-        Attribute::strings("cidr_blocks").describe("IPv4 networks."),
-        Attribute::strings("ipv6_cidr_blocks").describe("IPv6 networks."),
-        Attribute::strings("prefix_list_ids").describe("Prefix lists."),
-        Attribute::strings("security_group_ids")
-            .describe("Members of these security groups, such as the load balancer's."),
+        string_set("cidr_blocks").describe("IPv4 networks."),
+        string_set("ipv6_cidr_blocks").describe("IPv6 networks."),
+        string_set("prefix_list_ids").describe("Prefix lists."),
+        string_set("security_group_ids").describe("Members of these security groups, such as the load balancer's."),
         Attribute::bool("self").describe("Members of the same security group."),
         Attribute::string("description").check(rule_text).describe("What it is for."),
     ]
@@ -235,8 +234,8 @@ fn service() -> Vec<Attribute> {
         ),
         Attribute::string("platform_version").describe("Fargate's platform version."),
         Attribute::nested("capacity_provider_strategy", Nesting::List, provider).describe("Instead of `launch_type`."),
-        Attribute::strings("subnet_ids").describe("Where tasks run that have addresses of their own (`awsvpc`)."),
-        Attribute::strings("security_group_ids").describe("Their security groups."),
+        string_set("subnet_ids").describe("Where tasks run that have addresses of their own (`awsvpc`)."),
+        string_set("security_group_ids").describe("Their security groups."),
         Attribute::bool("assign_public_ip").describe("Whether they get public addresses."),
         Attribute::nested("circuit_breaker", Nesting::Single, breaker).describe("Ends a deployment whose tasks fail."),
         Attribute::number("health_check_grace_period").check(count).describe("Seconds; 0 if left out."),
@@ -259,6 +258,11 @@ fn target() -> Vec<Attribute> {
         Attribute::number("port").check(port).describe("If left out, the target group's."),
         Attribute::string("availability_zone").describe("`all` for an address outside of the VPC."),
     ]
+}
+
+/// Strings whose order means nothing.
+fn string_set(name: &'static str) -> Attribute {
+    Attribute::plain(name, Type::set(Type::String))
 }
 
 fn timeouts() -> Vec<Attribute> {

@@ -18,6 +18,7 @@
 
 mod import;
 mod intent;
+mod parity;
 mod schema;
 mod state;
 mod story;
@@ -155,6 +156,7 @@ impl Resource for Switch {
         let intent = wish(&config, before.as_ref(), &memory);
         let Some(shared) = self.shared(diagnostics) else { return Planned::default() };
         state.set("id", config.get("name").clone());
+        parity::check(&config, diagnostics);
         let known = intent.filter(|_| shared.connection.is_known());
         let Some(intent) = known else {
             plan_unknown(&mut state, &config, prior.as_ref());
@@ -193,6 +195,13 @@ impl Resource for Switch {
         let Some(shared) = self.shared(diagnostics) else { return before };
         match (&request.planned, &request.prior) {
             (Some(planned), prior) => {
+                // What was not known when planning is compared now, before anything moves.
+                let mut compared = Diagnostics::new();
+                parity::check(&request.config, &mut compared);
+                if compared.has_errors() {
+                    diagnostics.extend(compared);
+                    return before;
+                }
                 let prior = prior.as_ref().and_then(intent::parse);
                 let wish = wish(&request.config, prior.as_ref(), &Memory::read(&request.private));
                 let Some(intent) = wish else {

@@ -27,6 +27,10 @@ pub(super) fn schema() -> Schema {
             "The record: the name of an SSM parameter whose value is the live colour, for pipelines to read. It is \
              made if it isn't there.",
         ),
+        Attribute::string("parity").check(parity).describe(
+            "What happens when the environments' `mirror`s differ: `error` (the default), `warn`, or `off`. Environments \
+             without one are not compared.",
+        ),
         Attribute::nested("validation", Nesting::Single, validation())
             .describe("What must hold of a colour before it gets a request."),
         Attribute::string("on_destroy").check(on_destroy).describe(
@@ -43,6 +47,10 @@ fn environment() -> Vec<Attribute> {
     vec![
         Attribute::string("target_group_arn").required().describe("The colour's target group."),
         Attribute::string("release").describe("What runs there, in your words; told in logs and reports."),
+        Attribute::string("mirror")
+            .describe("Everything that must be equal in all colours, as an environment computes it."),
+        Attribute::string("autoscaling_group_name").describe("The colour's Auto Scaling group, for `capacity`."),
+        Attribute::string("service_arn").describe("The colour's ECS service, for `capacity`."),
     ]
 }
 
@@ -159,6 +167,13 @@ fn parameter(value: &Value) -> Result<(), String> {
         return Err(format!("{name:?} is no parameter name: no empty levels, and not beginning with aws or ssm"));
     }
     Ok(())
+}
+
+fn parity(value: &Value) -> Result<(), String> {
+    match value.as_str() {
+        Some("error" | "warn" | "off") | None => Ok(()),
+        Some(other) => Err(format!("{other:?} is none of \"error\", \"warn\" and \"off\"")),
+    }
 }
 
 fn on_destroy(value: &Value) -> Result<(), String> {

@@ -144,7 +144,7 @@ async fn what_is_gone_comes_again() -> anyhow::Result<()> {
 
     let arn = stack.state("green").await?["target_group_arn"].as_str().unwrap_or_default().to_owned();
     client.autoscaling("DetachLoadBalancerTargetGroups", &[group[0], ("TargetGroupARNs.member.1", &arn)]).await?;
-    mended(&stack, "autoscaling_group_name", &["AttachLoadBalancerTargetGroups"]).await?;
+    mended(&stack, "target_group_name", &["AttachLoadBalancerTargetGroups"]).await?;
 
     // A target group can only be deleted where no route has it.
     stack.switch = false;

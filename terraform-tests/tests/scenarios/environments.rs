@@ -270,3 +270,60 @@ async fn a_replaced_idle_colour_goes_live_in_one_apply() -> anyhow::Result<()> {
     ensure!(stack.state("green").await?["target_group_arn"] != before);
     Ok(())
 }
+
+/// Colours that are not built alike: told attribute by attribute, and the user decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_that_differ() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.colors[index("green")].2 = "instance_type = \"t3.large\"".to_owned();
+    stack.write()?;
+    let plan = stack.terraform.plan().await?;
+    ensure!(plan.code == 1);
+    plan.has(&[
+        "blue and green differ",
+        "instances.instance_type: blue t3.medium, green t3.large",
+        "parity = \"warn\"",
+    ])?;
+    let text = |policy: &str| stack.text().replace("  routes   ", &format!("  parity = \"{policy}\"\n  routes   "));
+    stack.terraform.write(&text("warn"))?;
+    stack.terraform.apply().await?.ok()?.has(&["Warning: blue and green differ"])?;
+    stack.terraform.write(&text("off"))?;
+    let said = stack.terraform.apply().await?.ok()?;
+    ensure!(!said.folded().contains("differ:"), "{}", said.text);
+    // A difference that only the apply can know is refused there, before anything moves.
+    let unknown = text("error").replace("instance_type = \"t3.large\"", "instance_type = terraform_data.size.output");
+    stack.terraform.write(&format!("{unknown}\nresource \"terraform_data\" \"size\" {{ input = \"t3.xlarge\" }}\n"))?;
+    let said = stack.terraform.apply().await?;
+    ensure!(said.code == 1);
+    said.has(&["blue t3.medium, green t3.xlarge"])?;
+    ensure!(stack.stage.answers(0, "/").await? == "blue");
+    Ok(())
+}
+
+/// Things renamed and let go of in the configuration are neither made anew nor destroyed.
+#[tokio::test(flavor = "multi_thread")]
+async fn moved_and_removed() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.apply().await?;
+    let text = stack.text().replace("\"bluegreen_environment\" \"app\"", "\"bluegreen_environment\" \"stack\"");
+    let text = text.replace("bluegreen_environment.app", "bluegreen_environment.stack");
+    let moved = "moved {\n  from = bluegreen_environment.app\n  to   = bluegreen_environment.stack\n}\n";
+    stack.terraform.write(&format!("{text}\n{moved}"))?;
+    let said = stack.terraform.apply().await?.ok()?;
+    said.has(&["0 added, 0 changed, 0 destroyed"])?;
+    let provider = stack.stage.provider();
+    let removed = |name: &str| format!("removed {{\n  from = {name}\n  lifecycle {{\n    destroy = false\n  }}\n}}\n");
+    let both = removed("bluegreen_environment.stack") + &removed("bluegreen_switch.app");
+    stack.terraform.write(&format!("{provider}{both}"))?;
+    stack.terraform.apply().await?.ok()?.has(&["0 added, 0 changed, 0 destroyed"])?;
+    ensure!(stack.stage.answers(0, "/").await? == "blue");
+    // And back, by import, with nothing left to do.
+    stack.switch = false;
+    stack.write()?;
+    for color in ["blue", "green"] {
+        let address = format!("bluegreen_environment.app[\"{color}\"]");
+        let id = format!("myapp/{color}");
+        stack.terraform.run(&["import", "-no-color", "-input=false", &address, &id]).await?.ok()?;
+    }
+    stack.terraform.plan_is_empty().await
+}

@@ -277,36 +277,56 @@ impl Ecs {
         Ok(())
     }
 
-    /// Why tasks of a service stopped last: for each, its reason and its containers' exit codes. At most five.
+    /// Why tasks of a deployment stopped: each different reason, with the exit codes of the containers, the number of
+    /// tasks and one of them.
     ///
     /// # Errors
     /// When AWS can't be asked.
-    pub async fn stopped_tasks(&self, cluster: &str, name: &str) -> Result<Vec<String>, PortError> {
+    pub async fn stopped_tasks(
+        &self,
+        cluster: &str,
+        name: &str,
+        deployment: Option<&str>,
+    ) -> Result<Vec<String>, PortError> {
         let client = self.connection.ecs().await?;
         let call = client.list_tasks().cluster(cluster).service_name(name).desired_status(DesiredStatus::Stopped);
-        let answer = call.max_results(5).send().await;
-        let arns = answer.map_err(|error| call_error(SERVICE, "ListTasks", &error))?.task_arns().to_vec();
+        let answer = call.max_results(STOPPED).send().await;
+        let mut arns = answer.map_err(|error| call_error(SERVICE, "ListTasks", &error))?.task_arns().to_vec();
+        arns.truncate(100);
         if arns.is_empty() {
             return Ok(Vec::new());
         }
         let answer = client.describe_tasks().cluster(cluster).set_tasks(Some(arns)).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTasks", &error))?;
-        let words = answer.tasks().iter().map(|task| {
+        let of = answer.tasks().iter().filter(|task| deployment.is_none_or(|id| task.started_by() == Some(id)));
+        let mut reasons: BTreeMap<String, (usize, String)> = BTreeMap::new();
+        for task in of {
             let id = task.task_arn().and_then(|arn| arn.rsplit('/').next()).unwrap_or("?");
-            let mut words = format!("task {id}: {}", task.stopped_reason().unwrap_or("no reason given"));
-            for container in task.containers() {
-                let name = container.name().unwrap_or("?");
-                match (container.exit_code(), container.reason()) {
-                    (Some(code), Some(reason)) => words += &format!("; {name} exited with {code} ({reason})"),
-                    (Some(code), None) => words += &format!("; {name} exited with {code}"),
-                    (None, Some(reason)) => words += &format!("; {name}: {reason}"),
-                    (None, None) => {}
-                }
-            }
-            words
+            reasons.entry(why_stopped(task)).or_insert((0, id.to_owned())).0 += 1;
+        }
+        let words = reasons.into_iter().map(|(reason, (count, id))| match count {
+            1 => format!("task {id} stopped: {reason}"),
+            _ => format!("{count} tasks stopped, such as {id}: {reason}"),
         });
         Ok(words.collect())
     }
+}
+
+/// As many as DescribeTasks takes.
+const STOPPED: i32 = 100;
+
+fn why_stopped(task: &aws_sdk_ecs::types::Task) -> String {
+    let mut words = task.stopped_reason().unwrap_or("no reason given").to_owned();
+    for container in task.containers() {
+        let name = container.name().unwrap_or("?");
+        match (container.exit_code(), container.reason()) {
+            (Some(code), Some(reason)) => words += &format!("; {name} exited with {code} ({reason})"),
+            (Some(code), None) => words += &format!("; {name} exited with {code}"),
+            (None, Some(reason)) => words += &format!("; {name}: {reason}"),
+            (None, None) => {}
+        }
+    }
+    words
 }
 
 fn strategy(providers: &[CapacityProvider]) -> Result<Option<Vec<CapacityProviderStrategyItem>>, PortError> {

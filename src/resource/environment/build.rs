@@ -367,22 +367,23 @@ impl Build<'_> {
             let failures = deployment.map_or(0, |deployment| deployment.counts.2);
             // Without a circuit breaker ECS would go on trying for ever.
             if state == Rollout::Failed || replaced || failures >= MOST_FAILED_TASKS {
-                let why = deployment.and_then(|deployment| deployment.reason.clone());
-                let why = why.unwrap_or_else(|| match failures {
+                let reason = deployment.filter(|_| state == Rollout::Failed).and_then(|it| it.reason.clone());
+                let why = reason.unwrap_or_else(|| match failures {
                     0 => "another deployment took its place".to_owned(),
                     count => format!("{count} of its tasks stopped"),
                 });
-                return Err(failed(self.unstable(&cluster, &seen, &format!("the deployment failed: {why}")).await));
+                let first = format!("the deployment failed: {why}");
+                return Err(failed(self.unstable(&cluster, &seen, own.as_deref(), &first).await));
             }
             let what = "the deployment was in progress";
             if let Err(error) = self.pause(&mut pauses, what).await {
-                return Err(failed(self.unstable(&cluster, &seen, &error.message).await));
+                return Err(failed(self.unstable(&cluster, &seen, own.as_deref(), &error.message).await));
             }
         }
     }
 
     /// Why a service is not stable: its deployments, its last events, its stopped tasks.
-    async fn unstable(&self, cluster: &str, seen: &SeenService, first: &str) -> String {
+    async fn unstable(&self, cluster: &str, seen: &SeenService, own: Option<&str>, first: &str) -> String {
         let mut text = first.to_owned();
         for deployment in &seen.deployments {
             let (desired, running, failed) = deployment.counts;
@@ -395,7 +396,7 @@ impl Build<'_> {
             text += &format!("\n- event: {event}");
         }
         let name = seen.arn.rsplit('/').next().unwrap_or_default();
-        for task in self.shared.services.ecs.stopped_tasks(cluster, name).await.unwrap_or_default() {
+        for task in self.shared.services.ecs.stopped_tasks(cluster, name, own).await.unwrap_or_default() {
             text += &format!("\n- {task}");
         }
         text

@@ -424,8 +424,17 @@ impl Environment {
             fresh_template: false,
         };
         let result = self.carry_out(&mut build, &changes, request, planned, prior).await;
-        let known = Ids { template_version: build.ids.template_version, ..build.ids.clone() };
-        self.finished(shared, (planned, spec), &known, result, operation, diagnostics).await
+        let known = build.ids.clone();
+        match (result, prior.zip(prior_spec)) {
+            (Err(error), Some((prior, prior_spec))) => {
+                // What was before holds, but for what is seen to be otherwise.
+                let former = Ids::read(prior);
+                let known =
+                    Ids { template_version: former.template_version, task_definition: former.task_definition, ..known };
+                self.finished(shared, (prior, &prior_spec), &known, Err(error), operation, diagnostics).await
+            }
+            (result, _) => self.finished(shared, (planned, spec), &known, result, operation, diagnostics).await,
+        }
     }
 
     /// Looks right before anything is done whether it may be.
@@ -472,7 +481,6 @@ impl Environment {
     ) -> Result<(), PortError> {
         let former = prior.map(|prior| prior.get("tags_all").string_map()).unwrap_or_default();
         let gone: Vec<String> = former.keys().filter(|key| !build.tags.contains_key(*key)).cloned().collect();
-        build.tag(&gone).await?;
         if build.seen.group.is_some() {
             build.attach().await?;
         }
@@ -486,7 +494,8 @@ impl Environment {
                 build.attach().await?;
             }
         }
-        Ok(())
+        // Last, since they say which release runs here.
+        build.tag(&gone).await
     }
 
     /// The state after everything: what was planned, completed by what is seen; after a failure what is seen alone.

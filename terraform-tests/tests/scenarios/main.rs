@@ -12,5 +12,6 @@ mod native;
 mod removal;
 mod routes;
 mod security;
+mod services;
 mod switching;
 mod wire;

@@ -1,0 +1,221 @@
+//! Environments of ECS services: releases, and releases that come to nothing.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::json;
+use terraform_tests::client::element;
+use terraform_tests::load::Load;
+use terraform_tests::stage::{Leads, Stage, forward};
+use terraform_tests::terraform::Terraform;
+
+/// Both colours as services in groups that a listener has, and their switch.
+struct Services {
+    stage: Stage,
+    terraform: Terraform,
+    network: (String, String),
+    images: [&'static str; 2],
+    active: &'static str,
+    service: String,
+    more: String,
+    task: String,
+}
+
+impl Services {
+    async fn new() -> anyhow::Result<Services> {
+        let mut stage = Stage::empty().await?;
+        // The stage's own servers would be in the way.
+        for (color, app) in &stage.apps {
+            for address in app.addresses() {
+                stage.deregister(stage.group(color), *address).await?;
+            }
+        }
+        let both = forward(1, &[(stage.group("blue"), 100), (stage.group("green"), 0)]);
+        stage.listener(Leads::Actions(both)).await?;
+        stage.client.ecs("CreateCluster", json!({ "clusterName": "main" })).await?;
+        let (_, [subnet, _]) = stage.network().await?;
+        let group = element(&stage.client.ec2("DescribeSecurityGroups", &[]).await?, "groupId")?.to_owned();
+        let task = json!({
+            "family": "api", "cpu": "256", "memory": "512", "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"],
+            "containerDefinitions": [
+                { "name": "api", "image": "api:0", "memory": 128, "portMappings": [{ "containerPort": 8080 }],
+                  "environment": [{ "name": "MODE", "value": "web" }] },
+            ],
+        });
+        let (images, task) = (["api:v1", "api:v1"], task.to_string());
+        let (service, more) = (String::new(), String::new());
+        let network = (subnet, group);
+        let terraform = Terraform::new()?;
+        Ok(Services { stage, terraform, network, images, active: "blue", service, more, task })
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        let (subnet, group) = &self.network;
+        self.terraform.file("task.json", &self.task)?;
+        self.terraform.write(&format!(
+            r#"{}
+locals {{
+  groups = {{ blue = "{}", green = "{}" }}
+  images = {{ blue = "{}", green = "{}" }}
+}}
+resource "bluegreen_environment" "app" {{
+  for_each         = local.groups
+  name             = "myapp"
+  color            = each.key
+  release          = local.images[each.key]
+  target_group_arn = each.value
+  service = {{
+    cluster            = "main"
+    task_definition    = file("task.json")
+    image              = local.images[each.key]
+    container_name     = "api"
+    container_port     = 8080
+    desired_count      = 2
+    subnet_ids         = ["{subnet}"]
+    security_group_ids = ["{group}"]
+    {}
+  }}
+  {}
+}}
+resource "bluegreen_switch" "app" {{
+  name         = "myapp"
+  active       = "{}"
+  environments = bluegreen_environment.app
+  routes       = [{{ listener_arn = "{}" }}]
+  parameter    = "/myapp/current-live"
+  validation   = {{ healthy = {{ interval = "100ms", timeout = "20s" }} }}
+}}
+"#,
+            self.stage.provider(),
+            self.stage.group("blue"),
+            self.stage.group("green"),
+            self.images[0],
+            self.images[1],
+            self.service,
+            self.more,
+            self.active,
+            self.stage.listeners[0],
+        ))
+    }
+
+    async fn apply(&self) -> anyhow::Result<()> {
+        self.write()?;
+        self.terraform.apply().await?.ok()?;
+        self.terraform.plan_is_empty().await
+    }
+
+    async fn fails(&self, says: &[&str]) -> anyhow::Result<()> {
+        self.write()?;
+        let said = self.terraform.apply().await?;
+        ensure!(said.code == 1, "{}", said.text);
+        said.has(says)
+    }
+}
+
+/// A release goes to the idle service, then live, under load; the JSON is registered as it stands, and nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_goes_round() -> anyhow::Result<()> {
+    let mut services = Services::new().await?;
+    services.more = "protect_live = true".to_owned();
+    services.service = "keep_revisions = 1".to_owned();
+    services.apply().await?;
+    ensure!(services.stage.answers(0, "/").await? == "blue");
+    let load = Load::start(services.stage.address(0)?, 4, Duration::from_millis(2))?;
+    for (n, (color, image)) in [("green", "api:v2"), ("blue", "api:v3"), ("green", "api:v4")].into_iter().enumerate() {
+        services.images[usize::from(color == "green")] = image;
+        services.active = color;
+        services.apply().await?;
+        ensure!(services.stage.answers(0, "/").await? == color, "{n}");
+    }
+    let seen = load.stop().await;
+    ensure!(seen.failed == 0, "{seen:?}");
+    let client = &services.stage.client;
+    let state = services.terraform.state("bluegreen_environment.app[\"green\"]").await?;
+    let described =
+        client.ecs("DescribeTaskDefinition", json!({ "taskDefinition": state["task_definition_arn"] })).await?;
+    let container = &described["taskDefinition"]["containerDefinitions"][0];
+    ensure!(container["image"] == "api:v4" && container["environment"][0]["value"] == "web", "{described}");
+    let active = client.ecs("ListTaskDefinitions", json!({ "status": "ACTIVE" })).await?;
+    // Each colour keeps what runs and one before it.
+    ensure!(active["taskDefinitionArns"].as_array().is_some_and(|arns| arns.len() == 4), "{active}");
+    services.images[1] = "api:v5";
+    services.write()?;
+    let plan = services.terraform.plan().await?;
+    ensure!(plan.code == 1);
+    plan.has(&["myapp/green is live and would be hurt", "every task would be replaced"])?;
+    services.images[1] = "api:v4";
+    services.more = "protect_live = false".to_owned();
+    services.apply().await?;
+    services.terraform.destroy().await?.ok()?;
+    let client = &services.stage.client;
+    let left = client.ecs("ListServices", json!({ "cluster": "main" })).await?;
+    ensure!(left["serviceArns"].as_array().is_some_and(Vec::is_empty), "{left}");
+    let left = client.ecs("ListTaskDefinitions", json!({ "status": "ACTIVE" })).await?;
+    ensure!(left["taskDefinitionArns"].as_array().is_some_and(Vec::is_empty), "{left}");
+    Ok(())
+}
+
+/// A release whose tasks stop: the circuit breaker's reason, the events and the exit codes are told; the next one works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_breaks() -> anyhow::Result<()> {
+    let mut services = Services::new().await?;
+    services.apply().await?;
+    services.images[1] = "api:broken";
+    let says = [
+        "Failed to update myapp/green",
+        "the deployment failed: ECS deployment circuit breaker",
+        "event: (service myapp-green)",
+        "Essential container in task exited; api exited with 1",
+        "Traffic: no user gets to green",
+    ];
+    services.fails(&says).await?;
+    ensure!(services.stage.answers(0, "/").await? == "blue");
+    ensure!(services.terraform.plan().await?.code == 2, "the wish is still there");
+    services.service = "circuit_breaker = { enable = false }".to_owned();
+    services.fails(&["of its tasks stopped", "api exited with 1"]).await?;
+    services.images[1] = "api:v2";
+    services.apply().await
+}
+
+/// A release that never gets stable ends with the operation's time, and says what was seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_never_gets_stable() -> anyhow::Result<()> {
+    let mut services = Services::new().await?;
+    services.apply().await?;
+    services.images[1] = "api:hang";
+    services.more = "timeouts = { update = \"2s\" }".to_owned();
+    services
+        .fails(&[
+            "the operation's time ended while the deployment was in progress",
+            "unable to consistently start tasks",
+        ])
+        .await?;
+    services.images[1] = "api:v2";
+    services.more = String::new();
+    services.apply().await
+}
+
+/// A service deleted or changed behind our back, and tasks that somebody else deployed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_changed_by_hand() -> anyhow::Result<()> {
+    let services = Services::new().await?;
+    services.apply().await?;
+    let client = &services.stage.client;
+    let delete = json!({ "cluster": "main", "service": "myapp-green", "force": true });
+    client.ecs("DeleteService", delete).await?;
+    let plan = services.terraform.plan().await?;
+    plan.has(&["+ service_arn", "0 to destroy"])?;
+    services.apply().await?;
+    let other =
+        json!({ "family": "other", "containerDefinitions": [{ "name": "api", "image": "api:x", "memory": 128 }] });
+    let other = client.ecs("RegisterTaskDefinition", other).await?["taskDefinition"]["taskDefinitionArn"].clone();
+    let deploy = json!({ "cluster": "main", "service": "myapp-green", "taskDefinition": other });
+    client.ecs("UpdateService", deploy).await?;
+    let plan = services.terraform.plan().await?;
+    ensure!(plan.code == 2);
+    plan.has(&["task-definition/other:1\" -> null"])?;
+    services.apply().await?;
+    let state = services.terraform.state("bluegreen_environment.app[\"green\"]").await?;
+    ensure!(state["task_definition_arn"].as_str().is_some_and(|arn| arn.contains("task-definition/api:")), "{state}");
+    Ok(())
+}

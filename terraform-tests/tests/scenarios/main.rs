@@ -15,3 +15,4 @@ mod security;
 mod services;
 mod switching;
 mod wire;
+mod with_aws;

@@ -13,6 +13,7 @@ use super::error::{call_error, or_if_gone};
 use crate::rollout::gate::TargetHealth;
 use crate::rollout::{Conditions, Observed, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, LoadBalancer, PortError};
+use crate::stack;
 
 mod actions;
 mod conditions;
@@ -210,6 +211,30 @@ impl LoadBalancer for Elbv2 {
         let result = self.connection.elbv2().await?.describe_target_health().target_group_arn(group).send().await;
         let answer = result.map_err(|error| call_error("elasticloadbalancing", "DescribeTargetHealth", &error))?;
         Ok(answer.target_health_descriptions().iter().map(described).collect())
+    }
+
+    async fn mark_previews(&self, groups: &[String], routes: &[String]) -> Result<(), PortError> {
+        let client = self.connection.elbv2().await?;
+        let answer = client.describe_tags().set_resource_arns(Some(groups.to_vec())).send().await;
+        let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTags", &error))?;
+        let value = stack::preview_tag(routes);
+        for description in answer.tag_descriptions() {
+            let tag =
+                |key: &str| description.tags().iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
+            let arn = description.resource_arn().unwrap_or_default();
+            if tag(stack::TAG).is_none() || tag(stack::PREVIEW_TAG).unwrap_or_default() == value {
+                continue;
+            }
+            if value.is_empty() {
+                let result = client.remove_tags().resource_arns(arn).tag_keys(stack::PREVIEW_TAG).send().await;
+                result.map_err(|error| call_error("elasticloadbalancing", "RemoveTags", &error))?;
+            } else {
+                let tag = Tag::builder().key(stack::PREVIEW_TAG).value(&value).build();
+                let result = client.add_tags().resource_arns(arn).tags(tag).send().await;
+                result.map_err(|error| call_error("elasticloadbalancing", "AddTags", &error))?;
+            }
+        }
+        Ok(())
     }
 
     async fn routes_of(

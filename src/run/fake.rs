@@ -204,6 +204,10 @@ impl LoadBalancer for Fake {
         Ok(self.state().health.get(group).cloned().unwrap_or_default())
     }
 
+    async fn mark_previews(&self, _: &[String], _: &[String]) -> Result<(), PortError> {
+        Ok(())
+    }
+
     async fn routes_of(&self, _: &[String], _: Freshness) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
         self.splitting_routes().await
     }

@@ -85,6 +85,10 @@ pub trait LoadBalancer: Send + Sync {
     /// The health of a group's targets.
     async fn target_health(&self, group: &str) -> Result<Vec<TargetHealth>, PortError>;
 
+    /// Notes on those target groups that are an environment's which routes are previews: an idle colour with all of a
+    /// preview's traffic serves no users.
+    async fn mark_previews(&self, groups: &[String], routes: &[String]) -> Result<(), PortError>;
+
     /// Every route of these load balancers.
     async fn routes_of(
         &self,

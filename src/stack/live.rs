@@ -13,12 +13,14 @@ pub struct Lead {
     pub share: f64,
     /// Whether the group is the only one there: then nothing is left when it is taken out.
     pub alone: bool,
+    /// Whether it is a switch's preview, which no user comes by.
+    pub preview: bool,
 }
 
 impl Lead {
     /// Whether users get there. A group alone in a route is taken to serve whatever its weight says.
     pub fn is_live(&self) -> bool {
-        self.share > 0.0 || self.alone
+        !self.preview && (self.share > 0.0 || self.alone)
     }
 
     /// The forward without the group, for taking it out where it has weight 0; none where nothing would be left.
@@ -41,7 +43,7 @@ pub fn leads(group: &str, routes: impl IntoIterator<Item = (RouteSpec, Observed)
             _ => &[],
         };
         let alone = groups.iter().all(|(arn, _)| arn == group);
-        Lead { route, observed, share, alone }
+        Lead { route, observed, share, alone, preview: false }
     })
     .collect()
 }

@@ -25,5 +25,5 @@ pub use spec::{
     BlockDevice, CapacityProvider, CircuitBreaker, Counts, GroupHealth, HealthCheck, InstanceRefresh, Instances,
     MetadataOptions, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup,
 };
-pub use tags::{COLOR_TAG, RELEASE_TAG, TAG, tags};
+pub use tags::{COLOR_TAG, PREVIEW_TAG, RELEASE_TAG, TAG, is_preview, preview_tag, tags};
 pub use task_definition::{TaskDefinition, equal as same_task};

@@ -5,13 +5,20 @@ use std::fmt::Write as _;
 use crate::resource::Shared;
 use crate::rollout::{RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::stack::{Lead, leads};
+use crate::stack::{self, Lead, leads};
 
 /// The routes that have this target group in them.
 pub(super) async fn leads_to(shared: &Shared, group: &str, age: Freshness) -> Result<Vec<Lead>, PortError> {
     let Some(seen) = shared.services.target_groups.find(group).await? else { return Ok(Vec::new()) };
     let routes = shared.ports.load_balancer.routes_of(&seen.load_balancers, age).await?;
-    Ok(leads(group, routes))
+    let mut leads = leads(group, routes);
+    if leads.iter().any(Lead::is_live) {
+        let tags = shared.services.target_groups.tags(group).await?;
+        for lead in &mut leads {
+            lead.preview = stack::is_preview(&tags, &lead.observed.arn);
+        }
+    }
+    Ok(leads)
 }
 
 /// The routes by which users get to the colour, in words; none if there are none.

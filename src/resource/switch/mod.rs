@@ -367,9 +367,28 @@ impl Apply<'_> {
         memory.world = Some(seen);
         if outcome.ending == Ending::Done {
             self.leave_former_record(&mut memory, diagnostics).await;
+            self.mark_previews(memory.world.as_ref(), diagnostics).await;
             return self.succeeded(&report, &memory, diagnostics);
         }
         self.failed(&report, &outcome, &runbook, memory, diagnostics)
+    }
+
+    /// Environments must know which routes are previews: their idle colour has all the traffic there.
+    async fn mark_previews(&self, world: Option<&World>, diagnostics: &mut Diagnostics) {
+        let had = self.request.prior.as_ref().is_some_and(|prior| !prior.get("preview_routes").is_null());
+        let previews = &self.intent.preview_routes;
+        if previews.is_empty() && !had {
+            return;
+        }
+        let arn = |route: &RouteSpec| Some(world?.routes.get(&route.key())?.arn.clone());
+        let routes: Vec<String> = previews.iter().filter_map(arn).collect();
+        let groups: Vec<String> = self.intent.environments.values().map(|one| one.target_group_arn.clone()).collect();
+        if let Err(error) = self.shared.ports.load_balancer.mark_previews(&groups, &routes).await {
+            let detail = format!(
+                "The target groups could not be tagged with the preview routes: {error}. Until the next apply an environment takes its idle colour for live there, and refuses to change it."
+            );
+            diagnostics.warning_at(Path::attribute("preview_routes"), "The previews are not marked", detail);
+        }
     }
 
     /// A record of ours under another name would go on naming a colour that may no longer be live.

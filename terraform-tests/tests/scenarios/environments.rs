@@ -327,3 +327,35 @@ async fn moved_and_removed() -> anyhow::Result<()> {
     }
     stack.terraform.plan_is_empty().await
 }
+
+/// A preview route gives the idle colour all of its requests, and yet no user: the colour stays free to change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_is_not_live() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    let listener = stack.stage.listener(Leads::Unavailable).await?;
+    let with_preview = |stack: &Stack| {
+        let own = format!(
+            "[{{ listener_arn = \"{listener}\" }}, {{ listener_arn = \"{}\", priority = 5, conditions = {{ path_patterns = [\"/preview/*\"] }} }}]",
+            stack.stage.listeners[0]
+        );
+        stack.text().replace("  routes   ", &format!("  preview_routes = {own}\n  routes   "))
+    };
+    for (active, idle) in [("blue", "green"), ("green", "blue")] {
+        stack.active = active;
+        stack.terraform.write(&with_preview(&stack))?;
+        stack.terraform.apply().await?.ok()?;
+        stack.terraform.plan_is_empty().await?;
+        ensure!(stack.stage.answers(1, "/").await? == idle && stack.stage.answers(0, "/preview/x").await? == idle);
+        stack.colors[index(idle)].2 = format!("image_id = \"ami-2222{active}\"");
+        stack.terraform.write(&with_preview(&stack))?;
+        stack.terraform.apply().await?.ok()?;
+        stack.terraform.plan_is_empty().await?;
+        stack.colors[index(active)].2 = "image_id = \"ami-99999999\"".to_owned();
+        stack.terraform.write(&with_preview(&stack))?;
+        let plan = stack.terraform.plan().await?;
+        ensure!(plan.code == 1 && !plan.folded().contains("rule "), "{}", plan.text);
+        plan.has(&[&format!("myapp/{active} is live and would be hurt")])?;
+        stack.colors[index(active)].2 = String::new();
+    }
+    Ok(())
+}

@@ -14,6 +14,8 @@ use crate::run::ports::PortError;
 use crate::stack::Instances;
 
 const SERVICE: &str = "autoscaling";
+/// On a group whose minimum a rollout holds up: the minimum to give back.
+pub(super) const PINNED_TAG: &str = "bluegreen:pinned-min";
 /// As many as DescribeAutoScalingGroups takes by name.
 const BATCH: usize = 50;
 
@@ -36,6 +38,10 @@ pub struct SeenScalingGroup {
     pub present: i32,
     /// Whether it is being deleted.
     pub going: bool,
+    /// The minimum that a rollout took away and has to give back; `instances` has it as if it were there.
+    pub pinned: Option<i32>,
+    /// The minimum as it is now.
+    pub min_now: i32,
     /// Whether there are instances of another version than new ones get.
     pub mixed: bool,
 }
@@ -320,12 +326,17 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
         !instance.lifecycle_state().is_some_and(|state| state.as_str().starts_with("Terminat"))
     };
     let mixed = group.instances().iter().filter(stays).any(|instance| of(instance) != template);
+    let tags: BTreeMap<String, String> = group.tags().iter().filter_map(pair).collect();
+    let pinned = tags.get(PINNED_TAG).and_then(|text| text.parse().ok());
+    let min_now = group.min_size().unwrap_or_default();
     Some(SeenScalingGroup {
+        pinned,
+        min_now,
         mixed,
         name: group.auto_scaling_group_name()?.to_owned(),
         instances: Instances {
             subnet_ids: subnets.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect(),
-            min_size: group.min_size().unwrap_or_default(),
+            min_size: pinned.unwrap_or(min_now),
             max_size: group.max_size().unwrap_or_default(),
             desired_capacity: group.desired_capacity(),
             health_check_type: group.health_check_type().map(str::to_owned),
@@ -336,7 +347,7 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
         },
         template,
         target_groups: group.target_group_arns().to_vec(),
-        tags: group.tags().iter().filter_map(pair).collect(),
+        tags,
         in_service: i32::try_from(in_service.count()).unwrap_or(i32::MAX),
         present: i32::try_from(group.instances().len()).unwrap_or(i32::MAX),
         going: group.status().is_some_and(|status| !status.is_empty()),

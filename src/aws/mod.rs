@@ -2,6 +2,7 @@
 
 mod autoscaling;
 mod batch;
+mod capacities;
 mod connection;
 mod ec2;
 mod ecs;
@@ -35,6 +36,7 @@ pub fn ports(connection: &Arc<Connection>) -> Ports {
     Ports {
         load_balancer: Arc::new(Elbv2::new(connection.clone())),
         records: Arc::new(ssm::Ssm::new(connection.clone())),
+        capacities: Arc::new(capacities::Sizes::new(connection)),
         http: Arc::new(probe::Probe::new()),
     }
 }

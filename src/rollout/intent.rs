@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::capacity::{CapacityPolicy, Scalable};
 use super::world::Observed;
 
 /// The whole wish for one switch.
@@ -23,6 +24,8 @@ pub struct Intent {
     pub record: Option<String>,
     /// What must hold before a colour goes live.
     pub validation: Validation,
+    /// How large the colours shall be; none: as they are.
+    pub capacity: Option<CapacityPolicy>,
     /// Rules that are known to be ours: their ARNs by [`RouteSpec::key`], an empty one where it isn't known.
     pub owned: BTreeMap<String, String>,
     /// Rules of our own that are no longer wanted.
@@ -72,6 +75,8 @@ pub struct Environment {
     pub target_group_arn: String,
     /// What runs there, in the user's words.
     pub release: Option<String>,
+    /// What keeps its instances or tasks.
+    pub scalable: Option<Scalable>,
 }
 
 /// A place on a load balancer that forwards to the colours.

@@ -7,6 +7,7 @@
 //!
 //! No clock, no runtime, no network here; a test of the crate sees to it.
 
+mod capacity;
 pub mod gate;
 mod intent;
 mod journal;
@@ -19,6 +20,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use capacity::{Before, Capacity, CapacityPolicy, Scalable};
 pub use intent::{Conditions, Environment, HealthyPolicy, HttpCheck, Intent, Removal, RouteSpec, Validation, short};
 pub use journal::{Entry, Journal, StepId};
 pub use runbook::{OnFailure, Runbook, Stage, Step, terminal_words};

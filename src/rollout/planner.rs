@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::capacity::{Before, Capacity};
 use super::intent::{Environment, Intent, Removal, RouteSpec};
 use super::runbook::{OnFailure, Runbook, Step, terminal_words};
 use super::world::{Forward, Observed, Terminal, Traffic, World, traffic};
@@ -13,6 +14,15 @@ pub enum Refusal {
     RouteMissing(Box<RouteSpec>),
     /// A rule that the switch is to make has the priority of a rule that it didn't make.
     PriorityTaken(Box<RouteSpec>),
+    /// A colour can't be made as large as it has to be before it gets traffic.
+    TooSmall {
+        /// The colour.
+        color: String,
+        /// How large it has to be.
+        wanted: i32,
+        /// How large it can be.
+        max: i32,
+    },
     /// No colour is named, none is live and the record names none.
     NothingToFollow,
 }
@@ -32,7 +42,10 @@ pub(super) const MAX_GROUPS: usize = 5;
 pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     refuse(intent, world)?;
     let color = wish(intent, world);
-    let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default() };
+    if let Some(color) = color.as_deref() {
+        refuse_too_small(intent, world, color)?;
+    }
+    let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None };
     match color.as_deref() {
         Some(color) => plan.lead_to(color),
         None => {
@@ -54,6 +67,8 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         let preview = preview.filter_map(|route| lead(intent, &plan.world, route, idle.as_deref()?)).collect();
         plan.push(preview);
     }
+    let given_back = plan.give_back();
+    plan.push(given_back);
     let wanted: Vec<&str> =
         intent.routes.iter().chain(&intent.preview_routes).filter_map(|route| arn(world, route)).collect();
     let removed = intent.removed.iter().filter(|route| {
@@ -79,6 +94,13 @@ pub fn outline(intent: &Intent) -> Vec<String> {
     };
     let unless = |step: Step| format!("{}, unless it has all the traffic already", step.words());
     let mut words: Vec<String> = Vec::new();
+    match intent.capacity.map(|policy| policy.before) {
+        Some(Before::MatchLive) => {
+            words.push(format!("raise {color} to the size of the live colour, if it is smaller"))
+        }
+        Some(Before::Number(number)) => words.push(format!("raise {color} to {number}, if it is smaller")),
+        None => {}
+    }
     if let Some(environment) = intent.environments.get(color) {
         let health = health_check(intent, color, &environment.target_group_arn, None);
         words.push(unless(health));
@@ -174,6 +196,22 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A colour whose maximum is below what it needs would stand there too small with all the traffic.
+fn refuse_too_small(intent: &Intent, world: &World, color: &str) -> Result<(), Refusal> {
+    let live = current(intent, world).live.filter(|live| live != color);
+    let (Some(policy), Some(live)) = (intent.capacity, live) else { return Ok(()) };
+    let wanted = match policy.before {
+        Before::MatchLive => world.capacities.get(&live).map(|live| live.desired),
+        Before::Number(number) => Some(number),
+    };
+    match (world.capacities.get(color), wanted) {
+        (Some(now), Some(wanted)) if wanted > now.max => {
+            Err(Refusal::TooSmall { color: color.to_owned(), wanted, max: now.max })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What a rule of our own looks like, also when the run that made it was killed before it could tell.
 fn leads_only_to(environments: &BTreeMap<String, Environment>, seen: &Observed) -> bool {
     let Terminal::Forward(forward) = &seen.terminal else { return false };
@@ -185,6 +223,8 @@ struct Draft<'i> {
     intent: &'i Intent,
     world: World,
     runbook: Runbook,
+    /// The colour that loses its traffic.
+    left: Option<String>,
 }
 
 impl Draft<'_> {
@@ -200,6 +240,8 @@ impl Draft<'_> {
         let now = busiest(intent, &self.world).filter(|busiest| busiest != group);
         let mut health_after = false;
         if moves {
+            let sizes = self.room(color);
+            self.push(sizes);
             let attach = attach(intent, &self.world, group);
             self.push(attach.into_iter().collect());
             // A group that no action refers to is never checked by the load balancer.
@@ -215,6 +257,45 @@ impl Draft<'_> {
         if health_after {
             self.push(vec![health_check(intent, color, group, now.as_deref())]);
         }
+    }
+
+    /// Room for the colour to go live, and a floor under the one that is.
+    fn room(&mut self, color: &str) -> Vec<Step> {
+        let Some(policy) = self.intent.capacity else { return Vec::new() };
+        let live = current(self.intent, &self.world).live.filter(|live| live != color);
+        let size = |color: &str| self.world.capacities.get(color).copied();
+        let of_live = live.as_deref().and_then(size);
+        let pin = live.as_deref().zip(of_live).and_then(|(live, now)| self.sized(live, now, now.pin()));
+        let wanted = match policy.before {
+            Before::MatchLive => of_live.map(|live| live.desired),
+            Before::Number(number) => Some(number),
+        };
+        let raise = size(color).zip(wanted).filter(|(now, wanted)| now.desired < *wanted);
+        let raise = raise.and_then(|(now, wanted)| self.sized(color, now, Capacity { desired: wanted, ..now }));
+        self.left = live;
+        pin.into_iter().chain(raise).collect()
+    }
+
+    /// What a rollout took is given back, also one that was killed; the colour that was left keeps what it shall keep.
+    fn give_back(&self) -> Vec<Step> {
+        let Some(policy) = self.intent.capacity else { return Vec::new() };
+        let steps = self.world.capacities.iter().filter_map(|(color, now)| {
+            let mut after = now.unpin();
+            // A floor that a killed rollout left is under the colour that was live then.
+            let was_live = now.pinned.is_some() && self.intent.active.as_ref() != Some(color);
+            if (self.left.as_ref() == Some(color) || was_live)
+                && let Some(keep) = policy.after_idle
+            {
+                after.desired = now.desired.min(keep.max(after.min));
+            }
+            self.sized(color, *now, after)
+        });
+        steps.collect()
+    }
+
+    fn sized(&self, color: &str, before: Capacity, after: Capacity) -> Option<Step> {
+        let scalable = self.intent.environments.get(color)?.scalable.clone()?;
+        (before != after).then(|| Step::Capacity { color: color.to_owned(), scalable, before, after })
     }
 
     fn push(&mut self, steps: Vec<Step>) {

@@ -1,5 +1,6 @@
 //! The steps of one apply: what each does, when it holds, how it is undone, and how it reads.
 
+use super::capacity::{self, Capacity, Scalable};
 use super::intent::{Conditions, HealthyPolicy, HttpCheck, RouteSpec, short};
 use super::journal::StepId;
 use super::world::{Observed, Terminal, World};
@@ -80,6 +81,17 @@ pub enum Step {
         /// How it was.
         before: Observed,
     },
+    /// Give a colour another size.
+    Capacity {
+        /// The colour.
+        color: String,
+        /// What keeps its instances or tasks.
+        scalable: Scalable,
+        /// Its size before.
+        before: Capacity,
+        /// Its size to be.
+        after: Capacity,
+    },
     /// Write the record, or delete it.
     Record {
         /// The parameter's name.
@@ -104,6 +116,9 @@ impl Step {
             }
             Step::Remove { route, .. } => !world.routes.contains_key(&route.key()),
             Step::Record { after, .. } => world.record == *after,
+            Step::Capacity { color, before, after, .. } => {
+                world.capacities.get(color).is_some_and(|now| now.is_reached(*before, *after))
+            }
         }
     }
 
@@ -124,6 +139,9 @@ impl Step {
             Step::Remove { route, .. } => world.routes.contains_key(&route.key()),
             Step::Record { before: None, after, .. } => world.record != *after,
             Step::Record { before, .. } => world.record == *before,
+            Step::Capacity { color, before, after, .. } => {
+                world.capacities.get(color).is_some_and(|now| now.is_reached(*after, *before))
+            }
         }
     }
 
@@ -146,6 +164,9 @@ impl Step {
             }
             Step::Remove { route, .. } => drop(world.routes.remove(&route.key())),
             Step::Record { after, .. } => world.record.clone_from(after),
+            Step::Capacity { color, after, .. } => {
+                world.capacities.insert(color.clone(), *after);
+            }
             Step::CheckHealthy { .. } | Step::CheckHttp { .. } => {}
         }
     }
@@ -173,6 +194,7 @@ impl Step {
             }
             Step::Conditions { route, .. } => format!("change the conditions of {route}"),
             Step::Remove { route, .. } => format!("delete {route}"),
+            Step::Capacity { color, before, after, .. } => capacity::words(color, *before, *after),
             Step::Record { parameter, before, after } => match (before, after) {
                 (Some(before), Some(after)) => format!("write {parameter}: {before} → {after}"),
                 (None, Some(after)) => format!("create {parameter}: {after}"),

@@ -18,7 +18,7 @@ fn listener(weights: &[(&str, u32)]) -> Observed {
 
 fn intent(active: &str) -> Intent {
     let environment = |color: &str| {
-        let environment = Environment { target_group_arn: format!("tg-{color}"), release: None };
+        let environment = Environment { target_group_arn: format!("tg-{color}"), release: None, scalable: None };
         (color.to_owned(), environment)
     };
     Intent {
@@ -28,6 +28,7 @@ fn intent(active: &str) -> Intent {
         preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
         validation: Validation::default(),
+        capacity: None,
         owned: BTreeMap::new(),
         removed: Vec::new(),
     }
@@ -35,7 +36,7 @@ fn intent(active: &str) -> Intent {
 
 fn world(weights: &[(&str, u32)], record: Option<&str>) -> World {
     let routes = BTreeMap::from([("web".to_owned(), listener(weights))]);
-    World { routes, record: record.map(str::to_owned) }
+    World { routes, record: record.map(str::to_owned), capacities: BTreeMap::new() }
 }
 
 #[track_caller]

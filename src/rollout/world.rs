@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::capacity::Capacity;
 use super::intent::{Conditions, Environment};
 
 /// Everything that a plan needs to know of the world, at one time.
@@ -13,6 +14,9 @@ pub struct World {
     pub routes: BTreeMap<String, Observed>,
     /// The record's value; none if the parameter doesn't exist.
     pub record: Option<String>,
+    /// The sizes of the colours that the switch is to size.
+    #[serde(default)]
+    pub capacities: BTreeMap<String, Capacity>,
 }
 
 impl World {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ports::{FailureKind, Freshness, PortError, Ports};
 use crate::rollout::gate::{self, Verdict};
 use crate::rollout::machine::{self, Decision};
-use crate::rollout::{Conditions, Entry, HealthyPolicy, HttpCheck, Journal, RouteSpec, Runbook, Step, StepId, World};
+use crate::rollout::{
+    Conditions, Entry, HealthyPolicy, HttpCheck, Journal, RouteSpec, Runbook, Scalable, Step, StepId, World,
+};
 use crate::tf_provider::Cancel;
 
 /// How long a call that is under way may still take once the run was stopped.
@@ -29,16 +31,25 @@ pub struct Run<'a> {
     pub ports: &'a Ports,
     /// What to do.
     pub runbook: &'a Runbook,
-    /// The routes to look at.
-    pub routes: &'a [RouteSpec],
-    /// The record to look at.
-    pub record: Option<&'a str>,
+    /// What to look at.
+    pub sight: &'a Sight,
     /// What is made carries these.
     pub tags: &'a BTreeMap<String, String>,
     /// The stop signal.
     pub cancel: &'a Cancel,
     /// How long it may take.
     pub limit: Duration,
+}
+
+/// What is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// The routes.
+    pub routes: Vec<RouteSpec>,
+    /// The record's name.
+    pub record: Option<String>,
+    /// What keeps the instances or tasks of the colours that are to be sized.
+    pub scalables: BTreeMap<String, Scalable>,
 }
 
 /// How a run ended.
@@ -69,20 +80,19 @@ pub struct Outcome {
 ///
 /// # Errors
 /// What could not be read.
-pub async fn observe(
-    ports: &Ports,
-    routes: &[RouteSpec],
-    record: Option<&str>,
-    age: Freshness,
-) -> Result<World, PortError> {
+pub async fn observe(ports: &Ports, sight: &Sight, age: Freshness) -> Result<World, PortError> {
     let value = async {
-        match record {
+        match &sight.record {
             Some(name) => ports.records.get(name, age).await,
             None => Ok(None),
         }
     };
-    let (routes, record) = futures::future::join(ports.load_balancer.observe(routes, age), value).await;
-    Ok(World { routes: routes?, record: record? })
+    let sizes = sight.scalables.iter().map(|(color, scalable)| async move {
+        Ok::<_, PortError>(ports.capacities.get(scalable).await?.map(|size| (color.clone(), size)))
+    });
+    let routes = ports.load_balancer.observe(&sight.routes, age);
+    let (routes, record, sizes) = futures::join!(routes, value, try_join_all(sizes));
+    Ok(World { routes: routes?, record: record?, capacities: sizes?.into_iter().flatten().collect() })
 }
 
 impl Run<'_> {
@@ -126,7 +136,7 @@ impl Run<'_> {
         for _ in 0..LOOKS {
             let on_the_way_back = journal.is_broken();
             let deadline = if on_the_way_back { Instant::now() + LOOK_LIMIT } else { deadline };
-            let seen = timeout_at(deadline, observe(self.ports, self.routes, self.record, Freshness::Now)).await;
+            let seen = timeout_at(deadline, observe(self.ports, self.sight, Freshness::Now)).await;
             match seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit))) {
                 Ok(seen) => {
                     *world = Some(seen);
@@ -246,6 +256,9 @@ impl Run<'_> {
                     self.settle_conflict(step, made).await
                 }
             },
+            Step::Capacity { scalable, before, after, .. } => {
+                self.ports.capacities.set(scalable, *before, *after).await
+            }
             Step::CheckHealthy { .. } | Step::CheckHttp { .. } => Ok(()),
         }
     }
@@ -254,7 +267,7 @@ impl Run<'_> {
     async fn settle_conflict(&self, step: &Step, result: Result<(), PortError>) -> Result<(), PortError> {
         match result {
             Err(error) if error.kind == FailureKind::Conflict => {
-                let seen = observe(self.ports, self.routes, self.record, Freshness::Now).await?;
+                let seen = observe(self.ports, self.sight, Freshness::Now).await?;
                 if step.holds(&seen) { Ok(()) } else { Err(error) }
             }
             other => other,
@@ -351,6 +364,9 @@ impl Run<'_> {
             }
             Step::Record { parameter, before: Some(before), .. } => self.ports.records.write(parameter, before).await,
             Step::Record { parameter, before: None, .. } => self.ports.records.delete(parameter).await,
+            Step::Capacity { scalable, before, after, .. } => {
+                self.ports.capacities.set(scalable, *after, *before).await
+            }
             Step::Remove { .. } | Step::CheckHealthy { .. } | Step::CheckHttp { .. } => Ok(()),
         }
     }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::ports::{FailureKind, Freshness, HttpProbe, LoadBalancer, PortError, Ports, Records};
+use super::ports::{Capacities, FailureKind, Freshness, HttpProbe, LoadBalancer, PortError, Ports, Records};
 use crate::rollout::gate::{HttpAnswer, TargetHealth};
-use crate::rollout::{Conditions, HttpCheck, Observed, RouteSpec, Terminal, World};
+use crate::rollout::{Capacity, Conditions, HttpCheck, Observed, RouteSpec, Scalable, Terminal, World};
 
 /// What goes wrong at a call that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Fake {
     }
 
     pub(crate) fn ports(self: &Arc<Fake>) -> Ports {
-        Ports { load_balancer: self.clone(), records: self.clone(), http: self.clone() }
+        Ports { load_balancer: self.clone(), records: self.clone(), http: self.clone(), capacities: self.clone() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -247,6 +247,28 @@ impl Records for Fake {
 
     async fn tags(&self, _: &str) -> Result<BTreeMap<String, String>, PortError> {
         Ok(BTreeMap::new())
+    }
+}
+
+/// A colour's group is named after it.
+fn color_of(of: &Scalable) -> String {
+    match of {
+        Scalable::ScalingGroup(name) | Scalable::Service(name) => name.clone(),
+    }
+}
+
+#[async_trait]
+impl Capacities for Fake {
+    async fn get(&self, of: &Scalable) -> Result<Option<Capacity>, PortError> {
+        Ok(self.state().world.capacities.get(&color_of(of)).copied())
+    }
+
+    async fn set(&self, of: &Scalable, _: Capacity, after: Capacity) -> Result<(), PortError> {
+        let color = color_of(of);
+        let effect = |world: &mut World| {
+            world.capacities.insert(color.clone(), after);
+        };
+        self.change(format!("size {color}"), effect).await
     }
 }
 

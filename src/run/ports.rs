@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::rollout::gate::{HttpAnswer, TargetHealth};
-use crate::rollout::{Conditions, HttpCheck, Observed, RouteSpec, Terminal};
+use crate::rollout::{Capacity, Conditions, HttpCheck, Observed, RouteSpec, Scalable, Terminal};
 
 /// Why a call failed, as far as it makes a difference, and in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +129,16 @@ pub trait HttpProbe: Send + Sync {
     async fn probe(&self, check: &HttpCheck) -> Result<HttpAnswer, PortError>;
 }
 
+/// The sizes of colours.
+#[async_trait]
+pub trait Capacities: Send + Sync {
+    /// The size; none if there is no such thing.
+    async fn get(&self, of: &Scalable) -> Result<Option<Capacity>, PortError>;
+
+    /// Brings it from one size to another: what doesn't differ is left alone.
+    async fn set(&self, of: &Scalable, before: Capacity, after: Capacity) -> Result<(), PortError>;
+}
+
 /// All ports.
 #[derive(Clone)]
 pub struct Ports {
@@ -136,6 +146,8 @@ pub struct Ports {
     pub load_balancer: Arc<dyn LoadBalancer>,
     /// The record.
     pub records: Arc<dyn Records>,
+    /// The sizes of colours.
+    pub capacities: Arc<dyn Capacities>,
     /// Requests.
     pub http: Arc<dyn HttpProbe>,
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::executor::{Ending, Outcome, Run};
+use super::executor::{Ending, Outcome, Run, Sight};
 use super::fake::{Fake, Fault};
 use crate::rollout::{
-    Conditions, Environment, Forward, HttpCheck, Intent, Observed, RouteSpec, Terminal, Validation, World, planner,
+    Before, Capacity, CapacityPolicy, Conditions, Environment, Forward, HttpCheck, Intent, Observed, RouteSpec,
+    Scalable, Terminal, Validation, World, planner,
 };
 use crate::tf_provider::Cancel;
 use crate::tf_provider::cancel::CancelSource;
@@ -26,8 +27,9 @@ fn own_rule() -> RouteSpec {
 
 /// Two listeners that lead to blue alone, a rule to be made, and a record.
 fn intent() -> Intent {
-    let environment =
-        |color: &str| (color.to_owned(), Environment { target_group_arn: format!("tg-{color}"), release: None });
+    let environment = |color: &str| {
+        (color.to_owned(), Environment { target_group_arn: format!("tg-{color}"), release: None, scalable: None })
+    };
     let listener = |name: &str| RouteSpec::Listener(name.to_owned());
     Intent {
         active: Some("green".to_owned()),
@@ -36,6 +38,7 @@ fn intent() -> Intent {
         preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
         validation: Validation::default(),
+        capacity: None,
         owned: BTreeMap::new(),
         removed: Vec::new(),
     }
@@ -46,18 +49,23 @@ fn world() -> World {
         let terminal = forward(&[("blue", 1)]);
         (name.to_owned(), Observed { arn: name.to_owned(), terminal, conditions: None })
     };
-    World { routes: BTreeMap::from(["web", "api"].map(observed)), record: Some("blue".to_owned()) }
+    World {
+        routes: BTreeMap::from(["web", "api"].map(observed)),
+        record: Some("blue".to_owned()),
+        capacities: BTreeMap::new(),
+    }
 }
 
 async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
-    let routes: Vec<RouteSpec> = intent.routes.clone();
+    let scalable = |(color, one): (&String, &Environment)| Some((color.clone(), one.scalable.clone()?));
+    let scalables = intent.environments.iter().filter(|_| intent.capacity.is_some()).filter_map(scalable).collect();
+    let sight = Sight { routes: intent.routes.clone(), record: intent.record.clone(), scalables };
     let world = fake.world();
     let runbook = planner::plan(intent, &world).unwrap();
     let run = Run {
         ports: &fake.ports(),
         runbook: &runbook,
-        routes: &routes,
-        record: intent.record.as_deref(),
+        sight: &sight,
         tags: &BTreeMap::new(),
         cancel,
         limit: Duration::from_secs(1800),
@@ -252,7 +260,7 @@ async fn what_cannot_be_seen_is_not_taken_for_undone() {
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_made_meanwhile_is_not_deleted() {
     let fake = Fake::new(world(), &GROUPS);
-    let routes = intent().routes;
+    let sight = Sight { routes: intent().routes, record: intent().record, ..Sight::default() };
     let runbook = planner::plan(&intent(), &world()).unwrap();
     // While the checks run, another team takes the priority.
     let theirs = Observed {
@@ -264,8 +272,7 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
     let run = Run {
         ports: &fake.ports(),
         runbook: &runbook,
-        routes: &routes,
-        record: Some("/app/live"),
+        sight: &sight,
         tags: &BTreeMap::new(),
         cancel: &Cancel::never(),
         limit: Duration::from_secs(1800),
@@ -274,4 +281,72 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
     assert_eq!(outcome.ending, Ending::RolledBack, "{outcome:?}");
     assert_eq!(fake.world().routes.get("web#10"), Some(&theirs));
     assert!((fake.world().routes["web"].terminal.share("tg-blue") - 100.0).abs() < 0.001);
+}
+
+/// Blue has four, green two; the rollout raises green, and leaves blue at its minimum afterwards.
+fn sized() -> (Intent, World) {
+    let mut intent = intent();
+    for (color, one) in &mut intent.environments {
+        one.scalable = Some(Scalable::ScalingGroup(color.clone()));
+    }
+    intent.capacity = Some(CapacityPolicy { before: Before::MatchLive, after_idle: Some(1) });
+    let size = |desired| Capacity { min: 2, max: 6, desired, pinned: None };
+    let capacities = BTreeMap::from([("blue".to_owned(), size(4)), ("green".to_owned(), size(2))]);
+    (intent, World { capacities, ..world() })
+}
+
+#[track_caller]
+fn assert_sized(world: &World, blue: i32, green: i32) {
+    let size = |desired| Capacity { min: 2, max: 6, desired, pinned: None };
+    assert_eq!(world.capacities["blue"], size(blue));
+    assert_eq!(world.capacities["green"], size(green));
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_comes_before_traffic_and_goes_after_it() {
+    let (intent, world) = sized();
+    let words = planner::plan(&intent, &world).unwrap().words();
+    let expected = expect_test::expect![[r#"
+        hold the minimum of blue at 4 (it is 2)
+        raise green from 2 to 4
+        set listener web: blue 100 % → blue 100 %, green 0 %
+        check that green has at least 1 healthy target and 100 % of the live colour's
+        set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
+        set listener api: blue 100 % → blue 0 %, green 100 %
+        create rule 10 of listener web: blue 0 %, green 100 %
+        write /app/live: blue → green
+        give blue its minimum of 2 back, lower blue from 4 to 2"#]];
+    expected.assert_eq(&words.join("\n"));
+    let fake = Fake::new(world, &GROUPS);
+    assert_eq!(run(&fake, &intent, &Cancel::never()).await.ending, Ending::Done);
+    assert_sized(&fake.world(), 2, 4);
+    let calls = fake.calls().len();
+    for call in 0..calls {
+        for fault in [Fault::Refused, Fault::LostAnswer, Fault::DiesBefore, Fault::DiesAfter] {
+            let (intent, world) = sized();
+            let fake = Fake::new(world.clone(), &GROUPS);
+            fake.fault(call, fault);
+            let cancel = Cancel::never();
+            tokio::select! {
+                outcome = run(&fake, &intent, &cancel) => {
+                    assert_eq!(outcome.ending, Ending::RolledBack, "call {call} {fault:?}");
+                    assert_eq!(fake.world(), world, "call {call} {fault:?}");
+                }
+                () = fake.died() => {}
+            }
+            fake.heal();
+            assert_eq!(run(&fake, &intent, &cancel).await.ending, Ending::Done, "call {call} {fault:?}");
+            assert_all_on(&fake.world(), "green");
+            assert_sized(&fake.world(), 2, 4);
+            assert!(planner::plan(&intent, &fake.world()).unwrap().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_colour_that_can_t_be_large_enough_is_refused() {
+    let (intent, mut world) = sized();
+    world.capacities.get_mut("green").unwrap().max = 3;
+    let refused = planner::plan(&intent, &world).unwrap_err();
+    assert_eq!(refused, planner::Refusal::TooSmall { color: "green".to_owned(), wanted: 4, max: 3 });
 }

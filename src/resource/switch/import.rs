@@ -119,7 +119,7 @@ fn colors(names: &BTreeMap<String, String>) -> Colors {
         text.to_ascii_lowercase()
     };
     let environment = |(n, (arn, name)): (usize, (&String, &String))| {
-        (color(n, name), Environment { target_group_arn: arn.clone(), release: None })
+        (color(n, name), Environment { target_group_arn: arn.clone(), release: None, scalable: None })
     };
     names.iter().enumerate().map(environment).collect()
 }

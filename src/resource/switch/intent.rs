@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::resource::duration;
-use crate::rollout::{Conditions, Environment, HealthyPolicy, HttpCheck, Intent, RouteSpec, Validation};
+use crate::rollout::{
+    Before, CapacityPolicy, Conditions, Environment, HealthyPolicy, HttpCheck, Intent, RouteSpec, Scalable, Validation,
+};
+use crate::run::executor::Sight;
 use crate::tf_provider::Value;
 
 /// The defaults of an HTTP check, as the schema documents them.
@@ -25,6 +28,7 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         preview_routes: routes(value.get("preview_routes"))?,
         record: value.get("parameter").as_str().map(str::to_owned),
         validation: validation(value.get("validation"))?,
+        capacity: capacity(value.get("capacity"))?,
         owned: BTreeMap::new(),
         removed: Vec::new(),
     })
@@ -33,6 +37,30 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
 /// All routes of a wish, to look at.
 pub(super) fn all_routes(intent: &Intent) -> Vec<RouteSpec> {
     intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed).cloned().collect()
+}
+
+/// Everything of a wish that is looked at.
+pub(super) fn sight(intent: &Intent) -> Sight {
+    let sized = intent.environments.iter().filter(|_| intent.capacity.is_some());
+    Sight {
+        routes: all_routes(intent),
+        record: intent.record.clone(),
+        scalables: sized.filter_map(|(color, one)| Some((color.clone(), one.scalable.clone()?))).collect(),
+    }
+}
+
+/// Nothing wished is a wish, and something unknown is none.
+#[expect(clippy::option_option, reason = "unknown, or not wished")]
+fn capacity(value: &Value) -> Option<Option<CapacityPolicy>> {
+    if value.is_null() {
+        return Some(None);
+    }
+    if !value.is_wholly_known() {
+        return None;
+    }
+    let number = |name: &str| value.get(name).as_str().and_then(|text| text.parse().ok());
+    let before = number("before").map_or(Before::MatchLive, Before::Number);
+    Some(Some(CapacityPolicy { before, after_idle: number("after_idle") }))
 }
 
 /// The rules that a state says are the switch's own.
@@ -46,7 +74,9 @@ fn environments(value: &Value) -> Option<BTreeMap<String, Environment>> {
         let target_group_arn = value.get("target_group_arn").as_str()?.to_owned();
         // What runs there decides nothing: it may be unknown.
         let release = value.get("release").as_str().map(str::to_owned);
-        Some((color.clone(), Environment { target_group_arn, release }))
+        let group = value.get("autoscaling_group_name").as_str().map(|name| Scalable::ScalingGroup(name.to_owned()));
+        let service = value.get("service_arn").as_str().map(|arn| Scalable::Service(arn.to_owned()));
+        Some((color.clone(), Environment { target_group_arn, release, scalable: group.or(service) }))
     };
     value.as_map()?.iter().map(environment).collect()
 }

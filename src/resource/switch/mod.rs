@@ -102,8 +102,7 @@ async fn look(
     name: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<World> {
-    let routes = intent::all_routes(intent);
-    match executor::observe(&shared.ports, &routes, intent.record.as_deref(), age).await {
+    match executor::observe(&shared.ports, &intent::sight(intent), age).await {
         Ok(world) => Some(world),
         Err(error) => {
             story::unreadable(name, &error, diagnostics);
@@ -321,7 +320,6 @@ impl Apply<'_> {
     async fn run(&self, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
         let (intent, ports) = (&self.intent, &self.shared.ports);
-        let routes = intent::all_routes(intent);
         let Some(world) = look(self.shared, intent, Freshness::Now, name(self.planned), diagnostics).await else {
             return before;
         };
@@ -344,8 +342,7 @@ impl Apply<'_> {
         let run = Run {
             ports,
             runbook: &runbook,
-            routes: &routes,
-            record: intent.record.as_deref(),
+            sight: &intent::sight(intent),
             tags: &tags(self.shared, name(self.planned)),
             cancel: &self.request.cancel,
             limit: intent::timeout(self.planned, operation),
@@ -522,7 +519,6 @@ async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnos
     let mut memory = Memory::read(&request.private);
     let own = intent::parse(prior);
     let Some(intent) = wish(prior, own.as_ref(), &memory) else { return Stored::default() };
-    let routes = intent::all_routes(&intent);
     let Some(world) = look(shared, &intent, Freshness::Now, name(prior), diagnostics).await else { return before };
     let runbook = match removal(shared, prior, (&intent, &world), &memory).await {
         Ok(removal) => planner::plan_removal(&removal, &world),
@@ -534,8 +530,7 @@ async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnos
     let run = Run {
         ports: &shared.ports,
         runbook: &runbook,
-        routes: &routes,
-        record: intent.record.as_deref(),
+        sight: &intent::sight(&intent),
         tags: &BTreeMap::new(),
         cancel: &request.cancel,
         limit: intent::timeout(prior, "delete"),

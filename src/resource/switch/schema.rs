@@ -33,6 +33,11 @@ pub(super) fn schema() -> Schema {
         ),
         Attribute::nested("validation", Nesting::Single, validation())
             .describe("What must hold of a colour before it gets a request."),
+        Attribute::nested("capacity", Nesting::Single, capacity()).describe(
+            "The sizes of the colours, for environments with an Auto Scaling group or an ECS service: room before one gets \
+             traffic, and what the other keeps. Meanwhile the live Auto Scaling group's minimum is held at what it has, so \
+             that no scale-in takes anything away.",
+        ),
         Attribute::string("on_destroy").check(on_destroy).describe(
             "What destroy does with the routes: `keep` (the default) leaves them as they are, `restore` brings back what \
              was there before the switch. Rules and the record that the switch made are deleted either way.",
@@ -104,6 +109,18 @@ fn http_check() -> Vec<Attribute> {
     ]
 }
 
+fn capacity() -> Vec<Attribute> {
+    vec![
+        Attribute::string("before").check(match_live).describe(
+            "`match_live` (if left out): as many as the live colour has; or a number. A colour that is larger stays so.",
+        ),
+        Attribute::string("after_idle").check(keep).describe(
+            "`keep` (if left out), or the number that the colour without traffic is lowered to, though not below its \
+             `min_size`.",
+        ),
+    ]
+}
+
 fn timeouts() -> Vec<Attribute> {
     let timeout = |name, text| Attribute::string(name).check(interval).describe(text);
     vec![
@@ -167,6 +184,23 @@ fn parameter(value: &Value) -> Result<(), String> {
         return Err(format!("{name:?} is no parameter name: no empty levels, and not beginning with aws or ssm"));
     }
     Ok(())
+}
+
+fn word_or_number(value: &Value, word: &str) -> Result<(), String> {
+    match value.as_str() {
+        Some(text) if text != word && text.parse::<u16>().is_err() => {
+            Err(format!("{text:?} is neither {word:?} nor a whole number"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn match_live(value: &Value) -> Result<(), String> {
+    word_or_number(value, "match_live")
+}
+
+fn keep(value: &Value) -> Result<(), String> {
+    word_or_number(value, "keep")
 }
 
 fn parity(value: &Value) -> Result<(), String> {

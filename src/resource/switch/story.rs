@@ -27,6 +27,12 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
             );
             diagnostics.error_at(path, "The priority is taken", detail);
         }
+        Refusal::TooSmall { color, wanted, max } => {
+            let detail = format!(
+                "{color} has to be {wanted} large before it gets the traffic, and its maximum is {max}. Raise the maximum of {color}, or set capacity.before to a number."
+            );
+            diagnostics.error_at(Path::attribute("capacity"), format!("{color} can't be large enough"), detail);
+        }
         Refusal::NothingToFollow => {
             let detail = "active is left out, so the switch follows whatever is live, but no colour gets any traffic and the record names none. Set active to the colour that shall be live first.";
             diagnostics.error_at(Path::attribute("active"), "No colour is live", detail);
@@ -101,6 +107,7 @@ fn step_path(step: &Step, intent: &Intent, config: &Value) -> Option<Path> {
             Some(route_path(route, intent))
         }
         Step::Record { .. } => Some(Path::attribute("parameter")),
+        Step::Capacity { .. } => Some(Path::attribute("capacity")),
     }
 }
 

@@ -359,3 +359,57 @@ async fn a_preview_is_not_live() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+async fn size(stack: &Stack, color: &str) -> anyhow::Result<(String, String)> {
+    let name = format!("myapp-{color}");
+    let group = [("AutoScalingGroupNames.member.1", name.as_str())];
+    let xml = stack.stage.client.autoscaling("DescribeAutoScalingGroups", &group).await?;
+    let text = |name| terraform_tests::client::element(&xml, name).map(str::to_owned);
+    Ok((text("MinSize")?, text("DesiredCapacity")?))
+}
+
+/// Room before the traffic, a floor under the live colour meanwhile, and everything given back, also after a kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_follow_the_traffic() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.apply().await?;
+    let with = |stack: &Stack| {
+        stack.text().replace("  routes   ", "  capacity = { before = \"match_live\", after_idle = 2 }\n  routes   ")
+    };
+    let four = |color: &str| format!("myapp-{color}");
+    let client = &stack.stage.client;
+    let desired = [("AutoScalingGroupName", four("blue")), ("DesiredCapacity", "4".to_owned())];
+    let desired: Vec<(&str, &str)> = desired.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    client.autoscaling("SetDesiredCapacity", &desired).await?;
+    stack.terraform.write(&with(&stack))?;
+    stack.terraform.apply().await?.ok()?;
+    stack.terraform.plan_is_empty().await?;
+    stack.active = "green";
+    stack.terraform.write(&with(&stack))?;
+    let plan = stack.terraform.plan().await?;
+    plan.has(&[
+        "hold the minimum of blue at 4 (it is 2)",
+        "raise green from 2 to 4",
+        "give blue its minimum of 2 back, lower blue from 4 to 2",
+    ])?;
+    stack.terraform.apply().await?.ok()?;
+    stack.terraform.plan_is_empty().await?;
+    let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    ensure!(size(&stack, "blue").await? == text("2", "2") && size(&stack, "green").await? == text("2", "4"));
+    ensure!(stack.stage.answers(0, "/").await? == "green");
+    // Killed when the traffic has just moved: the floor is no drift of the environment's, and the next apply takes it away.
+    stack.active = "blue";
+    stack.terraform.write(&with(&stack))?;
+    let kill = serde_json::json!({ "operation": "ModifyListener", "action": { "kill": "after" } });
+    stack.stage.aws.add_fault(serde_json::from_value(kill)?);
+    ensure!(stack.terraform.apply().await?.code == 1);
+    stack.stage.aws.clear_faults();
+    ensure!(size(&stack, "green").await? == text("4", "4"), "{:?}", size(&stack, "green").await?);
+    let plan = stack.terraform.plan().await?;
+    ensure!(plan.code == 2 && !plan.folded().contains("min_size"), "{}", plan.text);
+    plan.has(&["give green its minimum of 2 back, lower green from 4 to 2"])?;
+    stack.terraform.apply().await?.ok()?;
+    stack.terraform.plan_is_empty().await?;
+    ensure!(size(&stack, "green").await? == text("2", "2") && size(&stack, "blue").await? == text("2", "4"));
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The sizes of colours: Auto Scaling groups and ECS services.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::autoscaling::{AutoScaling, PINNED_TAG};
+use super::connection::Connection;
+use super::ecs::Ecs;
+use crate::rollout::{Capacity, Scalable};
+use crate::run::ports::{Capacities, FailureKind, PortError};
+
+/// Both kinds.
+pub(super) struct Sizes {
+    autoscaling: AutoScaling,
+    ecs: Ecs,
+}
+
+impl Sizes {
+    pub(super) fn new(connection: &Arc<Connection>) -> Sizes {
+        Sizes { autoscaling: AutoScaling::new(connection.clone()), ecs: Ecs::new(connection.clone()) }
+    }
+}
+
+/// The cluster that a service's ARN names.
+fn cluster(arn: &str) -> Result<&str, PortError> {
+    let parts: Vec<&str> = arn.split('/').collect();
+    match parts.as_slice() {
+        [_, cluster, _] => Ok(cluster),
+        _ => Err(PortError::new(FailureKind::Other, format!("{arn} doesn't name its cluster"))),
+    }
+}
+
+#[async_trait]
+impl Capacities for Sizes {
+    async fn get(&self, of: &Scalable) -> Result<Option<Capacity>, PortError> {
+        match of {
+            Scalable::ScalingGroup(name) => {
+                let seen = self.autoscaling.find(name).await?.filter(|seen| !seen.going);
+                Ok(seen.map(|seen| Capacity {
+                    min: seen.min_now,
+                    max: seen.instances.max_size,
+                    desired: seen.instances.desired_capacity.unwrap_or_default(),
+                    pinned: seen.pinned,
+                }))
+            }
+            Scalable::Service(arn) => {
+                let seen = self.ecs.find(cluster(arn)?, arn).await?;
+                let desired = seen.and_then(|seen| seen.service.desired_count);
+                Ok(desired.map(|desired| Capacity { min: 0, max: i32::MAX, desired, pinned: None }))
+            }
+        }
+    }
+
+    async fn set(&self, of: &Scalable, before: Capacity, after: Capacity) -> Result<(), PortError> {
+        let desired = (before.desired != after.desired).then_some(after.desired);
+        match of {
+            Scalable::ScalingGroup(name) => {
+                // What has to be given back is noted before it is taken, and struck out after it was given.
+                if let Some(pinned) = after.pinned {
+                    let tag = BTreeMap::from([(PINNED_TAG.to_owned(), pinned.to_string())]);
+                    self.autoscaling.set_tags(name, &tag, &[]).await?;
+                }
+                let min = (before.min != after.min).then_some(after.min);
+                if min.is_some() || desired.is_some() {
+                    self.autoscaling.resize(name, min, None, desired).await?;
+                }
+                if after.pinned.is_none() && before.pinned.is_some() {
+                    self.autoscaling.set_tags(name, &BTreeMap::new(), &[PINNED_TAG.to_owned()]).await?;
+                }
+                Ok(())
+            }
+            // A service has no minimum that could be held.
+            Scalable::Service(arn) => match desired {
+                Some(desired) => self.ecs.scale(cluster(arn)?, arn, desired).await,
+                None => Ok(()),
+            },
+        }
+    }
+}

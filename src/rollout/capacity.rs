@@ -1,0 +1,89 @@
+//! How much a colour can carry: room for the one to go live, and a floor under the one that is.
+
+use serde::{Deserialize, Serialize};
+
+/// What keeps a colour's instances or tasks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scalable {
+    /// An Auto Scaling group by its name.
+    ScalingGroup(String),
+    /// An ECS service by its ARN.
+    Service(String),
+}
+
+/// The size of a colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// The least; 0 for a service, which knows none.
+    pub min: i32,
+    /// The most; for a service as many as there can be.
+    pub max: i32,
+    /// How many there are to be now.
+    pub desired: i32,
+    /// The minimum that a rollout took away and has to give back.
+    pub pinned: Option<i32>,
+}
+
+/// What is wished of the colours' sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapacityPolicy {
+    /// Before a colour gets traffic.
+    pub before: Before,
+    /// What the other one keeps afterwards; none: what it has.
+    pub after_idle: Option<i32>,
+}
+
+/// How large a colour shall be before it gets traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// As large as the live one.
+    MatchLive,
+    /// So large.
+    Number(i32),
+}
+
+impl Capacity {
+    /// With its minimum held at what there is now, so that no scale-in takes anything away.
+    pub(super) fn pin(self) -> Capacity {
+        if self.min >= self.desired {
+            return self;
+        }
+        Capacity { min: self.desired, pinned: Some(self.pinned.unwrap_or(self.min)), ..self }
+    }
+
+    /// With its own minimum again.
+    pub(super) fn unpin(self) -> Capacity {
+        Capacity { min: self.pinned.unwrap_or(self.min), pinned: None, ..self }
+    }
+
+    /// Whether it is as it shall be: scaling may have gone further the same way meanwhile.
+    pub(super) fn is_reached(self, before: Capacity, after: Capacity) -> bool {
+        let size = match after.desired.cmp(&before.desired) {
+            std::cmp::Ordering::Equal => true,
+            std::cmp::Ordering::Greater => self.desired >= after.desired,
+            std::cmp::Ordering::Less => self.desired <= after.desired,
+        };
+        size && self.min == after.min && self.pinned == after.pinned
+    }
+}
+
+/// The change in words.
+pub(super) fn words(color: &str, before: Capacity, after: Capacity) -> String {
+    let mut words = Vec::new();
+    if after.min > before.min {
+        words.push(format!("hold the minimum of {color} at {} (it is {})", after.min, before.min));
+    }
+    if after.min < before.min {
+        words.push(format!("give {color} its minimum of {} back", after.min));
+    }
+    if after.desired > before.desired {
+        words.push(format!("raise {color} from {} to {}", before.desired, after.desired));
+    }
+    if after.desired < before.desired {
+        words.push(format!("lower {color} from {} to {}", before.desired, after.desired));
+    }
+    if words.is_empty() {
+        words.push(format!("give {color} its minimum of {} back", after.min));
+    }
+    words.join(", ")
+}

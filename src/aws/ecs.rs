@@ -411,8 +411,8 @@ fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
             network.and_then(|network| network.assign_public_ip()) == Some(&AssignPublicIp::Enabled),
         ),
         circuit_breaker: Some(CircuitBreaker {
-            enable: breaker.map(DeploymentCircuitBreaker::enable),
-            rollback: breaker.map(DeploymentCircuitBreaker::rollback),
+            enable: Some(breaker.is_some_and(DeploymentCircuitBreaker::enable)),
+            rollback: Some(breaker.is_some_and(DeploymentCircuitBreaker::rollback)),
         }),
         health_check_grace_period: Some(service.health_check_grace_period_seconds().unwrap_or_default()),
         minimum_healthy_percent: configuration.and_then(|configuration| configuration.minimum_healthy_percent()),

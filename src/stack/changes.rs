@@ -177,10 +177,13 @@ fn differing(one: &impl Serialize, other: &impl Serialize, names: &[&str]) -> Ve
 
 /// The attributes whose change AWS allows only by making the thing anew, as paths. Both specs are settled.
 pub fn replaced(from: &Spec, to: &Spec) -> Vec<Vec<String>> {
-    let mut paths: Vec<Vec<String>> = differing(from, to, &["name", "color", "vpc_id", "target_group_arn"])
-        .into_iter()
-        .map(|name| vec![name])
-        .collect();
+    let mut paths: Vec<Vec<String>> =
+        differing(from, to, &["name", "color", "target_group_arn"]).into_iter().map(|name| vec![name]).collect();
+    // Where nothing of ours is in it, it is only written down.
+    let in_vpc = to.target_group.is_some() || to.instances.is_some();
+    if in_vpc && from.vpc_id != to.vpc_id {
+        paths.push(vec!["vpc_id".to_owned()]);
+    }
     let kinds = |spec: &Spec| {
         [
             ("target_group", spec.target_group.is_some()),

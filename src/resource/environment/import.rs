@@ -103,6 +103,10 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
             ids.security_group = own.map(|group| group.id);
         }
     }
+    if adopt && spec.instances.is_none() {
+        // Nothing is made that would be in it.
+        spec.vpc_id = None;
+    }
     if targets {
         spec.targets = Some(vec![Target::default()]);
     }
@@ -110,7 +114,7 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
 }
 
 /// Attributes that are mostly written, also where they say what is usual.
-const WRITTEN: [&str; 8] = [
+const WRITTEN: [&str; 9] = [
     "target_group.port",
     "target_group.protocol",
     "target_group.health_check.path",
@@ -119,6 +123,7 @@ const WRITTEN: [&str; 8] = [
     "target_group.health_check.healthy_threshold",
     "target_group.health_check.unhealthy_threshold",
     "instances.desired_capacity",
+    "service.desired_count",
 ];
 
 /// The spec as somebody would write it: without what means the same when it is left out.

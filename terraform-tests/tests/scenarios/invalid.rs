@@ -154,3 +154,60 @@ async fn the_provider_block_is_checked_too() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// The lines of an environment that can be wrong, and what is said of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_environments() -> anyhow::Result<()> {
+    let group = "target_group = { port = 80 }";
+    let small = "image_id = \"ami-1\", instance_type = \"t3.micro\", subnet_ids = [\"subnet-1\"]";
+    let instances = |more: &str| format!("{group}\n  instances = {{ {small}, min_size = 1, max_size = 2{more} }}");
+    let service = |text: &str| format!("{group}\n  service = {{ cluster = \"main\", container_port = 80, {text} }}");
+    let task = r#"task_definition = "{\"family\":\"x\",\"containerDefinitions\":[{\"name\":\"a\"},{\"name\":\"b\"}]}""#;
+    let cases: Vec<(String, &str)> = vec![
+        (String::new(), "A target group is missing"),
+        (format!("{group}\n  target_group_arn = \"{BLUE}\""), "Two target groups"),
+        (format!("target_group_arn = \"{LISTENER}\""), "is not the ARN of a target group"),
+        ("target_group = {}".to_owned(), "port is missing"),
+        ("target_group = { port = 0 }".to_owned(), "must be a whole number from 1 to 65535"),
+        ("target_group = { port = 80, protocol = \"FTP\" }".to_owned(), "must be one of HTTP, HTTPS"),
+        (
+            "target_group = { port = 80, protocol = \"TCP\", slow_start = 30 }".to_owned(),
+            "TCP target groups have no slow_start",
+        ),
+        ("target_group = { port = 80, slow_start = 10 }".to_owned(), "must be 0, or 30 to 900"),
+        (
+            "target_group = { port = 80, health_check = { interval = 5, timeout = 5 } }".to_owned(),
+            "The timeout is too long",
+        ),
+        ("target_group = { port = 80, stickiness = { type = \"app_cookie\" } }".to_owned(), "cookie_name is missing"),
+        (instances(", desired_capacity = 3"), "3 is more than max_size, 2"),
+        (instances(", desired_capacity = 0"), "0 is less than min_size, 1"),
+        (format!("{group}\n  instances = {{ {small}, min_size = 3, max_size = 2 }}"), "2 is less than min_size, 3"),
+        (instances(", ingress = [{ protocol = \"tcp\", from_port = 80 }]"), "A rule for nobody"),
+        (instances(", ingress = [{ protocol = \"tcp\", self = true }]"), "from_port is missing"),
+        (instances(", instance_refresh = { timeout = \"soon\" }"), "timeout"),
+        (format!("{}\n  targets = []", instances("")), "Two kinds of targets"),
+        (service("desired_count = 1"), "One task definition is needed"),
+        (service("task_definition = \"{\""), "not JSON"),
+        (service("task_definition = \"[]\""), "must be a JSON object"),
+        (service(task), "the task definition has several containers (a, b)"),
+        (service(&format!("{task}, container_name = \"c\"")), "there is no container \"c\"; there are a, b"),
+        (
+            service("task_definition_arn = \"x:1\", container_name = \"a\", image = \"i\""),
+            "image needs task_definition",
+        ),
+        (format!("{group}\n  tags = {{ \"bluegreen:color\" = \"x\" }}"), "A reserved tag"),
+        (format!("{group}\n  release = \"a?b\""), "must be a tag's value"),
+    ];
+    let terraform = Terraform::new()?;
+    for (body, says) in cases {
+        let text = format!(
+            "terraform {{\n  required_providers {{\n    bluegreen = {{ source = \"bluegreen/bluegreen\" }}\n  }}\n}}\nresource \"bluegreen_environment\" \"app\" {{\n  name = \"myapp\"\n  color = \"blue\"\n  vpc_id = \"vpc-1\"\n  {body}\n}}\n"
+        );
+        terraform.write(&text)?;
+        let said = terraform.run(&["validate", "-no-color"]).await?;
+        ensure!(said.code == 1, "{body}: {}", said.text);
+        said.has(&[says]).with_context(|| body.clone())?;
+    }
+    Ok(())
+}

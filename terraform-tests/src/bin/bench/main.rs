@@ -21,7 +21,8 @@ async fn main() -> ExitCode {
 async fn bench() -> anyhow::Result<()> {
     startup::run().await?;
     plans::run().await?;
-    plans::calls_of_a_switch().await
+    plans::calls_of_a_switch().await?;
+    plans::calls_of_environments().await
 }
 
 /// A figure with what it should reach.

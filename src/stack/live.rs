@@ -1,6 +1,14 @@
 //! Whether a colour serves users, read off the routes that lead to its target group.
 
-use crate::rollout::{Observed, RouteSpec, Terminal};
+use crate::rollout::{Conditions, Observed, RouteSpec, Terminal};
+
+/// `invalid` is a name that no host has (RFC 2606).
+const NOBODY: &str = ".bluegreen.invalid";
+
+/// What a request would have to match to take the rule by which a group is known to its load balancer, and none does.
+pub fn nobody(name: &str) -> Conditions {
+    Conditions { host_headers: vec![format!("{name}{NOBODY}")], ..Conditions::default() }
+}
 
 /// A route that has a colour's target group in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,12 +23,14 @@ pub struct Lead {
     pub alone: bool,
     /// Whether it is a switch's preview, which no user comes by.
     pub preview: bool,
+    /// Whether it is a rule that no request matches.
+    pub nobody: bool,
 }
 
 impl Lead {
     /// Whether users get there. A group alone in a route is taken to serve whatever its weight says.
     pub fn is_live(&self) -> bool {
-        !self.preview && (self.share > 0.0 || self.alone)
+        !self.preview && !self.nobody && (self.share > 0.0 || self.alone)
     }
 
     /// The forward without the group, for taking it out where it has weight 0; none where nothing would be left.
@@ -43,7 +53,9 @@ pub fn leads(group: &str, routes: impl IntoIterator<Item = (RouteSpec, Observed)
             _ => &[],
         };
         let alone = groups.iter().all(|(arn, _)| arn == group);
-        Lead { route, observed, share, alone, preview: false }
+        let hosts = observed.conditions.iter().flat_map(|conditions| &conditions.host_headers);
+        let nobody = hosts.clone().count() > 0 && hosts.clone().all(|host| host.ends_with(NOBODY));
+        Lead { route, observed, share, alone, preview: false, nobody }
     })
     .collect()
 }

@@ -17,7 +17,7 @@ mod task_definition;
 mod tests;
 
 pub use changes::{Change, Part, changes, replaced};
-pub use live::{Lead, leads};
+pub use live::{Lead, leads, nobody};
 pub use mirror::{differences, mirror};
 pub use names::name;
 pub use rules::{Direction, Peer, Rule, rules};

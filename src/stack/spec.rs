@@ -16,6 +16,7 @@ pub struct Spec {
     pub target_group: Option<TargetGroup>,
     /// Adopted if `target_group` isn't there.
     pub target_group_arn: Option<String>,
+    pub listener_arn: Option<String>,
     pub instances: Option<Instances>,
     pub service: Option<Service>,
     pub targets: Option<Vec<Target>>,

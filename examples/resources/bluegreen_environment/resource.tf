@@ -24,13 +24,19 @@ resource "bluegreen_environment" "app" {
   }
 }
 
-# An ECS service in a target group that the load balancer's listener already has, at weight 0 while it is idle.
+# An ECS service. `listener_arn` makes its target group known to the load balancer before anything leads to it.
 resource "bluegreen_environment" "api" {
-  for_each         = aws_lb_target_group.api
-  name             = "api"
-  color            = each.key
-  release          = var.releases[each.key]
-  target_group_arn = each.value.arn
+  for_each     = toset(["blue", "green"])
+  name         = "api"
+  color        = each.key
+  release      = var.releases[each.key]
+  vpc_id       = var.vpc_id
+  listener_arn = aws_lb_listener.https.arn
+
+  target_group = {
+    port         = 8080
+    health_check = { path = "/health" }
+  }
 
   service = {
     cluster            = "main"
@@ -43,4 +49,13 @@ resource "bluegreen_environment" "api" {
     security_group_ids = [var.api_security_group_id]
     keep_revisions     = 5
   }
+}
+
+# A target group that somebody else keeps, with fixed targets.
+resource "bluegreen_environment" "legacy" {
+  for_each         = aws_lb_target_group.legacy
+  name             = "legacy"
+  color            = each.key
+  target_group_arn = each.value.arn
+  targets          = [for address in var.addresses[each.key] : { id = address, port = 80 }]
 }

@@ -82,6 +82,17 @@ impl Build<'_> {
         }
     }
 
+    /// Lets the load balancer know the group, or forget that it was told of it.
+    pub async fn make_known(&self, formerly: bool) -> Result<(), PortError> {
+        let listener = self.spec.listener_arn.as_deref();
+        match &self.ids.target_group {
+            Some(group) if listener.is_some() || formerly => {
+                interlock::make_known(self.shared, group, (&self.name(), listener), self.tags).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Carries out one change.
     pub async fn carry_out(&mut self, change: &Change) -> Result<(), PortError> {
         if self.cancel.is_cancelled() {

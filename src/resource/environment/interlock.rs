@@ -1,9 +1,10 @@
 //! Whether a colour serves users, asked of the load balancer, and the way out of routes that it has no traffic in.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::resource::Shared;
-use crate::rollout::{RouteSpec, Terminal};
+use crate::rollout::{Forward, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::stack::{self, Lead, leads};
 
@@ -45,6 +46,10 @@ pub(super) async fn detach(shared: &Shared, group: &str, protected: bool) -> Res
         return Err(PortError::new(FailureKind::Conflict, text));
     }
     for lead in &leads {
+        if lead.nobody {
+            shared.ports.load_balancer.delete_rule(&lead.observed.arn).await?;
+            continue;
+        }
         let after = lead.without(group).unwrap_or_else(|| Terminal::FixedResponse {
             status: "503".to_owned(),
             content_type: Some("text/plain".to_owned()),
@@ -60,6 +65,49 @@ pub(super) async fn detach(shared: &Shared, group: &str, protected: bool) -> Res
                 tracing::warn!(%error, "the listener can't be led elsewhere");
             }
             other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// The lowest of all priorities: no rule of a listener comes after it.
+const LAST: i32 = 50_000;
+/// How many priorities are tried from the lowest up.
+const TRIES: i32 = 200;
+
+/// Makes the group known to its load balancer by a rule that no request matches, and takes such rules of former listeners
+/// away.
+///
+/// # Errors
+/// When a rule can't be made or deleted.
+pub(super) async fn make_known(
+    shared: &Shared,
+    group: &str,
+    (name, listener): (&str, Option<&str>),
+    tags: &BTreeMap<String, String>,
+) -> Result<(), PortError> {
+    let load_balancer = &shared.ports.load_balancer;
+    let leads = leads_to(shared, group, Freshness::Now).await?;
+    // A rule's ARN is its listener's, and one part more.
+    let of = |lead: &&Lead, listener: &str| {
+        lead.observed.arn.contains(&listener.replacen(":listener/", ":listener-rule/", 1))
+    };
+    let known =
+        listener.is_some_and(|listener| leads.iter().filter(|lead| lead.nobody).any(|lead| of(&lead, listener)));
+    if let Some(listener) = listener.filter(|_| !known) {
+        let forward = Forward { groups: vec![(group.to_owned(), 1)], stickiness: None };
+        let (conditions, terminal) = (stack::nobody(name), Terminal::Forward(forward));
+        let mut priority = LAST;
+        loop {
+            match load_balancer.create_rule(listener, priority, &conditions, &terminal, tags).await {
+                Err(error) if error.kind == FailureKind::Conflict && priority > LAST - TRIES => priority -= 1,
+                other => break other?,
+            }
+        }
+    }
+    for lead in leads.iter().filter(|lead| lead.nobody) {
+        if listener.is_none_or(|listener| !of(&lead, listener)) {
+            load_balancer.delete_rule(&lead.observed.arn).await?;
         }
     }
     Ok(())

@@ -481,7 +481,9 @@ impl Environment {
     ) -> Result<(), PortError> {
         let former = prior.map(|prior| prior.get("tags_all").string_map()).unwrap_or_default();
         let gone: Vec<String> = former.keys().filter(|key| !build.tags.contains_key(*key)).cloned().collect();
+        let formerly = prior.is_some_and(|prior| !prior.get("listener_arn").is_null());
         if build.seen.group.is_some() {
+            build.make_known(formerly).await?;
             build.attach().await?;
         }
         for change in changes {
@@ -491,6 +493,7 @@ impl Environment {
             request.checkpoint.set(Stored { state: Some(state), private: request.private.clone() });
             result?;
             if *change == Change::Create(Part::TargetGroup) {
+                build.make_known(false).await?;
                 build.attach().await?;
             }
         }
@@ -597,7 +600,8 @@ async fn left_behind(shared: &Shared, spec: &Spec, mut ids: Ids) -> Result<Ids, 
         && let Some(group) = services.target_groups.named(&name).await?
     {
         ours("target group", &services.target_groups.tags(&group.arn).await?)?;
-        if let Some(lead) = interlock::leads_to(shared, &group.arn, Freshness::Now).await?.first() {
+        let leads = interlock::leads_to(shared, &group.arn, Freshness::Now).await?;
+        if let Some(lead) = leads.iter().find(|lead| !lead.nobody) {
             return Err(conflict(format!(
                 "an environment {own} exists already and {} leads to it. If it is this one, import it: terraform import <address> {own}. If it is another configuration's, choose another name. (create_before_destroy can't work here: a colour has one target group.)",
                 lead.route

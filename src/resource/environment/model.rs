@@ -6,13 +6,14 @@ use crate::stack::Spec;
 use crate::tf_provider::{Schema, Type, Value, msgpack};
 
 /// The attributes that are the wish.
-const WISH: [&str; 11] = [
+const WISH: [&str; 12] = [
     "name",
     "color",
     "release",
     "vpc_id",
     "target_group",
     "target_group_arn",
+    "listener_arn",
     "instances",
     "service",
     "targets",

@@ -25,6 +25,11 @@ pub(super) fn schema() -> Schema {
         Attribute::string("target_group_arn").optional_computed().check(group_arn).describe(
             "The target group. Set it, instead of `target_group`, to adopt one that somebody else keeps.",
         ),
+        Attribute::string("listener_arn").check(listener_arn).describe(
+            "A listener of the Application Load Balancer that the colours are behind. The environment makes a rule there that \
+             no request matches: so the load balancer checks the targets before anything leads to them, and ECS, which takes \
+             only a group that a listener has, takes this one. Needed for a `service` with a target group of its own.",
+        ),
         Attribute::nested("instances", Nesting::Single, instances()).describe(
             "EC2 instances: a security group, a launch template and an Auto Scaling group attached to the target group.",
         ),
@@ -394,6 +399,15 @@ fn not_empty(value: &Value) -> Result<(), String> {
 fn group_arn(value: &Value) -> Result<(), String> {
     let Some(text) = value.as_str() else { return Ok(()) };
     crate::resource::arn::parse(text, crate::resource::arn::Kind::TargetGroup).map(drop)
+}
+
+fn listener_arn(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    crate::resource::arn::parse(text, crate::resource::arn::Kind::Listener)?;
+    if text.contains(":listener/net/") {
+        return Err("listeners of a Network Load Balancer have no rules".to_owned());
+    }
+    Ok(())
 }
 
 fn some(value: &Value) -> Result<(), String> {

@@ -152,7 +152,7 @@ pub(super) fn failed(
     }
     detail += &format!("\n{}", next(error));
     if error.message.contains("associated load balancer") {
-        detail += " ECS takes a target group only when a listener or rule has it: put it into one at weight 0 first, with target_group_arn here.";
+        detail += " ECS takes a target group only when a listener or rule has it: set listener_arn, and the environment makes a rule there that no request matches.";
     }
     diagnostics.error(format!("Failed to {verb} {}", id(spec)), detail);
 }

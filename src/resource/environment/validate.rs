@@ -18,6 +18,12 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         }
     }
     if config.get("service").as_map().is_some() {
+        if !config.get("target_group").is_null() && config.get("listener_arn").is_null() {
+            let detail = "ECS takes a target group only when a listener or a rule has it. Name a listener of the load balancer \
+                          in listener_arn: the environment makes a rule there that no request matches. Or keep the group \
+                          elsewhere, in a listener's action, and adopt it with target_group_arn.";
+            diagnostics.error_at(Path::attribute("service"), "listener_arn is missing", detail);
+        }
         service(config.get("service"), diagnostics);
     }
     reserved_tags(config, diagnostics);

@@ -161,7 +161,9 @@ async fn of_environments() -> anyhow::Result<()> {
     let group = "target_group = { port = 80 }";
     let small = "image_id = \"ami-1\", instance_type = \"t3.micro\", subnet_ids = [\"subnet-1\"]";
     let instances = |more: &str| format!("{group}\n  instances = {{ {small}, min_size = 1, max_size = 2{more} }}");
-    let service = |text: &str| format!("{group}\n  service = {{ cluster = \"main\", container_port = 80, {text} }}");
+    let service = |text: &str| {
+        format!("target_group_arn = \"{BLUE}\"\n  service = {{ cluster = \"main\", container_port = 80, {text} }}")
+    };
     let task = r#"task_definition = "{\"family\":\"x\",\"containerDefinitions\":[{\"name\":\"a\"},{\"name\":\"b\"}]}""#;
     let cases: Vec<(String, &str)> = vec![
         (String::new(), "A target group is missing"),
@@ -187,6 +189,12 @@ async fn of_environments() -> anyhow::Result<()> {
         (instances(", ingress = [{ protocol = \"tcp\", self = true }]"), "from_port is missing"),
         (instances(", instance_refresh = { timeout = \"soon\" }"), "timeout"),
         (format!("{}\n  targets = []", instances("")), "Two kinds of targets"),
+        (
+            format!(
+                "{group}\n  service = {{ cluster = \"main\", container_port = 80, task_definition_arn = \"x:1\", container_name = \"a\" }}"
+            ),
+            "listener_arn is missing",
+        ),
         (service("desired_count = 1"), "One task definition is needed"),
         (service("task_definition = \"{\""), "not JSON"),
         (service("task_definition = \"[]\""), "must be a JSON object"),

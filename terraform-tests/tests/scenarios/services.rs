@@ -219,3 +219,68 @@ async fn a_service_changed_by_hand() -> anyhow::Result<()> {
     ensure!(state["task_definition_arn"].as_str().is_some_and(|arn| arn.contains("task-definition/api:")), "{state}");
     Ok(())
 }
+
+/// Groups of the environments' own, from nothing in one apply: each is made known to the load balancer by a rule that no
+/// request matches, which makes nobody live and goes with its colour.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_their_own() -> anyhow::Result<()> {
+    let mut stage = Stage::bare().await?;
+    let listener = stage.listener(Leads::Unavailable).await?;
+    stage.client.ecs("CreateCluster", json!({ "clusterName": "main" })).await?;
+    let (vpc, [subnet, _]) = stage.network().await?;
+    let group = element(&stage.client.ec2("DescribeSecurityGroups", &[]).await?, "groupId")?.to_owned();
+    let terraform = Terraform::new()?;
+    let task = json!({ "family": "api", "networkMode": "awsvpc", "containerDefinitions": [{ "name": "api", "image": "api:1", "memory": 128 }] });
+    terraform.file("task.json", &task.to_string())?;
+    let text = |active: &str, green: &str, protect: bool| {
+        format!(
+            r#"{}
+resource "bluegreen_environment" "app" {{
+  for_each     = {{ blue = "api:v1", green = "{green}" }}
+  name         = "myapp"
+  color        = each.key
+  vpc_id       = "{vpc}"
+  protect_live = {protect}
+  target_group = {{ port = 8080, health_check = {{ path = "/health", interval = 5, timeout = 2, healthy_threshold = 2 }} }}
+  listener_arn = "{listener}"
+  service = {{
+    cluster            = "main"
+    task_definition    = file("task.json")
+    image              = each.value
+    container_port     = 8080
+    desired_count      = 2
+    subnet_ids         = ["{subnet}"]
+    security_group_ids = ["{group}"]
+  }}
+}}
+resource "bluegreen_switch" "app" {{
+  name         = "myapp"
+  active       = "{active}"
+  environments = bluegreen_environment.app
+  routes       = [{{ listener_arn = "{listener}" }}]
+  parameter    = "/myapp/current-live"
+  validation   = {{ healthy = {{ interval = "100ms", timeout = "20s" }} }}
+}}
+"#,
+            stage.provider()
+        )
+    };
+    for (active, green, protect) in
+        [("blue", "api:v1", true), ("blue", "api:v2", true), ("green", "api:v2", true), ("green", "api:v2", false)]
+    {
+        terraform.write(&text(active, green, protect))?;
+        terraform.apply().await?.ok()?;
+        terraform.plan_is_empty().await?;
+        ensure!(stage.answers(0, "/").await? == active);
+    }
+    let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
+    ensure!(
+        rules.contains("myapp-blue.bluegreen.invalid") && rules.contains("myapp-green.bluegreen.invalid"),
+        "{rules}"
+    );
+    terraform.destroy().await?.ok()?;
+    let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
+    ensure!(!rules.contains("bluegreen.invalid"), "{rules}");
+    ensure!(!stage.client.elb("DescribeTargetGroups", &[]).await?.contains("myapp-"));
+    Ok(())
+}

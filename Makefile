@@ -33,14 +33,15 @@ lint:
 	cargo deny --log-level error check bans licenses sources
 
 unit:
-	cargo nextest run --locked -p terraform-provider-bluegreen -p local-aws --lib
+	cargo nextest run --locked --workspace --lib
 
 scenarios: build
-	cargo nextest run --locked -p terraform-tests
+	cargo nextest run --locked --workspace --test scenarios
 	target/debug/demo
 
+# With the tests, so that everything is built once, with one set of features.
 build:
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins --tests
 
 docs:
 	UPDATE_EXPECT=1 cargo nextest run --locked -p terraform-provider-bluegreen --lib pages

@@ -281,18 +281,22 @@ impl AutoScaling {
         or_if_gone(result.map_err(|error| call_error(SERVICE, "CancelInstanceRefresh", &error)), ())
     }
 
-    /// What the newest activity that failed says, for telling why no instance comes.
+    /// The last activities that failed, the newest first: their ids and what they say.
     ///
     /// # Errors
     /// When AWS can't be asked.
-    pub async fn last_failure(&self, name: &str) -> Result<Option<String>, PortError> {
+    pub async fn failures(&self, name: &str) -> Result<Vec<(String, String)>, PortError> {
         let call = self.connection.autoscaling().await?.describe_scaling_activities().auto_scaling_group_name(name);
         let answer = call.max_records(20).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeScalingActivities", &error))?;
-        let failed = answer.activities().iter().find(|activity| {
+        let failed = answer.activities().iter().filter(|activity| {
             activity.status_code().is_some_and(|code| matches!(code.as_str(), "Failed" | "Cancelled"))
         });
-        Ok(failed.and_then(|activity| activity.status_message().or(activity.description())).map(str::to_owned))
+        let words = failed.filter_map(|activity| {
+            let text = activity.status_message().or(activity.description())?;
+            Some((activity.activity_id().unwrap_or_default().to_owned(), text.to_owned()))
+        });
+        Ok(words.collect())
     }
 }
 

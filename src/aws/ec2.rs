@@ -133,7 +133,6 @@ impl Ec2 {
     /// # Errors
     /// When AWS refuses.
     pub async fn set_rules(&self, id: &str, before: &Rules, after: &Rules) -> Result<(), PortError> {
-        let client = self.connection.ec2().await?;
         for direction in [Direction::Ingress, Direction::Egress] {
             let of = |rule: &&Rule| rule.direction == direction;
             let come: Vec<&Rule> = after.keys().filter(of).filter(|rule| !before.contains_key(rule)).collect();
@@ -145,20 +144,18 @@ impl Ec2 {
             let gone: Vec<&Rule> = before.keys().filter(of).filter(|rule| !after.contains_key(rule)).collect();
             let permissions = |rules: &[&Rule], texts: &Rules| Some(merged(rules, texts, id));
             if !come.is_empty() {
-                let permissions = permissions(&come, after);
-                let result = match direction {
-                    Direction::Ingress => {
-                        let call = client.authorize_security_group_ingress().group_id(id);
-                        let result = call.set_ip_permissions(permissions).send().await.map(drop);
-                        result.map_err(|error| call_error(SERVICE, "AuthorizeSecurityGroupIngress", &error))
+                match self.authorize(id, direction, permissions(&come, after)).await {
+                    // One that is there already, as after a read that was too early, must not keep the others out.
+                    Err(error) if error.kind == FailureKind::Conflict => {
+                        for rule in &come {
+                            match self.authorize(id, direction, permissions(&[rule], after)).await {
+                                Err(error) if error.kind == FailureKind::Conflict => {}
+                                other => other?,
+                            }
+                        }
                     }
-                    Direction::Egress => {
-                        let call = client.authorize_security_group_egress().group_id(id);
-                        let result = call.set_ip_permissions(permissions).send().await.map(drop);
-                        result.map_err(|error| call_error(SERVICE, "AuthorizeSecurityGroupEgress", &error))
-                    }
-                };
-                result?;
+                    other => other?,
+                }
             }
             if !told.is_empty() {
                 self.describe_rules(id, direction, permissions(&told, after)).await?;
@@ -168,6 +165,27 @@ impl Ec2 {
             }
         }
         Ok(())
+    }
+
+    async fn authorize(
+        &self,
+        id: &str,
+        direction: Direction,
+        permissions: Option<Vec<IpPermission>>,
+    ) -> Result<(), PortError> {
+        let client = self.connection.ec2().await?;
+        match direction {
+            Direction::Ingress => {
+                let call = client.authorize_security_group_ingress().group_id(id);
+                let result = call.set_ip_permissions(permissions).send().await.map(drop);
+                result.map_err(|error| call_error(SERVICE, "AuthorizeSecurityGroupIngress", &error))
+            }
+            Direction::Egress => {
+                let call = client.authorize_security_group_egress().group_id(id);
+                let result = call.set_ip_permissions(permissions).send().await.map(drop);
+                result.map_err(|error| call_error(SERVICE, "AuthorizeSecurityGroupEgress", &error))
+            }
+        }
     }
 
     async fn describe_rules(

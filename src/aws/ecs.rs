@@ -20,7 +20,7 @@ const SERVICE: &str = "ecs";
 /// As many as DescribeServices takes.
 const BATCH: usize = 10;
 /// How many revisions are looked through for those of ours.
-const REVISIONS: usize = 100;
+const REVISIONS: usize = 500;
 
 /// A service that is there.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +29,8 @@ pub struct SeenService {
     pub arn: String,
     /// Its settings, the running task definition by ARN.
     pub service: Service,
-    /// The target group of its tasks.
-    pub target_group: Option<String>,
+    /// The target groups of its tasks.
+    pub target_groups: Vec<String>,
     /// The tags.
     pub tags: BTreeMap<String, String>,
     /// How many tasks run.
@@ -146,10 +146,11 @@ impl Ecs {
     pub async fn revisions(&self, family: &str, tag: (&str, &str)) -> Result<Vec<String>, PortError> {
         let client = self.connection.ecs().await?;
         let call = client.list_task_definitions().family_prefix(family).status(TaskDefinitionStatus::Active);
-        let call = call.sort(SortOrder::Desc).max_results(100);
-        let answer = call.send().await.map_err(|error| call_error(SERVICE, "ListTaskDefinitions", &error))?;
+        let pages = call.sort(SortOrder::Desc).into_paginator().items().send();
+        let arns = pages.collect::<Result<Vec<String>, _>>().await;
+        let arns = arns.map_err(|error| call_error(SERVICE, "ListTaskDefinitions", &error))?;
         let mut ours = Vec::new();
-        for arn in answer.task_definition_arns().iter().take(REVISIONS) {
+        for arn in arns.iter().take(REVISIONS) {
             // The prefix fits other families too.
             if !arn.contains(&format!("/{family}:")) {
                 continue;
@@ -190,7 +191,7 @@ impl Ecs {
         let strategy = strategy(&service.capacity_provider_strategy)?;
         let call = call
             .task_definition(task_definition)
-            .set_desired_count(service.desired_count)
+            .desired_count(service.desired_count.unwrap_or(1))
             .set_launch_type(service.launch_type.as_deref().map(LaunchType::from))
             .set_platform_version(service.platform_version.clone())
             .set_capacity_provider_strategy(strategy)
@@ -435,7 +436,12 @@ fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
     Some(SeenService {
         arn: service.service_arn()?.to_owned(),
         service: spec,
-        target_group: load_balancer.and_then(|balancer| balancer.target_group_arn()).map(str::to_owned),
+        target_groups: service
+            .load_balancers()
+            .iter()
+            .filter_map(|one| one.target_group_arn())
+            .map(str::to_owned)
+            .collect(),
         tags: from_tags(service.tags()),
         running: service.running_count(),
         draining: service.status() == Some("DRAINING"),

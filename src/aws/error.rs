@@ -61,7 +61,9 @@ pub(super) fn or_if_gone<T>(result: Result<T, PortError>, gone: T) -> Result<T, 
 
 fn kind_of(code: &str) -> FailureKind {
     match code {
-        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyUpdates" => FailureKind::Throttled,
+        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyUpdates" | "ResourceContention" => {
+            FailureKind::Throttled
+        }
         "PriorityInUse"
         | "ParameterAlreadyExists"
         | "ResourceInUse"
@@ -74,6 +76,7 @@ fn kind_of(code: &str) -> FailureKind {
         | "AlreadyExistsException"
         | "DuplicateTargetGroupName"
         | "InvalidGroup.Duplicate"
+        | "InvalidPermission.Duplicate"
         | "InvalidLaunchTemplateName.AlreadyExistsException" => FailureKind::Conflict,
         "ListenerNotFound"
         | "RuleNotFound"
@@ -91,6 +94,8 @@ fn kind_of(code: &str) -> FailureKind {
         | "ClusterNotFoundException" => FailureKind::Gone,
         "AccessDenied"
         | "AccessDeniedException"
+        | "UnauthorizedOperation"
+        | "AuthFailure"
         | "ExpiredToken"
         | "ExpiredTokenException"
         | "InvalidClientTokenId"

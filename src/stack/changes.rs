@@ -51,6 +51,8 @@ pub enum Change {
     Rules(Vec<Rule>, Vec<Rule>),
     /// A new version of the launch template, and instances made of it.
     Roll(Vec<String>),
+    /// A new version of the launch template, for a group that is yet to be made.
+    Version,
     /// Other settings of the Auto Scaling group; subnets that it loses.
     ScalingGroup(Vec<String>, Vec<String>),
     /// The size of the Auto Scaling group: minimum, maximum, and how many there shall be now.
@@ -102,7 +104,7 @@ impl Change {
                 Some(format!("its targets {} would be taken out", names.join(", ")))
             }
             Change::Create(_) | Change::TargetGroup(_) | Change::Rules(..) | Change::ScalingGroup(..) => None,
-            Change::Service(_) | Change::Register(_) => None,
+            Change::Service(_) | Change::Register(_) | Change::Version => None,
         }
     }
 
@@ -240,7 +242,10 @@ pub fn changes(from: &Spec, to: &Spec, there: &BTreeSet<Part>) -> Vec<Change> {
     let before =
         if to.target_group.is_some() && !there.contains(&Part::TargetGroup) { BTreeSet::new() } else { before };
     push(&mut out, Change::Register(after.difference(&before).cloned().collect()));
-    push(&mut out, Change::Deregister(before.difference(&after).cloned().collect()));
+    // The same address and port is the same target to AWS, whatever else is said of it.
+    let same = |one: &Target, other: &Target| one.id == other.id && one.port == other.port;
+    let gone = before.difference(&after).filter(|target| !after.iter().any(|other| same(target, other)));
+    push(&mut out, Change::Deregister(gone.cloned().collect()));
     out
 }
 
@@ -276,7 +281,7 @@ fn push(out: &mut Vec<Change>, change: Change) {
         Change::Deploy(what) | Change::Service(what) => what.is_empty(),
         Change::Rules(come, gone) => come.is_empty() && gone.is_empty(),
         Change::Register(targets) | Change::Deregister(targets) => targets.is_empty(),
-        Change::Create(_) | Change::Resize { .. } | Change::Scale(_) => false,
+        Change::Create(_) | Change::Version | Change::Resize { .. } | Change::Scale(_) => false,
     };
     if !empty {
         out.push(change);
@@ -304,6 +309,10 @@ fn instance_changes(
         out.push(Change::Create(Part::LaunchTemplate));
     }
     if !there.contains(&Part::ScalingGroup) {
+        if there.contains(&Part::LaunchTemplate) {
+            // Whatever its newest version says, nobody knows who wrote it.
+            out.push(Change::Version);
+        }
         out.push(Change::Create(Part::ScalingGroup));
         return;
     }
@@ -313,11 +322,13 @@ fn instance_changes(
     let template: Vec<String> = template.into_iter().chain(missing.into_iter().flatten()).collect();
     let lost = from.subnet_ids.iter().filter(|subnet| !to.subnet_ids.contains(subnet)).cloned().collect();
     push(out, Change::ScalingGroup(differing(from, to, &GROUP), lost));
+    // As it is written: where nothing is, scaling has it alone.
     let desired = to.desired_capacity.filter(|_| from.desired_capacity != to.desired_capacity);
+    // Before the size: instances of a release that is broken would never be there in any number.
+    push(out, Change::Roll(template));
     if (from.min_size, from.max_size) != (to.min_size, to.max_size) || desired.is_some() {
         out.push(Change::Resize { min: (from.min_size, to.min_size), max: to.max_size, desired });
     }
-    push(out, Change::Roll(template));
 }
 
 fn service_changes(
@@ -339,8 +350,8 @@ fn service_changes(
     what.extend(differing(from, to, &DEPLOYED));
     what.extend((!there.contains(&Part::TargetGroup)).then(|| "the target group".to_owned()));
     push(out, Change::Service(differing(from, to, &UPDATED)));
-    if from.desired_count != to.desired_count {
-        out.push(Change::Scale(to.desired_count.unwrap_or_default()));
-    }
     push(out, Change::Deploy(what));
+    if let Some(count) = to.desired_count.filter(|_| from.desired_count != to.desired_count) {
+        out.push(Change::Scale(count));
+    }
 }

@@ -27,6 +27,9 @@ pub fn mirror(spec: &Spec) -> String {
         for name in ["image_id", "desired_capacity", "instance_refresh", "ingress", "egress"] {
             value[name].take();
         }
+        if let Some(text) = &instances.user_data {
+            value["user_data"] = text.lines().map(|line| digest(&without_color(line, &spec.color))).collect();
+        }
         value["security_rules"] = json!(rules);
         put("instances", value);
     }
@@ -36,7 +39,9 @@ pub fn mirror(spec: &Spec) -> String {
             value[name].take();
         }
         if let Ok(Some(definition)) = TaskDefinition::of(service) {
-            value["task_definition"] = definition.without_images();
+            let mut task = definition.without_images();
+            hide_environment(&mut task, &spec.color);
+            value["task_definition"] = task;
         }
         put("service", value);
     }
@@ -48,6 +53,29 @@ pub fn mirror(spec: &Spec) -> String {
     }
     put("tags", json!(spec.tags));
     neutral(&mut Value::Object(map), &spec.color).to_string()
+}
+
+/// A text that may hold secrets, as something that is equal where it is equal.
+fn digest(text: &str) -> Value {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let hex: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Value::from(format!("{DIGEST}{hex}"))
+}
+
+/// How a digest begins, so that differences don't show it.
+const DIGEST: &str = "sha256:";
+
+/// The values of environment variables, which often are secrets.
+fn hide_environment(task: &mut Value, color: &str) {
+    let containers = task.get_mut("containerDefinitions").and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten() {
+        let variables = container.get_mut("environment").and_then(Value::as_array_mut);
+        for variable in variables.into_iter().flatten() {
+            if let Some(value) = variable.get_mut("value") {
+                *value = digest(&without_color(value.as_str().unwrap_or_default(), color));
+            }
+        }
+    }
 }
 
 /// Takes nulls out and puts the place holder where the colour's name stands.
@@ -103,18 +131,17 @@ fn compare(path: &str, one: (&str, &Value), other: (&str, &Value), out: &mut Vec
                 compare(&join(name), (one.0, &side(a)), (other.0, &side(b)), out);
             }
         }
+        (Value::Array(a), Value::Array(b)) if is_digested(a) || is_digested(b) => {
+            let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+            out.push(format!("{path}: {} and {} differ from line {} on", one.0, other.0, same + 1));
+        }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
             for (n, (a, b)) in a.iter().zip(b).enumerate() {
                 compare(&format!("{path}[{n}]"), (one.0, a), (other.0, b), out);
             }
         }
-        (Value::String(a), Value::String(b)) if a.contains('\n') || b.contains('\n') => {
-            let lines = a.lines().map(Some).chain(std::iter::repeat(None));
-            let mut pairs = lines.zip(b.lines().map(Some).chain(std::iter::repeat(None))).enumerate();
-            let Some((n, (a, b))) = pairs.find(|(_, (a, b))| a != b || a.is_none()) else { return };
-            let line =
-                |text: Option<&str>| text.map_or("has no such line".to_owned(), |text| shown(&Value::from(text)));
-            out.push(format!("{path}, line {}: {} {}, {} {}", n + 1, one.0, line(a), other.0, line(b)));
+        (Value::String(a), Value::String(b)) if a.starts_with(DIGEST) && b.starts_with(DIGEST) => {
+            out.push(format!("{path}: {} and {} differ", one.0, other.0));
         }
         (a, b) => out.push(format!("{path}: {} {}, {} {}", one.0, shown(a), other.0, shown(b))),
     }
@@ -130,4 +157,8 @@ fn shown(value: &Value) -> String {
     let mut lines = text.lines();
     let first: String = lines.next().unwrap_or_default().chars().take(60).collect();
     if first == text { first } else { format!("{first}…") }
+}
+
+fn is_digested(items: &[Value]) -> bool {
+    items.first().and_then(Value::as_str).is_some_and(|text| text.starts_with(DIGEST))
 }

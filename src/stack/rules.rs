@@ -91,9 +91,10 @@ fn split(rule: &SecurityRule, direction: Direction) -> Vec<(Rule, Option<String>
         "58" => "icmpv6".to_owned(),
         other => other.to_owned(),
     };
-    let all = protocol == "-1";
-    let from_port = if all { -1 } else { rule.from_port.unwrap_or(-1) };
-    let to_port = if all { -1 } else { rule.to_port.or(rule.from_port).unwrap_or(-1) };
+    // Other protocols have no ports.
+    let ports = matches!(protocol.as_str(), "tcp" | "udp" | "icmp" | "icmpv6");
+    let from_port = if ports { rule.from_port.unwrap_or(-1) } else { -1 };
+    let to_port = if ports { rule.to_port.or(rule.from_port).unwrap_or(-1) } else { -1 };
     let peers = rule.cidr_blocks.iter().cloned().map(Peer::V4);
     let peers = peers.chain(rule.ipv6_cidr_blocks.iter().cloned().map(Peer::V6));
     let peers = peers.chain(rule.prefix_list_ids.iter().cloned().map(Peer::Prefixes));

@@ -401,7 +401,6 @@ impl HealthCheck {
 
 impl Instances {
     fn settle(&mut self) {
-        fill(&mut self.desired_capacity, self.min_size);
         fill(&mut self.ebs_optimized, false);
         fill(&mut self.monitoring, false);
         let metadata = self.metadata_options.get_or_insert_default();
@@ -436,7 +435,6 @@ impl Instances {
 
 impl Service {
     fn settle(&mut self) {
-        fill(&mut self.desired_count, 1);
         if self.capacity_provider_strategy.is_empty() {
             text(&mut self.launch_type, if self.subnet_ids.is_empty() { "EC2" } else { "FARGATE" });
         }

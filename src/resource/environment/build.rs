@@ -10,7 +10,7 @@ use super::model::Ids;
 use super::{Shared, interlock};
 use crate::aws::{RefreshState, Rollout, Rules, SeenService, VersionOf};
 use crate::resource::duration;
-use crate::run::ports::{FailureKind, PortError};
+use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::stack::{self, Change, Instances, Part, Service, Spec, TAG, TaskDefinition};
 use crate::tf_provider::Cancel;
 
@@ -32,6 +32,8 @@ pub(super) struct Build<'a> {
     pub cancel: &'a Cancel,
     /// Whether the launch template was made in this run, and says already what is wished.
     pub fresh_template: bool,
+    /// Scaling activities that had failed before this run: they are nobody's reason now.
+    pub former_failures: Vec<String>,
 }
 
 fn failed(message: impl Into<String>) -> PortError {
@@ -99,6 +101,10 @@ impl Build<'_> {
             return Err(failed("interrupted"));
         }
         tracing::info!(?change, "begins");
+        if let Some(name) = self.ids.scaling_group.as_ref().filter(|_| self.former_failures.is_empty()) {
+            let failures = self.shared.services.autoscaling.failures(name).await?;
+            self.former_failures = failures.into_iter().map(|(id, _)| id).collect();
+        }
         match change {
             Change::Create(part) => self.create(*part).await,
             Change::TargetGroup(what) => self.modify_target_group(what).await,
@@ -108,6 +114,7 @@ impl Build<'_> {
                 let id = Self::need(&self.ids.security_group, "security group")?;
                 self.shared.services.ec2.set_rules(id, &before, &after).await
             }
+            Change::Version => self.add_version().await.map(drop),
             Change::Roll(_) => self.roll().await,
             Change::ScalingGroup(..) => {
                 let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?;
@@ -162,8 +169,14 @@ impl Build<'_> {
                 let text = format!("Instances of {}, {}", self.spec.name, self.spec.color);
                 let id = services.ec2.create_security_group(&name, &text, vpc, self.tags).await?;
                 self.ids.security_group = Some(id.clone());
-                let seen = services.ec2.security_group(&id).await?;
-                let before: Rules = seen.map(|seen| seen.rules).unwrap_or_default();
+                // A read can be earlier than what was just made.
+                let mut pauses = Pauses::new();
+                let before: Rules = loop {
+                    if let Some(seen) = services.ec2.security_group(&id).await? {
+                        break seen.rules;
+                    }
+                    self.pause(&mut pauses, "the security group was not to be seen yet").await?;
+                };
                 services.ec2.set_rules(&id, &before, &stack::rules(self.instances()?)).await
             }
             Part::LaunchTemplate => {
@@ -178,12 +191,33 @@ impl Build<'_> {
                 let group = Self::need(&self.ids.target_group, "target group")?;
                 let template = Self::need(&self.ids.template, "launch template")?;
                 let template = (template, self.ids.template_version.unwrap_or(1));
-                services.autoscaling.create(&name, self.instances()?, template, group, self.tags).await?;
+                let (instances, tags) = (self.instances()?, self.tags);
+                self.patiently(|| services.autoscaling.create(&name, instances, template, group, tags)).await?;
                 self.ids.scaling_group = Some(name.clone());
                 self.wait_in_service(&name).await
             }
             Part::Service => self.create_service(&name).await,
             Part::Instances => Ok(()),
+        }
+    }
+
+    /// Repeats a call while what it refers to, an instance profile or a role, is so new that not every part of AWS knows it.
+    async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T, PortError>
+    where
+        F: Future<Output = Result<T, PortError>>,
+    {
+        let young =
+            ["Invalid IAM Instance Profile", "unable to assume the role", "Unable to assume the service linked role"];
+        let end = self.deadline.min(Instant::now() + PATIENCE);
+        let mut pauses = Pauses::new();
+        loop {
+            match call().await {
+                Err(error) if young.iter().any(|words| error.message.contains(words)) && Instant::now() < end => {
+                    tracing::info!(%error, "it may be too new; tries again");
+                    self.pause(&mut pauses, "AWS did not know a role yet").await?;
+                }
+                other => return other,
+            }
         }
     }
 
@@ -197,25 +231,58 @@ impl Build<'_> {
         self.shared.services.target_groups.set_attributes(arn, group, &before).await
     }
 
+    /// A new version of the template.
+    async fn add_version(&mut self) -> Result<i64, PortError> {
+        let template = Self::need(&self.ids.template, "launch template")?;
+        let group = Self::need(&self.ids.security_group, "security group")?;
+        let of = VersionOf { instances: self.instances()?, security_group: group, tags: self.tags };
+        // One that was made in this run says already what is wished.
+        let fresh = self.fresh_template;
+        let version = if fresh { 1 } else { self.shared.services.ec2.add_version(template, of).await? };
+        self.ids.template_version = Some(version);
+        Ok(version)
+    }
+
+    /// An error if the colour has got traffic since it was seen to be idle.
+    async fn still_idle(&self) -> Result<(), PortError> {
+        let Some(group) = self.ids.target_group.as_ref().filter(|_| !self.live && self.spec.is_protected()) else {
+            return Ok(());
+        };
+        let leads = interlock::leads_to(self.shared, group, Freshness::Now).await?;
+        match interlock::live_by(&leads) {
+            Some(routes) => {
+                Err(PortError::new(FailureKind::Conflict, format!("it got traffic meanwhile, by {routes}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// A new version of the template, and instances made of it.
     async fn roll(&mut self) -> Result<(), PortError> {
+        let version = self.add_version().await?;
         let services = &self.shared.services;
         let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?.to_owned();
         let template = Self::need(&self.ids.template, "launch template")?.to_owned();
-        let group = Self::need(&self.ids.security_group, "security group")?;
-        let of = VersionOf { instances: self.instances()?, security_group: group, tags: self.tags };
-        let version = if self.fresh_template { 1 } else { services.ec2.add_version(&template, of).await? };
         services.autoscaling.set_template(&name, (&template, version)).await?;
-        self.ids.template_version = Some(version);
         let refresh = self.instances()?.instance_refresh.clone().unwrap_or_default();
         let (min, max) = if self.live { (100, 110) } else { (0, 100) };
-        let healthy = (refresh.min_healthy_percentage.unwrap_or(min), refresh.max_healthy_percentage.unwrap_or(max));
+        // AWS allows no more than 100 between them.
+        let healthy = match (refresh.min_healthy_percentage, refresh.max_healthy_percentage) {
+            (Some(min), Some(max)) => (min, max),
+            (Some(own), None) => (own, max.min(own + 100)),
+            (None, Some(own)) => (min.max(own - 100), own),
+            (None, None) => (min, max),
+        };
+        let (mut pauses, mut cancelled) = (Pauses::new(), false);
+        self.still_idle().await?;
         let started = loop {
             match services.autoscaling.start_refresh(&name, healthy, refresh.instance_warmup).await {
                 // One of a run that was killed: it makes instances of a version that nobody wants any more.
                 Err(error) if error.kind == FailureKind::Conflict => {
-                    services.autoscaling.cancel_refresh(&name).await?;
-                    self.pause(&mut Pauses::new(), "a former instance refresh was being cancelled").await?;
+                    if !std::mem::replace(&mut cancelled, true) {
+                        services.autoscaling.cancel_refresh(&name).await?;
+                    }
+                    self.pause(&mut pauses, "a former instance refresh was being cancelled").await?;
                 }
                 other => break other?,
             }
@@ -240,7 +307,7 @@ impl Build<'_> {
                 Some(refresh) if refresh.state == RefreshState::Done => return Ok(()),
                 Some(refresh) => {
                     let RefreshState::Ended(word) = &refresh.state else { continue };
-                    let cause = autoscaling.last_failure(name).await.ok().flatten();
+                    let cause = self.failure(name).await.ok().flatten();
                     let cause = cause.map(|cause| format!("\nThe last scaling activity that failed: {cause}"));
                     let text = format!("the instance refresh {id} ended {word}{reason}{}", cause.unwrap_or_default());
                     return Err(failed(text));
@@ -248,6 +315,10 @@ impl Build<'_> {
                 None => return Err(failed(format!("the instance refresh {id} is gone"))),
             }
             let waited = self.pause(&mut pauses, "instances were being replaced").await;
+            let waited = match waited {
+                Ok(()) => self.still_idle().await,
+                stopped => stopped,
+            };
             let late = Instant::now() >= end;
             if late || waited.is_err() {
                 // It must not go on behind everybody's back.
@@ -258,6 +329,12 @@ impl Build<'_> {
                 return Err(failed(text));
             }
         }
+    }
+
+    /// Why an instance could not be started in this run.
+    async fn failure(&self, name: &str) -> Result<Option<String>, PortError> {
+        let failures = self.shared.services.autoscaling.failures(name).await?;
+        Ok(failures.into_iter().find(|(id, _)| !self.former_failures.contains(id)).map(|(_, words)| words))
     }
 
     /// Ready means that as many instances are in service as there are to be.
@@ -274,8 +351,9 @@ impl Build<'_> {
             }
             let what = format!("{} of {wanted} instances of {name} were in service", seen.in_service);
             tracing::info!(seen = what, "waiting for instances");
-            let cause = autoscaling.last_failure(name).await?.filter(|_| seen.in_service < wanted);
-            if let (Some(cause), true) = (&cause, seen.present == 0) {
+            let cause = self.failure(name).await?.filter(|_| seen.in_service < wanted);
+            let young = cause.as_ref().is_some_and(|cause| cause.contains("Invalid IAM Instance Profile"));
+            if let (Some(cause), true) = (&cause, seen.present == 0 && !young) {
                 return Err(failed(format!("no instance of {name} can be started: {cause}")));
             }
             if let Err(error) = self.pause(&mut pauses, &what).await {
@@ -291,7 +369,14 @@ impl Build<'_> {
         if let Some(scaling) =
             self.seen.scaling_group.as_ref().filter(|seen| !seen.target_groups.contains(&group.to_owned()))
         {
-            return self.shared.services.autoscaling.attach(&scaling.name, group, &scaling.target_groups).await;
+            let mut gone = Vec::new();
+            for other in &scaling.target_groups {
+                // One of somebody else's, who has more than us behind it, stays.
+                if self.shared.services.target_groups.find(other).await?.is_none() {
+                    gone.push(other.clone());
+                }
+            }
+            return self.shared.services.autoscaling.attach(&scaling.name, group, &gone).await;
         }
         Ok(())
     }
@@ -317,10 +402,10 @@ impl Build<'_> {
     async fn create_service(&mut self, name: &str) -> Result<(), PortError> {
         let service = self.service()?;
         let group = Self::need(&self.ids.target_group, "target group")?;
-        let revision = self.revision(service).await?;
         let container = Self::container(service)?;
-        let ecs = &self.shared.services.ecs;
-        let arn = ecs.create(name, service, &revision, group, &container, self.tags).await?;
+        let revision = self.revision(service).await?;
+        let (ecs, tags) = (&self.shared.services.ecs, self.tags);
+        let arn = self.patiently(|| ecs.create(name, service, &revision, group, &container, tags)).await?;
         self.ids.service = Some(arn.clone());
         self.ids.task_definition = Some(revision.clone());
         self.wait_stable(&arn, Some(&revision)).await
@@ -330,8 +415,9 @@ impl Build<'_> {
         let service = &self.service()?.clone();
         let arn = Self::need(&self.ids.service, "service")?.to_owned();
         let group = Self::need(&self.ids.target_group, "target group")?;
-        let revision = self.revision(service).await?;
         let container = Self::container(service)?;
+        self.still_idle().await?;
+        let revision = self.revision(service).await?;
         self.shared.services.ecs.deploy(&arn, service, &revision, group, &container).await?;
         let stable = self.wait_stable(&arn, Some(&revision)).await;
         if stable.is_ok() {
@@ -452,6 +538,7 @@ impl Build<'_> {
         if let Some(arn) = self.ids.service.clone() {
             self.delete_service(&arn).await?;
         }
+        self.deregister_revisions().await?;
         // Before its instances: AWS refuses while a route has the group, so nobody can switch to it in between.
         if let Some(group) = &own {
             let mut pauses = Pauses::new();
@@ -522,7 +609,14 @@ impl Build<'_> {
             self.pause(&mut pauses, "the service's tasks were stopping").await?;
         }
         self.ids.service = None;
-        if let Some(definition) = TaskDefinition::of(&service).ok().flatten() {
+        Ok(())
+    }
+
+    /// Also those of a service that could not be made.
+    async fn deregister_revisions(&mut self) -> Result<(), PortError> {
+        let definition = self.spec.service.as_ref().and_then(|service| TaskDefinition::of(service).ok().flatten());
+        if let Some(definition) = definition {
+            let ecs = &self.shared.services.ecs;
             let own = format!("{}/{}", self.spec.name, self.spec.color);
             for revision in ecs.revisions(definition.family(), (TAG, &own)).await? {
                 ecs.deregister(&revision).await?;
@@ -532,6 +626,9 @@ impl Build<'_> {
         Ok(())
     }
 }
+
+/// So long a new role or instance profile may take to be known everywhere; hashicorp/aws waits as long.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// ECS counts tasks that stopped; after so many a release is broken, whatever its breaker thinks.
 const MOST_FAILED_TASKS: i32 = 10;

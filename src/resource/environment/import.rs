@@ -71,7 +71,7 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
         let mut service = Service { cluster, ..Service::default() };
         service.container_name = seen.service.container_name.clone();
         service.task_definition_arn = seen.service.task_definition_arn.clone();
-        ids.target_group = ids.target_group.take().or(seen.target_group);
+        ids.target_group = ids.target_group.take().or(seen.target_groups.first().cloned());
         spec.service = Some(service);
     }
     let group = match &ids.target_group {

@@ -141,7 +141,7 @@ impl Seen {
     pub fn is_attached(&self) -> bool {
         let Some(group) = &self.group else { return true };
         let scaling = self.scaling_group.as_ref().is_none_or(|scaling| scaling.target_groups.contains(&group.arn));
-        let service = self.service.as_ref().is_none_or(|service| service.target_group.as_ref() == Some(&group.arn));
+        let service = self.service.as_ref().is_none_or(|service| service.target_groups.contains(&group.arn));
         scaling && service
     }
 
@@ -188,7 +188,13 @@ impl Seen {
             let seen = self.targets.iter().map(|target| {
                 let mut target = target.clone();
                 // moto and AWS answer the zone of a target that none was named for.
-                target.availability_zone = zone(&target).and_then(|expected| expected.availability_zone);
+                let expected = zone(&target);
+                target.availability_zone = expected.as_ref().and_then(|expected| expected.availability_zone.clone());
+                // Left out, it is the group's.
+                let left_out = expected.is_some_and(|expected| expected.port.is_none());
+                if left_out && self.group.as_ref().is_some_and(|group| group.group.port == target.port) {
+                    target.port = None;
+                }
                 target
             });
             spec.targets = Some(seen.collect());

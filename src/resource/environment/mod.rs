@@ -90,6 +90,41 @@ fn tags_all(spec: &Spec, defaults: &BTreeMap<String, String>) -> Value {
     Value::object(tags.into_iter().map(|(key, value)| (key, Value::from(value))))
 }
 
+/// What has to be done to what was seen.
+fn to_do(from: &Spec, spec: &Spec, seen: &Seen) -> Vec<Change> {
+    let mut changes = stack::changes(from, spec, &seen.there());
+    let deploys = changes.iter().any(|change| matches!(change, Change::Deploy(_)));
+    if seen.service.is_some() && !seen.is_attached() && !deploys {
+        changes.push(Change::Deploy(vec!["the target group".to_owned()]));
+    }
+    changes
+}
+
+/// What an apply would do that its plan didn't tell, since something changed in between.
+fn unplanned(planned: &Value, prior: Option<&Spec>, spec: &Spec, changes: &[Change]) -> Option<String> {
+    if let Some(path) = prior.and_then(|prior| stack::replaced(prior, spec).into_iter().next()) {
+        return Some(format!(
+            "{} is another than was known when planning, and only a replacement can change it",
+            path.join(".")
+        ));
+    }
+    let known = |name: &str| !planned.get(name).is_unknown() && !planned.get(name).is_null();
+    let told = |change: &&Change| match change {
+        Change::Roll(_) | Change::Version => known("launch_template_version") && !change.is_left_over(),
+        Change::Deploy(_) => known("task_definition_arn"),
+        Change::Create(Part::TargetGroup) => known("target_group_arn"),
+        Change::Create(Part::SecurityGroup) => known("security_group_id"),
+        Change::Create(Part::LaunchTemplate) => known("launch_template_id"),
+        Change::Create(Part::Service) => known("service_arn"),
+        _ => false,
+    };
+    let found = changes.iter().find(told)?;
+    Some(match found {
+        Change::Create(part) => format!("the {} is gone", part.words()),
+        _ => "somebody else changed what runs there".to_owned(),
+    })
+}
+
 /// How long an operation may take.
 fn limit(value: &Value, operation: &str) -> Duration {
     let minutes = match operation {
@@ -159,7 +194,8 @@ impl Resource for Environment {
         let before = prior.as_ref().and_then(model::spec).map(Spec::settled);
         let Some(wish) = wish.map(Spec::settled) else {
             plan_unknown(&mut state, &config, prior.as_ref());
-            return Planned { state: Some(state), replace: Vec::new(), private };
+            let replace = plan_known_part(&shared, &config, prior.as_ref(), diagnostics).await;
+            return Planned { state: Some(state), replace, private };
         };
         state.set("id", Value::from(id(&wish)));
         state.set("mirror", Value::from(stack::mirror(&wish)));
@@ -312,7 +348,9 @@ fn has(config: &Value, name: &str) -> bool {
 }
 
 fn plan_ids(state: &mut Value, config: &Value, prior: &Value, wish: &Spec, changes: &[Change]) {
-    let rolls = changes.iter().any(|change| matches!(change, Change::Roll(_) | Change::Create(Part::LaunchTemplate)));
+    let rolls = changes
+        .iter()
+        .any(|change| matches!(change, Change::Roll(_) | Change::Version | Change::Create(Part::LaunchTemplate)));
     let deploys = changes.iter().any(|change| matches!(change, Change::Deploy(_) | Change::Create(Part::Service)));
     let left_over = !prior.is_null() && !rolls;
     for name in IDS {
@@ -349,6 +387,27 @@ fn plan_ids(state: &mut Value, config: &Value, prior: &Value, wish: &Spec, chang
         (true, known) => known.clone(),
     };
     state.set("autoscaling_group_name", scaling);
+}
+
+/// Whom the part of a configuration that is known already would hurt, and what of it makes everything anew.
+async fn plan_known_part(
+    shared: &Shared,
+    config: &Value,
+    prior: Option<&Value>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Path> {
+    let Some((prior, before)) = prior.and_then(|prior| Some((prior, model::spec(prior)?.settled()))) else {
+        return Vec::new();
+    };
+    let known = model::spec(&model::known_part(config, prior)).filter(|_| shared.connection.is_known());
+    let Some(wish) = known.map(Spec::settled) else { return Vec::new() };
+    let replaced = stack::replaced(&before, &wish);
+    let changes = stack::changes(&before, &wish, &there(prior));
+    if !replaced.is_empty() || changes.iter().any(|change| change.harm(None).is_some() || sizes(change)) {
+        let harm = story::Harm { spec: &wish, replaced: &replaced, changes: &changes };
+        guard(shared, prior, harm, diagnostics).await;
+    }
+    replaced.iter().map(|steps| steps.iter().fold(Path::root(), |path, step| path.attr(step))).collect()
 }
 
 /// Not everything is known: what may change is for the apply to tell.
@@ -404,7 +463,13 @@ impl Environment {
         } else {
             seen.spec(&expected)
         };
-        let changes = stack::changes(&from, spec, &seen.there());
+        let changes = to_do(&from, spec, &seen);
+        if prior.is_some()
+            && let Some(what) = unplanned(planned, prior_spec.as_ref(), spec, &changes)
+        {
+            story::changed_meanwhile(spec, &what, diagnostics);
+            return before;
+        }
         let Some((live, changes)) = self.allowed(shared, spec, &seen, changes, diagnostics).await else {
             return before;
         };
@@ -422,6 +487,7 @@ impl Environment {
             deadline: Instant::now() + limit(planned, operation),
             cancel: &request.cancel,
             fresh_template: false,
+            former_failures: Vec::new(),
         };
         let result = self.carry_out(&mut build, &changes, request, planned, prior).await;
         let known = build.ids.clone();
@@ -515,11 +581,9 @@ impl Environment {
         let mut state = planned.without_unknowns();
         match (&result, &seen) {
             (Ok(()), _) => {
-                known.write(&mut state);
-                if let Ok(seen) = &seen {
-                    let ids = seen.ids();
-                    ids.write(&mut state);
-                }
+                // A read can be earlier than what was just made: what is known to be there stays.
+                let ids = seen.as_ref().map(|seen| seen.ids().or(known)).unwrap_or_else(|_| known.clone());
+                ids.write(&mut state);
             }
             (Err(_), Ok(seen)) if operation == "create" && seen.ids().is_empty() => {
                 story::failed_here(operation, spec, &result, known, None, diagnostics);
@@ -571,6 +635,7 @@ impl Environment {
             deadline: Instant::now() + limit(prior, "delete"),
             cancel: &request.cancel,
             fresh_template: false,
+            former_failures: Vec::new(),
         };
         let result = build.destroy().await;
         if result.is_ok() {

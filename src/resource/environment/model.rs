@@ -29,6 +29,15 @@ pub(super) fn spec(value: &Value) -> Option<Spec> {
     serde_json::from_value(object.to_json()?).ok()
 }
 
+/// The configuration with the state's attributes where its own are not wholly known yet.
+pub(super) fn known_part(config: &Value, prior: &Value) -> Value {
+    let attribute = |name: &&'static str| {
+        let own = config.get(name);
+        (*name, if own.is_wholly_known() { own.clone() } else { prior.get(name).clone() })
+    };
+    Value::object(WISH.iter().map(attribute))
+}
+
 /// What of a stack is there, as a state says it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Ids {
@@ -79,6 +88,19 @@ impl Ids {
         ];
         let there = parts.into_iter().filter_map(|(what, id)| Some(format!("{what} {}", id?)));
         there.collect::<Vec<_>>().join(", ")
+    }
+
+    /// These, and the others where one is missing.
+    pub fn or(self, other: &Ids) -> Ids {
+        Ids {
+            target_group: self.target_group.or_else(|| other.target_group.clone()),
+            security_group: self.security_group.or_else(|| other.security_group.clone()),
+            template: self.template.or_else(|| other.template.clone()),
+            template_version: self.template_version.or(other.template_version),
+            scaling_group: self.scaling_group.or_else(|| other.scaling_group.clone()),
+            service: self.service.or_else(|| other.service.clone()),
+            task_definition: self.task_definition.or_else(|| other.task_definition.clone()),
+        }
     }
 
     /// Whether there is anything at all.

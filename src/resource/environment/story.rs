@@ -57,7 +57,7 @@ fn attribute(change: &Change) -> &'static str {
         Change::TargetGroup(_) => "target_group",
         Change::Deploy(_) | Change::Service(_) | Change::Scale(_) => "service",
         Change::Register(_) | Change::Deregister(_) => "targets",
-        Change::Create(_) | Change::Rules(..) | Change::Roll(_) => "instances",
+        Change::Create(_) | Change::Rules(..) | Change::Roll(_) | Change::Version => "instances",
         Change::ScalingGroup(..) | Change::Resize { .. } => "instances",
     }
 }
@@ -130,7 +130,13 @@ pub(super) fn destroys_live(spec: &Spec, routes: &str, refused: bool, diagnostic
     }
 }
 
-/// Nothing could be begun.
+/// The world is another one than the plan was made for.
+pub(super) fn changed_meanwhile(spec: &Spec, what: &str, diagnostics: &mut Diagnostics) {
+    let detail = format!("Between plan and apply something changed: {what}. Nothing was done.\n\nNext: plan again.");
+    diagnostics.error(format!("{} is not as it was when planning", id(spec)), detail);
+}
+
+/// What failed, what is there, and where the traffic is.
 pub(super) fn failed(
     verb: &str,
     spec: &Spec,

@@ -1,5 +1,7 @@
 //! What can be told of a configuration before anything is asked.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use crate::stack::TaskDefinition;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -173,9 +175,18 @@ fn security_rule(rule: &Value, path: &Path, diagnostics: &mut Diagnostics) {
         );
         diagnostics.error_at(path.clone(), "A rule for nobody", detail);
     }
-    let all = matches!(rule.get("protocol").as_str(), Some("-1" | "all"));
-    if rule.as_map().is_some() && !all && !rule.get("protocol").is_unknown() && rule.get("from_port").is_null() {
-        let detail = format!("{path}: from_port is missing; only protocol = \"-1\" has none.");
+    for name in ["cidr_blocks", "ipv6_cidr_blocks"] {
+        for text in rule.get(name).strings() {
+            if let Err(wrong) = network(&text, name == "cidr_blocks") {
+                let path = path.attr(name);
+                diagnostics.error_at(path.clone(), "Not a network", format!("{path}: {wrong}."));
+            }
+        }
+    }
+    let ported = ["tcp", "udp", "icmp", "icmpv6", "6", "17", "1", "58"];
+    let ported = rule.get("protocol").as_str().is_some_and(|protocol| ported.contains(&protocol));
+    if ported && rule.get("from_port").is_null() {
+        let detail = format!("{path}: from_port is missing; this protocol has ports.");
         diagnostics.error_at(path.clone(), "from_port is missing", detail);
     }
 }
@@ -234,4 +245,29 @@ fn reserved_tags(config: &Value, diagnostics: &mut Diagnostics) {
         let detail = format!("{path}: tags that begin with bluegreen: or aws: are not yours to set.");
         diagnostics.error_at(path, "A reserved tag", detail);
     }
+}
+
+/// A network as EC2 keeps it: what it would write otherwise would be drift for ever.
+fn network(text: &str, v4: bool) -> Result<(), String> {
+    let wrong = || {
+        format!(
+            "{text:?} is no {} network such as {}",
+            if v4 { "IPv4" } else { "IPv6" },
+            if v4 { "10.0.0.0/8" } else { "2001:db8::/32" }
+        )
+    };
+    let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+    let length: u32 = length.parse().map_err(|_| wrong())?;
+    let kept = match (v4, address.parse::<IpAddr>()) {
+        (true, Ok(IpAddr::V4(address))) if length <= 32 => {
+            let mask = u32::MAX.checked_shl(32 - length).unwrap_or_default();
+            format!("{}/{length}", Ipv4Addr::from(u32::from(address) & mask))
+        }
+        (false, Ok(IpAddr::V6(address))) if length <= 128 => {
+            let mask = u128::MAX.checked_shl(128 - length).unwrap_or_default();
+            format!("{}/{length}", Ipv6Addr::from(u128::from(address) & mask))
+        }
+        _ => return Err(wrong()),
+    };
+    if kept == text { Ok(()) } else { Err(format!("{text:?}: EC2 keeps this network as {kept:?}; write that")) }
 }

@@ -136,7 +136,7 @@ async fn what_is_gone_comes_again() -> anyhow::Result<()> {
     let client = &stack.stage.client;
     let group = [("AutoScalingGroupName", "myapp-green"), ("ForceDelete", "true")];
     client.autoscaling("DeleteAutoScalingGroup", &group).await?;
-    mended(&stack, "autoscaling_group_name", &["CreateAutoScalingGroup"]).await?;
+    mended(&stack, "autoscaling_group_name", &["CreateLaunchTemplateVersion", "CreateAutoScalingGroup"]).await?;
 
     let template = stack.state("green").await?["launch_template_id"].as_str().unwrap_or_default().to_owned();
     client.ec2("DeleteLaunchTemplate", &[("LaunchTemplateId", &template)]).await?;

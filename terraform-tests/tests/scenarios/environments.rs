@@ -212,9 +212,11 @@ async fn a_live_colour_is_protected() -> anyhow::Result<()> {
         ensure!(plan.code == 1, "{edit}: {}", plan.text);
         plan.has(&["myapp/blue is live and would be hurt", says, "Users get to blue by listener web/", "A way out:"])?;
     }
-    stack.colors[index("blue")].2 = "max_size = 6".to_owned();
+    for entry in &mut stack.colors {
+        entry.2 = "max_size = 6".to_owned();
+    }
     stack.apply().await?;
-    stack.group = "slow_start = each.key == \"blue\" ? 60 : 0".to_owned();
+    stack.group = "slow_start = 60".to_owned();
     stack.apply().await?;
     let said = stack.terraform.run(&["plan", "-no-color", "-replace=bluegreen_environment.app[\"blue\"]"]).await?;
     ensure!(said.code == 1, "{}", said.text);
@@ -263,7 +265,7 @@ async fn a_replaced_idle_colour_goes_live_in_one_apply() -> anyhow::Result<()> {
     let before = stack.state("green").await?["target_group_arn"].clone();
     stack.active = "green";
     let text = stack.text().replace("port = 80, protocol", "port = each.key == \"green\" ? 8080 : 80, protocol");
-    stack.terraform.write(&text)?;
+    stack.terraform.write(&text.replace("  routes   ", "  parity = \"warn\"\n  routes   "))?;
     stack.terraform.apply().await?.ok()?;
     stack.terraform.plan_is_empty().await?;
     ensure!(stack.stage.answers(0, "/").await? == "green");

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use terraform_tests::client::element;
 use terraform_tests::stage::{Leads, Stage, forward};
-use terraform_tests::terraform::Terraform;
+use terraform_tests::terraform::{Said, Terraform};
 
 /// An existing stack, as a pipeline left it, comes under the switch without a change at the load balancer.
 #[tokio::test(flavor = "multi_thread")]
@@ -55,43 +55,64 @@ async fn refusals_say_what_an_id_is() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every kind of environment that somebody else made: found by its parts, with nothing to do where it is alike.
-#[tokio::test(flavor = "multi_thread")]
-async fn environments_of_every_kind() -> anyhow::Result<()> {
+/// What an import is to come to.
+async fn imported(stage: &Stage, body: &str, id: &str) -> anyhow::Result<Said> {
+    let terraform = Terraform::new()?;
+    terraform.write(&legacy(stage, body))?;
+    let said = terraform.run(&["import", "-no-color", "-input=false", "bluegreen_environment.app", id]).await?;
+    if said.code == 0 {
+        terraform.plan_is_empty().await?;
+    }
+    Ok(said)
+}
+
+fn legacy(stage: &Stage, body: &str) -> String {
+    let head = stage.provider();
+    format!(
+        "{head}resource \"bluegreen_environment\" \"app\" {{\n  name = \"legacy\"\n  color = \"green\"\n{body}\n}}\n"
+    )
+}
+
+/// A stage whose listener has both groups, and the group of green, adopted.
+async fn with_listener() -> anyhow::Result<(Stage, String, String)> {
     let mut stage = Stage::empty().await?;
     let both = forward(1, &[(stage.group("blue"), 100), (stage.group("green"), 0)]);
     stage.listener(Leads::Actions(both)).await?;
-    let (vpc, [subnet, _]) = stage.network().await?;
     let group = stage.group("green").to_owned();
-    let head = stage.provider();
-    let import = async |body: &str, id: &str, says: Option<&str>| {
-        let terraform = Terraform::new()?;
-        terraform.write(&format!("{head}resource \"bluegreen_environment\" \"app\" {{\n  name = \"legacy\"\n  color = \"green\"\n{body}\n}}\n"))?;
-        let said = terraform.run(&["import", "-no-color", "-input=false", "bluegreen_environment.app", id]).await?;
-        match says {
-            None => {
-                said.ok()?;
-                terraform.plan_is_empty().await
-            }
-            Some(says) => said.has(&["Failed to import", says]),
-        }
-    };
+    let adopted = format!("  target_group_arn = \"{group}\"");
+    Ok((stage, group, adopted))
+}
+
+/// A target group that somebody else made, with the servers that are registered in it, adopted or taken over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_group_of_somebody_elses() -> anyhow::Result<()> {
+    let (stage, group, adopted) = with_listener().await?;
+    let (vpc, _) = stage.network().await?;
     let check = "health_check = { path = \"/health\", interval = 5, timeout = 2, healthy_threshold = 2, unhealthy_threshold = 2 }";
-    // A target group alone, with the servers that are registered in it, adopted or taken over.
     let servers: Vec<String> = stage.apps["green"]
         .addresses()
         .iter()
         .map(|address| format!("{{ id = \"{}\", port = {} }}", address.ip(), address.port()))
         .collect();
     let targets = format!("  targets = [{}]", servers.join(", "));
-    let adopted = format!("  target_group_arn = \"{group}\"");
-    import(&adopted, &format!("legacy/green,{group},adopt"), None).await?;
-    import(&format!("{adopted}\n{targets}"), &format!("legacy/green,{group},adopt,targets"), None).await?;
+    imported(&stage, &adopted, &format!("legacy/green,{group},adopt")).await?.ok()?;
+    imported(&stage, &format!("{adopted}\n{targets}"), &format!("legacy/green,{group},adopt,targets")).await?.ok()?;
     let own = format!(
         "  vpc_id = \"{vpc}\"\n  target_group = {{\n    port = 80\n    protocol = \"HTTP\"\n    target_type = \"ip\"\n    {check}\n  }}"
     );
-    import(&own, &format!("legacy/green,{group}"), None).await?;
-    // A service.
+    imported(&stage, &own, &format!("legacy/green,{group}")).await?.ok()?;
+    // What isn't there, and what is no id.
+    imported(&stage, &adopted, "legacy/green").await?.has(&["There is no target group legacy-green"])?;
+    imported(&stage, &adopted, "green").await?.has(&["Failed to import", "An id is NAME/COLOR"])?;
+    imported(&stage, &adopted, &format!("legacy/green,{group},asg:none"))
+        .await?
+        .has(&["there is no Auto Scaling group none"])
+}
+
+/// A service that somebody else made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_of_somebody_elses() -> anyhow::Result<()> {
+    let (stage, group, adopted) = with_listener().await?;
     stage.client.ecs("CreateCluster", serde_json::json!({ "clusterName": "main" })).await?;
     let task = serde_json::json!({ "family": "api", "containerDefinitions": [{ "name": "api", "image": "api:1", "memory": 128 }] });
     let task = stage.client.ecs("RegisterTaskDefinition", task).await?["taskDefinition"]["taskDefinitionArn"].clone();
@@ -104,8 +125,15 @@ async fn environments_of_every_kind() -> anyhow::Result<()> {
     let body = format!(
         "{adopted}\n  service = {{\n    cluster = \"main\"\n    task_definition_arn = \"{task}\"\n    container_name = \"api\"\n    container_port = 8080\n    desired_count = 1\n    circuit_breaker = {{ enable = false, rollback = false }}\n  }}"
     );
-    import(&body, &format!("legacy/green,{service},adopt"), None).await?;
-    // An Auto Scaling group with its launch template.
+    imported(&stage, &body, &format!("legacy/green,{service},adopt")).await?.ok().map(drop)
+}
+
+/// An Auto Scaling group with its launch template. It has no security group of its own yet: that is made, and the instances get
+/// it.
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_of_somebody_elses() -> anyhow::Result<()> {
+    let (stage, group, adopted) = with_listener().await?;
+    let (vpc, [subnet, _]) = stage.network().await?;
     let client = &stage.client;
     let template = [
         ("LaunchTemplateName", "old"),
@@ -131,19 +159,12 @@ async fn environments_of_every_kind() -> anyhow::Result<()> {
     let body = format!(
         "{adopted}\n  vpc_id = \"{vpc}\"\n  instances = {{\n    image_id = \"ami-12345678\"\n    instance_type = \"t3.small\"\n    subnet_ids = [\"{subnet}\"]\n    min_size = 1\n    max_size = 3\n    desired_capacity = 1\n  }}"
     );
-    terraform.write(&format!(
-        "{head}resource \"bluegreen_environment\" \"app\" {{\n  name = \"legacy\"\n  color = \"green\"\n{body}\n}}\n"
-    ))?;
+    terraform.write(&legacy(&stage, &body))?;
     let id = format!("legacy/green,{group},adopt,asg:old-green");
     terraform.run(&["import", "-no-color", "bluegreen_environment.app", &id]).await?.ok()?;
-    // It has no security group of its own yet: that is all that is made, and its instances get it.
     let plan = terraform.plan().await?;
     plan.has(&["+ security_group_id", "0 to destroy"])?;
     ensure!(!plan.folded().contains("instance_type ="), "{}", plan.text);
     terraform.apply().await?.ok()?;
-    terraform.plan_is_empty().await?;
-    // What isn't there, and what is no id.
-    import(&adopted, "legacy/green", Some("There is no target group legacy-green")).await?;
-    import(&adopted, "green", Some("An id is NAME/COLOR")).await?;
-    import(&adopted, &format!("legacy/green,{group},asg:none"), Some("there is no Auto Scaling group none")).await
+    terraform.plan_is_empty().await
 }

@@ -66,6 +66,9 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> Recent<K, V> {
 pub(super) struct Gather<K, V> {
     limit: usize,
     open: Mutex<Option<Batch<K, V>>>,
+    /// One call at a time: what arrives while one is on its way goes into the next. So the batches are as large as AWS is
+    /// slow, and nobody waits longer than two calls.
+    lane: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A batch that still takes keys; `keys` is taken out when it closes.
@@ -78,7 +81,7 @@ struct Batch<K, V> {
 impl<K: Ord + Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Gather<K, V> {
     /// A call takes at most `limit` keys.
     pub(super) fn new(limit: usize) -> Gather<K, V> {
-        Gather { limit, open: Mutex::new(None) }
+        Gather { limit, open: Mutex::new(None), lane: Arc::default() }
     }
 
     /// The value of a key; none if the call doesn't return one.
@@ -95,7 +98,7 @@ impl<K: Ord + Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'stat
             match open.as_ref().and_then(|batch| self.join(batch, &key)) {
                 Some(reading) => reading,
                 None => {
-                    let batch = begin(key.clone(), read);
+                    let batch = begin(key.clone(), self.lane.clone(), read);
                     let reading = batch.reading.clone();
                     *open = Some(batch);
                     reading
@@ -119,7 +122,11 @@ impl<K: Ord + Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'stat
     }
 }
 
-fn begin<K, V, F>(key: K, read: impl FnOnce(Vec<K>) -> F + Send + 'static) -> Batch<K, V>
+fn begin<K, V, F>(
+    key: K,
+    lane: Arc<tokio::sync::Mutex<()>>,
+    read: impl FnOnce(Vec<K>) -> F + Send + 'static,
+) -> Batch<K, V>
 where
     K: Ord + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
@@ -133,6 +140,7 @@ where
             () = sleep(GATHER_FOR) => {}
             () = own_full.notified() => {}
         }
+        let _alone = lane.lock().await;
         let keys = own_keys.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
         read(keys.into_iter().collect()).await.map(Arc::new)
     };

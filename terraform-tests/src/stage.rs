@@ -309,6 +309,31 @@ impl Stage {
         )
     }
 
+    /// A configuration of fifty environments of instances, of which none runs.
+    ///
+    /// # Errors
+    /// When the network can't be read.
+    pub async fn fifty_environments(&self) -> anyhow::Result<String> {
+        let (vpc, [subnet, _]) = self.network().await?;
+        Ok(format!(
+            r#"{}locals {{
+  names = {{ for pair in setproduct(range(25), ["blue", "green"]) : "${{pair[0]}}-${{pair[1]}}" => pair }}
+}}
+resource "bluegreen_environment" "app" {{
+  for_each     = local.names
+  name         = "app-${{each.value[0]}}"
+  color        = each.value[1]
+  vpc_id       = "{vpc}"
+  target_group = {{ port = 80 }}
+  instances = {{
+    image_id = "ami-12345678", instance_type = "t3.medium", subnet_ids = ["{subnet}"], min_size = 0, max_size = 1
+  }}
+}}
+"#,
+            self.provider()
+        ))
+    }
+
     /// Lets a colour's servers fail, and waits until the load balancer knows.
     ///
     /// # Errors

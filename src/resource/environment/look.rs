@@ -216,8 +216,14 @@ fn assume(seen: &TargetGroup, expected: &TargetGroup) -> TargetGroup {
             _ => {}
         }
     }
-    let mut json = serde_json::json!(seen);
-    fill(&mut json, &serde_json::json!(expected));
+    let (mut json, expected) = (serde_json::json!(seen), serde_json::json!(expected));
+    fill(&mut json, &expected);
+    // What doesn't apply to the protocol means nothing, whatever is answered.
+    for (name, value) in json.as_object_mut().into_iter().flatten() {
+        if expected.get(name).is_none_or(serde_json::Value::is_null) {
+            value.take();
+        }
+    }
     serde_json::from_value(json).unwrap_or_else(|_| seen.clone())
 }
 

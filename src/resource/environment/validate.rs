@@ -115,6 +115,14 @@ fn target_group(config: &Value, diagnostics: &mut Diagnostics) {
     }
     health_check(group.get("health_check"), &base.attr("health_check"), diagnostics);
     let stickiness = group.get("stickiness");
+    if protocol == "TLS" && stickiness.as_map().is_some() && stickiness.get("enabled").as_bool() != Some(false) {
+        let path = base.attr("stickiness");
+        diagnostics.error_at(
+            path.clone(),
+            "stickiness doesn't fit",
+            format!("{path}: AWS has none for TLS target groups."),
+        );
+    }
     let app = stickiness.get("type").as_str() == Some("app_cookie");
     if app && stickiness.get("cookie_name").is_null() {
         let path = base.attr("stickiness").attr("cookie_name");

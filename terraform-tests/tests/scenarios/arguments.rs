@@ -143,6 +143,73 @@ async fn of_a_target_group() -> anyhow::Result<()> {
     play(&stage, &instance, &[("target_group.target_type", "\"ip\"", Replacement), *last]).await
 }
 
+/// A target group of a Network Load Balancer, and one of functions.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_other_target_groups() -> anyhow::Result<()> {
+    let mut stage = Stage::bare().await?;
+    let listener = stage.listener(Leads::Unavailable).await?;
+    let vpc = stage.network().await?.0;
+    let other = stage.client.ec2("CreateVpc", &[("CidrBlock", "10.9.0.0/16")]).await?;
+    let other = format!("\"{}\"", element(&other, "vpcId")?);
+    let (vpc, listener) = (format!("\"{vpc}\""), format!("\"{listener}\""));
+    let base = [
+        ("name", "\"myapp\""),
+        ("color", "\"blue\""),
+        ("vpc_id", vpc.as_str()),
+        ("target_group.port", "443"),
+        ("target_group.protocol", "\"TCP\""),
+        ("target_group.target_type", "\"ip\""),
+    ];
+    let changes = [
+        ("target_group.preserve_client_ip", "true", InPlace),
+        ("target_group.proxy_protocol_v2", "true", InPlace),
+        ("target_group.connection_termination", "true", InPlace),
+        ("target_group.stickiness", "{ type = \"source_ip\" }", InPlace),
+        ("target_group.health_check", "{ protocol = \"HTTP\", path = \"/up\" }", InPlace),
+        ("target_group.stickiness", "{ enabled = false }", InPlace),
+        ("target_group.protocol", "\"TLS\"", Replacement),
+        ("target_group.ip_address_type", "\"ipv6\"", Replacement),
+        ("vpc_id", &other, Replacement),
+    ];
+    play(&stage, &base, &changes).await?;
+    let base = [
+        ("name", "\"myapp\""),
+        ("color", "\"blue\""),
+        ("vpc_id", vpc.as_str()),
+        ("target_group.port", "80"),
+        ("target_group.protocol_version", "\"GRPC\""),
+    ];
+    let changes = [
+        ("target_group.health_check.matcher", "\"0-99\"", InPlace),
+        ("listener_arn", listener.as_str(), InPlace),
+        ("listener_arn", "null", InPlace),
+    ];
+    play(&stage, &base, &changes).await?;
+    let base = [("name", "\"myapp\""), ("color", "\"blue\""), ("target_group.target_type", "\"lambda\"")];
+    let changes =
+        [("target_group.multi_value_headers", "true", InPlace), ("target_group.health_check.enabled", "true", InPlace)];
+    play(&stage, &base, &changes).await
+}
+
+/// Fifty environments of five things each: what AWS lets be read many at a time is read so, as far as Terraform asks for ten
+/// of them at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_environments() -> anyhow::Result<()> {
+    let stage = Stage::bare().await?;
+    let terraform = Terraform::new()?;
+    terraform.write(&stage.fifty_environments().await?)?;
+    terraform.apply().await?.ok()?;
+    stage.aws.clear_calls();
+    terraform.plan_is_empty().await?;
+    let calls: Vec<String> = stage.aws.calls().into_iter().map(|call| call.operation).collect();
+    let attributes = calls.iter().filter(|call| *call == "DescribeTargetGroupAttributes").count();
+    ensure!(attributes == 50, "one for each: {attributes}");
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    calls.iter().for_each(|call| *counts.entry(call).or_default() += 1);
+    ensure!(calls.len() - attributes <= 100, "{counts:?}");
+    Ok(())
+}
+
 /// Instances: template, security group, Auto Scaling group.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_instances() -> anyhow::Result<()> {
@@ -232,6 +299,7 @@ async fn of_a_service() -> anyhow::Result<()> {
         ("service.subnet_ids", &subnets),
         ("service.security_group_ids", &own),
     ];
+    let blue = format!("\"{}\"", stage.group("blue"));
     let (more, task) = (format!("[\"{second}\", \"{first}\"]"), TASK.replace("\"256\"", "\"512\""));
     let changes = [
         ("release", "\"1.1\"", InPlace),
@@ -247,7 +315,14 @@ async fn of_a_service() -> anyhow::Result<()> {
         ("service.maximum_percent", "150", InPlace),
         ("service.keep_revisions", "1", InPlace),
         ("service.image", "\"api:3\"", InPlace),
+        ("service.container_port", "8081", InPlace),
+        ("service.platform_version", "\"1.4.0\"", InPlace),
+        ("service.enable_execute_command", "true", InPlace),
+        ("service.security_group_ids", "[]", InPlace),
+        ("service.launch_type", "\"EC2\"", Replacement),
         ("service.cluster", "\"other\"", Replacement),
+        ("protect_live", "false", InPlace),
+        ("target_group_arn", &blue, Replacement),
     ];
     play(&stage, &base, &changes).await?;
     // The adopted group stays; of ours there is nothing.

@@ -163,6 +163,37 @@ async fn what_is_gone_comes_again() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same of what only an empty colour can lose, and of a target and a rule.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_else_is_gone_comes_again() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.switch = false;
+    stack.colors[1].2 = "min_size = 0, desired_capacity = 0".to_owned();
+    stack.apply().await?;
+    let client = &stack.stage.client;
+    let group = stack.state("green").await?["security_group_id"].as_str().unwrap_or_default().to_owned();
+    client.ec2("DeleteSecurityGroup", &[("GroupId", &group)]).await?;
+    mended(&stack, "security_group_id", &["CreateSecurityGroup", "CreateLaunchTemplateVersion"]).await?;
+
+    let terraform = terraform_tests::terraform::Terraform::new()?;
+    let vpc = stack.stage.network().await?.0;
+    terraform.write(&format!(
+        "{}resource \"bluegreen_environment\" \"fixed\" {{\n  name = \"fixed\"\n  color = \"blue\"\n  vpc_id = \"{vpc}\"\n  target_group = {{ port = 80 }}\n  targets = [{{ id = \"127.0.0.2\" }}, {{ id = \"127.0.0.3\" }}]\n}}\n",
+        stack.stage.provider()
+    ))?;
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await?;
+    let state = terraform.state("bluegreen_environment.fixed").await?;
+    let arn = state["target_group_arn"].as_str().unwrap_or_default();
+    let target = [("TargetGroupArn", arn), ("Targets.member.1.Id", "127.0.0.2")];
+    client.elb("DeregisterTargets", &target).await?;
+    terraform.plan().await?.has(&["127.0.0.2", "0 to destroy"])?;
+    stack.stage.aws.clear_calls();
+    terraform.apply().await?.ok()?;
+    ensure!(stack.stage.changes() == ["RegisterTargets"], "{:?}", stack.stage.changes());
+    terraform.plan_is_empty().await
+}
+
 async fn mended(stack: &Stack, attribute: &str, calls: &[&str]) -> anyhow::Result<()> {
     let plan = stack.terraform.plan().await?;
     ensure!(plan.code == 2, "{attribute}: {}", plan.text);

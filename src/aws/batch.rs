@@ -11,7 +11,8 @@ use futures::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::run::ports::{Freshness, PortError};
+use super::error::or_if_gone;
+use crate::run::ports::{FailureKind, Freshness, PortError};
 
 /// A reading that many can wait for.
 type Reading<V> = Shared<BoxFuture<'static, Result<V, PortError>>>;
@@ -60,6 +61,27 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> Recent<K, V> {
         }
         result
     }
+}
+
+/// Reads many things with one call; where one that is gone spoils the answer for all, one by one.
+pub(super) async fn all_that_are_there<T, F>(
+    keys: Vec<String>,
+    read: impl Fn(Vec<String>) -> F,
+) -> Result<Vec<T>, PortError>
+where
+    F: Future<Output = Result<Vec<T>, PortError>>,
+{
+    match read(keys.clone()).await {
+        Err(error) if error.kind == FailureKind::Gone => {}
+        other => return other,
+    }
+    let mut found = Vec::new();
+    // One alone was asked for already.
+    let each = if keys.len() > 1 { keys } else { Vec::new() };
+    for key in each {
+        found.extend(or_if_gone(read(vec![key]).await, Vec::new())?);
+    }
+    Ok(found)
 }
 
 /// Gathers keys for one call that reads many.

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::autoscaling::{AutoScaling, PINNED_TAG};
 use super::connection::Connection;
-use super::ecs::Ecs;
+use super::ecs::{Ecs, cluster_of};
 use crate::rollout::{Capacity, Scalable};
-use crate::run::ports::{Capacities, FailureKind, PortError};
+use crate::run::ports::{Capacities, PortError};
 
 /// Both kinds.
 pub(super) struct Sizes {
@@ -20,15 +20,6 @@ pub(super) struct Sizes {
 impl Sizes {
     pub(super) fn new(connection: &Arc<Connection>) -> Sizes {
         Sizes { autoscaling: AutoScaling::new(connection.clone()), ecs: Ecs::new(connection.clone()) }
-    }
-}
-
-/// The cluster that a service's ARN names.
-fn cluster(arn: &str) -> Result<&str, PortError> {
-    let parts: Vec<&str> = arn.split('/').collect();
-    match parts.as_slice() {
-        [_, cluster, _] => Ok(cluster),
-        _ => Err(PortError::new(FailureKind::Other, format!("{arn} doesn't name its cluster"))),
     }
 }
 
@@ -46,7 +37,7 @@ impl Capacities for Sizes {
                 }))
             }
             Scalable::Service(arn) => {
-                let seen = self.ecs.find(cluster(arn)?, arn).await?;
+                let seen = self.ecs.find(cluster_of(arn)?, arn).await?;
                 let desired = seen.and_then(|seen| seen.service.desired_count);
                 Ok(desired.map(|desired| Capacity { min: 0, max: i32::MAX, desired, pinned: None }))
             }
@@ -73,7 +64,7 @@ impl Capacities for Sizes {
             }
             // A service has no minimum that could be held.
             Scalable::Service(arn) => match desired {
-                Some(desired) => self.ecs.scale(cluster(arn)?, arn, desired).await,
+                Some(desired) => self.ecs.scale(cluster_of(arn)?, arn, desired).await,
                 None => Ok(()),
             },
         }

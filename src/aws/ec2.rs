@@ -64,6 +64,14 @@ pub struct Ec2 {
     templates: Gather<String, SeenTemplate>,
 }
 
+/// What is done to rules.
+#[derive(Clone, Copy)]
+enum Verb {
+    Authorize,
+    Describe,
+    Revoke,
+}
+
 fn spoiled(operation: &str) -> PortError {
     PortError::new(FailureKind::Other, format!("{SERVICE} {operation} named no id"))
 }
@@ -142,13 +150,13 @@ impl Ec2 {
                 .filter(|rule| before.get(rule).is_some_and(|text| *text != after[*rule]))
                 .collect();
             let gone: Vec<&Rule> = before.keys().filter(of).filter(|rule| !after.contains_key(rule)).collect();
-            let permissions = |rules: &[&Rule], texts: &Rules| Some(merged(rules, texts, id));
+            let permissions = |rules: &[&Rule], texts: &Rules| merged(rules, texts, id);
             if !come.is_empty() {
-                match self.authorize(id, direction, permissions(&come, after)).await {
+                match self.change_rules(id, Verb::Authorize, direction, permissions(&come, after)).await {
                     // One that is there already, as after a read that was too early, must not keep the others out.
                     Err(error) if error.kind == FailureKind::Conflict => {
                         for rule in &come {
-                            match self.authorize(id, direction, permissions(&[rule], after)).await {
+                            match self.change_rules(id, Verb::Authorize, direction, permissions(&[rule], after)).await {
                                 Err(error) if error.kind == FailureKind::Conflict => {}
                                 other => other?,
                             }
@@ -158,75 +166,46 @@ impl Ec2 {
                 }
             }
             if !told.is_empty() {
-                self.describe_rules(id, direction, permissions(&told, after)).await?;
+                self.change_rules(id, Verb::Describe, direction, permissions(&told, after)).await?;
             }
             if !gone.is_empty() {
-                self.revoke(id, direction, permissions(&gone, &Rules::new())).await?;
+                self.change_rules(id, Verb::Revoke, direction, permissions(&gone, &Rules::new())).await?;
             }
         }
         Ok(())
     }
 
-    async fn authorize(
+    /// One call about rules.
+    async fn change_rules(
         &self,
         id: &str,
+        verb: Verb,
         direction: Direction,
-        permissions: Option<Vec<IpPermission>>,
+        permissions: Vec<IpPermission>,
     ) -> Result<(), PortError> {
         let client = self.connection.ec2().await?;
-        match direction {
-            Direction::Ingress => {
-                let call = client.authorize_security_group_ingress().group_id(id);
-                let result = call.set_ip_permissions(permissions).send().await.map(drop);
-                result.map_err(|error| call_error(SERVICE, "AuthorizeSecurityGroupIngress", &error))
-            }
-            Direction::Egress => {
-                let call = client.authorize_security_group_egress().group_id(id);
-                let result = call.set_ip_permissions(permissions).send().await.map(drop);
-                result.map_err(|error| call_error(SERVICE, "AuthorizeSecurityGroupEgress", &error))
-            }
+        // The six calls take the same, and each has a builder type of its own.
+        macro_rules! send {
+            ($call:ident, $operation:literal) => {{
+                let call = client.$call().group_id(id).set_ip_permissions(Some(permissions));
+                call.send().await.map(drop).map_err(|error| call_error(SERVICE, $operation, &error))
+            }};
         }
-    }
-
-    async fn describe_rules(
-        &self,
-        id: &str,
-        direction: Direction,
-        permissions: Option<Vec<IpPermission>>,
-    ) -> Result<(), PortError> {
-        let client = self.connection.ec2().await?;
-        match direction {
-            Direction::Ingress => {
-                let call = client.update_security_group_rule_descriptions_ingress().group_id(id);
-                let result = call.set_ip_permissions(permissions).send().await.map(drop);
-                result.map_err(|error| call_error(SERVICE, "UpdateSecurityGroupRuleDescriptionsIngress", &error))
+        match (verb, direction) {
+            (Verb::Authorize, Direction::Ingress) => {
+                send!(authorize_security_group_ingress, "AuthorizeSecurityGroupIngress")
             }
-            Direction::Egress => {
-                let call = client.update_security_group_rule_descriptions_egress().group_id(id);
-                let result = call.set_ip_permissions(permissions).send().await.map(drop);
-                result.map_err(|error| call_error(SERVICE, "UpdateSecurityGroupRuleDescriptionsEgress", &error))
+            (Verb::Authorize, Direction::Egress) => {
+                send!(authorize_security_group_egress, "AuthorizeSecurityGroupEgress")
             }
-        }
-    }
-
-    async fn revoke(
-        &self,
-        id: &str,
-        direction: Direction,
-        permissions: Option<Vec<IpPermission>>,
-    ) -> Result<(), PortError> {
-        let client = self.connection.ec2().await?;
-        match direction {
-            Direction::Ingress => {
-                let call = client.revoke_security_group_ingress().group_id(id);
-                let result = call.set_ip_permissions(permissions).send().await.map(drop);
-                result.map_err(|error| call_error(SERVICE, "RevokeSecurityGroupIngress", &error))
+            (Verb::Describe, Direction::Ingress) => {
+                send!(update_security_group_rule_descriptions_ingress, "UpdateSecurityGroupRuleDescriptionsIngress")
             }
-            Direction::Egress => {
-                let call = client.revoke_security_group_egress().group_id(id);
-                let result = call.set_ip_permissions(permissions).send().await.map(drop);
-                result.map_err(|error| call_error(SERVICE, "RevokeSecurityGroupEgress", &error))
+            (Verb::Describe, Direction::Egress) => {
+                send!(update_security_group_rule_descriptions_egress, "UpdateSecurityGroupRuleDescriptionsEgress")
             }
+            (Verb::Revoke, Direction::Ingress) => send!(revoke_security_group_ingress, "RevokeSecurityGroupIngress"),
+            (Verb::Revoke, Direction::Egress) => send!(revoke_security_group_egress, "RevokeSecurityGroupEgress"),
         }
     }
 

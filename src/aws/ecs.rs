@@ -88,6 +88,18 @@ fn from_tags(tags: &[Tag]) -> BTreeMap<String, String> {
     tags.iter().filter_map(pair).collect()
 }
 
+/// The cluster that a service's ARN names.
+///
+/// # Errors
+/// An ARN of the form before 2018 names none.
+pub fn cluster_of(service: &str) -> Result<&str, PortError> {
+    let parts: Vec<&str> = service.split('/').collect();
+    match parts.as_slice() {
+        [_, cluster, _] => Ok(cluster),
+        _ => Err(other(format!("{service} doesn't name its cluster"))),
+    }
+}
+
 fn other(message: impl Into<String>) -> PortError {
     PortError::new(FailureKind::Other, message)
 }

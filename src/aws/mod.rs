@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use autoscaling::{AutoScaling, Refresh, RefreshState, SeenScalingGroup};
 pub use connection::Connection;
 pub use ec2::{Ec2, Rules, SeenSecurityGroup, SeenTemplate, VersionOf};
-pub use ecs::{Deployment, Ecs, Rollout, SeenService};
+pub use ecs::{Deployment, Ecs, Rollout, SeenService, cluster_of};
 pub use elbv2::Elbv2;
 pub use settings::{AssumeRole, Endpoints, RetryMode, Settings, WebIdentity};
 pub use target_groups::{SeenGroup, TargetGroups};

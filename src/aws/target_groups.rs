@@ -8,7 +8,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     TargetGroupIpAddressTypeEnum, TargetTypeEnum,
 };
 
-use super::batch::Gather;
+use super::batch::{Gather, all_that_are_there};
 use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use super::group_attributes;
@@ -18,6 +18,23 @@ use crate::stack::{HealthCheck, Target, TargetGroup};
 const SERVICE: &str = "elasticloadbalancing";
 /// As many as DescribeTags takes; DescribeTargetGroups takes them as well.
 const BATCH: usize = 20;
+
+/// Sets a group's health check on a call; making a group and changing it have the same parameters and different types.
+macro_rules! with_health_check {
+    ($call:expr, $group:expr) => {{
+        let check = $group.health_check.clone().unwrap_or_default();
+        $call
+            .set_health_check_enabled(check.enabled)
+            .set_health_check_protocol(check.protocol.as_deref().map(ProtocolEnum::from))
+            .set_health_check_port(check.port.clone())
+            .set_health_check_path(check.path.clone())
+            .set_health_check_interval_seconds(check.interval)
+            .set_health_check_timeout_seconds(check.timeout)
+            .set_healthy_threshold_count(check.healthy_threshold)
+            .set_unhealthy_threshold_count(check.unhealthy_threshold)
+            .set_matcher(matcher($group, &check))
+    }};
+}
 
 /// A target group that is there.
 #[derive(Clone, Debug)]
@@ -104,7 +121,6 @@ impl TargetGroups {
         vpc_id: Option<&str>,
         tags: &BTreeMap<String, String>,
     ) -> Result<String, PortError> {
-        let check = group.health_check.clone().unwrap_or_default();
         let call = self.connection.elbv2().await?.create_target_group().name(name);
         let call = call.set_tags(Some(to_tags(tags)).filter(|tags| !tags.is_empty()));
         let call = call.set_target_type(group.target_type.as_deref().map(TargetTypeEnum::from));
@@ -114,16 +130,7 @@ impl TargetGroups {
         let call = call.set_protocol_version(group.protocol_version.clone());
         let kind = group.ip_address_type.as_deref().filter(|kind| *kind != "ipv4");
         let call = call.set_ip_address_type(kind.map(TargetGroupIpAddressTypeEnum::from));
-        let call = call
-            .set_health_check_enabled(check.enabled)
-            .set_health_check_protocol(check.protocol.as_deref().map(ProtocolEnum::from))
-            .set_health_check_port(check.port.clone())
-            .set_health_check_path(check.path.clone())
-            .set_health_check_interval_seconds(check.interval)
-            .set_health_check_timeout_seconds(check.timeout)
-            .set_healthy_threshold_count(check.healthy_threshold)
-            .set_unhealthy_threshold_count(check.unhealthy_threshold)
-            .set_matcher(matcher(group, &check));
+        let call = with_health_check!(call, group);
         let answer = call.send().await.map_err(|error| call_error(SERVICE, "CreateTargetGroup", &error))?;
         let arn = answer.target_groups().first().and_then(|group| group.target_group_arn());
         arn.map(str::to_owned)
@@ -135,18 +142,8 @@ impl TargetGroups {
     /// # Errors
     /// When AWS refuses.
     pub async fn set_health_check(&self, arn: &str, group: &TargetGroup) -> Result<(), PortError> {
-        let check = group.health_check.clone().unwrap_or_default();
         let call = self.connection.elbv2().await?.modify_target_group().target_group_arn(arn);
-        let call = call
-            .set_health_check_enabled(check.enabled)
-            .set_health_check_protocol(check.protocol.as_deref().map(ProtocolEnum::from))
-            .set_health_check_port(check.port.clone())
-            .set_health_check_path(check.path.clone())
-            .set_health_check_interval_seconds(check.interval)
-            .set_health_check_timeout_seconds(check.timeout)
-            .set_healthy_threshold_count(check.healthy_threshold)
-            .set_unhealthy_threshold_count(check.unhealthy_threshold)
-            .set_matcher(matcher(group, &check));
+        let call = with_health_check!(call, group);
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "ModifyTargetGroup", &error))
     }
 
@@ -253,23 +250,12 @@ fn matcher(group: &TargetGroup, check: &HealthCheck) -> Option<Matcher> {
 
 async fn describe(connection: Arc<Connection>, arns: Vec<String>) -> Result<HashMap<String, SeenGroup>, PortError> {
     let client = connection.elbv2().await?;
-    let read = async |arns: Vec<String>| {
+    let read = |arns: Vec<String>| async move {
         let answer = client.describe_target_groups().set_target_group_arns(Some(arns)).send().await;
-        answer.map_err(|error| call_error(SERVICE, "DescribeTargetGroups", &error))
+        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetGroups", &error))?;
+        Ok(answer.target_groups().to_vec())
     };
-    let groups = match read(arns.clone()).await {
-        Ok(answer) => answer.target_groups().to_vec(),
-        // One that is gone spoils the answer for all.
-        Err(error) if error.kind == FailureKind::Gone => {
-            let mut found = Vec::new();
-            for arn in arns.iter().filter(|_| arns.len() > 1) {
-                let one = read(vec![arn.clone()]).await.map(|answer| answer.target_groups().to_vec());
-                found.extend(or_if_gone(one, Vec::new())?);
-            }
-            found
-        }
-        Err(error) => return Err(error),
-    };
+    let groups = all_that_are_there(arns, read).await?;
     Ok(groups.iter().filter_map(seen).map(|group| (group.arn.clone(), group)).collect())
 }
 
@@ -278,23 +264,12 @@ async fn describe_tags(
     arns: Vec<String>,
 ) -> Result<HashMap<String, BTreeMap<String, String>>, PortError> {
     let client = connection.elbv2().await?;
-    let read = async |arns: Vec<String>| {
+    let read = |arns: Vec<String>| async move {
         let answer = client.describe_tags().set_resource_arns(Some(arns)).send().await;
-        answer
-            .map_err(|error| call_error(SERVICE, "DescribeTags", &error))
-            .map(|answer| answer.tag_descriptions().to_vec())
+        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTags", &error))?;
+        Ok(answer.tag_descriptions().to_vec())
     };
-    let descriptions = match read(arns.clone()).await {
-        Ok(descriptions) => descriptions,
-        Err(error) if error.kind == FailureKind::Gone => {
-            let mut found = Vec::new();
-            for arn in arns.iter().filter(|_| arns.len() > 1) {
-                found.extend(or_if_gone(read(vec![arn.clone()]).await, Vec::new())?);
-            }
-            found
-        }
-        Err(error) => return Err(error),
-    };
+    let descriptions = all_that_are_there(arns, read).await?;
     let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
     let of = descriptions.iter().filter_map(|description| {
         let tags = description.tags().iter().filter_map(pair).collect();

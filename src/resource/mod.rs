@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aws::{self, Connection};
 use crate::run::ports::Ports;
+use crate::tf_provider::Diagnostics;
 
 pub use provider::Bluegreen;
 
@@ -44,7 +45,12 @@ impl Context {
         Context(Mutex::new(Some(Shared { connection, ports, services })))
     }
 
-    fn shared(&self) -> Option<Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The connection, or an error that there is none.
+    fn shared(&self, diagnostics: &mut Diagnostics) -> Option<Shared> {
+        let shared = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if shared.is_none() {
+            diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
+        }
+        shared
     }
 }

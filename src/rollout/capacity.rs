@@ -42,6 +42,16 @@ pub enum Before {
     Number(i32),
 }
 
+impl Before {
+    /// How many that is, where the live colour has this size.
+    pub(super) fn wanted(self, live: Option<Capacity>) -> Option<i32> {
+        match self {
+            Before::MatchLive => live.map(|live| live.desired),
+            Before::Number(number) => Some(number),
+        }
+    }
+}
+
 impl Capacity {
     /// With its minimum held at what there is now, so that no scale-in takes anything away.
     pub(super) fn pin(self) -> Capacity {

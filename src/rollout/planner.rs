@@ -200,10 +200,7 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
 fn refuse_too_small(intent: &Intent, world: &World, color: &str) -> Result<(), Refusal> {
     let live = current(intent, world).live.filter(|live| live != color);
     let (Some(policy), Some(live)) = (intent.capacity, live) else { return Ok(()) };
-    let wanted = match policy.before {
-        Before::MatchLive => world.capacities.get(&live).map(|live| live.desired),
-        Before::Number(number) => Some(number),
-    };
+    let wanted = policy.before.wanted(world.capacities.get(&live).copied());
     match (world.capacities.get(color), wanted) {
         (Some(now), Some(wanted)) if wanted > now.max => {
             Err(Refusal::TooSmall { color: color.to_owned(), wanted, max: now.max })
@@ -266,10 +263,7 @@ impl Draft<'_> {
         let size = |color: &str| self.world.capacities.get(color).copied();
         let of_live = live.as_deref().and_then(size);
         let pin = live.as_deref().zip(of_live).and_then(|(live, now)| self.sized(live, now, now.pin()));
-        let wanted = match policy.before {
-            Before::MatchLive => of_live.map(|live| live.desired),
-            Before::Number(number) => Some(number),
-        };
+        let wanted = policy.before.wanted(of_live);
         let raise = size(color).zip(wanted).filter(|(now, wanted)| now.desired < *wanted);
         let raise = raise.and_then(|(now, wanted)| self.sized(color, now, Capacity { desired: wanted, ..now }));
         self.left = live;

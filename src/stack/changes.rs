@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::rules::{Rule, rules};
 use super::spec::{Instances, Service, Spec, Target};
@@ -24,6 +23,8 @@ pub enum Part {
     Instances,
     /// The ECS service.
     Service,
+    /// Instances or tasks behind the target group.
+    Attachment,
 }
 
 impl Part {
@@ -36,6 +37,7 @@ impl Part {
             Part::ScalingGroup => "Auto Scaling group",
             Part::Instances => "instances of its version",
             Part::Service => "ECS service",
+            Part::Attachment => "target group",
         }
     }
 }
@@ -171,8 +173,7 @@ const SERVICE_FIXED: [&str; 2] = ["cluster", "launch_type"];
 
 /// Which of these attributes differ.
 fn differing(one: &impl Serialize, other: &impl Serialize, names: &[&str]) -> Vec<String> {
-    let json = |value: &dyn Fn() -> Result<Value, serde_json::Error>| value().unwrap_or_default();
-    let (one, other) = (json(&|| serde_json::to_value(one)), json(&|| serde_json::to_value(other)));
+    let (one, other) = (serde_json::json!(one), serde_json::json!(other));
     let differs = |name: &&&str| one.get(**name) != other.get(**name);
     names.iter().filter(differs).map(|name| (*name).to_owned()).collect()
 }
@@ -288,6 +289,11 @@ fn push(out: &mut Vec<Change>, change: Change) {
     }
 }
 
+/// Nothing is behind a target group that is made anew.
+fn is_attached(there: &BTreeSet<Part>) -> bool {
+    there.contains(&Part::TargetGroup) && there.contains(&Part::Attachment)
+}
+
 fn instance_changes(
     from: &Instances,
     to: &Instances,
@@ -324,6 +330,9 @@ fn instance_changes(
     push(out, Change::ScalingGroup(differing(from, to, &GROUP), lost));
     // As it is written: where nothing is, scaling has it alone.
     let desired = to.desired_capacity.filter(|_| from.desired_capacity != to.desired_capacity);
+    if !is_attached(there) {
+        out.push(Change::Create(Part::Attachment));
+    }
     // Before the size: instances of a release that is broken would never be there in any number.
     push(out, Change::Roll(template));
     if (from.min_size, from.max_size) != (to.min_size, to.max_size) || desired.is_some() {
@@ -348,7 +357,7 @@ fn service_changes(
         what.extend(names);
     }
     what.extend(differing(from, to, &DEPLOYED));
-    what.extend((!there.contains(&Part::TargetGroup)).then(|| "the target group".to_owned()));
+    what.extend((!is_attached(there)).then(|| format!("the {}", Part::Attachment.words())));
     push(out, Change::Service(differing(from, to, &UPDATED)));
     push(out, Change::Deploy(what));
     if let Some(count) = to.desired_count.filter(|_| from.desired_count != to.desired_count) {

@@ -125,9 +125,8 @@ fn compare(path: &str, one: (&str, &Value), other: (&str, &Value), out: &mut Vec
     match (one.1, other.1) {
         (Value::Object(a), Value::Object(b)) => {
             let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            let null = Value::Null;
             for name in names {
-                let side = |map: &Map<String, Value>| map.get(name).cloned().unwrap_or(null.clone());
+                let side = |map: &Map<String, Value>| map.get(name).cloned().unwrap_or_default();
                 compare(&join(name), (one.0, &side(a)), (other.0, &side(b)), out);
             }
         }
@@ -147,7 +146,7 @@ fn compare(path: &str, one: (&str, &Value), other: (&str, &Value), out: &mut Vec
     }
 }
 
-/// A value as the issue shows it: short texts bare, the rest as JSON, nothing long.
+/// A value in a few words: texts bare, the rest as JSON, nothing long.
 fn shown(value: &Value) -> String {
     let text = match value {
         Value::Null => "not set".to_owned(),

@@ -279,6 +279,11 @@ impl Spec {
         }
     }
 
+    /// Whose it is, for people and tags: `name/color`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.name, self.color)
+    }
+
     /// Whether a live colour is kept from harm.
     pub fn is_protected(&self) -> bool {
         self.protect_live != Some(false)

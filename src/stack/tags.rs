@@ -44,7 +44,7 @@ pub fn tags(spec: &Spec, defaults: &BTreeMap<String, String>) -> BTreeMap<String
     let mut tags = defaults.clone();
     tags.entry("Name".to_owned()).or_insert_with(|| name(&spec.name, &spec.color));
     tags.extend(spec.tags.clone());
-    tags.insert(TAG.to_owned(), format!("{}/{}", spec.name, spec.color));
+    tags.insert(TAG.to_owned(), spec.id());
     tags.insert(COLOR_TAG.to_owned(), spec.color.clone());
     if let Some(release) = &spec.release {
         tags.insert(RELEASE_TAG.to_owned(), release.clone());

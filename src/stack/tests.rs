@@ -25,8 +25,8 @@ fn seed(color: &str, changed: serde_json::Value) -> Spec {
 }
 
 fn all() -> BTreeSet<Part> {
-    [Part::TargetGroup, Part::SecurityGroup, Part::LaunchTemplate, Part::ScalingGroup, Part::Instances, Part::Service]
-        .into()
+    let instances = [Part::SecurityGroup, Part::LaunchTemplate, Part::ScalingGroup, Part::Instances];
+    instances.into_iter().chain([Part::TargetGroup, Part::Service, Part::Attachment]).collect()
 }
 
 fn check(from: &Spec, to: &Spec, there: &BTreeSet<Part>, expected: &Expect) {
@@ -86,7 +86,8 @@ fn changes_come_in_order_and_say_whom_they_hurt() {
 fn what_is_gone_is_made_again_and_nothing_else() {
     let spec = seed("blue", json!({}));
     for (gone, expected) in [
-        (Part::TargetGroup, expect![["Create(TargetGroup)\n"]]),
+        (Part::TargetGroup, expect![["Create(TargetGroup)\nCreate(Attachment)\n"]]),
+        (Part::Attachment, expect![["Create(Attachment)\n"]]),
         (
             Part::LaunchTemplate,
             expect![[

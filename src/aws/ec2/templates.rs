@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Ec2, SERVICE, SeenTemplate, VersionOf, filter, from_tags, specification, spoiled, to_tags};
+use crate::aws::batch::all_that_are_there;
 use crate::aws::connection::Connection;
 use crate::aws::error::{call_error, or_if_gone};
 use crate::run::ports::PortError;
@@ -101,22 +102,12 @@ impl Ec2 {
 
 async fn describe(connection: Arc<Connection>, ids: Vec<String>) -> Result<HashMap<String, SeenTemplate>, PortError> {
     let client = connection.ec2().await?;
-    let read = async |ids: Vec<String>| {
+    let read = |ids: Vec<String>| async move {
         let pages = client.describe_launch_templates().set_launch_template_ids(Some(ids)).into_paginator();
         let found = pages.items().send().collect::<Result<Vec<LaunchTemplate>, _>>().await;
         found.map_err(|error| call_error(SERVICE, "DescribeLaunchTemplates", &error))
     };
-    let found = match read(ids.clone()).await {
-        // One that is gone spoils the answer for all.
-        Err(error) if error.kind == crate::run::ports::FailureKind::Gone => {
-            let mut found = Vec::new();
-            for id in ids.iter().filter(|_| ids.len() > 1) {
-                found.extend(or_if_gone(read(vec![id.clone()]).await, Vec::new())?);
-            }
-            found
-        }
-        other => other?,
-    };
+    let found = all_that_are_there(ids, read).await?;
     Ok(found.iter().filter_map(seen).map(|template| (template.id.clone(), template)).collect())
 }
 

@@ -32,8 +32,8 @@ pub(super) struct Build<'a> {
     pub cancel: &'a Cancel,
     /// Whether the launch template was made in this run, and says already what is wished.
     pub fresh_template: bool,
-    /// Scaling activities that had failed before this run: they are nobody's reason now.
-    pub former_failures: Vec<String>,
+    /// Scaling activities that had failed before this run, once they were asked for: they are nobody's reason now.
+    pub former_failures: Option<Vec<String>>,
 }
 
 fn failed(message: impl Into<String>) -> PortError {
@@ -101,9 +101,9 @@ impl Build<'_> {
             return Err(failed("interrupted"));
         }
         tracing::info!(?change, "begins");
-        if let Some(name) = self.ids.scaling_group.as_ref().filter(|_| self.former_failures.is_empty()) {
+        if let (Some(name), None) = (&self.ids.scaling_group, &self.former_failures) {
             let failures = self.shared.services.autoscaling.failures(name).await?;
-            self.former_failures = failures.into_iter().map(|(id, _)| id).collect();
+            self.former_failures = Some(failures.into_iter().map(|(id, _)| id).collect());
         }
         match change {
             Change::Create(part) => self.create(*part).await,
@@ -197,6 +197,8 @@ impl Build<'_> {
                 self.wait_in_service(&name).await
             }
             Part::Service => self.create_service(&name).await,
+            Part::Attachment => self.attach().await,
+            // They come with their group, and anew by a roll.
             Part::Instances => Ok(()),
         }
     }
@@ -334,7 +336,8 @@ impl Build<'_> {
     /// Why an instance could not be started in this run.
     async fn failure(&self, name: &str) -> Result<Option<String>, PortError> {
         let failures = self.shared.services.autoscaling.failures(name).await?;
-        Ok(failures.into_iter().find(|(id, _)| !self.former_failures.contains(id)).map(|(_, words)| words))
+        let former = self.former_failures.as_deref().unwrap_or_default();
+        Ok(failures.into_iter().find(|(id, _)| !former.contains(id)).map(|(_, words)| words))
     }
 
     /// Ready means that as many instances are in service as there are to be.
@@ -363,22 +366,18 @@ impl Build<'_> {
         }
     }
 
-    /// Puts instances or tasks behind the target group again.
-    pub async fn attach(&self) -> Result<(), PortError> {
+    /// Puts the instances behind the target group again.
+    async fn attach(&self) -> Result<(), PortError> {
         let group = Self::need(&self.ids.target_group, "target group")?;
-        if let Some(scaling) =
-            self.seen.scaling_group.as_ref().filter(|seen| !seen.target_groups.contains(&group.to_owned()))
-        {
-            let mut gone = Vec::new();
-            for other in &scaling.target_groups {
-                // One of somebody else's, who has more than us behind it, stays.
-                if self.shared.services.target_groups.find(other).await?.is_none() {
-                    gone.push(other.clone());
-                }
+        let Some(scaling) = &self.seen.scaling_group else { return Ok(()) };
+        let mut gone = Vec::new();
+        for other in &scaling.target_groups {
+            // One of somebody else's, who has more than us behind it, stays.
+            if self.shared.services.target_groups.find(other).await?.is_none() {
+                gone.push(other.clone());
             }
-            return self.shared.services.autoscaling.attach(&scaling.name, group, &gone).await;
         }
-        Ok(())
+        self.shared.services.autoscaling.attach(&scaling.name, group, &gone).await
     }
 
     /// The task definition to run: the one that is named, or a new revision.
@@ -429,15 +428,19 @@ impl Build<'_> {
 
     async fn tidy_revisions(&self, service: &Service) -> Result<(), PortError> {
         let Some(keep) = service.keep_revisions.and_then(|keep| usize::try_from(keep).ok()) else { return Ok(()) };
-        let Some(definition) = TaskDefinition::of(service).map_err(failed)? else { return Ok(()) };
-        let own = format!("{}/{}", self.spec.name, self.spec.color);
-        let ecs = &self.shared.services.ecs;
-        let former = ecs.revisions(definition.family(), (TAG, &own)).await?;
-        let former = former.iter().filter(|arn| self.ids.task_definition.as_ref() != Some(arn));
+        let ours = self.revisions().await?;
+        let former = ours.iter().filter(|arn| self.ids.task_definition.as_ref() != Some(arn));
         for arn in former.skip(keep) {
-            ecs.deregister(arn).await?;
+            self.shared.services.ecs.deregister(arn).await?;
         }
         Ok(())
+    }
+
+    /// The revisions that this environment registered and that are still active, the newest first.
+    async fn revisions(&self) -> Result<Vec<String>, PortError> {
+        let definition = self.spec.service.as_ref().and_then(|service| TaskDefinition::of(service).ok().flatten());
+        let Some(definition) = definition else { return Ok(Vec::new()) };
+        self.shared.services.ecs.revisions(definition.family(), (TAG, &self.spec.id())).await
     }
 
     /// Waits until a deployment is completed; its own words say when it failed.
@@ -614,13 +617,8 @@ impl Build<'_> {
 
     /// Also those of a service that could not be made.
     async fn deregister_revisions(&mut self) -> Result<(), PortError> {
-        let definition = self.spec.service.as_ref().and_then(|service| TaskDefinition::of(service).ok().flatten());
-        if let Some(definition) = definition {
-            let ecs = &self.shared.services.ecs;
-            let own = format!("{}/{}", self.spec.name, self.spec.color);
-            for revision in ecs.revisions(definition.family(), (TAG, &own)).await? {
-                ecs.deregister(&revision).await?;
-            }
+        for revision in self.revisions().await? {
+            self.shared.services.ecs.deregister(&revision).await?;
         }
         self.ids.task_definition = None;
         Ok(())

@@ -2,9 +2,10 @@
 
 use serde_json::Value as Json;
 
+use super::Shared;
 use super::look::look;
 use super::model::Ids;
-use super::{Shared, id};
+use crate::aws;
 use crate::resource::arn::{self, Kind};
 use crate::stack::{self, Instances, Service, Spec, Target, TargetGroup};
 use crate::tf_provider::{Schema, Value, msgpack};
@@ -52,7 +53,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     found.protect_live = None;
     let mut state = msgpack::from_json(&brief(&found), schema.ty())?;
     seen.ids().write(&mut state);
-    state.set("id", Value::from(id(&found)));
+    state.set("id", Value::from(found.id()));
     state.set("mirror", Value::from(stack::mirror(&found)));
     state.set("tags_all", Value::object(Vec::<(String, Value)>::new()));
     Ok(state)
@@ -64,8 +65,7 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
     let name = stack::name(&spec.name, &spec.color);
     let told = |error: crate::run::ports::PortError| error.message;
     if let Some(arn) = &ids.service {
-        let cluster = arn.split('/').nth(1).filter(|_| arn.matches('/').count() == 2);
-        let cluster = cluster.ok_or_else(|| format!("{arn} doesn't name its cluster"))?.to_owned();
+        let cluster = aws::cluster_of(arn).map_err(told)?.to_owned();
         let seen = services.ecs.find(&cluster, arn).await.map_err(told)?;
         let seen = seen.ok_or_else(|| format!("there is no service {arn}"))?;
         let mut service = Service { cluster, ..Service::default() };

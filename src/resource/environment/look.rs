@@ -108,15 +108,7 @@ async fn instances(services: &Services, ids: &Ids) -> Result<SeenInstances, Port
 impl Seen {
     /// The parts that are there. A group that is adopted and there counts as one.
     pub fn there(&self) -> BTreeSet<Part> {
-        let parts = [
-            (Part::TargetGroup, self.group.is_some()),
-            (Part::SecurityGroup, self.security_group.is_some()),
-            (Part::LaunchTemplate, self.template.is_some()),
-            (Part::ScalingGroup, self.scaling_group.is_some()),
-            (Part::Instances, self.scaling_group.as_ref().is_none_or(|group| !group.mixed)),
-            (Part::Service, self.service.is_some()),
-        ];
-        parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect()
+        self.ids().parts(self.is_attached())
     }
 
     /// The ids of what is there.
@@ -184,14 +176,14 @@ impl Seen {
             }
         }
         if spec.targets.is_some() && self.group.is_some() {
-            let zone = |target: &Target| expected.targets.iter().flatten().find(|e| e.id == target.id).cloned();
+            let wished = |target: &Target| expected.targets.iter().flatten().find(|wished| wished.id == target.id);
             let seen = self.targets.iter().map(|target| {
                 let mut target = target.clone();
-                // moto and AWS answer the zone of a target that none was named for.
-                let expected = zone(&target);
-                target.availability_zone = expected.as_ref().and_then(|expected| expected.availability_zone.clone());
+                let wished = wished(&target);
+                // AWS answers a zone also where none was named.
+                target.availability_zone = wished.and_then(|wished| wished.availability_zone.clone());
                 // Left out, it is the group's.
-                let left_out = expected.is_some_and(|expected| expected.port.is_none());
+                let left_out = wished.is_some_and(|wished| wished.port.is_none());
                 if left_out && self.group.as_ref().is_some_and(|group| group.group.port == target.port) {
                     target.port = None;
                 }

@@ -52,14 +52,6 @@ impl Environment {
         Environment { schema: schema::schema(), context }
     }
 
-    fn shared(&self, diagnostics: &mut Diagnostics) -> Option<Shared> {
-        let shared = self.context.shared();
-        if shared.is_none() {
-            diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
-        }
-        shared
-    }
-
     /// The state after a look.
     fn observed(&self, mut state: Value, spec: &Spec, seen: &Seen, defaults: &BTreeMap<String, String>) -> Value {
         let after = seen.spec(spec);
@@ -69,15 +61,11 @@ impl Environment {
             // So that the next plan has something to do: apply attaches it again.
             state.set("target_group_name", Value::Null);
         }
-        state.set("id", Value::from(id(spec)));
+        state.set("id", Value::from(spec.id()));
         state.set("mirror", Value::from(stack::mirror(&after)));
         state.set("tags_all", tags_all(&after, defaults));
         state
     }
-}
-
-fn id(spec: &Spec) -> String {
-    format!("{}/{}", spec.name, spec.color)
 }
 
 fn defaults(shared: &Shared) -> BTreeMap<String, String> {
@@ -88,16 +76,6 @@ fn tags_all(spec: &Spec, defaults: &BTreeMap<String, String>) -> Value {
     let mut tags = defaults.clone();
     tags.extend(spec.tags.clone());
     Value::object(tags.into_iter().map(|(key, value)| (key, Value::from(value))))
-}
-
-/// What has to be done to what was seen.
-fn to_do(from: &Spec, spec: &Spec, seen: &Seen) -> Vec<Change> {
-    let mut changes = stack::changes(from, spec, &seen.there());
-    let deploys = changes.iter().any(|change| matches!(change, Change::Deploy(_)));
-    if seen.service.is_some() && !seen.is_attached() && !deploys {
-        changes.push(Change::Deploy(vec!["the target group".to_owned()]));
-    }
-    changes
 }
 
 /// What an apply would do that its plan didn't tell, since something changed in between.
@@ -136,18 +114,9 @@ fn limit(value: &Value, operation: &str) -> Duration {
     written.unwrap_or(Duration::from_secs(minutes * 60))
 }
 
-/// The parts that a state has.
+/// The parts that a state has. A target group without its name is one that nothing is attached to.
 fn there(state: &Value) -> BTreeSet<Part> {
-    let ids = Ids::read(state);
-    let parts = [
-        (Part::TargetGroup, ids.target_group.is_some()),
-        (Part::SecurityGroup, ids.security_group.is_some()),
-        (Part::LaunchTemplate, ids.template.is_some()),
-        (Part::ScalingGroup, ids.scaling_group.is_some()),
-        (Part::Instances, ids.template_version.is_some() || ids.scaling_group.is_none()),
-        (Part::Service, ids.service.is_some()),
-    ];
-    parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect()
+    Ids::read(state).parts(!state.get("target_group_name").is_null())
 }
 
 #[async_trait]
@@ -163,7 +132,7 @@ impl Resource for Environment {
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
         let ReadRequest { state, private, .. } = request;
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
-        let Some(shared) = self.shared(diagnostics) else { return unchanged(state, private) };
+        let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
         let Some(spec) = model::spec(&state).filter(|_| shared.connection.is_known()) else {
             return unchanged(state, private);
         };
@@ -175,7 +144,7 @@ impl Resource for Environment {
                 Stored { state: Some(self.observed(state, &spec, &seen, &defaults(&shared))), private }
             }
             Err(error) => {
-                story::unreadable(&id(&spec), &error, diagnostics);
+                story::unreadable(&spec.id(), &error, diagnostics);
                 unchanged(state, private)
             }
         }
@@ -183,7 +152,7 @@ impl Resource for Environment {
 
     async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
         let PlanRequest { prior, proposed, config, private, .. } = request;
-        let Some(shared) = self.shared(diagnostics) else { return Planned::default() };
+        let Some(shared) = self.context.shared(diagnostics) else { return Planned::default() };
         let Some(mut state) = proposed else {
             if let Some(spec) = prior.as_ref().and_then(model::spec) {
                 plan_destroy(&shared, &spec.settled(), prior.as_ref(), diagnostics).await;
@@ -197,7 +166,7 @@ impl Resource for Environment {
             let replace = plan_known_part(&shared, &config, prior.as_ref(), diagnostics).await;
             return Planned { state: Some(state), replace, private };
         };
-        state.set("id", Value::from(id(&wish)));
+        state.set("id", Value::from(wish.id()));
         state.set("mirror", Value::from(stack::mirror(&wish)));
         state.set("tags_all", tags_all(&wish, &defaults(&shared)));
         let Some((prior, before)) = prior.zip(before) else {
@@ -205,26 +174,14 @@ impl Resource for Environment {
             plan_create(&shared, &wish, diagnostics).await;
             return Planned { state: Some(state), replace: Vec::new(), private };
         };
-        let replaced = stack::replaced(&before, &wish);
-        let mut changes = stack::changes(&before, &wish, &there(&prior));
-        let harmful = !replaced.is_empty() || changes.iter().any(|change| change.harm(None).is_some() || sizes(change));
-        let risky = changes.iter().any(|change| change.risk().is_some());
-        if harmful || risky {
-            let change = story::Harm { spec: &wish, replaced: &replaced, changes: &changes };
-            let leads = guard(&shared, &prior, change, diagnostics).await;
-            let live = leads.iter().any(Lead::is_live);
-            if live && wish.is_protected() {
-                changes.retain(|change| !change.is_left_over());
-            }
-        }
+        let (replace, changes) = compare(&shared, (&prior, &before), &wish, diagnostics).await;
         plan_ids(&mut state, &config, &prior, &wish, &changes);
-        let path = |steps: &Vec<String>| steps.iter().fold(Path::root(), |path, step| path.attr(step));
-        Planned { state: Some(state), replace: replaced.iter().map(path).collect(), private }
+        Planned { state: Some(state), replace, private }
     }
 
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
-        let Some(shared) = self.shared(diagnostics) else { return before };
+        let Some(shared) = self.context.shared(diagnostics) else { return before };
         match (&request.planned, &request.prior) {
             (Some(planned), _) => {
                 let Some(spec) = model::spec(&request.config) else {
@@ -239,7 +196,7 @@ impl Resource for Environment {
     }
 
     async fn import(&self, id: &str, _: Cancel, diagnostics: &mut Diagnostics) -> Stored {
-        let Some(shared) = self.shared(diagnostics) else { return Stored::default() };
+        let Some(shared) = self.context.shared(diagnostics) else { return Stored::default() };
         match import::import(&shared, &self.schema, id).await {
             Ok(state) => Stored { state: Some(state), private: Vec::new() },
             Err(detail) => {
@@ -255,6 +212,26 @@ fn sizes(change: &Change) -> bool {
     matches!(change, Change::Resize { .. } | Change::Scale(_))
 }
 
+/// What makes everything anew, and what else there is to do; whom it would hurt is told, if there is anybody.
+async fn compare(
+    shared: &Shared,
+    (prior, before): (&Value, &Spec),
+    wish: &Spec,
+    diagnostics: &mut Diagnostics,
+) -> (Vec<Path>, Vec<Change>) {
+    let replaced = stack::replaced(before, wish);
+    let mut changes = stack::changes(before, wish, &there(prior));
+    let matters = |change: &Change| change.harm(None).is_some() || change.risk().is_some() || sizes(change);
+    if !replaced.is_empty() || changes.iter().any(matters) {
+        let harm = story::Harm { spec: wish, replaced: &replaced, changes: &changes };
+        let live = guard(shared, prior, harm, diagnostics).await.iter().any(Lead::is_live);
+        if live && wish.is_protected() {
+            changes.retain(|change| !change.is_left_over());
+        }
+    }
+    (replaced.iter().map(|steps| model::path(steps)).collect(), changes)
+}
+
 /// Looks who would be hurt, and tells. What can't be read is an error: nobody may be hurt by mistake.
 async fn guard(shared: &Shared, prior: &Value, harm: story::Harm<'_>, diagnostics: &mut Diagnostics) -> Vec<Lead> {
     let ids = Ids::read(prior);
@@ -262,7 +239,7 @@ async fn guard(shared: &Shared, prior: &Value, harm: story::Harm<'_>, diagnostic
     let leads = match interlock::leads_to(shared, group, Freshness::Shared).await {
         Ok(leads) => leads,
         Err(error) => {
-            story::unreadable(&id(harm.spec), &error, diagnostics);
+            story::unreadable(&harm.spec.id(), &error, diagnostics);
             return Vec::new();
         }
     };
@@ -271,7 +248,7 @@ async fn guard(shared: &Shared, prior: &Value, harm: story::Harm<'_>, diagnostic
         match look(&shared.services, harm.spec, &ids).await {
             Ok(seen) => seen.running(),
             Err(error) => {
-                story::unreadable(&id(harm.spec), &error, diagnostics);
+                story::unreadable(&harm.spec.id(), &error, diagnostics);
                 return leads;
             }
         }
@@ -296,7 +273,7 @@ async fn plan_create(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics
     };
     match found.await {
         Ok(None) => {}
-        Ok(Some((group, tags, _))) if tags.get(TAG) != Some(&id(wish)) => {
+        Ok(Some((group, tags, _))) if tags.get(TAG) != Some(&wish.id()) => {
             story::taken("target group", &name, &group.arn, wish, diagnostics);
         }
         Ok(Some((_, _, leads))) => {
@@ -304,7 +281,7 @@ async fn plan_create(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics
                 story::exists_live(wish, &routes, diagnostics);
             }
         }
-        Err(error) => story::unreadable(&id(wish), &error, diagnostics),
+        Err(error) => story::unreadable(&wish.id(), &error, diagnostics),
     }
 }
 
@@ -319,7 +296,7 @@ async fn plan_destroy(shared: &Shared, spec: &Spec, prior: Option<&Value>, diagn
                 story::destroys_live(spec, &routes, spec.is_protected(), diagnostics);
             }
         }
-        Err(error) => story::unreadable(&id(spec), &error, diagnostics),
+        Err(error) => story::unreadable(&spec.id(), &error, diagnostics),
     }
 }
 
@@ -389,7 +366,7 @@ fn plan_ids(state: &mut Value, config: &Value, prior: &Value, wish: &Spec, chang
     state.set("autoscaling_group_name", scaling);
 }
 
-/// Whom the part of a configuration that is known already would hurt, and what of it makes everything anew.
+/// What of the part of a configuration that is known already makes everything anew; whom it would hurt is told.
 async fn plan_known_part(
     shared: &Shared,
     config: &Value,
@@ -401,13 +378,7 @@ async fn plan_known_part(
     };
     let known = model::spec(&model::known_part(config, prior)).filter(|_| shared.connection.is_known());
     let Some(wish) = known.map(Spec::settled) else { return Vec::new() };
-    let replaced = stack::replaced(&before, &wish);
-    let changes = stack::changes(&before, &wish, &there(prior));
-    if !replaced.is_empty() || changes.iter().any(|change| change.harm(None).is_some() || sizes(change)) {
-        let harm = story::Harm { spec: &wish, replaced: &replaced, changes: &changes };
-        guard(shared, prior, harm, diagnostics).await;
-    }
-    replaced.iter().map(|steps| steps.iter().fold(Path::root(), |path, step| path.attr(step))).collect()
+    compare(shared, (prior, &before), &wish, diagnostics).await.0
 }
 
 /// Not everything is known: what may change is for the apply to tell.
@@ -463,7 +434,7 @@ impl Environment {
         } else {
             seen.spec(&expected)
         };
-        let changes = to_do(&from, spec, &seen);
+        let changes = stack::changes(&from, spec, &seen.there());
         if prior.is_some()
             && let Some(what) = unplanned(planned, prior_spec.as_ref(), spec, &changes)
         {
@@ -487,19 +458,20 @@ impl Environment {
             deadline: Instant::now() + limit(planned, operation),
             cancel: &request.cancel,
             fresh_template: false,
-            former_failures: Vec::new(),
+            former_failures: None,
         };
         let result = self.carry_out(&mut build, &changes, request, planned, prior).await;
         let known = build.ids.clone();
-        match (result, prior.zip(prior_spec)) {
-            (Err(error), Some((prior, prior_spec))) => {
+        let Err(error) = result else { return self.made(shared, planned, spec, &known).await };
+        match prior.zip(prior_spec) {
+            Some((prior, prior_spec)) => {
                 // What was before holds, but for what is seen to be otherwise.
                 let former = Ids::read(prior);
                 let known =
                     Ids { template_version: former.template_version, task_definition: former.task_definition, ..known };
-                self.finished(shared, (prior, &prior_spec), &known, Err(error), operation, diagnostics).await
+                self.stopped(shared, operation, (prior, &prior_spec), &known, &error, diagnostics).await
             }
-            (result, _) => self.finished(shared, (planned, spec), &known, result, operation, diagnostics).await,
+            None => self.stopped(shared, operation, (planned, spec), &known, &error, diagnostics).await,
         }
     }
 
@@ -516,7 +488,7 @@ impl Environment {
         let leads = match interlock::leads_to(shared, &group.arn, Freshness::Now).await {
             Ok(leads) => leads,
             Err(error) => {
-                story::unreadable(&id(spec), &error, diagnostics);
+                story::unreadable(&spec.id(), &error, diagnostics);
                 return None;
             }
         };
@@ -550,7 +522,6 @@ impl Environment {
         let formerly = prior.is_some_and(|prior| !prior.get("listener_arn").is_null());
         if build.seen.group.is_some() {
             build.make_known(formerly).await?;
-            build.attach().await?;
         }
         for change in changes {
             let result = build.carry_out(change).await;
@@ -560,43 +531,49 @@ impl Environment {
             result?;
             if *change == Change::Create(Part::TargetGroup) {
                 build.make_known(false).await?;
-                build.attach().await?;
             }
         }
         // Last, since they say which release runs here.
         build.tag(&gone).await
     }
 
-    /// The state after everything: what was planned, completed by what is seen; after a failure what is seen alone.
-    async fn finished(
+    /// The state after everything was done: what was planned, completed by what is seen.
+    async fn made(&self, shared: &Shared, planned: &Value, spec: &Spec, known: &Ids) -> Stored {
+        // A read can be earlier than what was just made: what is known to be there stays.
+        let ids = match look(&shared.services, spec, known).await {
+            Ok(seen) => seen.ids().or(known),
+            Err(_) => known.clone(),
+        };
+        let mut state = planned.without_unknowns();
+        ids.write(&mut state);
+        Stored { state: Some(state), private: Vec::new() }
+    }
+
+    /// The state after a failure: what is seen, over what was written; none if a create left nothing.
+    async fn stopped(
         &self,
         shared: &Shared,
-        (planned, spec): (&Value, &Spec),
-        known: &Ids,
-        result: Result<(), PortError>,
         operation: &str,
+        (written, spec): (&Value, &Spec),
+        known: &Ids,
+        error: &PortError,
         diagnostics: &mut Diagnostics,
     ) -> Stored {
         let seen = look(&shared.services, spec, known).await;
-        let mut state = planned.without_unknowns();
-        match (&result, &seen) {
-            (Ok(()), _) => {
-                // A read can be earlier than what was just made: what is known to be there stays.
-                let ids = seen.as_ref().map(|seen| seen.ids().or(known)).unwrap_or_else(|_| known.clone());
-                ids.write(&mut state);
-            }
-            (Err(_), Ok(seen)) if operation == "create" && seen.ids().is_empty() => {
-                story::failed_here(operation, spec, &result, known, None, diagnostics);
-                return Stored::default();
-            }
-            (Err(_), Ok(seen)) => state = self.observed(state, spec, seen, &defaults(shared)),
-            (Err(_), Err(_)) => known.write(&mut state),
+        if operation == "create" && seen.as_ref().is_ok_and(|seen| seen.ids().is_empty()) {
+            story::failed(operation, spec, error, known, None, diagnostics);
+            return Stored::default();
+        }
+        let mut state = written.without_unknowns();
+        match seen {
+            Ok(seen) => state = self.observed(state, spec, &seen, &defaults(shared)),
+            Err(_) => known.write(&mut state),
         }
         let leads = match &known.target_group {
-            Some(group) if result.is_err() => interlock::leads_to(shared, group, Freshness::Now).await.ok(),
-            _ => None,
+            Some(group) => interlock::leads_to(shared, group, Freshness::Now).await.ok(),
+            None => None,
         };
-        story::failed_here(operation, spec, &result, known, leads.as_deref(), diagnostics);
+        story::failed(operation, spec, error, known, leads.as_deref(), diagnostics);
         Stored { state: Some(state), private: Vec::new() }
     }
 
@@ -620,7 +597,7 @@ impl Environment {
                     }
                 }
                 Err(error) => {
-                    story::unreadable(&id(&spec), &error, diagnostics);
+                    story::unreadable(&spec.id(), &error, diagnostics);
                     return before;
                 }
             }
@@ -635,15 +612,12 @@ impl Environment {
             deadline: Instant::now() + limit(prior, "delete"),
             cancel: &request.cancel,
             fresh_template: false,
-            former_failures: Vec::new(),
+            former_failures: None,
         };
-        let result = build.destroy().await;
-        if result.is_ok() {
-            return Stored::default();
-        }
+        let Err(error) = build.destroy().await else { return Stored::default() };
         let mut state = prior.clone();
         build.ids.write(&mut state);
-        story::failed_here("destroy", &spec, &result, &build.ids, None, diagnostics);
+        story::failed("destroy", &spec, &error, &build.ids, None, diagnostics);
         Stored { state: Some(state), private: request.private.clone() }
     }
 }
@@ -651,7 +625,7 @@ impl Environment {
 /// Completes what the state knows by what a run left behind that was killed before it could tell: things with our names
 /// and our tags that no route leads to. What a route leads to belongs to somebody, and is not taken over.
 async fn left_behind(shared: &Shared, spec: &Spec, mut ids: Ids) -> Result<Ids, PortError> {
-    let (services, name, own) = (&shared.services, stack::name(&spec.name, &spec.color), id(spec));
+    let (services, name, own) = (&shared.services, stack::name(&spec.name, &spec.color), spec.id());
     let conflict = |text: String| PortError::new(crate::run::ports::FailureKind::Conflict, text);
     let ours = |what: &str, tags: &BTreeMap<String, String>| {
         if tags.get(TAG) == Some(&own) {

@@ -1,9 +1,11 @@
 //! Between Terraform's values and a stack: specs, ids, and a state that keeps what was written where it still holds.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
-use crate::stack::Spec;
-use crate::tf_provider::{Schema, Type, Value, msgpack};
+use crate::stack::{Part, Spec};
+use crate::tf_provider::{Path, Schema, Type, Value, msgpack};
 
 /// The attributes that are the wish.
 const WISH: [&str; 12] = [
@@ -36,6 +38,11 @@ pub(super) fn known_part(config: &Value, prior: &Value) -> Value {
         (*name, if own.is_wholly_known() { own.clone() } else { prior.get(name).clone() })
     };
     Value::object(WISH.iter().map(attribute))
+}
+
+/// The path that a stack's steps name.
+pub(super) fn path(steps: &[String]) -> Path {
+    steps.iter().fold(Path::root(), |path, step| path.attr(step))
 }
 
 /// What of a stack is there, as a state says it.
@@ -75,6 +82,21 @@ impl Ids {
         set("service_arn", &self.service);
         set("task_definition_arn", &self.task_definition);
         state.set("launch_template_version", Value::from(self.template_version));
+    }
+
+    /// The parts that are there. What is attached to its target group, the ids don't tell.
+    pub fn parts(&self, attached: bool) -> BTreeSet<Part> {
+        let parts = [
+            (Part::TargetGroup, self.target_group.is_some()),
+            (Part::SecurityGroup, self.security_group.is_some()),
+            (Part::LaunchTemplate, self.template.is_some()),
+            (Part::ScalingGroup, self.scaling_group.is_some()),
+            // While there are instances of several versions, none is known.
+            (Part::Instances, self.template_version.is_some() || self.scaling_group.is_none()),
+            (Part::Service, self.service.is_some()),
+            (Part::Attachment, attached),
+        ];
+        parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect()
     }
 
     /// What is there, for a person.

@@ -2,7 +2,7 @@
 
 use super::look::Seen;
 use super::model::Ids;
-use super::{id, interlock};
+use super::{interlock, model};
 use crate::run::ports::{FailureKind, PortError};
 use crate::stack::{Change, Lead, Spec};
 use crate::tf_provider::{Diagnostics, Path};
@@ -19,9 +19,9 @@ pub(super) struct Harm<'a> {
 impl Harm<'_> {
     /// Tells what would hurt the users that come by these routes: errors while the colour is protected, warnings if not.
     pub fn tell(&self, routes: &str, running: Option<i32>, diagnostics: &mut Diagnostics) {
-        let what = id(self.spec);
+        let what = self.spec.id();
         let paths = self.replaced.iter().map(|steps| {
-            let path = steps.iter().fold(Path::root(), |path, step| path.attr(step));
+            let path = model::path(steps);
             let text = format!("{path} can only be changed by making everything anew, so it would be replaced");
             (path, text)
         });
@@ -82,9 +82,9 @@ pub(super) fn detached(spec: &Spec, seen: &Seen, diagnostics: &mut Diagnostics) 
     if !seen.is_attached() {
         let detail = format!(
             "The target group of {} has none of its instances or tasks any more: somebody detached them. The next apply attaches them again.",
-            id(spec)
+            spec.id()
         );
-        diagnostics.warning(format!("{} is detached", id(spec)), detail);
+        diagnostics.warning(format!("{} is detached", spec.id()), detail);
     }
 }
 
@@ -92,8 +92,8 @@ pub(super) fn detached(spec: &Spec, seen: &Seen, diagnostics: &mut Diagnostics) 
 pub(super) fn taken(what: &str, name: &str, arn: &str, spec: &Spec, diagnostics: &mut Diagnostics) {
     let detail = format!(
         "There is a {what} {name} already ({arn}), and this provider didn't make it for {}. Choose another name, or adopt it with target_group_arn, or import it: terraform import <address> '{},{arn}'.",
-        id(spec),
-        id(spec)
+        spec.id(),
+        spec.id()
     );
     diagnostics.error_at(Path::attribute("name"), "The name is taken", detail);
 }
@@ -102,10 +102,10 @@ pub(super) fn taken(what: &str, name: &str, arn: &str, spec: &Spec, diagnostics:
 pub(super) fn exists_live(spec: &Spec, routes: &str, diagnostics: &mut Diagnostics) {
     let detail = format!(
         "There is an environment {} already, and users get to it by {routes}. This plan would make it anew: it is tainted (terraform untaint <address>), or replaced by -replace, or of another configuration with the same name, or was lost from the state (terraform import <address> {}).\n\n{WAY_OUT}",
-        id(spec),
-        id(spec)
+        spec.id(),
+        spec.id()
     );
-    let summary = format!("{} is live and would be replaced", id(spec));
+    let summary = format!("{} is live and would be replaced", spec.id());
     if spec.is_protected() {
         diagnostics.error(summary, detail);
     } else {
@@ -120,20 +120,20 @@ pub(super) fn destroys_live(spec: &Spec, routes: &str, refused: bool, diagnostic
             "Users get to {} by {routes}. Destroying it would take the service down.\n\nA way out: switch to another colour first (active of bluegreen_switch). To take everything down on purpose, apply protect_live = false on this environment, then destroy.",
             spec.color
         );
-        diagnostics.error(format!("{} is live and would be destroyed", id(spec)), detail);
+        diagnostics.error(format!("{} is live and would be destroyed", spec.id()), detail);
     } else {
         let detail = format!(
             "Users get to {} by {routes}. These routes will answer 503, unless they are destroyed as well: nobody else is given the traffic unchecked. protect_live = false lets this happen.",
             spec.color
         );
-        diagnostics.warning(format!("{} is live and will be destroyed", id(spec)), detail);
+        diagnostics.warning(format!("{} is live and will be destroyed", spec.id()), detail);
     }
 }
 
 /// The world is another one than the plan was made for.
 pub(super) fn changed_meanwhile(spec: &Spec, what: &str, diagnostics: &mut Diagnostics) {
     let detail = format!("Between plan and apply something changed: {what}. Nothing was done.\n\nNext: plan again.");
-    diagnostics.error(format!("{} is not as it was when planning", id(spec)), detail);
+    diagnostics.error(format!("{} is not as it was when planning", spec.id()), detail);
 }
 
 /// What failed, what is there, and where the traffic is.
@@ -160,19 +160,5 @@ pub(super) fn failed(
     if error.message.contains("associated load balancer") {
         detail += " ECS takes a target group only when a listener or rule has it: set listener_arn, and the environment makes a rule there that no request matches.";
     }
-    diagnostics.error(format!("Failed to {verb} {}", id(spec)), detail);
-}
-
-/// As [`failed`], if it did.
-pub(super) fn failed_here(
-    verb: &str,
-    spec: &Spec,
-    result: &Result<(), PortError>,
-    ids: &Ids,
-    leads: Option<&[Lead]>,
-    diagnostics: &mut Diagnostics,
-) {
-    if let Err(error) = result {
-        failed(verb, spec, error, ids, leads, diagnostics);
-    }
+    diagnostics.error(format!("Failed to {verb} {}", spec.id()), detail);
 }

@@ -60,15 +60,6 @@ impl Switch {
     pub fn new(context: Arc<Context>) -> Switch {
         Switch { schema: schema::schema(), context }
     }
-
-    /// The connection, or an error that there is none.
-    fn shared(&self, diagnostics: &mut Diagnostics) -> Option<Shared> {
-        let shared = self.context.shared();
-        if shared.is_none() {
-            diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
-        }
-        shared
-    }
 }
 
 fn name(value: &Value) -> &str {
@@ -133,7 +124,7 @@ impl Resource for Switch {
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
         let ReadRequest { mut state, private, .. } = request;
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
-        let Some(shared) = self.shared(diagnostics) else { return unchanged(state, private) };
+        let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
         let Some(intent) = intent::parse(&state).filter(|_| shared.connection.is_known()) else {
             return unchanged(state, private);
         };
@@ -153,7 +144,7 @@ impl Resource for Switch {
         let memory = Memory::read(&private);
         let before = prior.as_ref().and_then(intent::parse);
         let intent = wish(&config, before.as_ref(), &memory);
-        let Some(shared) = self.shared(diagnostics) else { return Planned::default() };
+        let Some(shared) = self.context.shared(diagnostics) else { return Planned::default() };
         state.set("id", config.get("name").clone());
         parity::check(&config, diagnostics);
         let known = intent.filter(|_| shared.connection.is_known());
@@ -191,7 +182,7 @@ impl Resource for Switch {
 
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
-        let Some(shared) = self.shared(diagnostics) else { return before };
+        let Some(shared) = self.context.shared(diagnostics) else { return before };
         match (&request.planned, &request.prior) {
             (Some(planned), prior) => {
                 // What was not known when planning is compared now, before anything moves.
@@ -216,7 +207,7 @@ impl Resource for Switch {
     }
 
     async fn import(&self, id: &str, _: Cancel, diagnostics: &mut Diagnostics) -> Stored {
-        let Some(shared) = self.shared(diagnostics) else { return Stored::default() };
+        let Some(shared) = self.context.shared(diagnostics) else { return Stored::default() };
         match import::import(&shared, &self.schema, id).await {
             Ok(state) => Stored { state: Some(state), private: Vec::new() },
             Err(detail) => {

@@ -217,6 +217,16 @@ async fn a_service_changed_by_hand() -> anyhow::Result<()> {
     services.apply().await?;
     let state = services.terraform.state("bluegreen_environment.app[\"green\"]").await?;
     ensure!(state["task_definition_arn"].as_str().is_some_and(|arn| arn.contains("task-definition/api:")), "{state}");
+    let client = &services.stage.client;
+    client.ecs("UpdateService", json!({ "cluster": "main", "service": "myapp-green", "loadBalancers": [] })).await?;
+    let plan = services.terraform.plan().await?;
+    ensure!(plan.code == 2, "{}", plan.text);
+    plan.has(&["Warning: myapp/green is detached", "+ target_group_name"])?;
+    services.apply().await?;
+    let described = json!({ "cluster": "main", "services": ["myapp-green"] });
+    let described = services.stage.client.ecs("DescribeServices", described).await?;
+    let group = &described["services"][0]["loadBalancers"][0]["targetGroupArn"];
+    ensure!(group == services.stage.group("green"), "{described}");
     Ok(())
 }
 

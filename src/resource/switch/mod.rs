@@ -257,7 +257,11 @@ fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
         let live = prior.get("live");
         let same = live.as_str() == Some(active);
         state.set("previous", if same { prior.get("previous").clone() } else { live.clone() });
-        if same {
+        // A group that is made anew has no traffic yet: this apply leads it there, though the colour is the same.
+        let groups = config.get("environments").as_map().into_iter().flatten();
+        let known =
+            groups.clone().count() > 0 && groups.clone().all(|(_, one)| !one.get("target_group_arn").is_unknown());
+        if same && known {
             state.set("switched_at", prior.get("switched_at").clone());
         }
     }
@@ -280,7 +284,10 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
             state.set("active", Value::from(wish.as_str()));
             state::set_all_on(state, &intent.environments, &wish);
             if now.live.as_ref() != Some(&wish) {
-                state.set("previous", prior.map_or(Value::Null, |prior| prior.get("live").clone()));
+                let was = prior.map_or(&Value::Null, |prior| prior.get("live"));
+                let same = was.as_str() == Some(wish.as_str());
+                let before = prior.map_or(&Value::Null, |prior| prior.get("previous"));
+                state.set("previous", if same { before.clone() } else { was.clone() });
                 state.set("switched_at", Value::UNKNOWN);
             }
         }

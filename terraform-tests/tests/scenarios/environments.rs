@@ -254,6 +254,21 @@ async fn an_unprotected_colour_is_changed_gently() -> anyhow::Result<()> {
     ensure!(parameters.contains(r#""Preferences.MinHealthyPercentage":"100""#), "{parameters}");
     let seen = load.stop().await;
     ensure!(seen.failed == 0, "{seen:?}");
+    for entry in &mut stack.colors {
+        entry.2 = "min_size = 1, max_size = 1, desired_capacity = 1, image_id = \"ami-22222222\"".to_owned();
+    }
+    stack.write()?;
+    stack.terraform.apply().await?.ok()?.has(&["it has 2 instances and would be left with 1"])?;
+    stack.terraform.plan_is_empty().await?;
+    ensure!(size(&stack, "blue").await?.1 == "1");
+    // Made anew: nobody unchecked gets the traffic meanwhile, and the switch leads it there again.
+    let said = stack
+        .terraform
+        .run(&["apply", "-auto-approve", "-no-color", "-replace=bluegreen_environment.app[\"blue\"]"])
+        .await?;
+    ensure!(said.code == 0, "{}", said.text);
+    stack.terraform.plan_is_empty().await?;
+    ensure!(stack.stage.answers(0, "/").await? == "blue");
     Ok(())
 }
 

@@ -39,9 +39,12 @@ pub struct Connection {
 #[derive(Debug)]
 struct Clients {
     autoscaling: aws_sdk_autoscaling::Client,
+    cloudwatch: aws_sdk_cloudwatch::Client,
     ec2: aws_sdk_ec2::Client,
     ecs: aws_sdk_ecs::Client,
     elbv2: aws_sdk_elasticloadbalancingv2::Client,
+    lambda: aws_sdk_lambda::Client,
+    sns: aws_sdk_sns::Client,
     ssm: aws_sdk_ssm::Client,
 }
 
@@ -93,6 +96,18 @@ impl Connection {
         Ok(&self.clients().await?.ssm)
     }
 
+    pub(super) async fn cloudwatch(&self) -> Result<&aws_sdk_cloudwatch::Client, PortError> {
+        Ok(&self.clients().await?.cloudwatch)
+    }
+
+    pub(super) async fn lambda(&self) -> Result<&aws_sdk_lambda::Client, PortError> {
+        Ok(&self.clients().await?.lambda)
+    }
+
+    pub(super) async fn sns(&self) -> Result<&aws_sdk_sns::Client, PortError> {
+        Ok(&self.clients().await?.sns)
+    }
+
     async fn clients(&self) -> Result<&Clients, PortError> {
         self.clients.get_or_try_init(|| self.connect()).await
     }
@@ -119,13 +134,19 @@ impl Connection {
         }
         let ssm = client!(aws_sdk_ssm, endpoints.ssm).retry_classifier(ConcurrentWrites);
         let autoscaling = client!(aws_sdk_autoscaling, endpoints.autoscaling);
+        let cloudwatch = client!(aws_sdk_cloudwatch, endpoints.cloudwatch);
+        let lambda = client!(aws_sdk_lambda, endpoints.lambda);
+        let sns = client!(aws_sdk_sns, endpoints.sns);
         let ecs = client!(aws_sdk_ecs, endpoints.ecs);
         let elbv2 = client!(aws_sdk_elasticloadbalancingv2, endpoints.elbv2);
         Ok(Clients {
             autoscaling: aws_sdk_autoscaling::Client::from_conf(autoscaling.build()),
+            cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch.build()),
             ec2: aws_sdk_ec2::Client::from_conf(client!(aws_sdk_ec2, endpoints.ec2).build()),
             ecs: aws_sdk_ecs::Client::from_conf(ecs.build()),
             elbv2: aws_sdk_elasticloadbalancingv2::Client::from_conf(elbv2.build()),
+            lambda: aws_sdk_lambda::Client::from_conf(lambda.build()),
+            sns: aws_sdk_sns::Client::from_conf(sns.build()),
             ssm: aws_sdk_ssm::Client::from_conf(ssm.build()),
         })
     }

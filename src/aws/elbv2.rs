@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, Rule, Tag, TargetGroup, TargetHealthDescription};
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, Listener, Rule, Tag, TargetGroup, TargetGroupAttribute, TargetHealthDescription,
+};
 use futures::future::{join_all, try_join_all};
 
 use super::batch::Recent;
 use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
+use super::group_attributes;
 use crate::rollout::gate::TargetHealth;
 use crate::rollout::{Conditions, Observed, RouteSpec, Terminal};
-use crate::run::ports::{FailureKind, Freshness, LoadBalancer, PortError};
+use crate::run::ports::{FailureKind, Freshness, GroupFacts, LoadBalancer, PortError};
 use crate::stack;
 
 mod actions;
@@ -78,6 +81,32 @@ impl Elbv2 {
     }
 }
 
+impl Elbv2 {
+    /// The load balancer tells the zones of addresses; those of instances, EC2 does.
+    async fn add_zones(&self, targets: &mut [TargetHealth]) -> Result<(), PortError> {
+        let instance = |target: &TargetHealth| {
+            let id = target.target.split(':').next().unwrap_or_default().to_owned();
+            (target.zone.is_none() && id.starts_with("i-")).then_some(id)
+        };
+        let ids: Vec<String> = targets.iter().filter_map(instance).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let answer = self.connection.ec2().await?.describe_instances().set_instance_ids(Some(ids)).send().await;
+        let answer = answer.map_err(|error| call_error("ec2", "DescribeInstances", &error))?;
+        let instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
+        let zones: BTreeMap<&str, &str> = instances
+            .filter_map(|instance| Some((instance.instance_id()?, instance.placement()?.availability_zone()?)))
+            .collect();
+        for target in targets {
+            if let Some(id) = instance(target) {
+                target.zone = zones.get(id.as_str()).map(|zone| (*zone).to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
 async fn read_listeners(connection: Arc<Connection>, load_balancer: String) -> Result<Listeners, PortError> {
     let pages = connection.elbv2().await?.describe_listeners().load_balancer_arn(load_balancer).into_paginator();
     let listeners = pages.items().send().collect::<Result<Vec<Listener>, _>>().await;
@@ -130,7 +159,8 @@ fn described(target: &TargetHealthDescription) -> TargetHealth {
         (Some(reason), Some(description)) => Some(format!("{reason}: {description}")),
         (reason, description) => reason.or(description),
     };
-    TargetHealth { target: name, state: state.to_owned(), reason }
+    let zone = target.target().and_then(|target| target.availability_zone()).filter(|zone| *zone != "all");
+    TargetHealth { target: name, state: state.to_owned(), reason, zone: zone.map(str::to_owned) }
 }
 
 #[async_trait]
@@ -207,10 +237,23 @@ impl LoadBalancer for Elbv2 {
         or_if_gone(result, ())
     }
 
-    async fn target_health(&self, group: &str) -> Result<Vec<TargetHealth>, PortError> {
+    async fn target_health(&self, group: &str, zones: bool) -> Result<Vec<TargetHealth>, PortError> {
         let result = self.connection.elbv2().await?.describe_target_health().target_group_arn(group).send().await;
         let answer = result.map_err(|error| call_error("elasticloadbalancing", "DescribeTargetHealth", &error))?;
-        Ok(answer.target_health_descriptions().iter().map(described).collect())
+        let mut targets: Vec<TargetHealth> = answer.target_health_descriptions().iter().map(described).collect();
+        if zones {
+            self.add_zones(&mut targets).await?;
+        }
+        Ok(targets)
+    }
+
+    async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError> {
+        let call = self.connection.elbv2().await?.describe_target_group_attributes().target_group_arn(group);
+        let answer = call.send().await;
+        let answer =
+            answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTargetGroupAttributes", &error))?;
+        let pair = |one: &TargetGroupAttribute| Some((one.key()?.to_owned(), one.value()?.to_owned()));
+        Ok(group_attributes::facts(&answer.attributes().iter().filter_map(pair).collect()))
     }
 
     async fn mark_previews(&self, groups: &[String], routes: &[String]) -> Result<(), PortError> {

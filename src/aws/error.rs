@@ -61,9 +61,12 @@ pub(super) fn or_if_gone<T>(result: Result<T, PortError>, gone: T) -> Result<T, 
 
 fn kind_of(code: &str) -> FailureKind {
     match code {
-        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyUpdates" | "ResourceContention" => {
-            FailureKind::Throttled
-        }
+        "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyUpdates"
+        | "TooManyRequestsException"
+        | "ResourceContention" => FailureKind::Throttled,
         "PriorityInUse"
         | "ParameterAlreadyExists"
         | "ResourceInUse"
@@ -91,6 +94,8 @@ fn kind_of(code: &str) -> FailureKind {
         | "ActiveInstanceRefreshNotFound"
         | "ServiceNotFoundException"
         | "ServiceNotActiveException"
+        | "ResourceNotFoundException"
+        | "ParameterVersionNotFound"
         | "ClusterNotFoundException" => FailureKind::Gone,
         "AccessDenied"
         | "AccessDeniedException"

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
+use crate::run::ports::GroupFacts;
 use crate::stack::{Counts, Stickiness, TargetGroup};
 
 const DELAY: &str = "deregistration_delay.timeout_seconds";
@@ -27,6 +29,23 @@ fn counts_keys(kind: &str) -> [String; 2] {
 
 fn on_off(value: bool) -> String {
     if value { "on" } else { "off" }.to_owned()
+}
+
+/// What of the attributes matters to a rollout.
+pub(super) fn facts(attributes: &BTreeMap<String, String>) -> GroupFacts {
+    let seconds = |key: &str| attributes.get(key)?.parse().ok().map(Duration::from_secs);
+    let threshold = |kind: &str| {
+        let [count, percentage] = counts_keys(kind);
+        let set = |key: String| attributes.get(&key).filter(|value| *value != "off").cloned();
+        set(count).or_else(|| set(percentage).map(|percentage| format!("{percentage} %")))
+    };
+    let sticky = attributes.get(STICKY).is_some_and(|on| on == "true");
+    GroupFacts {
+        deregistration_delay: seconds(DELAY),
+        stickiness: if sticky { seconds(LB_COOKIE).or_else(|| seconds(APP_COOKIE)) } else { None },
+        fail_open_below: threshold("unhealthy_state_routing"),
+        dns_failover_below: threshold("dns_failover"),
+    }
 }
 
 /// The attributes that a settled group means.

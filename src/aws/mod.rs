@@ -3,6 +3,7 @@
 mod autoscaling;
 mod batch;
 mod capacities;
+mod cloudwatch;
 mod connection;
 mod ec2;
 mod ecs;
@@ -11,8 +12,10 @@ mod error;
 mod group_attributes;
 mod http;
 mod identity;
+mod lambda;
 mod probe;
 mod settings;
+mod sns;
 mod ssm;
 mod target_groups;
 
@@ -29,6 +32,7 @@ pub use elbv2::Elbv2;
 pub use settings::{AssumeRole, Endpoints, RetryMode, Settings, WebIdentity};
 pub use target_groups::{SeenGroup, TargetGroups};
 
+use crate::run::command::Processes;
 use crate::run::ports::Ports;
 
 /// The ports on AWS. Nothing is on the network before one of them is used.
@@ -38,6 +42,10 @@ pub fn ports(connection: &Arc<Connection>) -> Ports {
         records: Arc::new(ssm::Ssm::new(connection.clone())),
         capacities: Arc::new(capacities::Sizes::new(connection)),
         http: Arc::new(probe::Probe::new()),
+        functions: Arc::new(lambda::Lambda::new(connection.clone())),
+        commands: Arc::new(Processes),
+        monitoring: Arc::new(cloudwatch::CloudWatch::new(connection.clone())),
+        notifier: Arc::new(sns::Sns::new(connection.clone())),
     }
 }
 
@@ -66,4 +74,10 @@ impl Services {
             routes: tokio::sync::Mutex::default(),
         }
     }
+}
+
+/// A short name for a text: the same text has the same one.
+fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

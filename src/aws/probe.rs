@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use regex::Regex;
+use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -22,11 +23,27 @@ const EXCERPT_CHARS: usize = 200;
 
 pub(super) struct Probe {
     client: OnceCell<reqwest::Client>,
+    insecure: OnceCell<reqwest::Client>,
 }
 
 impl Probe {
     pub(super) fn new() -> Probe {
-        Probe { client: OnceCell::new() }
+        Probe { client: OnceCell::new(), insecure: OnceCell::new() }
+    }
+
+    /// The usual client, or one that connects where the check says.
+    async fn client(&self, check: &HttpCheck) -> Result<reqwest::Client, String> {
+        if let Some(to) = &check.connect_to {
+            let url = reqwest::Url::parse(&check.url).map_err(|error| error.to_string())?;
+            let host = url.host_str().unwrap_or_default().to_owned();
+            let mut addresses = lookup_host(to).await.map_err(|error| format!("{to}: {error}"))?;
+            let address = addresses.next().ok_or_else(|| format!("{to} has no address"))?;
+            let builder = builder(check.insecure).no_proxy().resolve(&host, address);
+            return builder.build().map_err(|error| chain(&error));
+        }
+        let cell = if check.insecure { &self.insecure } else { &self.client };
+        let client = cell.get_or_try_init(|| async { check_client(check.insecure) }).await?;
+        Ok(client.clone())
     }
 }
 
@@ -34,18 +51,35 @@ impl Probe {
 impl HttpProbe for Probe {
     async fn probe(&self, check: &HttpCheck) -> Result<HttpAnswer, PortError> {
         let fail = |text: String| PortError::new(FailureKind::Other, text);
-        let client = self.client.get_or_try_init(|| async { check_client() }).await.map_err(fail)?;
         let said = |what: String| fail(format!("{} {}: {what}", check.method, check.shown_url()));
+        let client = self.client(check).await.map_err(said)?;
         let method = reqwest::Method::from_bytes(check.method.as_bytes()).map_err(|error| said(error.to_string()))?;
         let pattern =
             check.body_matches.as_deref().map(Regex::new).transpose().map_err(|error| said(error.to_string()))?;
-        let mut request = client.request(method, &check.url).timeout(check.timeout);
+        let connected = connected_url(check);
+        let host = connected.as_ref().and_then(|_| Some(authority(&reqwest::Url::parse(&check.url).ok()?)));
+        let mut request = match connected {
+            Some(url) => client.request(method, url),
+            None => client.request(method, &check.url),
+        };
+        request = request.timeout(check.timeout);
+        let named = check.headers.keys().any(|name| name.eq_ignore_ascii_case("host"));
+        if let Some(host) = host.filter(|_| !named) {
+            request = request.header("host", host);
+        }
         for (name, value) in &check.headers {
             request = request.header(name, value);
+        }
+        if let Some(body) = &check.body {
+            request = request.body(body.clone());
         }
         let start = Instant::now();
         let mut response = request.send().await.map_err(|error| said(reason(&error, check)))?;
         let status = response.status().as_u16();
+        let header = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let headers = response.headers().iter().filter_map(header).collect();
         let mut body = Vec::new();
         while let Some(part) = response.chunk().await.map_err(|error| said(reason(&error, check)))? {
             body.extend_from_slice(&part);
@@ -57,7 +91,7 @@ impl HttpProbe for Probe {
         let text = String::from_utf8_lossy(&body);
         let matches = pattern.map(|pattern| pattern.is_match(&text));
         let excerpt = text.trim().chars().take(EXCERPT_CHARS).collect();
-        Ok(HttpAnswer { status, latency, excerpt, matches })
+        Ok(HttpAnswer { status, latency, excerpt, matches, headers, body: text.into_owned() })
     }
 }
 
@@ -70,12 +104,32 @@ fn reason(error: &reqwest::Error, check: &HttpCheck) -> String {
     cause.map_or_else(|| "the request can't be made".to_owned(), chain)
 }
 
-/// A pool for requests of our own that are not AWS calls.
-fn check_client() -> Result<reqwest::Client, String> {
+/// The URL with the port to connect to in place of its own, since that is the one that is connected to.
+fn connected_url(check: &HttpCheck) -> Option<reqwest::Url> {
+    let port = check.connect_to.as_deref()?.rsplit(':').next()?.parse().ok()?;
+    let mut url = reqwest::Url::parse(&check.url).ok()?;
+    url.set_port(Some(port)).ok()?;
+    Some(url)
+}
+
+/// Host and port as a `Host` header has them.
+fn authority(url: &reqwest::Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn builder(insecure: bool) -> reqwest::ClientBuilder {
     install_tls();
-    let builder = reqwest::Client::builder()
+    reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .user_agent(concat!("terraform-provider-bluegreen/", env!("CARGO_PKG_VERSION")));
-    builder.build().map_err(|error| format!("failed to set up an HTTP client: {}", chain(&error)))
+        // Each request is one of a new client's: which node of the load balancer takes it is decided anew.
+        .pool_max_idle_per_host(0)
+        .danger_accept_invalid_certs(insecure)
+        .user_agent(concat!("terraform-provider-bluegreen/", env!("CARGO_PKG_VERSION")))
+}
+
+/// For requests of our own that are not AWS calls.
+fn check_client(insecure: bool) -> Result<reqwest::Client, String> {
+    builder(insecure).build().map_err(|error| format!("failed to set up an HTTP client: {}", chain(&error)))
 }

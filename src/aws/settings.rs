@@ -66,9 +66,12 @@ pub struct WebIdentity {
 #[expect(missing_docs, reason = "the names of the services")]
 pub struct Endpoints {
     pub autoscaling: Option<String>,
+    pub cloudwatch: Option<String>,
     pub ec2: Option<String>,
     pub ecs: Option<String>,
     pub elbv2: Option<String>,
+    pub lambda: Option<String>,
+    pub sns: Option<String>,
     pub ssm: Option<String>,
     pub sts: Option<String>,
 }

@@ -24,7 +24,7 @@ impl Ssm {
         Ssm { connection, gather: Gather::new(NAMES_PER_CALL) }
     }
 
-    async fn put(&self, name: &str, value: &str, tags: Option<&BTreeMap<String, String>>) -> Result<(), PortError> {
+    async fn put(&self, name: &str, value: &str, tags: Option<&BTreeMap<String, String>>) -> Result<i64, PortError> {
         let call = self.connection.ssm().await?.put_parameter().name(name).value(value);
         let call = match tags {
             None => call.overwrite(true),
@@ -32,12 +32,17 @@ impl Ssm {
                 let tags: Result<Vec<Tag>, _> =
                     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
                 let tags = tags.map_err(|error| PortError::new(FailureKind::Other, error.to_string()))?;
-                let description = "The live colour of a blue-green switch";
+                let description = if name.ends_with(".rollout") {
+                    "A rollout that is under way, or that was interrupted"
+                } else {
+                    "The live colour of a blue-green switch"
+                };
                 call.r#type(ParameterType::String).description(description).overwrite(false).set_tags(Some(tags))
             }
         };
         let result = call.send().await;
-        result.map(drop).map_err(|error| call_error("ssm", &format!("PutParameter {name}"), &error))
+        let answer = result.map_err(|error| call_error("ssm", &format!("PutParameter {name}"), &error))?;
+        Ok(answer.version())
     }
 }
 
@@ -68,11 +73,20 @@ impl Records for Ssm {
         }
     }
 
-    async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
+    async fn get_version(&self, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, PortError> {
+        let selector = version.map_or_else(|| name.to_owned(), |version| format!("{name}:{version}"));
+        let result = self.connection.ssm().await?.get_parameter().name(&selector).send().await;
+        let result = result.map_err(|error| call_error("ssm", &format!("GetParameter {selector}"), &error));
+        let answer = or_if_gone(result.map(Some), None)?;
+        let parameter = answer.and_then(|answer| answer.parameter);
+        Ok(parameter.and_then(|parameter| Some((parameter.value()?.to_owned(), parameter.version()))))
+    }
+
+    async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError> {
         self.put(name, value, Some(tags)).await
     }
 
-    async fn write(&self, name: &str, value: &str) -> Result<(), PortError> {
+    async fn write(&self, name: &str, value: &str) -> Result<i64, PortError> {
         self.put(name, value, None).await
     }
 

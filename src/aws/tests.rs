@@ -171,7 +171,7 @@ async fn errors_are_told_apart_and_read_well() {
     let made = load_balancer.create_rule(LISTENER, 1, &Conditions::default(), &forward, &BTreeMap::new()).await;
     assert_eq!(made.map_err(|error| error.kind), Err(FailureKind::Conflict));
     assert_eq!(load_balancer.delete_rule("rule").await, Ok(()));
-    let denied = load_balancer.target_health(GROUP).await.unwrap_err();
+    let denied = load_balancer.target_health(GROUP, false).await.unwrap_err();
     assert_eq!(denied.kind, FailureKind::Denied);
     assert_eq!(denied.message, "elasticloadbalancing DescribeTargetHealth: AccessDenied: No.");
 }

@@ -225,9 +225,12 @@ fn settings(config: &Value) -> Option<Settings> {
         }),
         endpoints: Endpoints {
             autoscaling: text(endpoints, "autoscaling"),
+            cloudwatch: text(endpoints, "cloudwatch"),
             ec2: text(endpoints, "ec2"),
             ecs: text(endpoints, "ecs"),
             elbv2: text(endpoints, "elbv2"),
+            lambda: text(endpoints, "lambda"),
+            sns: text(endpoints, "sns"),
             ssm: text(endpoints, "ssm"),
             sts: text(endpoints, "sts"),
         },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::intent::{HealthyPolicy, HttpCheck};
+use super::check::{AlarmCheck, HealthyPolicy, HttpCheck};
 
 /// A judgement.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,10 @@ pub enum Verdict {
     Pass,
     /// Not yet; it may still come. Says what was seen.
     Pending(String),
+    /// It does not hold. Says what was seen.
+    Fail(String),
+    /// Nothing can be said. Says why.
+    Inconclusive(String),
 }
 
 /// A target of a group as the load balancer sees it.
@@ -22,6 +26,8 @@ pub struct TargetHealth {
     pub state: String,
     /// AWS's reason and description, if it gave any.
     pub reason: Option<String>,
+    /// The Availability Zone, where it was asked for and is known.
+    pub zone: Option<String>,
 }
 
 impl TargetHealth {
@@ -44,11 +50,15 @@ pub fn healthy(
     let live_healthy = live.map(|live| live.iter().filter(|target| target.is_healthy()).count() as u64);
     let relative = live_healthy.map_or(0, |count| (count * u64::from(policy.min_percent_of_live)).div_ceil(100));
     let needed = relative.max(u64::from(policy.min_count));
-    if healthy >= needed {
+    let lacking = if policy.each_zone { zones_without(targets, live.unwrap_or_default()) } else { Vec::new() };
+    if healthy >= needed && lacking.is_empty() {
         return Verdict::Pass;
     }
     let mut text =
         format!("{color} has {healthy} healthy of {} registered targets, {needed} are needed", targets.len());
+    if !lacking.is_empty() {
+        text.push_str(&format!("; none is healthy in {}, where the live colour has some", lacking.join(" and ")));
+    }
     if let Some(count) = live_healthy.filter(|_| relative > u64::from(policy.min_count)) {
         text.push_str(&format!(" ({} % of the live colour's {count})", policy.min_percent_of_live));
     }
@@ -59,6 +69,83 @@ pub fn healthy(
         }
     }
     Verdict::Pending(text)
+}
+
+/// The zones in which the live colour has a healthy target and this one has none.
+fn zones_without<'t>(targets: &[TargetHealth], live: &'t [TargetHealth]) -> Vec<&'t str> {
+    let has = |zone: &str| targets.iter().any(|target| target.is_healthy() && target.zone.as_deref() == Some(zone));
+    let mut zones: Vec<&str> =
+        live.iter().filter(|target| target.is_healthy()).filter_map(|target| target.zone.as_deref()).collect();
+    zones.sort_unstable();
+    zones.dedup();
+    zones.retain(|zone| !has(zone));
+    zones
+}
+
+/// An alarm as CloudWatch has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlarmState {
+    /// Its name.
+    pub name: String,
+    /// `OK`, `ALARM` or `INSUFFICIENT_DATA`; none if there is no such alarm.
+    pub state: Option<String>,
+    /// Why, in CloudWatch's words.
+    pub reason: Option<String>,
+}
+
+/// Whether no alarm is on.
+pub fn alarms(check: &AlarmCheck, seen: &[AlarmState]) -> Verdict {
+    let mut wrong = Vec::new();
+    for alarm in seen {
+        let reason = alarm.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        match alarm.state.as_deref() {
+            Some("OK") => {}
+            Some("INSUFFICIENT_DATA") if check.insufficient_data_passes => {}
+            Some(state) => wrong.push(format!("the alarm {} is {state}{reason}", alarm.name)),
+            None if check.unreadable_passes => {}
+            None => wrong.push(format!("there is no alarm {}", alarm.name)),
+        }
+    }
+    if wrong.is_empty() { Verdict::Pass } else { Verdict::Fail(wrong.join("; ")) }
+}
+
+/// What a function answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FunctionAnswer {
+    /// `Handled` or `Unhandled`, if it failed.
+    pub error: Option<String>,
+    /// What it returned, for people.
+    pub payload: String,
+    /// The `status` or `hookStatus` in it.
+    pub status: Option<String>,
+    /// The `callBackDelay` in it.
+    pub call_back: Option<Duration>,
+}
+
+/// What a function's answer means. A function that is not done says so with a `status` of `pending`, `running` or
+/// `in_progress`, or, as one that was made for the deployments of ECS, with a `hookStatus` of `IN_PROGRESS`; it is asked
+/// again, after `callBackDelay` seconds if it says so.
+pub fn function(name: &str, answer: &FunctionAnswer) -> FunctionVerdict {
+    let shown = &answer.payload;
+    if let Some(error) = &answer.error {
+        return FunctionVerdict::Failed(format!("the function {name} failed ({error}): {shown}"));
+    }
+    match answer.status.as_deref().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "pending" | "running" | "in_progress" | "inprogress" => FunctionVerdict::AskAgain(answer.call_back),
+        "failed" | "failure" | "error" => FunctionVerdict::Failed(format!("the function {name} says: {shown}")),
+        _ => FunctionVerdict::Passed,
+    }
+}
+
+/// What a function's answer means.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FunctionVerdict {
+    /// It passes.
+    Passed,
+    /// It fails, in these words.
+    Failed(String),
+    /// It isn't done; after this time, if it named one.
+    AskAgain(Option<Duration>),
 }
 
 /// What came of one request.
@@ -72,6 +159,25 @@ pub struct HttpAnswer {
     pub excerpt: String,
     /// Whether the body matches the check's expression; none if it has none.
     pub matches: Option<bool>,
+    /// The headers, with names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body as text, as far as it was read.
+    pub body: String,
+}
+
+impl HttpAnswer {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The cookies that it sets, without those by which load balancers keep a client at a target.
+    pub fn cookies(&self) -> Vec<(String, String)> {
+        let set = self.headers.iter().filter(|(name, _)| name == "set-cookie");
+        let pairs = set.filter_map(|(_, value)| value.split(';').next()?.split_once('='));
+        let own = pairs.filter(|(name, _)| !name.trim().starts_with("AWSALB") && !name.trim().starts_with("AWSELB"));
+        own.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+    }
 }
 
 /// Whether an answer is what the check asks for. What is wrong with it is told with what was seen.

@@ -7,6 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::capacity::{CapacityPolicy, Scalable};
+use super::check::{Checking, HealthyPolicy};
+use super::runbook::OnFailure;
+use super::strategy::{Strategy, Verification};
 use super::world::Observed;
 
 /// The whole wish for one switch.
@@ -24,6 +27,16 @@ pub struct Intent {
     pub record: Option<String>,
     /// What must hold before a colour goes live.
     pub validation: Validation,
+    /// In which steps traffic moves.
+    pub strategy: Strategy,
+    /// What must hold while it does, and afterwards.
+    pub verification: Option<Verification>,
+    /// Group stickiness while traffic is split; none: as it is.
+    pub stickiness: Option<Duration>,
+    /// What happens when something does not hold.
+    pub on_failure: OnFailure,
+    /// What happens when the run is stopped.
+    pub on_interrupt: OnFailure,
     /// How large the colours shall be; none: as they are.
     pub capacity: Option<CapacityPolicy>,
     /// Rules that are known to be ours: their ARNs by [`RouteSpec::key`], an empty one where it isn't known.
@@ -166,76 +179,6 @@ impl Conditions {
 pub struct Validation {
     /// How many of its targets must be healthy.
     pub healthy: HealthyPolicy,
-    /// Requests that must be answered as described.
-    pub http: Vec<HttpCheck>,
-}
-
-/// How many targets of the colour to go live must be healthy.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HealthyPolicy {
-    /// At least this many.
-    pub min_count: u32,
-    /// At least this percentage of the number of healthy targets of the live colour.
-    pub min_percent_of_live: u32,
-    /// How long to wait for it.
-    pub timeout: Duration,
-    /// How often to look.
-    pub interval: Duration,
-}
-
-impl Default for HealthyPolicy {
-    fn default() -> HealthyPolicy {
-        HealthyPolicy {
-            min_count: 1,
-            min_percent_of_live: 100,
-            timeout: Duration::from_secs(300),
-            interval: Duration::from_secs(5),
-        }
-    }
-}
-
-/// A request and what its answer must be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpCheck {
-    /// The address; `{color}` stands for the colour.
-    pub url: String,
-    /// The method, `GET` unless said otherwise.
-    pub method: String,
-    /// Headers to send.
-    pub headers: BTreeMap<String, String>,
-    /// The status codes that pass.
-    pub status: Vec<u16>,
-    /// A regular expression that the body must match somewhere.
-    pub body_matches: Option<String>,
-    /// The longest time to the end of the answer.
-    pub max_latency: Option<Duration>,
-    /// How many more times to try.
-    pub retries: u32,
-    /// How long to wait between tries.
-    pub retry_delay: Duration,
-    /// When to give up on one request.
-    pub timeout: Duration,
-}
-
-impl HttpCheck {
-    /// The address without what may be secret: no user, no password, no query.
-    pub fn shown_url(&self) -> String {
-        let plain = self.url.split(['?', '#']).next().unwrap_or_default();
-        match plain.split_once("://") {
-            Some((scheme, rest)) => {
-                let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
-                let host = host.rsplit('@').next().unwrap_or_default();
-                path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
-            }
-            None => plain.to_owned(),
-        }
-    }
-
-    /// The check with `{color}` replaced in the address and the headers.
-    #[must_use]
-    pub fn for_color(&self, color: &str) -> HttpCheck {
-        let fill = |text: &str| text.replace("{color}", color);
-        let headers = self.headers.iter().map(|(name, value)| (name.clone(), fill(value))).collect();
-        HttpCheck { url: fill(&self.url), headers, ..self.clone() }
-    }
+    /// What else; the subjects are filled in when the runbook is made.
+    pub checks: Vec<Checking>,
 }

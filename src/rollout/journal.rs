@@ -22,6 +22,8 @@ pub enum Entry {
     Failed(StepId, String),
     /// Somebody asked to stop.
     Interrupted,
+    /// Somebody else moves what the rollout moves: it must not go on, nor back.
+    Crossed(String),
     /// The step's undo was seen.
     Undone(StepId),
     /// The undo can't be done: a person is needed.
@@ -55,6 +57,11 @@ impl Journal {
         self.entries.iter().rev().find_map(|entry| if let Entry::Began(id) = entry { Some(*id) } else { None })
     }
 
+    /// The latest stage of which a step began.
+    pub fn last_stage(&self) -> Option<usize> {
+        self.entries.iter().filter_map(|entry| if let Entry::Began(id) = entry { Some(id.stage) } else { None }).max()
+    }
+
     /// Whether a step was done.
     pub fn done(&self, id: StepId) -> bool {
         self.entries.contains(&Entry::Done(id))
@@ -67,7 +74,18 @@ impl Journal {
 
     /// Whether the rollout can't go on.
     pub fn is_broken(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Entry::Failed(..) | Entry::Interrupted))
+        self.entries.iter().any(|entry| matches!(entry, Entry::Failed(..) | Entry::Interrupted | Entry::Crossed(_)))
+    }
+
+    /// Whether somebody else moves what the rollout moves.
+    pub fn is_crossed(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Crossed(_)))
+    }
+
+    /// Whether somebody asked to stop, before anything failed.
+    pub fn is_interrupted(&self) -> bool {
+        let first = self.entries.iter().find(|entry| matches!(entry, Entry::Failed(..) | Entry::Interrupted));
+        matches!(first, Some(Entry::Interrupted))
     }
 
     /// The first reason for which the rollout can't go on.
@@ -75,6 +93,7 @@ impl Journal {
         self.entries.iter().find_map(|entry| match entry {
             Entry::Failed(id, reason) => Some((Some(*id), reason.clone())),
             Entry::Interrupted => Some((None, "the run was interrupted".to_owned())),
+            Entry::Crossed(reason) => Some((None, reason.clone())),
             _ => None,
         })
     }

@@ -17,6 +17,11 @@ pub fn lint(runbook: &Runbook) -> Vec<String> {
                 broken.push(format!("{route} would forward to {} groups, five are allowed", forward.groups.len()));
             }
         }
+        if let Step::Watch(watch) = step
+            && !runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. }))
+        {
+            broken.push(format!("{} would be watched, and no route led there", watch.subject.color));
+        }
         if step.is_check() && recorded {
             broken.push("a check comes after the record".to_owned());
         }

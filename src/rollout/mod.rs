@@ -8,20 +8,31 @@
 //! No clock, no runtime, no network here; a test of the crate sees to it.
 
 mod capacity;
+mod check;
 pub mod gate;
 mod intent;
 mod journal;
+pub mod ledger;
 pub mod lint;
 pub mod machine;
+pub mod metrics;
 pub mod planner;
 mod runbook;
+pub mod statistics;
+pub mod strategy;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
 pub use capacity::{Before, Capacity, CapacityPolicy, Scalable};
-pub use intent::{Conditions, Environment, HealthyPolicy, HttpCheck, Intent, Removal, RouteSpec, Validation, short};
+pub use check::{
+    AlarmCheck, Block, Check, Checking, CommandCheck, HealthyPolicy, HttpCheck, LambdaCheck, Metric, MetricCheck,
+    MetricQuery, MetricSource, SessionCheck, Subject, fill,
+};
+pub use intent::{Conditions, Environment, Intent, Removal, RouteSpec, Validation, short};
 pub use journal::{Entry, Journal, StepId};
-pub use runbook::{OnFailure, Runbook, Stage, Step, terminal_words};
+pub use ledger::Ledger;
+pub use runbook::{Convergence, OnFailure, Runbook, Stage, Step, Watch, terminal_words};
+pub use strategy::{Prove, Shift, Strategy, Tell, Verification};
 pub use world::{Forward, Observed, Redirect, Stickiness, Terminal, Traffic, World, traffic};

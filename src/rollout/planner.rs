@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::capacity::{Before, Capacity};
+use super::check::{Block, Check, Checking, Subject};
 use super::intent::{Environment, Intent, Removal, RouteSpec};
-use super::runbook::{OnFailure, Runbook, Step, terminal_words};
-use super::world::{Forward, Observed, Terminal, Traffic, World, traffic};
+use super::journal::StepId;
+use super::ledger::{self, Ledger};
+use super::runbook::{Convergence, OnFailure, Runbook, Step, Watch, span, terminal_words};
+use super::strategy::Shift;
+use super::world::{Forward, Observed, Stickiness, Terminal, Traffic, World, traffic};
 
 /// Why there can be no runbook.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,9 +37,12 @@ pub(super) const MAX_GROUPS: usize = 5;
 /// Plans the way from what is to what shall be. Deterministic; an empty runbook means that nothing is to be done.
 ///
 /// The order: the colour to go live is attached at weight 0 if it is in no route yet, so that its health can be known;
-/// then the checks; then all routes move; then the record says so; preview routes and rules no longer wanted come
-/// last. Where no colour can be attached without taking something away, health is checked right after the move, and
-/// the record waits for it.
+/// then the checks; then all routes move, step by step, each step being watched; then the record says so; preview routes
+/// and rules no longer wanted come last. Where no colour can be attached without taking something away, health is checked
+/// right after the move, and the record waits for it.
+///
+/// What a rollout left that was killed on its way to the same colour is gone on with, from the step where the traffic is.
+/// Back to the colour on record it goes at once: it is the one that is known to work.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -45,7 +52,8 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     if let Some(color) = color.as_deref() {
         refuse_too_small(intent, world, color)?;
     }
-    let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None };
+    let runbook = Runbook { on_failure: intent.on_failure, on_interrupt: intent.on_interrupt, ..Runbook::default() };
+    let mut plan = Draft { intent, world: world.clone(), runbook, left: None };
     match color.as_deref() {
         Some(color) => plan.lead_to(color),
         None => {
@@ -64,7 +72,12 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         plan.push(record.into_iter().collect());
         let idle = idle(&intent.environments, color).map(str::to_owned);
         let preview = intent.preview_routes.iter();
-        let preview = preview.filter_map(|route| lead(intent, &plan.world, route, idle.as_deref()?)).collect();
+        let preview = preview
+            .filter_map(|route| {
+                let stickiness = plan.world.routes.get(&route.key()).and_then(|seen| seen.terminal.stickiness());
+                lead(intent, &plan.world, route, idle.as_deref()?, stickiness)
+            })
+            .collect();
         plan.push(preview);
     }
     let given_back = plan.give_back();
@@ -92,7 +105,6 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         let part = |name: &String| format!("{name} {} %", if name == color { 100 } else { 0 });
         intent.environments.keys().map(part).collect::<Vec<_>>().join(", ")
     };
-    let unless = |step: Step| format!("{}, unless it has all the traffic already", step.words());
     let mut words: Vec<String> = Vec::new();
     match intent.capacity.map(|policy| policy.before) {
         Some(Before::MatchLive) => {
@@ -101,12 +113,22 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         Some(Before::Number(number)) => words.push(format!("raise {color} to {number}, if it is smaller")),
         None => {}
     }
-    if let Some(environment) = intent.environments.get(color) {
-        let health = health_check(intent, color, &environment.target_group_arn, None);
-        words.push(unless(health));
+    let group = intent.environments.get(color).map(|one| one.target_group_arn.clone()).unwrap_or_default();
+    let subject = Subject { color: color.to_owned(), group, ..Subject::default() };
+    let checks = std::iter::once(Check::Healthy(intent.validation.healthy.clone()));
+    let checks = checks.chain(intent.validation.checks.iter().map(|checking| checking.check.clone()));
+    words.extend(
+        checks.map(|check| format!("check that {}, unless it has all the traffic already", check.words(&subject))),
+    );
+    for shift in &intent.strategy.steps {
+        let (percent, hold) = (shift.percent(), span(shift.hold));
+        words.push(format!("lead {percent} % of the traffic to {color} for {hold}, unless it has more already"));
     }
-    words.extend(http_checks(intent, color).map(unless));
     words.extend(intent.routes.iter().map(|route| format!("set {route}: {}", share(color))));
+    if let Some(verification) = intent.verification.as_ref().filter(|one| !one.duration.is_zero()) {
+        let duration = span(verification.duration);
+        words.push(format!("watch {color} at 100 % for {duration}, unless it has all the traffic already"));
+    }
     words.extend(intent.record.iter().map(|name| format!("write {name}: {color}")));
     if let Some(idle) = idle(&intent.environments, color) {
         words.extend(intent.preview_routes.iter().map(|route| format!("set {route}: {}", share(idle))));
@@ -117,7 +139,7 @@ pub fn outline(intent: &Intent) -> Vec<String> {
 
 /// Plans the end of a switch: its own rules go, and what was there before comes back where that is wished.
 pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
-    let mut runbook = Runbook { stages: Vec::new(), on_failure: OnFailure::Hold };
+    let mut runbook = Runbook { on_failure: OnFailure::Leave, on_interrupt: OnFailure::Leave, ..Runbook::default() };
     let restore = removal.originals.iter().filter_map(|(route, original)| {
         let before = world.routes.get(&route.key())?;
         let color_of = |arn: &str| removal.color_of(arn);
@@ -230,11 +252,12 @@ impl Draft<'_> {
         let intent = self.intent;
         let Some(environment) = intent.environments.get(color) else { return };
         let group = environment.target_group_arn.as_str();
-        let moves = intent.routes.iter().filter_map(|route| shift(intent, &self.world, route, color)).any(|step| {
+        let moves = intent.routes.iter().filter_map(|route| self.shift(route, color)).any(|step| {
             let Step::Route { before, after, .. } = &step else { return false };
             before.as_ref().is_none_or(|before| after.share(group) > before.terminal.share(group) + 0.001)
         });
-        let now = busiest(intent, &self.world).filter(|busiest| busiest != group);
+        let way = self.way(color, group, moves);
+        let subject = self.subject(color, group);
         let mut health_after = false;
         if moves {
             let sizes = self.room(color);
@@ -243,17 +266,188 @@ impl Draft<'_> {
             self.push(attach.into_iter().collect());
             // A group that no action refers to is never checked by the load balancer.
             health_after = !self.world.mentions(group);
-            let mut checks: Vec<Step> = http_checks(intent, color).collect();
+            let mut checks = Vec::new();
             if !health_after {
-                checks.insert(0, health_check(intent, color, group, now.as_deref()));
+                checks.push(health_check(intent, &subject));
+            }
+            // Where it goes back to, it has been.
+            if way != Way::Back {
+                checks.extend(intent.validation.checks.iter().map(|checking| about(checking, &subject)));
             }
             self.push(checks);
         }
-        let shift = intent.routes.iter().filter_map(|route| shift(intent, &self.world, route, color)).collect();
-        self.push(shift);
-        if health_after {
-            self.push(vec![health_check(intent, color, group, now.as_deref())]);
+        if way == Way::On {
+            self.take_over();
         }
+        for shift in self.steps_left(way, group) {
+            self.step_to(color, shift, &subject);
+        }
+        let last = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
+        self.push(last);
+        if health_after {
+            self.push(vec![health_check(intent, &subject)]);
+        }
+        if way != Way::Back && (moves || way == Way::On) {
+            self.verify(color, &subject);
+        }
+    }
+
+    /// Whether this is a way back, or one that another run began.
+    fn way(&self, color: &str, group: &str, moves: bool) -> Way {
+        let ledger = self.world.ledger.as_ref();
+        let undoes = |ledger: &Ledger| ledger.from.as_deref() == Some(color) && ledger.to.as_deref() != Some(color);
+        if moves && (ledger.is_some_and(undoes) || self.world.record.as_deref() == Some(color)) {
+            return Way::Back;
+        }
+        let on = ledger.filter(|ledger| ledger.to.as_deref() == Some(color) && ledger.from.as_deref() != Some(color));
+        // One that was killed before it moved anything has to be begun, not to be gone on with.
+        let arrived = self.intent.routes.iter().any(|route| {
+            let seen = self.world.routes.get(&route.key());
+            let was = on.and_then(|ledger| ledger.origin(&route.key(), &self.intent.environments));
+            let before = was.map_or(0.0, |was| was.share(group));
+            on.is_some() && seen.is_some_and(|seen| seen.terminal.share(group) > before + 0.001)
+        });
+        if arrived && self.world.record.as_deref() != Some(color) { Way::On } else { Way::New }
+    }
+
+    fn subject(&self, color: &str, group: &str) -> Subject {
+        let now = busiest(self.intent, &self.world).filter(|busiest| busiest != group);
+        let route = self.intent.routes.iter().find_map(|route| arn(&self.world, route));
+        Subject {
+            color: color.to_owned(),
+            group: group.to_owned(),
+            live_color: now.as_deref().and_then(|now| self.intent.color_of(now)).map(str::to_owned),
+            live_group: now,
+            route: route.map(str::to_owned),
+        }
+    }
+
+    /// What an earlier run moved is this one's to take back, to where it was before that run.
+    fn take_over(&mut self) {
+        let (intent, Some(ledger)) = (self.intent, self.world.ledger.clone()) else { return };
+        let color_of = |arn: &str| intent.color_of(arn);
+        let mut steps = Vec::new();
+        for route in &intent.routes {
+            let Some(now) = self.world.routes.get(&route.key()) else { continue };
+            let was = ledger.origin(&route.key(), &intent.environments);
+            if was.as_ref().is_some_and(|was| was.is_same(&now.terminal)) {
+                continue;
+            }
+            let words = format!("{}, as {} left it", terminal_words(&now.terminal, color_of), ledger.words());
+            let before = was.and_then(|was| ledger::as_it_was(Some(now), was));
+            // A rule of somebody else's can't be taken back to nothing.
+            if before.is_none() && !matches!(route, RouteSpec::OwnRule { .. }) {
+                continue;
+            }
+            steps.push(Step::Route { route: route.clone(), before, after: now.terminal.clone(), words });
+        }
+        let count = steps.len();
+        if count > 0 {
+            self.push(steps);
+            let stage = self.runbook.last_stage();
+            self.runbook.taken_over.extend((0..count).map(|step| StepId { stage, step }));
+        }
+    }
+
+    /// The steps before the last one that are still to be taken. Where an earlier run stopped, its hold begins anew.
+    fn steps_left(&self, way: Way, group: &str) -> Vec<Shift> {
+        let shares = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
+        let shares: Vec<&Observed> = shares.collect();
+        let splits = shares.iter().any(|seen| {
+            let Terminal::Forward(forward) = &seen.terminal else { return false };
+            forward.groups.iter().any(|(other, _)| other != group && seen.terminal.share(other) > 0.0)
+        });
+        if way == Way::Back || !splits {
+            return Vec::new();
+        }
+        let now = shares.iter().map(|seen| seen.terminal.share(group)).fold(0.0, f64::max);
+        let steps = self.intent.strategy.steps.iter().copied();
+        steps.filter(|step| step.percent() > now + 0.01 || (way == Way::On && step.percent() > now - 0.01)).collect()
+    }
+
+    /// Leads a part of the traffic to the colour, and stays there.
+    fn step_to(&mut self, color: &str, shift: Shift, subject: &Subject) {
+        let intent = self.intent;
+        let steps = intent.routes.iter().filter_map(|route| part(intent, &self.world, route, color, shift)).collect();
+        self.push(steps);
+        let verification = intent.verification.clone().unwrap_or_default();
+        let hold = Watch {
+            subject: subject.clone(),
+            percent: shift.percent(),
+            hold: shift.hold,
+            interval: verification.interval,
+            max_failures: verification.max_failures,
+            checks: verification
+                .checks
+                .iter()
+                .map(|one| Checking { subject: subject.clone(), ..one.clone() })
+                .collect(),
+        };
+        self.converge(color);
+        self.push(vec![Step::Watch(hold)]);
+    }
+
+    /// Watches the colour once it has everything.
+    fn verify(&mut self, color: &str, subject: &Subject) {
+        let Some(verification) = &self.intent.verification else {
+            if self.intent.strategy.prove.is_some() {
+                self.converge(color);
+            }
+            return;
+        };
+        self.converge(color);
+        let watch = Watch {
+            subject: subject.clone(),
+            percent: 100.0,
+            hold: verification.duration,
+            interval: verification.interval,
+            max_failures: verification.max_failures,
+            checks: verification
+                .checks
+                .iter()
+                .map(|one| Checking { subject: subject.clone(), ..one.clone() })
+                .collect(),
+        };
+        self.push(vec![Step::Watch(watch)]);
+    }
+
+    /// Waits until the nodes do what the API says.
+    fn converge(&mut self, color: &str) {
+        let strategy = &self.intent.strategy;
+        if strategy.prove.is_none() && strategy.settle.is_zero() {
+            return;
+        }
+        let first = self.intent.routes.iter().find_map(|route| self.world.routes.get(&route.key()));
+        let share = |environment: &Environment| {
+            first.map_or(0.0, |seen| seen.terminal.share(&environment.target_group_arn) / 100.0)
+        };
+        let shares: BTreeMap<String, f64> =
+            self.intent.environments.iter().map(|(name, one)| (name.clone(), share(one))).collect();
+        debug_assert!(shares.contains_key(color));
+        let convergence = Convergence { shares, prove: strategy.prove.clone(), settle: strategy.settle };
+        self.push(vec![Step::Converge(convergence)]);
+    }
+
+    /// What a route needs so that the colour is live there. Where no colour was named, a route that is there leads where
+    /// somebody else wants it to.
+    fn shift(&self, route: &RouteSpec, color: &str) -> Option<Step> {
+        let (intent, world) = (self.intent, &self.world);
+        if intent.active.is_none() && world.routes.contains_key(&route.key()) {
+            return join_route(intent, world, route);
+        }
+        lead(intent, world, route, color, self.stickiness(route))
+    }
+
+    /// The stickiness that a route had before traffic was split.
+    fn stickiness(&self, route: &RouteSpec) -> Option<Stickiness> {
+        let key = route.key();
+        let ledger = self.world.ledger.as_ref().and_then(|ledger| ledger.origin(&key, &self.intent.environments));
+        let first = self.runbook.steps().find_map(|(_, step)| match step {
+            Step::Route { route, before, .. } if route.key() == key => before.as_ref().map(|one| one.terminal.clone()),
+            _ => None,
+        });
+        let now = || self.world.routes.get(&key).map(|seen| seen.terminal.clone());
+        ledger.or(first).or_else(now)?.stickiness()
     }
 
     /// Room for the colour to go live, and a floor under the one that is.
@@ -308,28 +502,73 @@ fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
     intent.routes.iter().find_map(|route| join(intent, world.routes.get(&route.key())?, route, [group]))
 }
 
+/// How a rollout comes to its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// From the beginning.
+    New,
+    /// From where a killed one left it.
+    On,
+    /// Back to where it came from.
+    Back,
+}
+
 /// The colour is measured by what carries the traffic now, be it a colour or not.
-fn health_check(intent: &Intent, color: &str, group: &str, live: Option<&str>) -> Step {
-    Step::CheckHealthy {
-        color: color.to_owned(),
-        group: group.to_owned(),
-        live: live.map(str::to_owned),
-        policy: intent.validation.healthy.clone(),
-    }
+fn health_check(intent: &Intent, subject: &Subject) -> Step {
+    Step::Check(Checking {
+        block: Block::Validation,
+        index: None,
+        subject: subject.clone(),
+        check: Check::Healthy(intent.validation.healthy.clone()),
+    })
 }
 
-fn http_checks(intent: &Intent, color: &str) -> impl Iterator<Item = Step> {
-    let checks = intent.validation.http.iter().enumerate();
-    checks.map(move |(index, check)| Step::CheckHttp { index, color: color.to_owned(), check: check.for_color(color) })
+fn about(checking: &Checking, subject: &Subject) -> Step {
+    Step::Check(Checking { subject: subject.clone(), ..checking.clone() })
 }
 
-/// What a route needs so that the colour is live there. Where no colour was named, a route that is there leads where
-/// somebody else wants it to.
-fn shift(intent: &Intent, world: &World, route: &RouteSpec, color: &str) -> Option<Step> {
-    if intent.active.is_none() && world.routes.contains_key(&route.key()) {
-        return join_route(intent, world, route);
+/// The step that gives a colour a part of what a route forwards; the others share the rest as they did. None where the
+/// route has nothing to split, or has that split already.
+fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: Shift) -> Option<Step> {
+    let before = world.routes.get(&route.key())?;
+    let Terminal::Forward(forward) = &before.terminal else { return None };
+    let group = &intent.environments.get(color)?.target_group_arn;
+    let others: Vec<(&String, f64)> = forward
+        .groups
+        .iter()
+        .map(|(arn, _)| arn)
+        .filter(|arn| *arn != group)
+        .map(|arn| (arn, before.terminal.share(arn)))
+        .filter(|(_, share)| *share > 0.0)
+        .collect();
+    let rest: f64 = others.iter().map(|(_, share)| share).sum();
+    if rest <= 0.0 {
+        return None;
     }
-    lead(intent, world, route, color)
+    let (own, of) = if shift.permille.is_multiple_of(10) { (shift.permille / 10, 100) } else { (shift.permille, 1000) };
+    let weight = |arn: &String| {
+        let share = others.iter().find(|(other, _)| *other == arn).map_or(0.0, |(_, share)| share / rest);
+        let weight = (f64::from(of - own) * share).round() as u32;
+        // What has some of it keeps some of it.
+        if share > 0.0 { weight.max(1) } else { 0 }
+    };
+    let mut groups: Vec<(String, u32)> = intent
+        .environments
+        .values()
+        .map(|one| &one.target_group_arn)
+        .map(|arn| (arn.clone(), if arn == group { own } else { weight(arn) }))
+        .collect();
+    let foreign = others.iter().filter(|(arn, _)| intent.color_of(arn).is_none());
+    groups.extend(foreign.map(|(arn, _)| ((*arn).clone(), weight(arn))));
+    if groups.len() > MAX_GROUPS {
+        return None;
+    }
+    let sticky = intent
+        .stickiness
+        .map(|duration| Stickiness { enabled: true, duration_seconds: i32::try_from(duration.as_secs()).ok() });
+    let stickiness = sticky.or_else(|| before.terminal.stickiness());
+    let step = step(intent, route, Some(before), Terminal::Forward(Forward { groups, stickiness }));
+    if step.holds(world) { None } else { Some(step) }
 }
 
 /// Brings the colours that a route lacks into it at weight 0.
@@ -356,12 +595,17 @@ fn join<'g>(
 }
 
 /// The step that leads a route to one colour, all others staying at weight 0; none if it already does.
-fn lead(intent: &Intent, world: &World, route: &RouteSpec, color: &str) -> Option<Step> {
+fn lead(
+    intent: &Intent,
+    world: &World,
+    route: &RouteSpec,
+    color: &str,
+    stickiness: Option<Stickiness>,
+) -> Option<Step> {
     let before = world.routes.get(&route.key());
     let group = |(name, environment): (&String, &Environment)| {
         (environment.target_group_arn.clone(), if name == color { 100 } else { 0 })
     };
-    let stickiness = before.and_then(|before| before.terminal.stickiness());
     let forward = Forward { groups: intent.environments.iter().map(group).collect(), stickiness };
     let step = step(intent, route, before, Terminal::Forward(forward));
     if step.holds(world) { None } else { Some(step) }

@@ -1,8 +1,13 @@
 //! The steps of one apply: what each does, when it holds, how it is undone, and how it reads.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::capacity::{self, Capacity, Scalable};
-use super::intent::{Conditions, HealthyPolicy, HttpCheck, RouteSpec, short};
+use super::check::{Checking, Subject};
+use super::intent::{Conditions, RouteSpec, short};
 use super::journal::StepId;
+use super::strategy::Prove;
 use super::world::{Observed, Terminal, World};
 
 /// Stages in order; the steps of a stage are carried out together.
@@ -12,16 +17,22 @@ pub struct Runbook {
     pub stages: Vec<Stage>,
     /// What happens when a step can't be done.
     pub on_failure: OnFailure,
+    /// What happens when the run is stopped.
+    pub on_interrupt: OnFailure,
+    /// Steps that an earlier run carried out, and that are this one's to take back.
+    pub taken_over: Vec<StepId>,
 }
 
-/// What happens when a step can't be done.
+/// What happens when a rollout can't go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
     /// What was done is undone.
     #[default]
     Rollback,
-    /// It stays as it is then.
+    /// It stays as it is then, all routes alike: where some of them moved in the last step, those go back one step.
     Hold,
+    /// Everything stays to the letter.
+    Leave,
 }
 
 /// Steps that are carried out together: all of them, or none.
@@ -34,26 +45,12 @@ pub struct Stage {
 /// One step: an effect that may be repeated, with a postcondition that can be seen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Wait until enough targets of a colour are healthy.
-    CheckHealthy {
-        /// The colour to go live.
-        color: String,
-        /// Its target group.
-        group: String,
-        /// The target group of the live colour to measure it by, unless nothing is live.
-        live: Option<String>,
-        /// How many are enough.
-        policy: HealthyPolicy,
-    },
-    /// Make a request to a colour and judge the answer.
-    CheckHttp {
-        /// Its place in the configuration, from 0.
-        index: usize,
-        /// The colour to go live.
-        color: String,
-        /// The request.
-        check: HttpCheck,
-    },
+    /// Wait until something holds of a colour.
+    Check(Checking),
+    /// Wait until the load balancer's nodes do what they were told.
+    Converge(Convergence),
+    /// Stay, and see that what must hold holds.
+    Watch(Watch),
     /// Make a route lead somewhere. A rule of our own that isn't there is created.
     Route {
         /// Which route.
@@ -103,13 +100,78 @@ pub enum Step {
     },
 }
 
+/// How the nodes are waited for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Convergence {
+    /// Parts of one by colour.
+    pub shares: BTreeMap<String, f64>,
+    /// How it is seen; none: it is waited for.
+    pub prove: Option<Prove>,
+    /// How long it is waited for.
+    pub settle: Duration,
+}
+
+/// A hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    /// Whom it is about.
+    pub subject: Subject,
+    /// The new colour's part in percent.
+    pub percent: f64,
+    /// How long.
+    pub hold: Duration,
+    /// How often to look.
+    pub interval: Duration,
+    /// How many looks may fail.
+    pub max_failures: u32,
+    /// What must hold.
+    pub checks: Vec<Checking>,
+}
+
+impl Watch {
+    /// In words.
+    pub fn words(&self) -> String {
+        let (color, percent) = (&self.subject.color, self.percent);
+        let hold = span(self.hold);
+        if self.checks.is_empty() {
+            return format!("hold {color} at {percent} % for {hold}");
+        }
+        let checks = self.checks.iter().map(Checking::words).collect::<Vec<_>>().join("; ");
+        format!("watch {color} at {percent} % for {hold}: {checks}")
+    }
+}
+
+impl Convergence {
+    /// In words.
+    pub fn words(&self) -> String {
+        match &self.prove {
+            Some(prove) => {
+                let needed = prove.needed(&self.shares);
+                format!("ask {} until {needed} answers in a row agree with the weights", prove.request.shown_url())
+            }
+            None => format!("give the load balancer {} to settle", span(self.settle)),
+        }
+    }
+}
+
+/// A duration as a configuration has it.
+pub(super) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if duration.subsec_millis() > 0 {
+        return format!("{}ms", duration.as_millis());
+    }
+    let parts = [(seconds / 3600, "h"), (seconds % 3600 / 60, "m"), (seconds % 60, "s")];
+    let text: String = parts.iter().filter(|part| part.0 > 0).map(|part| format!("{}{}", part.0, part.1)).collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 impl Step {
     /// Whether the world already is as the step would make it. Checks never hold in advance.
     pub fn holds(&self, world: &World) -> bool {
         match self {
-            Step::CheckHealthy { .. } | Step::CheckHttp { .. } => false,
+            Step::Check(_) | Step::Converge(_) | Step::Watch(_) => false,
             Step::Route { route, after, .. } => {
-                world.routes.get(&route.key()).is_some_and(|observed| same_terminal(&observed.terminal, after))
+                world.routes.get(&route.key()).is_some_and(|observed| observed.terminal.is_same(after))
             }
             Step::Conditions { route, after, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(after))
@@ -125,10 +187,10 @@ impl Step {
     /// Whether the world is as it was before the step.
     pub fn is_undone(&self, world: &World) -> bool {
         match self {
-            Step::CheckHealthy { .. } | Step::CheckHttp { .. } => true,
+            Step::Check(_) | Step::Converge(_) | Step::Watch(_) => true,
             Step::Route { route, before, after, .. } => match (world.routes.get(&route.key()), before) {
                 (None, None) => true,
-                (Some(now), Some(before)) => same_terminal(&now.terminal, &before.terminal),
+                (Some(now), Some(before)) => now.terminal.is_same(&before.terminal),
                 // What stands there and is not what the step makes, somebody else made: it is not ours to delete.
                 (Some(now), None) => !is_made_by(now, route, after),
                 (None, Some(_)) => false,
@@ -167,27 +229,21 @@ impl Step {
             Step::Capacity { color, after, .. } => {
                 world.capacities.insert(color.clone(), *after);
             }
-            Step::CheckHealthy { .. } | Step::CheckHttp { .. } => {}
+            Step::Check(_) | Step::Converge(_) | Step::Watch(_) => {}
         }
     }
 
     /// Whether the step only looks.
     pub fn is_check(&self) -> bool {
-        matches!(self, Step::CheckHealthy { .. } | Step::CheckHttp { .. })
+        matches!(self, Step::Check(_) | Step::Converge(_) | Step::Watch(_))
     }
 
     /// The step in words, as a plan shows it.
     pub fn words(&self) -> String {
         match self {
-            Step::CheckHealthy { color, policy, live, .. } => {
-                let relative = match live {
-                    Some(_) => format!(" and {} % of the live colour's", policy.min_percent_of_live),
-                    None => String::new(),
-                };
-                let plural = if policy.min_count == 1 { "" } else { "s" };
-                format!("check that {color} has at least {} healthy target{plural}{relative}", policy.min_count)
-            }
-            Step::CheckHttp { color, check, .. } => format!("check {color}: {} {}", check.method, check.shown_url()),
+            Step::Check(check) => format!("check that {}", check.words()),
+            Step::Converge(convergence) => convergence.words(),
+            Step::Watch(watch) => watch.words(),
             Step::Route { route, before, words, .. } => {
                 let verb = if before.is_none() { "create" } else { "set" };
                 format!("{verb} {route}: {words}")
@@ -207,18 +263,7 @@ impl Step {
 /// Whether a rule is what a step that makes this route would leave.
 pub(super) fn is_made_by(now: &Observed, route: &RouteSpec, after: &Terminal) -> bool {
     let RouteSpec::OwnRule { conditions, .. } = route else { return false };
-    same_terminal(&now.terminal, after) && now.conditions.as_ref() == Some(conditions)
-}
-
-/// Equal as far as requests can tell: the same groups with the same shares; weights 1/0 are weights 100/0.
-fn same_terminal(a: &Terminal, b: &Terminal) -> bool {
-    match (a, b) {
-        (Terminal::Forward(x), Terminal::Forward(y)) => {
-            x.groups.len() == y.groups.len()
-                && x.groups.iter().all(|(arn, _)| b.mentions(arn) && (a.share(arn) - b.share(arn)).abs() < 0.001)
-        }
-        _ => a == b,
-    }
+    now.terminal.is_same(after) && now.conditions.as_ref() == Some(conditions)
 }
 
 impl Runbook {
@@ -241,6 +286,21 @@ impl Runbook {
         })
     }
 
+    /// The place of the stage that was added last.
+    pub(super) fn last_stage(&self) -> usize {
+        self.stages.len().saturating_sub(1)
+    }
+
+    /// How long it takes at least: what it holds, watches and gives the nodes to settle.
+    pub fn least_duration(&self) -> Duration {
+        let of = |step: &Step| match step {
+            Step::Converge(Convergence { prove: None, settle, .. }) => *settle,
+            Step::Watch(watch) => watch.hold,
+            _ => Duration::ZERO,
+        };
+        self.stages.iter().map(|stage| stage.steps.iter().map(of).max().unwrap_or_default()).sum()
+    }
+
     /// A step by id.
     pub fn step(&self, id: StepId) -> Option<&Step> {
         self.stages.get(id.stage)?.steps.get(id.step)
@@ -252,13 +312,19 @@ impl Runbook {
     }
 }
 
+/// With one decimal where there is one.
+fn percent(share: f64) -> String {
+    let tenths = (share * 10.0).round() / 10.0;
+    format!("{tenths}")
+}
+
 /// A terminal action in words; colours are named where they are known.
 pub fn terminal_words<'a>(terminal: &Terminal, color_of: impl Fn(&str) -> Option<&'a str>) -> String {
     match terminal {
         Terminal::Forward(forward) => {
             let part = |(arn, _): &(String, u32)| {
                 let name = color_of(arn).map_or_else(|| short(arn), str::to_owned);
-                format!("{name} {:.0} %", terminal.share(arn))
+                format!("{name} {} %", percent(terminal.share(arn)))
             };
             forward.groups.iter().map(part).collect::<Vec<_>>().join(", ")
         }

@@ -28,6 +28,11 @@ fn intent(active: &str) -> Intent {
         preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
         validation: Validation::default(),
+        strategy: Strategy::default(),
+        verification: None,
+        stickiness: None,
+        on_failure: OnFailure::Rollback,
+        on_interrupt: OnFailure::Rollback,
         capacity: None,
         owned: BTreeMap::new(),
         removed: Vec::new(),
@@ -36,7 +41,7 @@ fn intent(active: &str) -> Intent {
 
 fn world(weights: &[(&str, u32)], record: Option<&str>) -> World {
     let routes = BTreeMap::from([("web".to_owned(), listener(weights))]);
-    World { routes, record: record.map(str::to_owned), capacities: BTreeMap::new() }
+    World { routes, record: record.map(str::to_owned), capacities: BTreeMap::new(), ledger: None }
 }
 
 #[track_caller]
@@ -201,7 +206,7 @@ fn the_end_takes_away_what_was_made_and_restores_what_was_there() {
         record: Some(("/app/live".to_owned(), None)),
     };
     let runbook = planner::plan_removal(&removal, &seen);
-    assert_eq!(runbook.on_failure, OnFailure::Hold);
+    assert_eq!(runbook.on_failure, OnFailure::Leave);
     expect![[r#"
         set listener web: blue 0 %, green 100 % → blue 100 %, as before
         delete /app/live"#]]
@@ -253,21 +258,8 @@ fn a_rule_that_is_wanted_by_its_arn_is_not_deleted() {
 
 #[test]
 fn secrets_in_an_address_are_not_shown() {
-    let check = HttpCheck { url: "https://me:secret@x.org:8443/health?key=secret#secret".to_owned(), ..http_check() };
+    let check =
+        HttpCheck { url: "https://me:secret@x.org:8443/health?key=secret#secret".to_owned(), ..HttpCheck::default() };
     assert_eq!(check.shown_url(), "https://x.org:8443/health");
     assert_eq!(HttpCheck { url: "http://x.org?key=secret".to_owned(), ..check }.shown_url(), "http://x.org");
-}
-
-fn http_check() -> HttpCheck {
-    HttpCheck {
-        url: String::new(),
-        method: "GET".to_owned(),
-        headers: BTreeMap::new(),
-        status: vec![200],
-        body_matches: None,
-        max_latency: None,
-        retries: 0,
-        retry_delay: std::time::Duration::ZERO,
-        timeout: std::time::Duration::from_secs(1),
-    }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capacity::Capacity;
 use super::intent::{Conditions, Environment};
+use super::ledger::Ledger;
 
 /// Everything that a plan needs to know of the world, at one time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct World {
     /// The sizes of the colours that the switch is to size.
     #[serde(default)]
     pub capacities: BTreeMap<String, Capacity>,
+    /// What a rollout that did not come to its end left.
+    #[serde(default)]
+    pub ledger: Option<Ledger>,
 }
 
 impl World {
@@ -99,6 +103,21 @@ impl Terminal {
         matches!(self, Terminal::Forward(forward) if forward.groups.iter().any(|(arn, _)| arn == group))
     }
 
+    /// Equal as far as requests can tell: the same groups with the same shares, weights 1/0 being weights 100/0, and the
+    /// same stickiness.
+    pub fn is_same(&self, other: &Terminal) -> bool {
+        match (self, other) {
+            (Terminal::Forward(x), Terminal::Forward(y)) => {
+                x.groups.len() == y.groups.len()
+                    && x.groups
+                        .iter()
+                        .all(|(arn, _)| other.mentions(arn) && (self.share(arn) - other.share(arn)).abs() < 0.001)
+                    && sticky(x) == sticky(y)
+            }
+            _ => self == other,
+        }
+    }
+
     /// The group stickiness to keep when the weights change.
     pub fn stickiness(&self) -> Option<Stickiness> {
         match self {
@@ -106,6 +125,11 @@ impl Terminal {
             _ => None,
         }
     }
+}
+
+/// The seconds of group stickiness where it is on.
+fn sticky(forward: &Forward) -> Option<Option<i32>> {
+    forward.stickiness.as_ref().filter(|stickiness| stickiness.enabled).map(|stickiness| stickiness.duration_seconds)
 }
 
 /// Who gets the traffic, over all routes of a switch.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::checks::Looker;
+use super::events::{About, Phase, Teller};
+use super::lock::Lock;
 use super::ports::{FailureKind, Freshness, PortError, Ports};
-use crate::rollout::gate::{self, Verdict};
 use crate::rollout::machine::{self, Decision};
-use crate::rollout::{
-    Conditions, Entry, HealthyPolicy, HttpCheck, Journal, RouteSpec, Runbook, Scalable, Step, StepId, World,
-};
+use crate::rollout::{Conditions, Entry, Journal, RouteSpec, Runbook, Scalable, Step, StepId, World};
 use crate::tf_provider::Cancel;
 
 /// How long a call that is under way may still take once the run was stopped.
@@ -22,6 +23,10 @@ const WAY_BACK: Duration = Duration::from_secs(600);
 const LOOKS: usize = 4;
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// How often to look again before it is believed that somebody else moves the same routes: an answer may be old.
+const DOUBTS: usize = 3;
+/// While it holds, it looks this often whether somebody else moves the routes.
+const GUARD: Duration = Duration::from_secs(10);
 /// A machine that never ends would be a bug; a run has a handful of decisions.
 const MOST_DECISIONS: usize = 1000;
 
@@ -35,6 +40,10 @@ pub struct Run<'a> {
     pub sight: &'a Sight,
     /// What is made carries these.
     pub tags: &'a BTreeMap<String, String>,
+    /// What it is about.
+    pub about: &'a About,
+    /// What keeps others out meanwhile; none where there is no record to be locked.
+    pub lock: Option<&'a Lock>,
     /// The stop signal.
     pub cancel: &'a Cancel,
     /// How long it may take.
@@ -74,6 +83,16 @@ pub struct Outcome {
     pub journal: Journal,
     /// What was seen last; none if nothing could be seen.
     pub world: Option<World>,
+    /// How long the colour to go live had traffic that it should not have kept, and at most how many percent.
+    pub exposure: Option<(Duration, f64)>,
+}
+
+/// Since when the colour to go live has traffic.
+#[derive(Default)]
+struct Exposure {
+    since: Option<Instant>,
+    until: Option<Instant>,
+    most: f64,
 }
 
 /// Looks at the world.
@@ -92,27 +111,75 @@ pub async fn observe(ports: &Ports, sight: &Sight, age: Freshness) -> Result<Wor
     });
     let routes = ports.load_balancer.observe(&sight.routes, age);
     let (routes, record, sizes) = futures::join!(routes, value, try_join_all(sizes));
-    Ok(World { routes: routes?, record: record?, capacities: sizes?.into_iter().flatten().collect() })
+    Ok(World { routes: routes?, record: record?, capacities: sizes?.into_iter().flatten().collect(), ledger: None })
 }
 
 impl Run<'_> {
     /// Runs to the end. The world is what was seen right before.
     pub async fn run(&self, world: World) -> Outcome {
+        let teller = Teller::new(self.ports, self.about);
+        teller.tell(Phase::Started, &self.weights(Some(&world)), &self.runbook.words().join("; "));
+        let (lost, is_lost) = watch::channel(None);
+        let keep = async {
+            match self.lock {
+                Some(lock) => drop(lost.send_replace(Some(lock.keep().await))),
+                None => {}
+            }
+            std::future::pending::<()>().await;
+        };
+        let outcome = tokio::select! {
+            outcome = self.steer(world, &teller, is_lost) => outcome,
+            () = keep => unreachable!("it never ends"),
+        };
+        let reason = outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default();
+        let phase = match outcome.ending {
+            Ending::Done => Phase::Completed,
+            Ending::RolledBack => Phase::RolledBack,
+            Ending::Held => Phase::Held,
+            Ending::Stuck => Phase::Stuck,
+        };
+        teller.tell(phase, &self.weights(outcome.world.as_ref()), &reason);
+        teller.finish().await;
+        outcome
+    }
+
+    async fn steer(&self, world: World, teller: &Teller, is_lost: watch::Receiver<Option<String>>) -> Outcome {
         let deadline = Instant::now() + self.limit;
         let mut journal = Journal::default();
+        for id in &self.runbook.taken_over {
+            journal.push(Entry::Began(*id));
+            journal.push(Entry::Done(*id));
+        }
+        let mut exposure = Exposure::default();
         let mut world = Some(world);
+        let mut doubts = 0;
         for _ in 0..MOST_DECISIONS {
+            exposure.note(self.share(world.as_ref()));
+            if let Some(reason) = is_lost.borrow().clone().filter(|_| !journal.is_crossed()) {
+                journal.push(Entry::Crossed(reason));
+            }
             if !journal.is_broken() && self.cancel.is_cancelled() {
                 journal.push(Entry::Interrupted);
             }
             let decision = machine::next(self.runbook, &journal, world.as_ref());
             let ending = match decision {
                 Decision::Do(ids) => {
-                    self.carry_out(&ids, deadline, world.as_ref(), &mut journal).await;
+                    doubts = 0;
+                    self.carry_out(&ids, (deadline, &is_lost), world.as_ref(), &mut journal).await;
+                    self.tell_progress(&ids, &journal, world.as_ref(), teller);
                     None
                 }
                 Decision::Undo(ids) => {
-                    self.undo(&ids, world.as_ref(), &mut journal).await;
+                    self.undo(&ids, (world.as_ref(), &is_lost), &mut journal).await;
+                    None
+                }
+                Decision::Crossed(_) if doubts < DOUBTS => {
+                    doubts += 1;
+                    sleep(LOOK_PAUSE).await;
+                    None
+                }
+                Decision::Crossed(reason) => {
+                    journal.push(Entry::Crossed(reason));
                     None
                 }
                 Decision::Done => Some(Ending::Done),
@@ -121,12 +188,48 @@ impl Run<'_> {
                 Decision::Stuck => Some(Ending::Stuck),
             };
             if let Some(ending) = ending {
-                tracing::info!(?ending, "the rollout ended");
-                return Outcome { ending, journal, world };
+                let exposure = exposure.told();
+                return Outcome { ending, journal, world, exposure };
             }
             self.look(deadline, &mut world, &mut journal).await;
         }
-        Outcome { ending: Ending::Stuck, journal, world }
+        Outcome { ending: Ending::Stuck, journal, world, exposure: exposure.told() }
+    }
+
+    /// The part of the colour to go live, over all routes.
+    fn share(&self, world: Option<&World>) -> Option<f64> {
+        let (world, group) = (world?, self.about.groups.get(self.about.to.as_ref()?)?);
+        let routes = self.about.routes.iter().filter_map(|route| world.routes.get(&route.key()));
+        routes.map(|seen| seen.terminal.share(group)).reduce(f64::max)
+    }
+
+    fn weights(&self, world: Option<&World>) -> BTreeMap<String, u32> {
+        let first = world.and_then(|world| self.about.routes.iter().find_map(|route| world.routes.get(&route.key())));
+        let share = |group: &String| first.map_or(0.0, |seen| seen.terminal.share(group)).round() as u32;
+        self.about.groups.iter().map(|(color, group)| (color.clone(), share(group))).collect()
+    }
+
+    fn tell_progress(&self, ids: &[StepId], journal: &Journal, world: Option<&World>, teller: &Teller) {
+        let steps: Vec<&Step> = ids.iter().filter_map(|id| self.runbook.step(*id)).collect();
+        let words = steps.iter().map(|step| step.words()).collect::<Vec<_>>().join("; ");
+        if journal.is_broken() {
+            let reason = journal.reason().map(|(_, reason)| reason).unwrap_or_default();
+            teller.tell(Phase::RollingBack, &self.weights(world), &reason);
+            return;
+        }
+        let phase = match steps.first() {
+            Some(Step::Check(_)) => Phase::Validated,
+            Some(Step::Route { .. }) => Phase::Shifted,
+            Some(Step::Watch(_)) => Phase::Watched,
+            _ => return,
+        };
+        let mut weights = self.weights(world);
+        if let Some(Step::Route { after, .. }) = steps.first() {
+            for (color, group) in &self.about.groups {
+                weights.insert(color.clone(), after.share(group).round() as u32);
+            }
+        }
+        teller.tell(phase, &weights, &words);
     }
 
     /// Looks again. What can't be seen can't be trusted: a rollout ends there, and what was seen before is forgotten,
@@ -136,7 +239,15 @@ impl Run<'_> {
         for _ in 0..LOOKS {
             let on_the_way_back = journal.is_broken();
             let deadline = if on_the_way_back { Instant::now() + LOOK_LIMIT } else { deadline };
-            let seen = timeout_at(deadline, observe(self.ports, self.sight, Freshness::Now)).await;
+            let looking = timeout_at(deadline, observe(self.ports, self.sight, Freshness::Now));
+            let seen = tokio::select! {
+                biased;
+                seen = looking => seen,
+                () = self.cancel.cancelled(), if !on_the_way_back => {
+                    journal.push(Entry::Interrupted);
+                    continue;
+                }
+            };
             match seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit))) {
                 Ok(seen) => {
                     *world = Some(seen);
@@ -154,18 +265,30 @@ impl Run<'_> {
         }
     }
 
-    async fn carry_out(&self, ids: &[StepId], deadline: Instant, world: Option<&World>, journal: &mut Journal) {
+    async fn carry_out(
+        &self,
+        ids: &[StepId],
+        (deadline, is_lost): (Instant, &watch::Receiver<Option<String>>),
+        world: Option<&World>,
+        journal: &mut Journal,
+    ) {
         for id in ids {
             journal.push(Entry::Began(*id));
         }
+        let so_far = journal.clone();
         let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
-        let results = join_all(steps.map(|(id, step)| async move {
-            tracing::info!(step = step.words(), "begins");
-            (id, step, self.within(deadline, step, self.effect(step, world)).await)
+        let results = join_all(steps.map(|(id, step)| {
+            let so_far = &so_far;
+            async move {
+                tracing::info!(step = step.words(), "begins");
+                (id, step, self.within((deadline, is_lost), step, self.effect(step, world, so_far)).await)
+            }
         }));
         let mut interrupted = false;
         for (id, step, result) in results.await {
             match result {
+                Err(Stop::Crossed(reason)) if journal.is_crossed() => drop(reason),
+                Err(Stop::Crossed(reason)) => journal.push(Entry::Crossed(reason)),
                 Ok(()) => {
                     tracing::info!(step = step.words(), "done");
                     journal.push(Entry::Done(id));
@@ -190,14 +313,15 @@ impl Run<'_> {
     /// end, since its answer tells more than a guess; a check is dropped at once.
     async fn within(
         &self,
-        deadline: Instant,
+        (deadline, is_lost): (Instant, &watch::Receiver<Option<String>>),
         step: &Step,
-        effect: impl Future<Output = Result<(), PortError>>,
+        effect: impl Future<Output = Result<(), Stop>>,
     ) -> Result<(), Stop> {
         tokio::pin!(effect);
         let stop = tokio::select! {
             biased;
-            result = &mut effect => return result.map_err(Stop::Failed),
+            result = &mut effect => return result,
+            reason = lost(is_lost) => Stop::Crossed(reason),
             () = self.cancel.cancelled() => Stop::Interrupted,
             () = tokio::time::sleep_until(deadline) => {
                 let words = format!("the operation's time of {} ended first", humantime::format_duration(self.limit));
@@ -213,14 +337,41 @@ impl Run<'_> {
         }
     }
 
-    async fn effect(&self, step: &Step, world: Option<&World>) -> Result<(), PortError> {
-        let failed = |reason: String| PortError::new(FailureKind::Other, reason);
+    async fn effect(&self, step: &Step, world: Option<&World>, journal: &Journal) -> Result<(), Stop> {
+        let failed = |reason: String| Stop::Failed(PortError::new(FailureKind::Other, reason));
+        let looker = Looker { ports: self.ports, about: self.about };
         match step {
-            Step::CheckHealthy { color, group, live, policy } => {
-                self.check_healthy(color, group, live.as_deref(), policy).await.map_err(failed)
+            Step::Check(checking) => looker.validate(checking).await.map_err(failed),
+            Step::Converge(convergence) => looker.converge(convergence).await.map_err(failed),
+            Step::Watch(watch) => {
+                if let Some(lock) = self.lock {
+                    let phase = watch.words();
+                    lock.note(|ledger| ledger.phase = phase).await.map_err(|error| match error.kind {
+                        FailureKind::Conflict => Stop::Crossed(error.message),
+                        _ => Stop::Failed(error),
+                    })?;
+                }
+                tokio::select! {
+                    biased;
+                    watched = looker.watch(watch) => watched.map_err(failed),
+                    reason = self.guard(journal) => Err(Stop::Crossed(reason)),
+                }
             }
-            Step::CheckHttp { check, .. } => self.check_http(check).await.map_err(failed),
-            _ => self.change(step, world).await,
+            _ => self.change(step, world).await.map_err(Stop::Failed),
+        }
+    }
+
+    /// Returns when somebody else moves the routes.
+    async fn guard(&self, journal: &Journal) -> String {
+        let mut doubts = 0;
+        loop {
+            sleep(if doubts == 0 { GUARD } else { LOOK_PAUSE }).await;
+            let Ok(seen) = observe(self.ports, self.sight, Freshness::Now).await else { continue };
+            match machine::crossed(self.runbook, journal, &seen) {
+                Some(reason) if doubts >= DOUBTS => return reason,
+                Some(_) => doubts += 1,
+                None => doubts = 0,
+            }
         }
     }
 
@@ -250,16 +401,16 @@ impl Run<'_> {
             },
             Step::Record { parameter, before, after } => match after {
                 None => self.ports.records.delete(parameter).await,
-                Some(after) if before.is_some() => self.ports.records.write(parameter, after).await,
+                Some(after) if before.is_some() => self.ports.records.write(parameter, after).await.map(drop),
                 Some(after) => {
-                    let made = self.ports.records.create(parameter, after, self.tags).await;
+                    let made = self.ports.records.create(parameter, after, self.tags).await.map(drop);
                     self.settle_conflict(step, made).await
                 }
             },
             Step::Capacity { scalable, before, after, .. } => {
                 self.ports.capacities.set(scalable, *before, *after).await
             }
-            Step::CheckHealthy { .. } | Step::CheckHttp { .. } => Ok(()),
+            Step::Check(_) | Step::Converge(_) | Step::Watch(_) => Ok(()),
         }
     }
 
@@ -274,62 +425,22 @@ impl Run<'_> {
         }
     }
 
-    async fn check_healthy(
+    async fn undo(
         &self,
-        color: &str,
-        group: &str,
-        live: Option<&str>,
-        policy: &HealthyPolicy,
-    ) -> Result<(), String> {
-        let end = Instant::now() + policy.timeout;
-        loop {
-            let load_balancer = &self.ports.load_balancer;
-            let of_live = async {
-                match live {
-                    Some(live) => load_balancer.target_health(live).await.map(Some),
-                    None => Ok(None),
-                }
-            };
-            let (targets, of_live) = futures::future::join(load_balancer.target_health(group), of_live).await;
-            let (targets, of_live) = (targets.map_err(|e| e.message)?, of_live.map_err(|e| e.message)?);
-            match gate::healthy(color, &targets, of_live.as_deref(), policy) {
-                Verdict::Pass => return Ok(()),
-                Verdict::Pending(seen) if Instant::now() >= end => {
-                    let waited = humantime::format_duration(policy.timeout);
-                    return Err(format!("{seen}\nafter {waited} (validation.healthy.timeout)"));
-                }
-                Verdict::Pending(seen) => tracing::info!(seen, "waiting for healthy targets"),
-            }
-            sleep(policy.interval.min(end.saturating_duration_since(Instant::now()))).await;
-        }
-    }
-
-    async fn check_http(&self, check: &HttpCheck) -> Result<(), String> {
-        let mut tries = 0;
-        loop {
-            let seen = match self.ports.http.probe(check).await {
-                Ok(answer) => match gate::http(check, &answer) {
-                    Verdict::Pass => return Ok(()),
-                    Verdict::Pending(seen) => seen,
-                },
-                Err(error) => error.message,
-            };
-            if tries >= check.retries {
-                let plural = if tries == 0 { "try" } else { "tries" };
-                return Err(format!("{seen} ({} {plural})", tries + 1));
-            }
-            tries += 1;
-            tracing::info!(seen, "the check is repeated");
-            sleep(check.retry_delay).await;
-        }
-    }
-
-    async fn undo(&self, ids: &[StepId], world: Option<&World>, journal: &mut Journal) {
+        ids: &[StepId],
+        (world, is_lost): (Option<&World>, &watch::Receiver<Option<String>>),
+        journal: &mut Journal,
+    ) {
         let deadline = Instant::now() + WAY_BACK;
         let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
         let results = join_all(steps.map(|(id, step)| async move {
             tracing::warn!(step = step.words(), "goes back");
-            let result = timeout_at(deadline, self.take_back(step, world)).await;
+            let result = tokio::select! {
+                biased;
+                result = timeout_at(deadline, self.take_back(step, world)) => result,
+                // Whoever has the lock now goes on from what is there.
+                reason = lost(is_lost) => Ok(Err(PortError::new(FailureKind::Conflict, reason))),
+            };
             (id, result.unwrap_or_else(|_| Err(timed_out("the way back", WAY_BACK))))
         }));
         for (id, result) in results.await {
@@ -362,12 +473,14 @@ impl Run<'_> {
                 let conditions = before.conditions.as_ref().unwrap_or(conditions);
                 load_balancer.create_rule(listener, *priority, conditions, &before.terminal, self.tags).await
             }
-            Step::Record { parameter, before: Some(before), .. } => self.ports.records.write(parameter, before).await,
+            Step::Record { parameter, before: Some(before), .. } => {
+                self.ports.records.write(parameter, before).await.map(drop)
+            }
             Step::Record { parameter, before: None, .. } => self.ports.records.delete(parameter).await,
             Step::Capacity { scalable, before, after, .. } => {
                 self.ports.capacities.set(scalable, *after, *before).await
             }
-            Step::Remove { .. } | Step::CheckHealthy { .. } | Step::CheckHttp { .. } => Ok(()),
+            Step::Remove { .. } | Step::Check(_) | Step::Converge(_) | Step::Watch(_) => Ok(()),
         }
     }
 }
@@ -375,7 +488,35 @@ impl Run<'_> {
 /// Why a step did not get to its end.
 enum Stop {
     Failed(PortError),
+    Crossed(String),
     Interrupted,
+}
+
+/// Returns when the lock is lost.
+async fn lost(is_lost: &watch::Receiver<Option<String>>) -> String {
+    let mut is_lost = is_lost.clone();
+    let reason = is_lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+    match reason {
+        Some(reason) => reason,
+        None => std::future::pending().await,
+    }
+}
+
+impl Exposure {
+    fn note(&mut self, share: Option<f64>) {
+        let Some(share) = share else { return };
+        self.most = self.most.max(share);
+        match (self.since, share > 0.0) {
+            (None, true) => (self.since, self.until) = (Some(Instant::now()), None),
+            (Some(_), false) if self.until.is_none() => self.until = Some(Instant::now()),
+            _ => {}
+        }
+    }
+
+    fn told(&self) -> Option<(Duration, f64)> {
+        let until = self.until.unwrap_or_else(Instant::now);
+        self.since.map(|since| (until.saturating_duration_since(since), self.most))
+    }
 }
 
 fn timed_out(what: &str, limit: Duration) -> PortError {

@@ -6,9 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::ports::{Capacities, FailureKind, Freshness, HttpProbe, LoadBalancer, PortError, Ports, Records};
-use crate::rollout::gate::{HttpAnswer, TargetHealth};
-use crate::rollout::{Capacity, Conditions, HttpCheck, Observed, RouteSpec, Scalable, Terminal, World};
+use super::ports::{
+    Capacities, CommandEnd, Commands, FailureKind, Freshness, Functions, GroupFacts, HttpProbe, LoadBalancer, MetricOf,
+    Monitoring, Notifier, PortError, Ports, Records,
+};
+use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
+use crate::rollout::metrics::Sample;
+use crate::rollout::{
+    Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, RouteSpec, Scalable, Terminal,
+    World,
+};
 
 /// What goes wrong at a call that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +50,32 @@ struct State {
     blind: Option<(usize, usize)>,
     /// By the number of the changing call, from 0.
     faults: BTreeMap<usize, Fault>,
+    /// Other parameters than the record, with all their versions.
+    parameters: BTreeMap<String, Vec<String>>,
+    /// What functions, commands, alarms and metrics say, in turn; the last one stays.
+    functions: Vec<FunctionAnswer>,
+    commands: Vec<CommandEnd>,
+    alarms: BTreeMap<String, String>,
+    samples: BTreeMap<String, Sample>,
+    answers: Vec<HttpAnswer>,
+    asked: Vec<HttpCheck>,
+    told: Vec<String>,
+}
+
+/// The first of what is to be said, which stays if it is the last.
+fn in_turn<T: Clone>(list: &mut Vec<T>) -> Option<T> {
+    if list.len() > 1 { Some(list.remove(0)) } else { list.first().cloned() }
 }
 
 impl Fake {
     /// This world, with two healthy targets in each of these groups.
     pub(crate) fn new(world: World, groups: &[&str]) -> Arc<Fake> {
-        let target =
-            |n: u8| TargetHealth { target: format!("10.0.0.{n}:80"), state: "healthy".to_owned(), reason: None };
+        let target = |n: u8| TargetHealth {
+            target: format!("10.0.0.{n}:80"),
+            state: "healthy".to_owned(),
+            reason: None,
+            zone: Some(format!("zone-{n}")),
+        };
         let health = groups.iter().map(|group| ((*group).to_owned(), vec![target(1), target(2)])).collect();
         let history = vec![world.clone()];
         Arc::new(Fake {
@@ -59,7 +85,16 @@ impl Fake {
     }
 
     pub(crate) fn ports(self: &Arc<Fake>) -> Ports {
-        Ports { load_balancer: self.clone(), records: self.clone(), http: self.clone(), capacities: self.clone() }
+        Ports {
+            load_balancer: self.clone(),
+            records: self.clone(),
+            http: self.clone(),
+            capacities: self.clone(),
+            functions: self.clone(),
+            commands: self.clone(),
+            monitoring: self.clone(),
+            notifier: self.clone(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,12 +118,58 @@ impl Fake {
             target: format!("10.0.0.{}:80", n + 1),
             state: (*state).to_owned(),
             reason: (*state != "healthy").then(|| "Target.Timeout: Request timed out".to_owned()),
+            zone: Some(format!("zone-{}", n + 1)),
         };
         self.state().health.insert(group.to_owned(), states.iter().enumerate().map(target).collect());
     }
 
     pub(crate) fn set_status(&self, status: u16) {
         self.state().status = status;
+    }
+
+    /// Answers in turn, instead of the usual one.
+    pub(crate) fn set_answers(&self, answers: Vec<HttpAnswer>) {
+        self.state().answers = answers;
+    }
+
+    pub(crate) fn set_functions(&self, answers: Vec<FunctionAnswer>) {
+        self.state().functions = answers;
+    }
+
+    pub(crate) fn set_commands(&self, ends: Vec<CommandEnd>) {
+        self.state().commands = ends;
+    }
+
+    pub(crate) fn set_alarm(&self, name: &str, state: &str) {
+        self.state().alarms.insert(name.to_owned(), state.to_owned());
+    }
+
+    /// What is measured of a group, by its dimension.
+    pub(crate) fn set_sample(&self, group: &str, sample: Sample) {
+        self.state().samples.insert(group.to_owned(), sample);
+    }
+
+    /// The requests that were made.
+    pub(crate) fn asked(&self) -> Vec<HttpCheck> {
+        self.state().asked.clone()
+    }
+
+    /// The messages that were published.
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.state().told.clone()
+    }
+
+    /// Changes the world as somebody else would.
+    pub(crate) fn meddle(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.state().world);
+    }
+
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        self.state().parameters.get(name)?.last().cloned()
+    }
+
+    pub(crate) fn set_parameter(&self, name: &str, value: &str) {
+        self.state().parameters.entry(name.to_owned()).or_default().push(value.to_owned());
     }
 
     pub(crate) fn fault(&self, call: usize, fault: Fault) {
@@ -200,8 +281,12 @@ impl LoadBalancer for Fake {
         self.change(format!("delete {arn}"), |world| drop(world.routes.remove(arn))).await
     }
 
-    async fn target_health(&self, group: &str) -> Result<Vec<TargetHealth>, PortError> {
+    async fn target_health(&self, group: &str, _: bool) -> Result<Vec<TargetHealth>, PortError> {
         Ok(self.state().health.get(group).cloned().unwrap_or_default())
+    }
+
+    async fn group_facts(&self, _: &str) -> Result<GroupFacts, PortError> {
+        Ok(GroupFacts::default())
     }
 
     async fn mark_previews(&self, _: &[String], _: &[String]) -> Result<(), PortError> {
@@ -228,20 +313,44 @@ impl Records for Fake {
         Ok(self.state().world.record.clone())
     }
 
-    async fn create(&self, name: &str, value: &str, _: &BTreeMap<String, String>) -> Result<(), PortError> {
+    async fn get_version(&self, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, PortError> {
+        let state = self.state();
+        let Some(versions) = state.parameters.get(name) else { return Ok(None) };
+        let version = version.unwrap_or(versions.len() as i64);
+        let index = usize::try_from(version - 1).unwrap_or(usize::MAX);
+        Ok(versions.get(index).map(|value| (value.clone(), version)))
+    }
+
+    async fn create(&self, name: &str, value: &str, _: &BTreeMap<String, String>) -> Result<i64, PortError> {
+        if name.ends_with(".rollout") {
+            let mut state = self.state();
+            if state.parameters.contains_key(name) {
+                return Err(PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"));
+            }
+            state.parameters.insert(name.to_owned(), vec![value.to_owned()]);
+            return Ok(1);
+        }
         if self.state().world.record.is_some() {
             return Err(PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"));
         }
         let value = Some(value.to_owned());
-        self.change(format!("create {name}"), |world| world.record = value).await
+        self.change(format!("create {name}"), |world| world.record = value).await.map(|()| 1)
     }
 
-    async fn write(&self, name: &str, value: &str) -> Result<(), PortError> {
+    async fn write(&self, name: &str, value: &str) -> Result<i64, PortError> {
+        if name.ends_with(".rollout") {
+            self.set_parameter(name, value);
+            return Ok(self.state().parameters.get(name).map_or(0, Vec::len) as i64);
+        }
         let value = Some(value.to_owned());
-        self.change(format!("write {name}"), |world| world.record = value).await
+        self.change(format!("write {name}"), |world| world.record = value).await.map(|()| 1)
     }
 
     async fn delete(&self, name: &str) -> Result<(), PortError> {
+        if name.ends_with(".rollout") {
+            self.state().parameters.remove(name);
+            return Ok(());
+        }
         self.change(format!("delete {name}"), |world| world.record = None).await
     }
 
@@ -274,9 +383,57 @@ impl Capacities for Fake {
 
 #[async_trait]
 impl HttpProbe for Fake {
-    async fn probe(&self, _: &HttpCheck) -> Result<HttpAnswer, PortError> {
-        let status = self.state().status;
+    async fn probe(&self, check: &HttpCheck) -> Result<HttpAnswer, PortError> {
+        let mut state = self.state();
+        state.asked.push(check.clone());
+        if let Some(answer) = in_turn(&mut state.answers) {
+            return Ok(answer);
+        }
         let latency = std::time::Duration::from_millis(5);
-        Ok(HttpAnswer { status, latency, excerpt: "hello".to_owned(), matches: None })
+        let (excerpt, body) = ("hello".to_owned(), "hello".to_owned());
+        Ok(HttpAnswer { status: state.status, latency, excerpt, body, matches: None, headers: Vec::new() })
+    }
+}
+
+#[async_trait]
+impl Functions for Fake {
+    async fn invoke(&self, _: &LambdaCheck, _: &str) -> Result<FunctionAnswer, PortError> {
+        let answer = in_turn(&mut self.state().functions);
+        answer.ok_or_else(|| PortError::new(FailureKind::Gone, "ResourceNotFoundException"))
+    }
+}
+
+#[async_trait]
+impl Commands for Fake {
+    async fn run(&self, _: &CommandCheck, _: &BTreeMap<String, String>) -> Result<CommandEnd, PortError> {
+        let end = in_turn(&mut self.state().commands);
+        end.ok_or_else(|| PortError::new(FailureKind::Gone, "no such program"))
+    }
+}
+
+#[async_trait]
+impl Monitoring for Fake {
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, PortError> {
+        let state = self.state();
+        let alarm =
+            |name: &String| AlarmState { name: name.clone(), state: state.alarms.get(name).cloned(), reason: None };
+        Ok(names.iter().map(alarm).collect())
+    }
+
+    async fn sample(
+        &self,
+        _: &MetricCheck,
+        of: MetricOf<'_>,
+        _: (std::time::SystemTime, std::time::SystemTime),
+    ) -> Result<Sample, PortError> {
+        Ok(self.state().samples.get(of.group).cloned().unwrap_or_default())
+    }
+}
+
+#[async_trait]
+impl Notifier for Fake {
+    async fn publish(&self, _: &str, _: &str, message: &str) -> Result<(), PortError> {
+        self.state().told.push(message.to_owned());
+        Ok(())
     }
 }

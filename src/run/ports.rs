@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-use crate::rollout::gate::{HttpAnswer, TargetHealth};
-use crate::rollout::{Capacity, Conditions, HttpCheck, Observed, RouteSpec, Scalable, Terminal};
+use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
+use crate::rollout::metrics::Sample;
+use crate::rollout::{
+    Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, RouteSpec, Scalable, Terminal,
+};
 
 /// Why a call failed, as far as it makes a difference, and in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +86,11 @@ pub trait LoadBalancer: Send + Sync {
     /// Deletes a rule; one that is gone already is no failure.
     async fn delete_rule(&self, arn: &str) -> Result<(), PortError>;
 
-    /// The health of a group's targets.
-    async fn target_health(&self, group: &str) -> Result<Vec<TargetHealth>, PortError>;
+    /// The health of a group's targets, with their zones where those are asked for.
+    async fn target_health(&self, group: &str, zones: bool) -> Result<Vec<TargetHealth>, PortError>;
+
+    /// What of a group's attributes matters to a rollout.
+    async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError>;
 
     /// Notes on those target groups that are an environment's which routes are previews: an idle colour with all of a
     /// preview's traffic serves no users.
@@ -109,11 +116,14 @@ pub trait Records: Send + Sync {
     /// The value; none if there is no such parameter.
     async fn get(&self, name: &str, age: Freshness) -> Result<Option<String>, PortError>;
 
-    /// Makes the parameter with these tags. One that exists is a conflict.
-    async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError>;
+    /// The value with its version, read now: the latest, or that version.
+    async fn get_version(&self, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, PortError>;
 
-    /// Writes an existing parameter.
-    async fn write(&self, name: &str, value: &str) -> Result<(), PortError>;
+    /// Makes the parameter with these tags; its version. One that exists is a conflict.
+    async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError>;
+
+    /// Writes an existing parameter; its version.
+    async fn write(&self, name: &str, value: &str) -> Result<i64, PortError>;
 
     /// Deletes the parameter; one that is gone already is no failure.
     async fn delete(&self, name: &str) -> Result<(), PortError>;
@@ -127,6 +137,79 @@ pub trait Records: Send + Sync {
 pub trait HttpProbe: Send + Sync {
     /// Makes one request, within the check's timeout.
     async fn probe(&self, check: &HttpCheck) -> Result<HttpAnswer, PortError>;
+}
+
+/// Functions of the user's.
+#[async_trait]
+pub trait Functions: Send + Sync {
+    /// Invokes it once with this payload and waits for its answer.
+    async fn invoke(&self, check: &LambdaCheck, payload: &str) -> Result<FunctionAnswer, PortError>;
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandEnd {
+    /// Its exit code; none where a signal or the time ended it.
+    pub code: Option<i32>,
+    /// The end of what it wrote, standard output and error as they came.
+    pub output: String,
+    /// Whether its time ended first.
+    pub timed_out: bool,
+}
+
+/// Commands of the user's.
+#[async_trait]
+pub trait Commands: Send + Sync {
+    /// Runs it to its end, or kills it with all its children when its time ends or this is dropped.
+    async fn run(&self, check: &CommandCheck, variables: &BTreeMap<String, String>) -> Result<CommandEnd, PortError>;
+}
+
+/// What a metric is measured of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricOf<'a> {
+    /// The colour, for what the user's own metrics have of it.
+    pub color: &'a str,
+    /// Its target group's dimension.
+    pub group: &'a str,
+    /// The load balancer's dimension.
+    pub load_balancer: &'a str,
+    /// Whether what the load balancer answered itself is this colour's fault.
+    pub blamed: bool,
+}
+
+/// CloudWatch.
+#[async_trait]
+pub trait Monitoring: Send + Sync {
+    /// The states of these alarms, in their order.
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, PortError>;
+
+    /// What was measured from one time to another.
+    async fn sample(
+        &self,
+        check: &MetricCheck,
+        of: MetricOf<'_>,
+        window: (SystemTime, SystemTime),
+    ) -> Result<Sample, PortError>;
+}
+
+/// Who is told what happens.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Publishes a message to a topic.
+    async fn publish(&self, topic: &str, subject: &str, message: &str) -> Result<(), PortError>;
+}
+
+/// What of a target group's attributes matters to a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// How long a target that is taken out may still answer.
+    pub deregistration_delay: Option<Duration>,
+    /// Whether clients are kept at a target, and how long.
+    pub stickiness: Option<Duration>,
+    /// So few healthy targets make the load balancer fail open: `off`, a number, or a percentage.
+    pub fail_open_below: Option<String>,
+    /// So few healthy targets make DNS leave the load balancer out.
+    pub dns_failover_below: Option<String>,
 }
 
 /// The sizes of colours.
@@ -150,4 +233,12 @@ pub struct Ports {
     pub capacities: Arc<dyn Capacities>,
     /// Requests.
     pub http: Arc<dyn HttpProbe>,
+    /// Functions.
+    pub functions: Arc<dyn Functions>,
+    /// Commands.
+    pub commands: Arc<dyn Commands>,
+    /// CloudWatch.
+    pub monitoring: Arc<dyn Monitoring>,
+    /// Who is told.
+    pub notifier: Arc<dyn Notifier>,
 }

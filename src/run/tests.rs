@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::events::About;
 use super::executor::{Ending, Outcome, Run, Sight};
 use super::fake::{Fake, Fault};
 use crate::rollout::{
-    Before, Capacity, CapacityPolicy, Conditions, Environment, Forward, HttpCheck, Intent, Observed, RouteSpec,
-    Scalable, Terminal, Validation, World, planner,
+    Before, Block, Capacity, CapacityPolicy, Check, Checking, Conditions, Environment, Forward, HttpCheck, Intent,
+    Observed, OnFailure, RouteSpec, Scalable, Strategy, Subject, Terminal, Validation, World, planner,
 };
 use crate::tf_provider::Cancel;
 use crate::tf_provider::cancel::CancelSource;
@@ -38,10 +39,20 @@ fn intent() -> Intent {
         preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
         validation: Validation::default(),
+        strategy: Strategy::default(),
+        verification: None,
+        stickiness: None,
+        on_failure: OnFailure::Rollback,
+        on_interrupt: OnFailure::Rollback,
         capacity: None,
         owned: BTreeMap::new(),
         removed: Vec::new(),
     }
+}
+
+/// A check before traffic.
+fn before(check: Check) -> Checking {
+    Checking { block: Block::Validation, index: Some(0), subject: Subject::default(), check }
 }
 
 fn world() -> World {
@@ -53,6 +64,7 @@ fn world() -> World {
         routes: BTreeMap::from(["web", "api"].map(observed)),
         record: Some("blue".to_owned()),
         capacities: BTreeMap::new(),
+        ledger: None,
     }
 }
 
@@ -67,6 +79,8 @@ async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
         runbook: &runbook,
         sight: &sight,
         tags: &BTreeMap::new(),
+        about: &About::default(),
+        lock: None,
         cancel,
         limit: Duration::from_secs(1800),
     };
@@ -179,17 +193,13 @@ async fn unhealthy_targets_stop_it_before_the_first_change() {
 async fn a_check_that_fails_is_tried_again_and_then_told() {
     let check = HttpCheck {
         url: "http://{color}.example.com/health".to_owned(),
-        method: "GET".to_owned(),
-        headers: BTreeMap::new(),
         status: vec![200, 204],
-        body_matches: None,
-        max_latency: None,
         retries: 2,
         retry_delay: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
+        ..HttpCheck::default()
     };
     let mut intent = intent();
-    intent.validation.http.push(check);
+    intent.validation.checks.push(before(Check::Http(check)));
     let fake = Fake::new(world(), &GROUPS);
     fake.set_status(500);
     let outcome = run(&fake, &intent, &Cancel::never()).await;
@@ -274,6 +284,8 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
         runbook: &runbook,
         sight: &sight,
         tags: &BTreeMap::new(),
+        about: &About::default(),
+        lock: None,
         cancel: &Cancel::never(),
         limit: Duration::from_secs(1800),
     };

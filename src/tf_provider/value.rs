@@ -26,6 +26,15 @@ impl Number {
         }
     }
 
+    /// The number as a double, as near as one comes to it.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Number::Int(n) => Some(*n as f64),
+            Number::Float(n) => Some(*n),
+            Number::Decimal(text) => text.parse().ok().filter(|n: &f64| n.is_finite()),
+        }
+    }
+
     /// A double in its narrowest form: `3.0` is the integer 3.
     pub fn from_f64(value: f64) -> Number {
         // 2^63 is the first double that no i64 holds.
@@ -155,6 +164,14 @@ impl Value {
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Value::Number(number) => number.as_i64(),
+            _ => None,
+        }
+    }
+
+    /// The number as a double; none if it is none.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Value::Number(number) => number.as_f64(),
             _ => None,
         }
     }

@@ -3,17 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::checks::{parse, validate};
 use crate::resource::duration;
-use crate::rollout::{
-    Before, CapacityPolicy, Conditions, Environment, HealthyPolicy, HttpCheck, Intent, RouteSpec, Scalable, Validation,
-};
+use crate::rollout::{Before, CapacityPolicy, Conditions, Environment, Intent, OnFailure, RouteSpec, Scalable};
 use crate::run::executor::Sight;
 use crate::tf_provider::Value;
-
-/// The defaults of an HTTP check, as the schema documents them.
-const HTTP_RETRIES: u32 = 5;
-const HTTP_RETRY_DELAY: Duration = Duration::from_secs(2);
-const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The wish of a valid configuration or state; none if something that decides about traffic is unknown.
 pub(super) fn parse(value: &Value) -> Option<Intent> {
@@ -27,11 +21,20 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         routes: routes(value.get("routes"))?,
         preview_routes: routes(value.get("preview_routes"))?,
         record: value.get("parameter").as_str().map(str::to_owned),
-        validation: validation(value.get("validation"))?,
+        validation: parse::validation(value.get("validation"))?,
+        strategy: parse::strategy(value.get("strategy"))?,
+        verification: parse::verification(value.get("verification"))?,
+        stickiness: time(value.get("stickiness"), "duration"),
+        on_failure: on(value, "on_failure"),
+        on_interrupt: on(value, "on_interrupt"),
         capacity: capacity(value.get("capacity"))?,
         owned: BTreeMap::new(),
         removed: Vec::new(),
     })
+}
+
+fn on(value: &Value, name: &str) -> OnFailure {
+    if value.get(name).as_str() == Some("hold") { OnFailure::Hold } else { OnFailure::Rollback }
 }
 
 /// All routes of a wish, to look at.
@@ -114,48 +117,19 @@ fn conditions(value: &Value) -> Conditions {
     }
 }
 
-fn validation(value: &Value) -> Option<Validation> {
-    if !value.is_wholly_known() {
-        return None;
-    }
-    let healthy = value.get("healthy");
-    let default = HealthyPolicy::default();
-    let healthy = HealthyPolicy {
-        min_count: number(healthy, "min_count").unwrap_or(default.min_count),
-        min_percent_of_live: number(healthy, "min_percent_of_live").unwrap_or(default.min_percent_of_live),
-        timeout: time(healthy, "timeout").unwrap_or(default.timeout),
-        interval: time(healthy, "interval").unwrap_or(default.interval),
-    };
-    let http = value.get("http").as_list().unwrap_or_default();
-    Some(Validation { healthy, http: http.iter().filter_map(http_check).collect() })
-}
-
-fn http_check(value: &Value) -> Option<HttpCheck> {
-    let status = value.get("status").as_list().unwrap_or_default();
-    let status: Vec<u16> = status.iter().filter_map(|code| u16::try_from(code.as_i64()?).ok()).collect();
-    Some(HttpCheck {
-        url: value.get("url").as_str()?.to_owned(),
-        method: value.get("method").as_str().unwrap_or("GET").to_owned(),
-        headers: value.get("headers").string_map(),
-        status: if status.is_empty() { vec![200] } else { status },
-        body_matches: value.get("body_matches").as_str().map(str::to_owned),
-        max_latency: time(value, "max_latency"),
-        retries: number(value, "retries").unwrap_or(HTTP_RETRIES),
-        retry_delay: time(value, "retry_delay").unwrap_or(HTTP_RETRY_DELAY),
-        timeout: time(value, "timeout").unwrap_or(HTTP_TIMEOUT),
-    })
-}
-
-fn number(value: &Value, name: &str) -> Option<u32> {
+pub(super) fn number(value: &Value, name: &str) -> Option<u32> {
     value.get(name).as_i64().and_then(|number| u32::try_from(number).ok())
 }
 
-fn time(value: &Value, name: &str) -> Option<Duration> {
+pub(super) fn time(value: &Value, name: &str) -> Option<Duration> {
     value.get(name).as_str().and_then(|text| duration::parse(text).ok())
 }
 
-/// How long an operation may take.
+/// How long an operation may take: where nothing was said, as long as a rollout takes at least, and half an hour more.
 pub(super) fn timeout(value: &Value, operation: &str) -> Duration {
-    let default = if operation == "delete" { 10 * 60 } else { 30 * 60 };
-    time(value.get("timeouts"), operation).unwrap_or(Duration::from_secs(default))
+    let default = match operation {
+        "delete" => Duration::from_secs(10 * 60),
+        _ => Duration::from_secs(30 * 60) + validate::least_duration(value),
+    };
+    time(value.get("timeouts"), operation).unwrap_or(default)
 }

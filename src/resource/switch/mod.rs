@@ -16,6 +16,9 @@
 //! Refresh reads the load balancer and leaves what it saw in private state; plan turns that and the configuration into
 //! a runbook without asking again; apply looks once more, plans anew and runs.
 
+mod apply;
+mod checks;
+mod concerns;
 mod import;
 mod intent;
 mod parity;
@@ -32,13 +35,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::state::{Memory, Report};
+use self::apply::Apply;
+use self::state::Memory;
 use self::story::Failure;
 use super::{Context, Shared};
-use crate::clock;
 use crate::rollout::planner::{self, Refusal};
-use crate::rollout::{Intent, Removal, RouteSpec, Runbook, World, lint};
-use crate::run::executor::{self, Ending, Outcome, Run};
+use crate::rollout::{Intent, Removal, RouteSpec, Runbook, World};
+use crate::run::executor::{self, Ending, Run};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
@@ -134,7 +137,8 @@ impl Resource for Switch {
         // Also where no route is left: the record may be ours, and only destroy can take it away.
         let mut memory = Memory::read(&private);
         state::set_traffic(&mut state, &intent.environments, &planner::current(&intent, &world));
-        memory.world = Some(world);
+        let ledger = apply::ledger_left(&shared, &intent, &world).await;
+        memory.world = Some(World { ledger, ..world });
         Stored { state: Some(state), private: memory.bytes() }
     }
 
@@ -157,7 +161,10 @@ impl Resource for Switch {
         }
         if let Some(world) = seen_by_refresh(&intent, before.as_ref(), &memory) {
             match planner::plan(&intent, &world) {
-                Ok(runbook) => plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook),
+                Ok(runbook) => {
+                    plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
+                    concerns::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
+                }
                 Err(Refusal::RouteMissing(route)) => {
                     // It was there once. A plan that fails here would also keep people from destroying the switch.
                     story::route_gone(&route, &intent, diagnostics);
@@ -174,7 +181,10 @@ impl Resource for Switch {
         if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
             match planner::plan(&intent, &world) {
                 Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
-                Ok(_) => story::moves_traffic(planner::busiest(&intent, &world).as_deref(), &intent, diagnostics),
+                Ok(runbook) => {
+                    story::moves_traffic(planner::busiest(&intent, &world).as_deref(), &intent, diagnostics);
+                    concerns::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
+                }
             }
         }
         Planned { state: Some(state), replace: Vec::new(), private }
@@ -306,173 +316,6 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
     state.set("last_rollout", Value::UNKNOWN);
 }
 
-/// A create or an update.
-struct Apply<'a> {
-    shared: &'a Shared,
-    request: &'a ApplyRequest,
-    planned: &'a Value,
-    intent: Intent,
-}
-
-impl Apply<'_> {
-    async fn run(&self, diagnostics: &mut Diagnostics) -> Stored {
-        let before = Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
-        let (intent, ports) = (&self.intent, &self.shared.ports);
-        let Some(world) = look(self.shared, intent, Freshness::Now, name(self.planned), diagnostics).await else {
-            return before;
-        };
-        let runbook = match planner::plan(intent, &world) {
-            Ok(runbook) => runbook,
-            Err(refusal) => {
-                story::refusal(&refusal, intent, diagnostics);
-                return before;
-            }
-        };
-        if let Some(broken) = lint::lint(&runbook).first() {
-            diagnostics
-                .error("The provider has a bug", format!("Nothing was changed. The runbook is wrong: {broken}."));
-            return before;
-        }
-        let mut memory = Memory::read(&self.request.private);
-        memory.keep_originals(intent, &world);
-        let operation = if self.request.prior.is_none() { "create" } else { "update" };
-        let started = clock::wall();
-        let run = Run {
-            ports,
-            runbook: &runbook,
-            sight: &intent::sight(intent),
-            tags: &tags(self.shared, name(self.planned)),
-            cancel: &self.request.cancel,
-            limit: intent::timeout(self.planned, operation),
-        };
-        let outcome = run.run(world.clone()).await;
-        let from = planner::current(intent, &world).live;
-        let to = planner::wish(intent, &world);
-        let report = Report {
-            from: from.as_deref(),
-            to: to.as_deref(),
-            ending: outcome.ending,
-            started,
-            finished: clock::wall(),
-            runbook: &runbook,
-            journal: &outcome.journal,
-        };
-        let seen = outcome.world.clone().unwrap_or_else(|| world.clone());
-        memory.keep_made(intent, &runbook, &outcome.journal, &seen);
-        memory.world = Some(seen);
-        if outcome.ending == Ending::Done {
-            self.leave_former_record(&mut memory, diagnostics).await;
-            self.mark_previews(memory.world.as_ref(), diagnostics).await;
-            return self.succeeded(&report, &memory, diagnostics);
-        }
-        self.failed(&report, &outcome, &runbook, memory, diagnostics)
-    }
-
-    /// Environments must know which routes are previews: their idle colour has all the traffic there.
-    async fn mark_previews(&self, world: Option<&World>, diagnostics: &mut Diagnostics) {
-        let had = self.request.prior.as_ref().is_some_and(|prior| !prior.get("preview_routes").is_null());
-        let previews = &self.intent.preview_routes;
-        if previews.is_empty() && !had {
-            return;
-        }
-        let arn = |route: &RouteSpec| Some(world?.routes.get(&route.key())?.arn.clone());
-        let routes: Vec<String> = previews.iter().filter_map(arn).collect();
-        let groups: Vec<String> = self.intent.environments.values().map(|one| one.target_group_arn.clone()).collect();
-        if let Err(error) = self.shared.ports.load_balancer.mark_previews(&groups, &routes).await {
-            let detail = format!(
-                "The target groups could not be tagged with the preview routes: {error}. Until the next apply an environment takes its idle colour for live there, and refuses to change it."
-            );
-            diagnostics.warning_at(Path::attribute("preview_routes"), "The previews are not marked", detail);
-        }
-    }
-
-    /// A record of ours under another name would go on naming a colour that may no longer be live.
-    async fn leave_former_record(&self, memory: &mut Memory, diagnostics: &mut Diagnostics) {
-        let prior = self.request.prior.as_ref().map_or(&Value::Null, |prior| prior.get("parameter"));
-        let former = prior.as_str().filter(|former| self.intent.record.as_deref() != Some(*former));
-        let Some(former) = former.filter(|former| memory.made_record.as_deref() == Some(*former)) else { return };
-        match self.shared.ports.records.delete(former).await {
-            Ok(()) => memory.made_record = None,
-            Err(error) => {
-                let detail = format!(
-                    "The record is {} now, and the former one, {former}, could not be deleted: {error}. Delete it by hand.",
-                    self.intent.record.as_deref().unwrap_or("gone")
-                );
-                diagnostics.warning_at(Path::attribute("parameter"), "The former record is left", detail);
-            }
-        }
-    }
-
-    /// The planned state with what only the apply could tell. What was planned is kept, or said to be wrong.
-    fn succeeded(&self, report: &Report<'_>, memory: &Memory, diagnostics: &mut Diagnostics) -> Stored {
-        let (intent, world) = (&self.intent, memory.world.clone().unwrap_or_default());
-        let traffic = planner::current(intent, &world);
-        let mut truth = self.planned.clone();
-        state::set_traffic(&mut truth, &intent.environments, &traffic);
-        let prior = self.request.prior.clone().unwrap_or(Value::Null);
-        let switched = report.from != traffic.live.as_deref();
-        let switched_at = Value::from(state::rfc3339(report.finished));
-        truth.set("switched_at", if switched { switched_at } else { prior.get("switched_at").clone() });
-        truth.set("previous", if switched { Value::from(report.from) } else { prior.get("previous").clone() });
-        truth.set("runbook", Value::from(report.runbook.words()));
-        let ran = !report.runbook.is_empty();
-        truth.set("last_rollout", if ran { report.value() } else { prior.get("last_rollout").clone() });
-        let mut state = self.planned.clone();
-        for name in TOLD_BY_APPLY.iter().chain(&["active", "id"]) {
-            if !state.get(name).is_wholly_known() {
-                state.set(name, truth.get(name).clone());
-            }
-        }
-        let moved = ["live", "weights"].iter().any(|name| state.get(name) != truth.get(name));
-        if moved {
-            let detail = format!(
-                "The apply did what was planned, but the traffic is not where it was planned to be: somebody else moves it at the same time.\n\n{}\n\nNext: find out who moves it (another pipeline, another Terraform), then plan again.",
-                story::traffic_now(intent, Some(&world))
-            );
-            diagnostics.error(format!("The traffic of {} was moved by somebody else", name(self.planned)), detail);
-            return Stored { state: Some(truth), private: memory.bytes() };
-        }
-        Stored { state: Some(state), private: memory.bytes() }
-    }
-
-    fn failed(
-        &self,
-        report: &Report<'_>,
-        outcome: &Outcome,
-        runbook: &Runbook,
-        memory: Memory,
-        diagnostics: &mut Diagnostics,
-    ) -> Stored {
-        let summary = match report.to {
-            Some(to) if report.from != Some(to) => format!("Failed to switch {} to {to}", name(self.planned)),
-            _ => format!("Failed to change the switch {}", name(self.planned)),
-        };
-        let failure = Failure {
-            summary,
-            intent: &self.intent,
-            config: &self.request.config,
-            runbook,
-            journal: &outcome.journal,
-            ending: outcome.ending,
-            world: outcome.world.as_ref(),
-        };
-        failure.tell(diagnostics);
-        let back = outcome.ending == Ending::RolledBack;
-        let mut state = match (&self.request.prior, back) {
-            // Nothing of ours is left: an object that isn't there can't be tainted, and the next plan creates it.
-            (None, true) => return Stored::default(),
-            (Some(prior), true) => prior.clone(),
-            (_, false) => self.planned.without_unknowns(),
-        };
-        // The state has its own colours and routes: those before, where everything went back.
-        if let (Some(world), Some(own)) = (&outcome.world, intent::parse(&state)) {
-            state::set_traffic(&mut state, &own.environments, &planner::current(&own, world));
-        }
-        state.set("last_rollout", report.value());
-        Stored { state: Some(state), private: memory.bytes() }
-    }
-}
-
 /// What is to be left: nothing that the switch made, and what was before where that is wished.
 async fn removal(
     shared: &Shared,
@@ -525,15 +368,30 @@ async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnos
             return before;
         }
     };
+    let about = apply::about(&intent, &world, name(prior), &Value::Null);
+    let lock = match apply::lock(shared, &intent, &world, &about, &request.cancel).await {
+        Ok(lock) => lock,
+        Err(refused) => {
+            story::refused(&refused, &intent, diagnostics);
+            return before;
+        }
+    };
     let run = Run {
         ports: &shared.ports,
         runbook: &runbook,
         sight: &intent::sight(&intent),
         tags: &BTreeMap::new(),
+        about: &about,
+        lock: lock.as_ref(),
         cancel: &request.cancel,
         limit: intent::timeout(prior, "delete"),
     };
     let outcome = run.run(world).await;
+    if let Some(lock) = &lock
+        && let Err(error) = lock.release(None).await
+    {
+        story::not_released(&error, &intent, diagnostics);
+    }
     if outcome.ending == Ending::Done {
         return Stored::default();
     }
@@ -542,9 +400,8 @@ async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnos
         intent: &intent,
         config: &Value::Null,
         runbook: &runbook,
-        journal: &outcome.journal,
-        ending: outcome.ending,
-        world: outcome.world.as_ref(),
+        outcome: &outcome,
+        from: None,
     };
     failure.tell(diagnostics);
     memory.world = outcome.world;

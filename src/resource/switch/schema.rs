@@ -1,5 +1,6 @@
 //! The arguments of a switch, as the documentation shows them.
 
+use super::checks::schema::{strategy, validation, verification};
 use crate::resource::duration;
 use crate::tf_provider::{Attribute, Nesting, Schema, Type, Value};
 
@@ -33,6 +34,24 @@ pub(super) fn schema() -> Schema {
         ),
         Attribute::nested("validation", Nesting::Single, validation())
             .describe("What must hold of a colour before it gets a request."),
+        Attribute::nested("strategy", Nesting::Single, strategy()).describe(
+            "In which steps traffic moves: `steps`, `canary` or `linear`. All routes move together. Left out, all at once.",
+        ),
+        Attribute::nested("verification", Nesting::Single, verification()).describe(
+            "What must hold during every hold and after the last step. If it does not, every route and the record go back.",
+        ),
+        Attribute::string("on_failure").check(rollback_or_hold).describe(
+            "What happens when a step or a check fails: `rollback` (the default) puts everything back, `hold` stops where it \
+             is and says so.",
+        ),
+        Attribute::string("on_interrupt")
+            .check(rollback_or_hold)
+            .describe("What happens when the run is stopped: `rollback` (the default) or `hold`."),
+        Attribute::nested("stickiness", Nesting::Single, stickiness()).describe(
+            "Target group stickiness while traffic is split, so that a client stays with the colour that it met first. The \
+             last step brings back what was there before.",
+        ),
+        Attribute::nested("notify", Nesting::Single, notify()).describe("Who is told what happens in a rollout."),
         Attribute::nested("capacity", Nesting::Single, capacity()).describe(
             "The sizes of the colours, for environments with an Auto Scaling group or an ECS service: room before one gets \
              traffic, and what the other keeps. Meanwhile the live Auto Scaling group's minimum is held at what it has, so \
@@ -78,37 +97,6 @@ fn route() -> Vec<Attribute> {
     ]
 }
 
-fn validation() -> Vec<Attribute> {
-    let healthy = vec![
-        Attribute::number("min_count").check(count).describe("At least this many healthy targets; 1 if left out."),
-        Attribute::number("min_percent_of_live")
-            .check(percent)
-            .describe("At least this percentage of the live colour's number of healthy targets; 100 if left out."),
-        Attribute::string("timeout").check(duration::check).describe("How long to wait for them; `5m` if left out."),
-        Attribute::string("interval").check(interval).describe("How often to look; `5s` if left out."),
-    ];
-    vec![
-        Attribute::nested("healthy", Nesting::Single, healthy)
-            .describe("How many of its targets must be healthy. On by default."),
-        Attribute::nested("http", Nesting::List, http_check())
-            .describe("Requests, and what the answers must be. `{color}` stands for the colour that is checked."),
-    ]
-}
-
-fn http_check() -> Vec<Attribute> {
-    vec![
-        Attribute::string("url").required().describe("The address, `http://` or `https://`."),
-        Attribute::string("method").check(method).describe("The method; `GET` if left out."),
-        Attribute::plain("headers", Type::map(Type::String)).sensitive().describe("Headers to send."),
-        Attribute::plain("status", Type::list(Type::Number)).check(statuses).describe("Codes that pass; `[200]`."),
-        Attribute::string("body_matches").check(pattern).describe("A regular expression that the body must match."),
-        Attribute::string("max_latency").check(duration::check).describe("The longest time to the answer's end."),
-        Attribute::number("retries").check(count).describe("How many more tries there are; 5 if left out."),
-        Attribute::string("retry_delay").check(duration::check).describe("The time between tries; `2s` if left out."),
-        Attribute::string("timeout").check(interval).describe("When to give up on a try; `10s` if left out."),
-    ]
-}
-
 fn capacity() -> Vec<Attribute> {
     vec![
         Attribute::string("before").check(match_live).describe(
@@ -121,11 +109,22 @@ fn capacity() -> Vec<Attribute> {
     ]
 }
 
+fn stickiness() -> Vec<Attribute> {
+    vec![Attribute::string("duration").required().check(sticky).describe("From `1s` to `168h`.")]
+}
+
+fn notify() -> Vec<Attribute> {
+    vec![Attribute::string("sns_topic_arn").required().check(topic).describe(
+        "A topic that gets a JSON message for each phase: `started`, `validated`, `shifted`, `watched`, `rolling_back`, \
+         `completed`, `rolled_back`, `held`, `stuck`.",
+    )]
+}
+
 fn timeouts() -> Vec<Attribute> {
     let timeout = |name, text| Attribute::string(name).check(interval).describe(text);
     vec![
-        timeout("create", "`30m` if left out."),
-        timeout("update", "`30m` if left out."),
+        timeout("create", "`30m`, and as long as the steps and the verification take, if left out."),
+        timeout("update", "`30m`, and as long as the steps and the verification take, if left out."),
         timeout("delete", "`10m` if left out."),
     ]
 }
@@ -195,6 +194,32 @@ fn word_or_number(value: &Value, word: &str) -> Result<(), String> {
     }
 }
 
+fn rollback_or_hold(value: &Value) -> Result<(), String> {
+    match value.as_str() {
+        Some("rollback" | "hold") | None => Ok(()),
+        Some(other) => Err(format!("{other:?} is neither \"rollback\" nor \"hold\"")),
+    }
+}
+
+/// Group stickiness lasts from a second to a week.
+fn sticky(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    let duration = duration::parse(text)?;
+    if duration.as_secs() == 0 || duration.subsec_millis() > 0 {
+        return Err("must be whole seconds, from 1s to 168h".to_owned());
+    }
+    Ok(())
+}
+
+fn topic(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    let parts: Vec<&str> = text.split(':').collect();
+    if matches!(parts.as_slice(), ["arn", _, "sns", _, _, name] if !name.is_empty()) {
+        return Ok(());
+    }
+    Err(format!("{text:?} is not the ARN of an SNS topic"))
+}
+
 fn match_live(value: &Value) -> Result<(), String> {
     word_or_number(value, "match_live")
 }
@@ -217,7 +242,7 @@ fn on_destroy(value: &Value) -> Result<(), String> {
     }
 }
 
-fn whole(value: &Value, range: std::ops::RangeInclusive<i64>) -> Result<(), String> {
+pub(super) fn whole(value: &Value, range: std::ops::RangeInclusive<i64>) -> Result<(), String> {
     match value.as_i64() {
         Some(number) if range.contains(&number) => Ok(()),
         _ => Err(format!("must be a whole number from {} to {}", range.start(), range.end())),
@@ -228,21 +253,21 @@ fn priority(value: &Value) -> Result<(), String> {
     whole(value, 1..=50_000)
 }
 
-fn count(value: &Value) -> Result<(), String> {
+pub(super) fn count(value: &Value) -> Result<(), String> {
     whole(value, 0..=1000)
 }
 
-fn percent(value: &Value) -> Result<(), String> {
+pub(super) fn percent(value: &Value) -> Result<(), String> {
     whole(value, 0..=1000)
 }
 
 /// A duration that must be longer than nothing.
-fn interval(value: &Value) -> Result<(), String> {
+pub(super) fn interval(value: &Value) -> Result<(), String> {
     let Some(text) = value.as_str() else { return Ok(()) };
     if duration::parse(text)?.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(()) }
 }
 
-fn method(value: &Value) -> Result<(), String> {
+pub(super) fn method(value: &Value) -> Result<(), String> {
     let Some(text) = value.as_str() else { return Ok(()) };
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Ok(());
@@ -250,7 +275,7 @@ fn method(value: &Value) -> Result<(), String> {
     Err(format!("{text:?} is no HTTP method: write it in capitals, such as \"GET\""))
 }
 
-fn statuses(value: &Value) -> Result<(), String> {
+pub(super) fn statuses(value: &Value) -> Result<(), String> {
     let Some(items) = value.as_list() else { return Ok(()) };
     let fits = |item: &Value| item.is_unknown() || item.as_i64().is_some_and(|code| (100..=599).contains(&code));
     if items.is_empty() || !items.iter().all(fits) {
@@ -259,7 +284,7 @@ fn statuses(value: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn pattern(value: &Value) -> Result<(), String> {
+pub(super) fn pattern(value: &Value) -> Result<(), String> {
     let Some(text) = value.as_str() else { return Ok(()) };
     regex::Regex::new(text).map(drop).map_err(|error| format!("not a regular expression: {error}"))
 }

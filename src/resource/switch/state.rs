@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, planner};
+use crate::run::events::{About, rfc3339};
 use crate::run::executor::Ending;
 use crate::tf_provider::{Number, Value};
 
@@ -78,15 +77,6 @@ impl Memory {
     }
 }
 
-/// A time as states hold it.
-pub(super) fn rfc3339(time: SystemTime) -> String {
-    OffsetDateTime::from(time)
-        .replace_nanosecond(0)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_default()
-}
-
 fn percentages(weights: &BTreeMap<String, u32>) -> Value {
     let pairs = weights.iter().map(|(color, weight)| (color.clone(), Value::Number(Number::Int(i64::from(*weight)))));
     Value::object(pairs)
@@ -112,8 +102,7 @@ pub(super) fn set_traffic(state: &mut Value, environments: &BTreeMap<String, Env
 
 /// One rollout, as `last_rollout` tells it.
 pub(super) struct Report<'a> {
-    pub from: Option<&'a str>,
-    pub to: Option<&'a str>,
+    pub about: &'a About,
     pub ending: Ending,
     pub started: SystemTime,
     pub finished: SystemTime,
@@ -129,13 +118,12 @@ impl Report<'_> {
             Ending::Held => "held",
             Ending::Stuck => "stuck",
         };
-        let seconds = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let done = self.runbook.steps().filter(|(id, _)| self.journal.done(*id));
         let steps: Vec<String> = done.map(|(_, step)| step.words()).collect();
         Value::object([
-            ("id", Value::from(format!("{:x}-{:x}", seconds.as_millis(), std::process::id()))),
-            ("from", Value::from(self.from)),
-            ("to", Value::from(self.to)),
+            ("id", Value::from(self.about.id.as_str())),
+            ("from", Value::from(self.about.from.clone())),
+            ("to", Value::from(self.about.to.clone())),
             ("status", Value::from(status)),
             ("started_at", Value::from(rfc3339(self.started))),
             ("finished_at", Value::from(rfc3339(self.finished))),

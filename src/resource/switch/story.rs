@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 
 use super::intent;
 use crate::rollout::planner::Refusal;
-use crate::rollout::{Intent, Journal, RouteSpec, Runbook, Step, StepId, World, short, terminal_words};
-use crate::run::executor::Ending;
+use crate::rollout::{
+    Check, Intent, Observed, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_words,
+};
+use crate::run::executor::{Ending, Outcome};
+use crate::run::lock::{self, Refused};
 use crate::run::ports::{FailureKind, PortError};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -85,6 +88,55 @@ fn advice(kind: FailureKind) -> &'static str {
     }
 }
 
+/// The lock could not be had.
+pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let path = Path::attribute("parameter");
+    let parameter = intent.record.as_deref().unwrap_or_default();
+    let lock = lock::name(parameter);
+    match refused {
+        Refused::Held(ledger) => {
+            let detail = format!(
+                "{} has it under way: {}. It {}.\n\nNothing was changed. Wait until it has ended, then plan again. If it is dead for sure, its lock ends {} s after its last sign of life; to end it at once:\n  aws ssm delete-parameter --name {lock}",
+                ledger.holder,
+                ledger.words(),
+                if ledger.phase.is_empty() {
+                    "has just begun".to_owned()
+                } else {
+                    format!("said last: {}", ledger.phase)
+                },
+                ledger.lease_seconds
+            );
+            diagnostics.error_at(path, format!("Another rollout of {parameter} is under way"), detail);
+        }
+        Refused::Strange(why) => {
+            let detail = format!(
+                "The parameter {lock} keeps rollouts apart, and can't be read: {why}. Nothing was changed. If a newer version of this provider wrote it, use that one. If nothing is under way, delete it:\n  aws ssm delete-parameter --name {lock}"
+            );
+            diagnostics.error_at(path, "The rollout's lock can't be read", detail);
+        }
+        Refused::Failed(error) => {
+            let detail = format!(
+                "{error}.\n\nNothing was changed. A rollout notes in {lock} that it is under way, so that no other one moves the same routes.{}",
+                advice(error.kind)
+            );
+            diagnostics.error_at(path, format!("Failed to lock {parameter}"), detail);
+        }
+        Refused::Interrupted => {
+            let detail = format!("The run was interrupted while it waited for the lock {lock}. Nothing was changed.");
+            diagnostics.error_at(path, "The run was interrupted", detail);
+        }
+    }
+}
+
+/// The lock could not be given up.
+pub(super) fn not_released(error: &PortError, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let lock = lock::name(intent.record.as_deref().unwrap_or_default());
+    let detail = format!(
+        "{error}. Until it lapses, half a minute from now, it keeps other rollouts waiting; the next one takes it over then. To remove it at once:\n  aws ssm delete-parameter --name {lock}"
+    );
+    diagnostics.warning_at(Path::attribute("parameter"), "The rollout's lock is left", detail);
+}
+
 /// The place in the configuration that a route comes from.
 fn route_path(route: &RouteSpec, intent: &Intent) -> Path {
     let position = |routes: &[RouteSpec]| routes.iter().position(|other| other == route);
@@ -96,13 +148,20 @@ fn route_path(route: &RouteSpec, intent: &Intent) -> Path {
 }
 
 fn step_path(step: &Step, intent: &Intent, config: &Value) -> Option<Path> {
-    let validation = config.get("validation");
     match step {
-        Step::CheckHealthy { .. } if !validation.get("healthy").is_null() => {
-            Some(Path::attribute("validation").attr("healthy"))
+        // It is on by default.
+        Step::Check(checking)
+            if matches!(checking.check, Check::Healthy(_)) && config.get("validation").get("healthy").is_null() =>
+        {
+            None
         }
-        Step::CheckHealthy { .. } => None,
-        Step::CheckHttp { index, .. } => Some(Path::attribute("validation").attr("http").index(*index)),
+        Step::Check(checking) => {
+            let path = Path::attribute(checking.block.name()).attr(checking.check.attribute());
+            Some(checking.index.map_or(path.clone(), |index| path.index(index)))
+        }
+        Step::Converge(_) if config.get("strategy").get("prove").is_null() => None,
+        Step::Converge(_) => Some(Path::attribute("strategy").attr("prove")),
+        Step::Watch(_) => Some(Path::attribute("verification")),
         Step::Route { route, .. } | Step::Conditions { route, .. } | Step::Remove { route, .. } => {
             Some(route_path(route, intent))
         }
@@ -138,33 +197,37 @@ pub(super) struct Failure<'a> {
     pub intent: &'a Intent,
     pub config: &'a Value,
     pub runbook: &'a Runbook,
-    pub journal: &'a Journal,
-    pub ending: Ending,
-    pub world: Option<&'a World>,
+    pub outcome: &'a Outcome,
+    /// The colour that was live.
+    pub from: Option<&'a str>,
 }
 
 impl Failure<'_> {
-    /// One error for each step that failed; the whole story in the first.
+    /// One error that tells the whole story: what failed and what it saw, what was done about it, what users saw, where
+    /// the traffic is now, and what to do next.
     pub fn tell(&self, diagnostics: &mut Diagnostics) {
-        let mut failed = self.journal.failures();
-        let first = failed.next();
+        let journal = &self.outcome.journal;
+        let first = journal.failures().next();
         let path = first.and_then(|(id, _)| step_path(self.runbook.step(id)?, self.intent, self.config));
-        let mut detail = match first {
-            Some((id, reason)) => self.failed_step(id, reason),
-            None => "The run was interrupted.".to_owned(),
-        };
-        for (id, reason) in failed {
-            detail.push_str("\n\n");
-            detail.push_str(&self.failed_step(id, reason));
+        let mut parts: Vec<String> = journal.failures().map(|(id, reason)| self.failed_step(id, reason)).collect();
+        if journal.is_interrupted() {
+            parts.insert(0, "The run was interrupted.".to_owned());
         }
-        let undone = match self.ending {
+        if journal.is_crossed() {
+            let (_, reason) = journal.reason().unwrap_or_default();
+            parts.insert(0, format!("{}.", capitalised(&reason)));
+        }
+        parts.push(match self.outcome.ending {
             Ending::Stuck => self.undo_failures(),
-            Ending::Held => "What was done before stays.".to_owned(),
+            Ending::Held => self.held(),
             Ending::RolledBack if self.changed_anything() => "Everything was put back as it was before.".to_owned(),
             Ending::RolledBack => "Nothing was changed.".to_owned(),
             Ending::Done => String::new(),
-        };
-        let _ = write!(detail, "\n\n{undone}\n\n{}\n\n{}", traffic_now(self.intent, self.world), self.next());
+        });
+        parts.extend(self.exposed());
+        parts.push(traffic_now(self.intent, self.outcome.world.as_ref()));
+        parts.push(self.next());
+        let detail = parts.join("\n\n");
         match path {
             Some(path) => diagnostics.error_at(path, self.summary.clone(), detail),
             None => diagnostics.error(self.summary.clone(), detail),
@@ -177,26 +240,109 @@ impl Failure<'_> {
     }
 
     fn changed_anything(&self) -> bool {
-        self.runbook.steps().any(|(id, step)| self.journal.began(id) && !step.is_check())
+        self.runbook.steps().any(|(id, step)| self.outcome.journal.began(id) && !step.is_check())
+    }
+
+    /// How long users saw what failed.
+    fn exposed(&self) -> Option<String> {
+        let (time, most) = self.outcome.exposure?;
+        let color = self.intent.active.as_deref().filter(|active| self.from != Some(*active))?;
+        let time = humantime::format_duration(std::time::Duration::from_millis(
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        ));
+        let still = if self.outcome.ending == Ending::RolledBack { "" } else { " so far" };
+        Some(format!("Users were led to {color} for {time}{still}, at most {most:.1} % of them."))
+    }
+
+    fn held(&self) -> String {
+        let journal = &self.outcome.journal;
+        if journal.is_crossed() {
+            return "Two hands on one wheel make it worse: this rollout stopped where it was, and went neither on nor back."
+                .to_owned();
+        }
+        let why = match (journal.is_interrupted(), self.runbook.on_interrupt, self.runbook.on_failure) {
+            (true, OnFailure::Hold, _) => " (on_interrupt = \"hold\")",
+            (false, _, OnFailure::Hold) => " (on_failure = \"hold\")",
+            _ => "",
+        };
+        format!("It stays where it is{why}.")
     }
 
     fn undo_failures(&self) -> String {
         let mut text = "PUTTING IT BACK FAILED TOO. A person is needed:".to_owned();
-        for (id, reason) in self.journal.undo_failures() {
-            let words = self.runbook.step(id).map(Step::words).unwrap_or_default();
-            let _ = write!(text, "\n  could not undo \"{words}\": {reason}");
+        let mut commands = Vec::new();
+        for (id, reason) in self.outcome.journal.undo_failures() {
+            let Some(step) = self.runbook.step(id) else { continue };
+            let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.words());
+            commands.extend(undo_command(step, self.outcome.world.as_ref()));
+        }
+        if !commands.is_empty() {
+            commands.dedup();
+            let _ = write!(text, "\n\nTo put it back as it was by hand:");
+            for command in commands {
+                let _ = write!(text, "\n  {command}");
+            }
         }
         text
     }
 
-    fn next(&self) -> &'static str {
-        match self.ending {
-            Ending::Stuck => {
-                "Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go \
-                 back instead, set active to the old colour first. If Terraform calls the switch tainted, run `terraform \
-                 untaint` before that, so that it is not replaced."
+    fn next(&self) -> String {
+        let back = match self.from {
+            Some(from) if self.intent.active.as_deref() != Some(from) => format!("active = \"{from}\""),
+            _ => "active to the old colour".to_owned(),
+        };
+        match self.outcome.ending {
+            Ending::Stuck => format!(
+                "Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
+            ),
+            Ending::Held if self.outcome.journal.is_crossed() => {
+                "Next: find out who else moves it (another pipeline, another Terraform, a person), and end that. Then plan again: it starts from what is there.".to_owned()
             }
-            _ => "Next: correct the cause and run `terraform apply` again; the plan will show the same wish.",
+            Ending::Held => format!(
+                "Next: to go on from here, run `terraform apply`: it takes the step where it stopped again. To go back, set {back} and run `terraform apply`: it goes back at once."
+            ),
+            _ => "Next: correct the cause and run `terraform apply` again; the plan will show the same wish.".to_owned(),
         }
     }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// What a person would type to take a step back.
+fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
+    match step {
+        Step::Route { route, before: Some(before), .. } => {
+            let Terminal::Forward(_) = &before.terminal else { return None };
+            let actions = forward_json(before);
+            Some(match route {
+                RouteSpec::Listener(arn) => {
+                    format!("aws elbv2 modify-listener --listener-arn {arn} --default-actions '{actions}'")
+                }
+                _ => format!("aws elbv2 modify-rule --rule-arn {} --actions '{actions}'", before.arn),
+            })
+        }
+        Step::Route { route, before: None, .. } => {
+            let made = &world?.routes.get(&route.key())?.arn;
+            Some(format!("aws elbv2 delete-rule --rule-arn {made}"))
+        }
+        Step::Record { parameter, before: Some(before), .. } => {
+            Some(format!("aws ssm put-parameter --name {parameter} --value {before} --overwrite"))
+        }
+        Step::Record { parameter, before: None, .. } => Some(format!("aws ssm delete-parameter --name {parameter}")),
+        _ => None,
+    }
+}
+
+/// A forward as the AWS CLI takes it. A route that authenticates first needs those actions in front of it.
+fn forward_json(observed: &Observed) -> String {
+    let Terminal::Forward(forward) = &observed.terminal else { return String::new() };
+    let groups: Vec<serde_json::Value> = forward
+        .groups
+        .iter()
+        .map(|(arn, weight)| serde_json::json!({ "TargetGroupArn": arn, "Weight": weight }))
+        .collect();
+    serde_json::json!([{ "Type": "forward", "ForwardConfig": { "TargetGroups": groups } }]).to_string()
 }

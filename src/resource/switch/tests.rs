@@ -24,7 +24,12 @@ fn world(blue: u32, green: u32) -> World {
     let groups = vec![(BLUE.to_owned(), blue), (GREEN.to_owned(), green)];
     let terminal = Terminal::Forward(Forward { groups, stickiness: None });
     let observed = Observed { arn: LISTENER.to_owned(), terminal, conditions: None };
-    World { routes: BTreeMap::from([(LISTENER.to_owned(), observed)]), record: None, capacities: BTreeMap::new() }
+    World {
+        routes: BTreeMap::from([(LISTENER.to_owned(), observed)]),
+        record: None,
+        capacities: BTreeMap::new(),
+        ledger: None,
+    }
 }
 
 fn stage(world: World) -> Stage {
@@ -178,6 +183,8 @@ async fn a_failed_switch_tells_the_whole_story() {
 
         Everything was put back as it was before.
 
+        Users were led to green for 0s, at most 100.0 % of them.
+
         Traffic now:
           listener web/2: blue 100 %, green 0 %
         The record /app/live says blue.
@@ -206,11 +213,16 @@ async fn what_cannot_be_put_back_is_told_with_where_it_is() {
         PUTTING IT BACK FAILED TOO. A person is needed:
           could not undo "set listener web/2: blue 100 %, green 0 % → blue 0 %, green 100 %": it broke
 
+        To put it back as it was by hand:
+          aws elbv2 modify-listener --listener-arn arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2 --default-actions '[{"ForwardConfig":{"TargetGroups":[{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1","Weight":100},{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1","Weight":0}]},"Type":"forward"}]'
+
+        Users were led to green for 0s so far, at most 100.0 % of them.
+
         Traffic now:
           listener web/2: blue 0 %, green 100 %
         The record /app/live says blue.
 
-        Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set active to the old colour first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."#]]
+        Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set active = "blue" first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."#]]
     .assert_eq(detail);
     let state = stored.state.unwrap();
     assert_eq!(state.get("live"), &Value::from("green"));

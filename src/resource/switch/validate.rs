@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::checks;
 use crate::resource::arn::{self, Kind};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -23,8 +24,9 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     regions.compare(diagnostics);
     one_load_balancer(config, diagnostics);
     no_nulls(config, diagnostics);
-    for (n, check) in config.get("validation").get("http").as_list().unwrap_or_default().iter().enumerate() {
-        validate_http(check, &Path::attribute("validation").attr("http").index(n), diagnostics);
+    checks::validate::validate(config, diagnostics);
+    if !config.get("notify").is_null() || !config.get("strategy").is_null() || !config.get("verification").is_null() {
+        checks::validate::warn(config, diagnostics);
     }
 }
 
@@ -84,9 +86,14 @@ fn no_nulls(config: &Value, diagnostics: &mut Diagnostics) {
         let detail = format!("{path} is null. Leave the element out instead.");
         diagnostics.error_at(path, "Null element", detail);
     };
-    let http = (Path::attribute("validation").attr("http"), config.get("validation").get("http"));
+    let in_block = |block: &'static str| {
+        ["http", "lambda", "command", "metrics"]
+            .map(|name| (Path::attribute(block).attr(name), config.get(block).get(name)))
+    };
     let lists = ["routes", "preview_routes"].map(|name| (Path::attribute(name), config.get(name)));
-    for (path, list) in lists.into_iter().chain([http]) {
+    let steps = (Path::attribute("strategy").attr("steps"), config.get("strategy").get("steps"));
+    let blocks = ["validation", "verification"].into_iter().flat_map(in_block);
+    for (path, list) in lists.into_iter().chain(blocks).chain([steps]) {
         let items = list.as_list().unwrap_or_default().iter().enumerate();
         items.filter(|(_, item)| item.is_null()).for_each(|(n, _)| tell(path.index(n)));
     }
@@ -224,33 +231,4 @@ fn key(route: &Value) -> Option<String> {
         Value::Null => Some(listener.to_owned()),
         priority => Some(format!("{listener} with priority {}", priority.as_i64()?)),
     }
-}
-
-fn validate_http(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
-    let headers = check.get("headers").as_map().into_iter().flatten();
-    let texts = headers.map(|(name, value)| (path.attr("headers").key(name), value));
-    for (path, value) in std::iter::once((path.attr("url"), check.get("url"))).chain(texts) {
-        let Some(text) = value.as_str() else { continue };
-        for placeholder in placeholders(text).filter(|placeholder| *placeholder != "{color}") {
-            let detail =
-                format!("{path}: {placeholder} stands for nothing; {{color}} stands for the colour that is checked.");
-            diagnostics.error_at(path.clone(), "Unknown placeholder", detail);
-        }
-    }
-    let Some(url) = check.get("url").as_str() else { return };
-    let filled = placeholders(url).fold(url.to_owned(), |url, placeholder| url.replace(placeholder, "color"));
-    let wrong = match reqwest::Url::parse(&filled) {
-        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => return,
-        Ok(_) => "it must begin with http:// or https:// and a host".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let path = path.attr("url");
-    diagnostics.error_at(path.clone(), "Invalid URL", format!("{path}: {url:?} is not a URL to check: {wrong}."));
-}
-
-fn placeholders(text: &str) -> impl Iterator<Item = &str> {
-    text.match_indices('{').filter_map(|(start, _)| {
-        let end = text[start..].find('}')?;
-        Some(&text[start..=start + end])
-    })
 }

@@ -1,0 +1,205 @@
+//! Alarms and metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use aws_sdk_cloudwatch::primitives::DateTime;
+use aws_sdk_cloudwatch::types::{AlarmType, Dimension, MetricDataQuery, MetricDataResult, MetricStat, ScanBy};
+
+use super::connection::Connection;
+use super::error::call_error;
+use crate::rollout::gate::AlarmState;
+use crate::rollout::metrics::Sample;
+use crate::rollout::{Metric, MetricCheck, MetricSource, fill};
+use crate::run::ports::{MetricOf, Monitoring, PortError};
+
+/// Where load balancers publish.
+const APPLICATION: &str = "AWS/ApplicationELB";
+const NETWORK: &str = "AWS/NetworkELB";
+/// The id of what is asked for.
+const ANSWER: &str = "answer";
+/// DescribeAlarms takes at most a hundred names.
+const NAMES_PER_CALL: usize = 100;
+
+pub(super) struct CloudWatch {
+    connection: Arc<Connection>,
+}
+
+impl CloudWatch {
+    pub(super) fn new(connection: Arc<Connection>) -> CloudWatch {
+        CloudWatch { connection }
+    }
+}
+
+#[async_trait]
+impl Monitoring for CloudWatch {
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, PortError> {
+        let mut states: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
+        for names in names.chunks(NAMES_PER_CALL) {
+            let call = self.connection.cloudwatch().await?.describe_alarms().set_alarm_names(Some(names.to_vec()));
+            let call = call.alarm_types(AlarmType::MetricAlarm).alarm_types(AlarmType::CompositeAlarm);
+            let answer = call.send().await.map_err(|error| call_error("cloudwatch", "DescribeAlarms", &error))?;
+            for alarm in answer.metric_alarms() {
+                let state = alarm.state_value().map(|state| state.as_str().to_owned()).unwrap_or_default();
+                let name = alarm.alarm_name().unwrap_or_default().to_owned();
+                states.insert(name, (state, alarm.state_reason().map(str::to_owned)));
+            }
+            for alarm in answer.composite_alarms() {
+                let state = alarm.state_value().map(|state| state.as_str().to_owned()).unwrap_or_default();
+                let name = alarm.alarm_name().unwrap_or_default().to_owned();
+                states.insert(name, (state, alarm.state_reason().map(str::to_owned)));
+            }
+        }
+        let found = |name: &String| {
+            let (state, reason) = states.get(name).cloned().unzip();
+            AlarmState { name: name.clone(), state, reason: reason.flatten() }
+        };
+        Ok(names.iter().map(found).collect())
+    }
+
+    async fn sample(
+        &self,
+        check: &MetricCheck,
+        of: MetricOf<'_>,
+        (from, to): (SystemTime, SystemTime),
+    ) -> Result<Sample, PortError> {
+        let whole = to.duration_since(from).unwrap_or_default().as_secs();
+        let period = check.period.as_secs().max(1);
+        // Points by period, and, since percentiles don't add up, the whole window as one point.
+        let points = self.read(check, &of, period, (from, to)).await?;
+        let value = match check.metric {
+            Metric::Latency(_) => self.read(check, &of, whole, (from, to)).await?.answer.last().copied(),
+            Metric::ErrorRate => points.rate(),
+            Metric::Requests => Some(points.requests),
+            Metric::Query(_) => mean(&points.answer),
+        };
+        Ok(Sample { points: points.answer, value, requests: points.requests })
+    }
+}
+
+/// What GetMetricData said.
+#[derive(Debug, Default)]
+struct Read {
+    answer: Vec<f64>,
+    requests: f64,
+    errors: f64,
+}
+
+impl Read {
+    /// Without a request there is no rate; without an error it is 0, which CloudWatch does not publish.
+    fn rate(&self) -> Option<f64> {
+        (self.requests > 0.0).then(|| self.errors / self.requests)
+    }
+}
+
+fn mean(points: &[f64]) -> Option<f64> {
+    (!points.is_empty()).then(|| points.iter().sum::<f64>() / points.len() as f64)
+}
+
+impl CloudWatch {
+    async fn read(
+        &self,
+        check: &MetricCheck,
+        of: &MetricOf<'_>,
+        period: u64,
+        (from, to): (SystemTime, SystemTime),
+    ) -> Result<Read, PortError> {
+        let queries = queries(check, of, i32::try_from(period).unwrap_or(i32::MAX));
+        let call = self.connection.cloudwatch().await?.get_metric_data().set_metric_data_queries(Some(queries));
+        let call = call.start_time(DateTime::from(from)).end_time(DateTime::from(to));
+        let pages = call.scan_by(ScanBy::TimestampAscending).into_paginator().send().collect::<Result<Vec<_>, _>>();
+        let pages = pages.await.map_err(|error| call_error("cloudwatch", "GetMetricData", &error))?;
+        let mut points: BTreeMap<(String, i64), f64> = BTreeMap::new();
+        for result in pages.iter().flat_map(|page| page.metric_data_results()) {
+            collect(result, &mut points);
+        }
+        let of_id = |id: &str| -> BTreeMap<i64, f64> {
+            points.iter().filter(|((own, _), _)| own == id).map(|((_, at), value)| (*at, *value)).collect()
+        };
+        let sum = |id: &str| of_id(id).values().sum::<f64>();
+        // What the load balancer answered itself came as a request, and never to the group.
+        let unanswered = if of.blamed && check.load_balancer_errors { sum("elb_5xx") } else { 0.0 };
+        let requests = sum("requests") + unanswered;
+        let errors = sum("errors_5xx") + unanswered;
+        let answer: Vec<f64> = match check.metric {
+            Metric::ErrorRate => {
+                let (own, elb) = (of_id("errors_5xx"), if of.blamed { of_id("elb_5xx") } else { BTreeMap::new() });
+                let at = |map: &BTreeMap<i64, f64>, time: &i64| map.get(time).copied().unwrap_or_default();
+                let rate = |(time, requests): (&i64, &f64)| {
+                    let extra = if check.load_balancer_errors { at(&elb, time) } else { 0.0 };
+                    (at(&own, time) + extra) / (requests + extra).max(1.0)
+                };
+                of_id("requests").iter().map(rate).collect()
+            }
+            Metric::Requests => of_id("requests").into_values().collect(),
+            Metric::Latency(_) | Metric::Query(_) => of_id(ANSWER).into_values().collect(),
+        };
+        Ok(Read { answer, requests, errors })
+    }
+}
+
+fn collect(result: &MetricDataResult, points: &mut BTreeMap<(String, i64), f64>) {
+    let id = result.id().unwrap_or_default();
+    for (at, value) in result.timestamps().iter().zip(result.values()) {
+        points.insert((id.to_owned(), at.secs()), *value);
+    }
+}
+
+/// What is asked for: the group's own numbers, and the answer that is made of them.
+fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDataQuery> {
+    let namespace = if of.load_balancer.starts_with("net/") { NETWORK } else { APPLICATION };
+    let dimensions = |own: bool| {
+        let balancer = ("LoadBalancer".to_owned(), of.load_balancer.to_owned());
+        let group = own.then(|| ("TargetGroup".to_owned(), of.group.to_owned()));
+        BTreeMap::from_iter(std::iter::once(balancer).chain(group))
+    };
+    let source = |name: &str, stat: &str, own: bool| MetricSource {
+        namespace: namespace.to_owned(),
+        metric_name: name.to_owned(),
+        dimensions: dimensions(own),
+        stat: stat.to_owned(),
+    };
+    let mut sources = vec![
+        ("requests", source("RequestCount", "Sum", true)),
+        ("errors_5xx", source("HTTPCode_Target_5XX_Count", "Sum", true)),
+        ("errors_4xx", source("HTTPCode_Target_4XX_Count", "Sum", true)),
+        ("connection_errors", source("TargetConnectionErrorCount", "Sum", true)),
+        ("elb_5xx", source("HTTPCode_ELB_5XX_Count", "Sum", false)),
+        ("response_time", source("TargetResponseTime", "Average", true)),
+    ];
+    let mut own = Vec::new();
+    let mut expression = None;
+    match &check.metric {
+        Metric::Latency(percentile) => {
+            sources.push((ANSWER, source("TargetResponseTime", &format!("p{percentile}"), true)));
+        }
+        Metric::Query(query) => {
+            own.extend(query.metrics.iter());
+            expression = Some(query.expression.as_str());
+        }
+        Metric::ErrorRate | Metric::Requests => {}
+    }
+    let mut queries: Vec<MetricDataQuery> =
+        sources.iter().map(|(id, source)| query(id, source, of.color, period)).collect();
+    queries.extend(own.into_iter().map(|(id, source)| query(id, source, of.color, period)));
+    queries.extend(expression.map(|expression| {
+        MetricDataQuery::builder().id(ANSWER).expression(fill(expression, of.color)).period(period).build()
+    }));
+    queries
+}
+
+fn query(id: &str, source: &MetricSource, color: &str, period: i32) -> MetricDataQuery {
+    use aws_sdk_cloudwatch::types::Metric as Named;
+
+    let dimension =
+        |(name, value): (&String, &String)| Dimension::builder().name(name).value(fill(value, color)).build();
+    let metric = Named::builder()
+        .namespace(&source.namespace)
+        .metric_name(&source.metric_name)
+        .set_dimensions(Some(source.dimensions.iter().map(dimension).collect()))
+        .build();
+    let stat = MetricStat::builder().metric(metric).period(period).stat(&source.stat).build();
+    MetricDataQuery::builder().id(id).metric_stat(stat).return_data(true).build()
+}

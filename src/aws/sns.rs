@@ -1,0 +1,34 @@
+//! Messages to topics.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::connection::Connection;
+use super::error::call_error;
+use crate::run::ports::{Notifier, PortError};
+
+pub(super) struct Sns {
+    connection: Arc<Connection>,
+}
+
+impl Sns {
+    pub(super) fn new(connection: Arc<Connection>) -> Sns {
+        Sns { connection }
+    }
+}
+
+#[async_trait]
+impl Notifier for Sns {
+    async fn publish(&self, topic: &str, subject: &str, message: &str) -> Result<(), PortError> {
+        let call = self.connection.sns().await?.publish().topic_arn(topic).subject(subject).message(message);
+        // A topic that keeps an order wants to know of which messages; each is of one rollout.
+        let call = if topic.ends_with(".fifo") {
+            let id = super::digest(message);
+            call.message_group_id("bluegreen").message_deduplication_id(id)
+        } else {
+            call
+        };
+        call.send().await.map(drop).map_err(|error| call_error("sns", "Publish", &error))
+    }
+}

@@ -1,0 +1,226 @@
+//! What can be told of checks and steps before anything is asked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::parse;
+use crate::resource::duration;
+use crate::tf_provider::{Diagnostics, Path, Value};
+
+/// What is wrong with the checks, the steps, or the times of a configuration.
+pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
+    for block in ["validation", "verification"] {
+        let (value, path) = (config.get(block), Path::attribute(block));
+        for (n, check) in config.get(block).get("http").as_list().unwrap_or_default().iter().enumerate() {
+            request(check, &path.attr("http").index(n), diagnostics);
+        }
+        for (n, check) in config.get(block).get("metrics").as_list().unwrap_or_default().iter().enumerate() {
+            metric(check, &path.attr("metrics").index(n), diagnostics);
+        }
+        for part in ["login", "check"] {
+            request(value.get("session").get(part), &path.attr("session").attr(part), diagnostics);
+        }
+    }
+    strategy(config.get("strategy"), diagnostics);
+    timeouts(config, diagnostics);
+}
+
+fn request(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    let headers = check.get("headers").as_map().into_iter().flatten();
+    let texts = headers.map(|(name, value)| (path.attr("headers").key(name), value));
+    for (path, value) in std::iter::once((path.attr("url"), check.get("url"))).chain(texts) {
+        let Some(text) = value.as_str() else { continue };
+        for placeholder in placeholders(text).filter(|placeholder| *placeholder != "{color}") {
+            let detail =
+                format!("{path}: {placeholder} stands for nothing; {{color}} stands for the colour that is checked.");
+            diagnostics.error_at(path.clone(), "Unknown placeholder", detail);
+        }
+    }
+    let Some(url) = check.get("url").as_str() else { return };
+    let filled = placeholders(url).fold(url.to_owned(), |url, placeholder| url.replace(placeholder, "color"));
+    let wrong = match reqwest::Url::parse(&filled) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => return,
+        Ok(_) => "it must begin with http:// or https:// and a host".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let path = path.attr("url");
+    diagnostics.error_at(path.clone(), "Invalid URL", format!("{path}: {url:?} is not a URL to check: {wrong}."));
+}
+
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices('{').filter_map(|(start, _)| {
+        let end = text[start..].find('}')?;
+        Some(&text[start..=start + end])
+    })
+}
+
+fn metric(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    let set = |name: &str| !check.get(name).is_null();
+    if set("metric") == set("query") && check.as_map().is_some() {
+        let detail =
+            format!("{path}: set either metric, for a number that load balancers have, or query, for one of your own.");
+        diagnostics.error_at(path.clone(), "A metric or a query is needed", detail);
+    }
+    if !["max", "min", "max_ratio_to_live", "significance"].iter().any(|name| set(name)) && check.as_map().is_some() {
+        let detail = format!("{path}: without max, min, max_ratio_to_live or significance nothing is asked of it.");
+        diagnostics.error_at(path.clone(), "A limit is missing", detail);
+    }
+    let of_rate = check.get("metric").as_str() == Some("error_rate");
+    if let Some(max) = check.get("max").as_f64().filter(|max| of_rate && *max > 1.0) {
+        let path = path.attr("max");
+        let detail = format!(
+            "{path}: error_rate is a part of one: {max} would allow every request to fail. For {max} %, write {}.",
+            max / 100.0
+        );
+        diagnostics.error_at(path, "More than every request", detail);
+    }
+    let ids = check.get("query").get("metrics").as_map().into_iter().flatten();
+    for (id, _) in ids {
+        let mut bytes = id.bytes();
+        let fits = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !fits
+            || ["requests", "errors_4xx", "errors_5xx", "connection_errors", "elb_5xx", "response_time", "answer"]
+                .contains(&id.as_str())
+        {
+            let path = path.attr("query").attr("metrics").key(id);
+            let detail = format!(
+                "{path}: an id is a lower-case letter with letters, digits and underscores after it, and none of those that are there already."
+            );
+            diagnostics.error_at(path, "Invalid id", detail);
+        }
+    }
+}
+
+fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
+    let path = Path::attribute("strategy");
+    let given: Vec<&str> =
+        ["steps", "canary", "linear"].into_iter().filter(|name| !value.get(name).is_null()).collect();
+    if let [first, second, ..] = given.as_slice() {
+        let detail = format!("{path}: {first} and {second} are different ways to say the same; keep one of them.");
+        diagnostics.error_at(path.attr(second), "Conflicting arguments", detail);
+    }
+    let mut before = 0.0;
+    for (n, step) in value.get("steps").as_list().unwrap_or_default().iter().enumerate() {
+        let Some(weight) = step.get("weight").as_f64() else { continue };
+        if weight <= before {
+            let path = path.attr("steps").index(n).attr("weight");
+            let detail = format!(
+                "{path}: {weight} % comes after {before} %. Each step gives the new colour more than the one before."
+            );
+            diagnostics.error_at(path, "The steps must rise", detail);
+        }
+        before = weight;
+    }
+    let prove = value.get("prove");
+    if prove.as_map().is_some() {
+        let path = path.attr("prove");
+        request(prove, &path, diagnostics);
+        let given = ["header", "cookie", "body"].iter().filter(|name| !prove.get(name).is_null()).count();
+        if given != 1 {
+            let detail =
+                format!("{path}: set one of header, cookie and body: what of the answer tells which colour gave it.");
+            diagnostics.error_at(path.clone(), "It must be told what tells the colour", detail);
+        }
+        if prove.get("url").as_str().is_some_and(|url| url.contains("{color}")) {
+            let path = path.attr("url");
+            let detail = format!(
+                "{path}: it asks the production route, by which both colours answer: {{color}} stands for nothing here."
+            );
+            diagnostics.error_at(path, "Unknown placeholder", detail);
+        }
+    }
+}
+
+/// How long a rollout takes at least, with the parts that it is the sum of.
+fn least(config: &Value) -> (Duration, Vec<String>) {
+    let strategy = config.get("strategy");
+    let time = |value: &Value| value.as_str().and_then(|text| duration::parse(text).ok());
+    let steps = parse::steps(strategy);
+    let watched = !config.get("verification").is_null();
+    let settle = match (strategy.get("prove").is_null(), time(strategy.get("settle"))) {
+        (false, _) => Duration::ZERO,
+        (true, Some(settle)) => settle,
+        (true, None) => Duration::from_secs(10),
+    };
+    let shown = |duration: Duration| humantime::format_duration(duration).to_string();
+    let mut parts = Vec::new();
+    let mut sum = Duration::ZERO;
+    let mut add = |duration: Duration, what: String| {
+        if !duration.is_zero() {
+            sum += duration;
+            parts.push(format!("{} {what}", shown(duration)));
+        }
+    };
+    for step in &steps {
+        add(step.hold, format!("at {} %", step.percent()));
+    }
+    let count = steps.len() + usize::from(watched);
+    add(settle * u32::try_from(count).unwrap_or(u32::MAX), format!("for the load balancer to settle, {count} times"));
+    if let Some(duration) = time(config.get("verification").get("duration")) {
+        add(duration, "of verification at 100 %".to_owned());
+    }
+    (sum, parts)
+}
+
+/// How long a rollout takes at least.
+pub(in crate::resource::switch) fn least_duration(config: &Value) -> Duration {
+    least(config).0
+}
+
+fn timeouts(config: &Value, diagnostics: &mut Diagnostics) {
+    if !config.get("strategy").is_wholly_known() || !config.get("verification").get("duration").is_wholly_known() {
+        return;
+    }
+    let (sum, parts) = least(config);
+    for operation in ["create", "update"] {
+        let text = config.get("timeouts").get(operation).as_str();
+        let Some(timeout) = text.and_then(|text| duration::parse(text).ok()) else { continue };
+        if timeout > sum {
+            continue;
+        }
+        let path = Path::attribute("timeouts").attr(operation);
+        let detail = format!(
+            "{path} is {}, and a rollout takes at least {}: {}. Raise the timeout beyond that, with room for the checks.",
+            text.unwrap_or_default(),
+            humantime::format_duration(sum),
+            parts.join(" + ")
+        );
+        if !sum.is_zero() {
+            diagnostics.error_at(path, "The timeout can't contain the rollout", detail);
+        }
+    }
+}
+
+/// What a configuration leaves out that somebody would miss at night.
+pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagnostics) {
+    let verification = config.get("verification");
+    if let Some(map) = verification.as_map() {
+        let checks = ["healthy", "http", "lambda", "command", "alarms", "metrics"];
+        let empty = |value: &Value| value.is_null() || value.as_list().is_some_and(<[Value]>::is_empty);
+        let is_empty = checks.iter().all(|name| map.get(*name).is_none_or(empty));
+        if is_empty {
+            let detail = "verification has no check: the rollout only waits, and whatever happens to users meanwhile, it completes. Add metrics, alarms, http or healthy.";
+            diagnostics.warning_at(Path::attribute("verification"), "Nothing is verified", detail);
+        }
+    }
+    let metrics = verification.get("metrics").as_list().unwrap_or_default().iter().enumerate();
+    let steps = parse::steps(config.get("strategy"));
+    let last = verification.get("duration").as_str().and_then(|text| duration::parse(text).ok());
+    let holds = steps.iter().map(|step| step.hold).chain(last);
+    let shortest: BTreeMap<Duration, ()> = holds.map(|hold| (hold, ())).collect();
+    for (n, metric) in metrics {
+        let period = metric.get("period").as_str().and_then(|text| duration::parse(text).ok());
+        let period = period.unwrap_or(Duration::from_secs(60));
+        let Some((hold, ())) = shortest.iter().next().filter(|(hold, ())| **hold < period * 3) else { continue };
+        let path = Path::attribute("verification").attr("metrics").index(n);
+        let detail = format!(
+            "{path}: CloudWatch has one point per {}, a minute or two late, and only whole ones after traffic moved count: in a hold of {} there may be none, which counts as {}. Hold for at least {}.",
+            humantime::format_duration(period),
+            humantime::format_duration(*hold),
+            metric.get("inconclusive").as_str().unwrap_or("fail"),
+            humantime::format_duration(period * 3)
+        );
+        diagnostics.warning_at(path, "The hold is too short for the metric", detail);
+    }
+}

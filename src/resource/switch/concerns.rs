@@ -1,0 +1,179 @@
+//! What a plan says before a rollout that would be learnt at night otherwise.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Shared;
+use crate::rollout::ledger::Status;
+use crate::rollout::{Intent, Ledger, Runbook, Step, World, planner, short};
+use crate::run::ports::GroupFacts;
+use crate::tf_provider::{Diagnostics, Path, Value};
+
+/// Tells what is unwise about a rollout that moves traffic, as far as it can be seen. What can't be read is left out: a
+/// warning is worth no failure.
+pub(super) async fn tell(
+    shared: &Shared,
+    config: &Value,
+    (intent, world, runbook): (&Intent, &World, &Runbook),
+    diagnostics: &mut Diagnostics,
+) {
+    let moves = runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. }));
+    if let Some(ledger) = world.ledger.as_ref().filter(|_| !runbook.is_empty()) {
+        unfinished(ledger, intent, diagnostics);
+    }
+    let Some(color) = planner::wish(intent, world).filter(|_| moves && intent.active.is_some()) else { return };
+    let live = planner::current(intent, world).live.filter(|live| *live != color);
+    let splits = !intent.strategy.steps.is_empty();
+    let is_rollout = runbook.steps().any(|(_, step)| matches!(step, Step::Check(_)));
+    if !is_rollout || live.is_none() {
+        return;
+    }
+    let mut facts: BTreeMap<&str, GroupFacts> = BTreeMap::new();
+    for (name, environment) in &intent.environments {
+        match shared.ports.load_balancer.group_facts(&environment.target_group_arn).await {
+            Ok(seen) => drop(facts.insert(name, seen)),
+            Err(error) => tracing::warn!(%error, "the target group's attributes can't be read"),
+        }
+    }
+    if splits || intent.verification.is_some() {
+        slow_to_leave(intent, &facts, diagnostics);
+        sticky(intent, world, diagnostics);
+        nothing_watches(config, diagnostics);
+    }
+    for (name, facts) in &facts {
+        thresholds(name, facts, diagnostics);
+    }
+    smaller(shared, intent, (&color, live.as_deref()), &facts, diagnostics).await;
+}
+
+fn unfinished(ledger: &Ledger, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let what = ledger.words();
+    let last = if ledger.phase.is_empty() { String::new() } else { format!(" It said last: {}.", ledger.phase) };
+    let goes = match (&intent.active, &ledger.from, &ledger.to) {
+        (Some(active), _, Some(to)) if active == to => "This apply goes on from there, with the same step again.",
+        (Some(active), Some(from), _) if active == from => "This apply takes it back, all at once.",
+        _ => "This apply starts from what is there.",
+    };
+    let (summary, detail) = match ledger.status {
+        Status::Held => ("A rollout was held", format!("{} stopped in place.{last} {goes}", sentence(&what))),
+        Status::Stuck => (
+            "A rollout could not go back",
+            format!("{} failed, and could not be taken back.{last} {goes}", sentence(&what)),
+        ),
+        Status::Running => (
+            "A rollout has not ended",
+            format!(
+                "{} is under way, or was killed.{last} As long as it lives, this apply will be refused. If it is dead: {goes}",
+                sentence(&what)
+            ),
+        ),
+    };
+    diagnostics.warning_at(Path::attribute("active"), summary, detail);
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn shown(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// A colour whose instances leave while requests are under way answers longer than the rollout watches.
+fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostics: &mut Diagnostics) {
+    let shortest = intent.strategy.steps.iter().map(|step| step.hold).filter(|hold| !hold.is_zero()).min();
+    let last = intent.verification.as_ref().map(|one| one.duration).filter(|duration| !duration.is_zero());
+    let Some(hold) = shortest.into_iter().chain(last).min() else { return };
+    for (name, facts) in facts {
+        let Some(delay) = facts.deregistration_delay.filter(|delay| *delay > hold) else { continue };
+        let detail = format!(
+            "Targets of {name} that are taken out go on with their requests for up to {} (deregistration_delay), and the shortest hold is {}: what replaced targets still answer is seen after the step has passed. Hold longer, or lower the delay.",
+            shown(delay),
+            shown(hold)
+        );
+        diagnostics.warning_at(Path::attribute("strategy"), "The deregistration delay is longer than a hold", detail);
+    }
+}
+
+/// Clients that are kept at a colour don't follow the weights.
+fn sticky(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
+    let Some(hold) = intent.strategy.steps.iter().map(|step| step.hold).min() else { return };
+    let own = intent.stickiness.filter(|own| *own > hold);
+    let of_route = intent.routes.iter().find_map(|route| {
+        let seen = world.routes.get(&route.key())?.terminal.stickiness().filter(|one| one.enabled)?;
+        let seconds = u64::try_from(seen.duration_seconds?).ok()?;
+        (seconds > hold.as_secs()).then(|| (Duration::from_secs(seconds), route.to_string()))
+    });
+    let (duration, whose, path) = match (own, of_route) {
+        (Some(own), _) => (own, "stickiness.duration".to_owned(), "stickiness"),
+        (None, Some((duration, route))) => (duration, format!("the stickiness of {route}"), "routes"),
+        (None, None) => return,
+    };
+    let detail = format!(
+        "{whose} keeps a client at its colour for {}, and the shortest step holds for {}: who came before a step stays where they are, so a step's share is reached by new clients only, and those on a colour with weight 0 may stay there until it lapses.",
+        shown(duration),
+        shown(hold)
+    );
+    diagnostics.warning_at(Path::attribute(path), "Clients stick longer than a step holds", detail);
+}
+
+fn nothing_watches(config: &Value, diagnostics: &mut Diagnostics) {
+    if config.get("verification").is_null() {
+        let detail = "Traffic moves in steps, and nothing is watched while it does: the steps only delay it. Add verification with metrics, alarms, http or healthy.";
+        diagnostics.warning_at(Path::attribute("strategy"), "Nothing is verified", detail);
+    }
+}
+
+fn thresholds(name: &str, facts: &GroupFacts, diagnostics: &mut Diagnostics) {
+    let path = || Path::attribute("environments");
+    if let Some(below) = facts.fail_open_below.as_deref().filter(|below| *below != "1") {
+        let detail = format!(
+            "The target group of {name} fails open below {below} healthy targets (target_group_health.unhealthy_state_routing): then the load balancer sends requests to unhealthy ones too. Set validation.healthy.min_count above that."
+        );
+        diagnostics.warning_at(path(), format!("{name} fails open early"), detail);
+    }
+    if let Some(below) = facts.dns_failover_below.as_deref().filter(|below| *below != "1") {
+        let detail = format!(
+            "Below {below} healthy targets in {name}'s target group Route 53 takes the whole load balancer for unhealthy (target_group_health.dns_failover), also while {name} is idle. Set minimum_healthy_targets.count to \"off\" there."
+        );
+        diagnostics.warning_at(path(), format!("{name} can take the load balancer out of DNS"), detail);
+    }
+}
+
+/// A colour with fewer targets than the live one carries less; one without any can take the load balancer out of DNS.
+async fn smaller(
+    shared: &Shared,
+    intent: &Intent,
+    (color, live): (&str, Option<&str>),
+    facts: &BTreeMap<&str, GroupFacts>,
+    diagnostics: &mut Diagnostics,
+) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, environment) in &intent.environments {
+        if let Ok(targets) = shared.ports.load_balancer.target_health(&environment.target_group_arn, false).await {
+            counts.insert(name, targets.len());
+        }
+    }
+    let count = |name: &str| counts.get(name).copied();
+    if let (Some(own), Some(of_live), Some(live)) = (count(color), live.and_then(count), live)
+        && own < of_live
+        && intent.capacity.is_none()
+    {
+        let detail = format!(
+            "{color} has {own} registered targets, {live} has {of_live}. validation.healthy.min_percent_of_live ({} %) decides whether that is enough; capacity = {{ before = \"match_live\" }} makes {color} as large first.",
+            intent.validation.healthy.min_percent_of_live
+        );
+        diagnostics.warning_at(Path::attribute("environments"), format!("{color} is smaller than {live}"), detail);
+    }
+    for (name, environment) in &intent.environments {
+        let set_off = facts.get(name.as_str()).is_some_and(|facts| facts.dns_failover_below.is_none());
+        if counts.get(name.as_str()) == Some(&0) && !set_off {
+            let detail = format!(
+                "The target group of {name} ({}) has no target. With an alias record that evaluates target health, Route 53 takes the whole load balancer for unhealthy while one of its groups is empty, also at weight 0. Set target_group_health.dns_failover.minimum_healthy_targets.count to \"off\" on it.",
+                short(&environment.target_group_arn)
+            );
+            diagnostics.warning_at(Path::attribute("environments"), format!("{name} is empty"), detail);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What a rollout writes down while it runs, beside the record: who runs it, and what was there before. It keeps a second
+//! one out, and tells the next one what a killed one left.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::intent::Environment;
+use super::world::{Forward, Observed, Stickiness, Terminal, World};
+
+/// The format's version; a ledger of another one is not read further.
+pub const VERSION: u32 = 1;
+/// Parameter Store's limit for a standard parameter.
+pub const MOST_BYTES: usize = 4096;
+
+/// The ledger.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The format's version.
+    pub version: u32,
+    /// The rollout's id.
+    pub run: String,
+    /// The switch's name.
+    #[serde(default)]
+    pub switch: String,
+    /// Who runs it, for people.
+    #[serde(default)]
+    pub holder: String,
+    /// The machine that the process id is of, as far as that can be told.
+    #[serde(default)]
+    pub machine: String,
+    /// The process.
+    #[serde(default)]
+    pub pid: u32,
+    /// Since when (RFC 3339).
+    #[serde(default)]
+    pub since: String,
+    /// How often it was renewed: as long as this grows, the holder lives.
+    #[serde(default)]
+    pub beat: u64,
+    /// When it was renewed, in seconds since 1970.
+    #[serde(default)]
+    pub renewed: u64,
+    /// So long after that the holder counts as dead.
+    #[serde(default)]
+    pub lease_seconds: u64,
+    /// Whether somebody runs it, or how it ended without coming to an end.
+    #[serde(default)]
+    pub status: Status,
+    /// The colour that was live.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// The colour to go live.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// What it was doing last, in words.
+    #[serde(default)]
+    pub phase: String,
+    /// What the record said.
+    #[serde(default)]
+    pub record: Option<String>,
+    /// Where the routes led, those that led alike together.
+    #[serde(default)]
+    pub origins: Vec<Origin>,
+}
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Somebody runs it, or was killed.
+    #[default]
+    Running,
+    /// It stopped in place, on purpose.
+    Held,
+    /// It failed, and so did the way back.
+    Stuck,
+}
+
+/// Where some routes led.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The ends of their keys, which tell them apart.
+    pub routes: Vec<String>,
+    /// Weights by colour, or by ARN where a group is no colour's; none where the routes did not forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<BTreeMap<String, u32>>,
+    /// Seconds of group stickiness, if it was on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<i32>,
+    /// What else they did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<Terminal>,
+}
+
+/// The end of a route's key: the id of a listener or rule, with the priority of a rule to make.
+fn end(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or(key)
+}
+
+impl Ledger {
+    /// Notes where the routes lead and what the record says. A route that a rollout which is being gone on with found is
+    /// noted as that one found it.
+    pub fn note_origins(&mut self, world: &World, environments: &BTreeMap<String, Environment>) {
+        let earlier = self.origins.clone();
+        let known = |key: &str| earlier.iter().find(|origin| origin.routes.iter().any(|route| route == end(key)));
+        let mut origins: Vec<Origin> = Vec::new();
+        for (key, observed) in &world.routes {
+            let mut origin = match known(key) {
+                Some(origin) => Origin { routes: Vec::new(), ..origin.clone() },
+                None if earlier.is_empty() => Origin::of(&observed.terminal, environments),
+                // The earlier rollout made it.
+                None => continue,
+            };
+            match origins.iter_mut().find(|other| Origin { routes: Vec::new(), ..(*other).clone() } == origin) {
+                Some(same) => same.routes.push(end(key).to_owned()),
+                None => {
+                    origin.routes.push(end(key).to_owned());
+                    origins.push(origin);
+                }
+            }
+        }
+        self.origins = origins;
+    }
+
+    /// Where a route led before the rollout; none if it wasn't there.
+    pub fn origin(&self, key: &str, environments: &BTreeMap<String, Environment>) -> Option<Terminal> {
+        let origin = self.origins.iter().find(|origin| origin.routes.iter().any(|route| route == end(key)))?;
+        Some(origin.terminal(environments))
+    }
+
+    /// Whether, by this clock, its holder had its time to renew it.
+    pub fn is_lapsed(&self, now_seconds: u64) -> bool {
+        self.status != Status::Running || now_seconds > self.renewed.saturating_add(self.lease_seconds)
+    }
+
+    /// What is left of it, in words.
+    pub fn words(&self) -> String {
+        let from = self.from.as_deref().map(|from| format!("from {from} ")).unwrap_or_default();
+        let to = self.to.as_deref().unwrap_or("another colour");
+        format!("the rollout {from}to {to} that {} began at {}", self.holder, self.since)
+    }
+}
+
+impl Origin {
+    fn of(terminal: &Terminal, environments: &BTreeMap<String, Environment>) -> Origin {
+        let routes = Vec::new();
+        let Terminal::Forward(forward) = terminal else {
+            return Origin { routes, weights: None, sticky: None, other: Some(terminal.clone()) };
+        };
+        let name = |arn: &String| {
+            let color = environments.iter().find(|(_, one)| one.target_group_arn == *arn);
+            color.map_or_else(|| arn.clone(), |(color, _)| color.clone())
+        };
+        let weights = forward.groups.iter().map(|(arn, weight)| (name(arn), *weight)).collect();
+        let on = forward.stickiness.as_ref().filter(|stickiness| stickiness.enabled);
+        let sticky = on.map(|stickiness| stickiness.duration_seconds.unwrap_or(1));
+        Origin { routes, weights: Some(weights), sticky, other: None }
+    }
+
+    fn terminal(&self, environments: &BTreeMap<String, Environment>) -> Terminal {
+        if let Some(other) = &self.other {
+            return other.clone();
+        }
+        let arn =
+            |name: &String| environments.get(name).map_or_else(|| name.clone(), |one| one.target_group_arn.clone());
+        let groups = self.weights.iter().flatten().map(|(name, weight)| (arn(name), *weight)).collect();
+        let stickiness = Stickiness { enabled: self.sticky.is_some(), duration_seconds: self.sticky };
+        Terminal::Forward(Forward { groups, stickiness: Some(stickiness) })
+    }
+}
+
+/// A route as it was, for the way back.
+pub(super) fn as_it_was(now: Option<&Observed>, terminal: Terminal) -> Option<Observed> {
+    Some(Observed { terminal, ..now?.clone() })
+}

@@ -1,0 +1,422 @@
+//! Looks, and has what was seen judged: what must hold before, while and after traffic moves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use futures::future::try_join_all;
+use regex::Regex;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::events::{About, rfc3339};
+use super::ports::{MetricOf, PortError, Ports};
+use crate::clock;
+use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verdict};
+use crate::rollout::metrics::{self, Measured};
+use crate::rollout::strategy;
+use crate::rollout::{
+    Check, Checking, CommandCheck, Convergence, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
+    SessionCheck, Subject, Tell, Watch, fill,
+};
+
+/// Answers of the load balancer are asked for at least so far apart.
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Looks on behalf of one rollout.
+#[derive(Clone, Copy)]
+pub(super) struct Looker<'a> {
+    pub ports: &'a Ports,
+    pub about: &'a About,
+}
+
+/// Since when traffic is as it is: what CloudWatch has of before says nothing.
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    wall: SystemTime,
+    instant: Instant,
+}
+
+impl Since {
+    fn now() -> Since {
+        Since { wall: clock::wall(), instant: Instant::now() }
+    }
+
+    /// What time it is, by a clock that tests move.
+    fn wall_now(self) -> SystemTime {
+        self.wall + self.instant.elapsed()
+    }
+}
+
+fn span(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        .to_string()
+}
+
+impl Looker<'_> {
+    /// Waits until it holds; otherwise what was seen.
+    pub(super) async fn validate(self, checking: &Checking) -> Result<(), String> {
+        if let Check::Healthy(policy) = &checking.check {
+            return self.wait_for_health(&checking.subject, policy).await;
+        }
+        match self.look(checking, None).await {
+            Verdict::Pass => Ok(()),
+            Verdict::Inconclusive(_) if passes_inconclusive(&checking.check) => Ok(()),
+            Verdict::Inconclusive(seen) => Err(inconclusive(&seen)),
+            Verdict::Fail(seen) | Verdict::Pending(seen) => Err(seen),
+        }
+    }
+
+    /// Stays for the time of the hold, and sees that everything holds; otherwise what was seen.
+    pub(super) async fn watch(self, watch: &Watch) -> Result<(), String> {
+        let since = Since::now();
+        let end = since.instant + watch.hold;
+        let failures = AtomicU32::new(0);
+        let checks = watch.checks.iter().map(|checking| self.keep_looking(watch, checking, since, end, &failures));
+        try_join_all(checks).await?;
+        sleep_until(end).await;
+        Ok(())
+    }
+
+    /// Looks again and again until the end, and once more then.
+    async fn keep_looking(
+        self,
+        watch: &Watch,
+        checking: &Checking,
+        since: Since,
+        end: Instant,
+        failures: &AtomicU32,
+    ) -> Result<(), String> {
+        for look in 1_u64.. {
+            let began = Instant::now();
+            let verdict = self.look(checking, Some(since)).await;
+            let failed = match &verdict {
+                Verdict::Pass | Verdict::Inconclusive(_) => None,
+                Verdict::Pending(seen) | Verdict::Fail(seen) => Some(seen),
+            };
+            if let Some(seen) = failed {
+                let count = failures.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::warn!(check = checking.place(), look, count, seen, "a look failed");
+                if count > watch.max_failures {
+                    return Err(verdict_words(watch, checking, seen, (look, count), since));
+                }
+            }
+            if began >= end {
+                return match verdict {
+                    Verdict::Inconclusive(seen) if !passes_inconclusive(&checking.check) => {
+                        Err(format!("{} ({})", inconclusive(&seen), checking.place()))
+                    }
+                    _ => Ok(()),
+                };
+            }
+            sleep_until((began + watch.interval).min(end).max(Instant::now())).await;
+        }
+        Ok(())
+    }
+
+    /// Looks once.
+    async fn look(self, checking: &Checking, since: Option<Since>) -> Verdict {
+        let subject = &checking.subject;
+        match &checking.check {
+            Check::Healthy(policy) => self.look_at_health(subject, policy).await,
+            Check::Http(check) => self.ask(&check.for_color(&subject.color)).await.into(),
+            Check::Lambda(check) => self.invoke(check, subject).await.into(),
+            Check::Command(check) => self.command(check, subject).await.into(),
+            Check::Session(check) => self.session(check, subject).await.into(),
+            Check::Alarms(check) => match self.ports.monitoring.alarms(&check.names).await {
+                Ok(seen) => gate::alarms(check, &seen),
+                Err(_) if check.unreadable_passes => Verdict::Pass,
+                Err(error) => Verdict::Fail(error.message),
+            },
+            Check::Metric(check) => self.measure(check, subject, since).await,
+        }
+    }
+
+    async fn health(
+        self,
+        subject: &Subject,
+        zones: bool,
+    ) -> Result<(Vec<TargetHealth>, Option<Vec<TargetHealth>>), PortError> {
+        let of_live = async {
+            match &subject.live_group {
+                Some(live) => self.ports.load_balancer.target_health(live, zones).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        futures::future::try_join(self.ports.load_balancer.target_health(&subject.group, zones), of_live).await
+    }
+
+    async fn look_at_health(self, subject: &Subject, policy: &HealthyPolicy) -> Verdict {
+        match self.health(subject, policy.each_zone).await {
+            Ok((targets, live)) => gate::healthy(&subject.color, &targets, live.as_deref(), policy),
+            Err(error) => Verdict::Fail(error.message),
+        }
+    }
+
+    /// Waits until there are enough, and that they stay so where they were not there from the beginning.
+    async fn wait_for_health(self, subject: &Subject, policy: &HealthyPolicy) -> Result<(), String> {
+        let end = Instant::now() + policy.timeout;
+        let mut healthy_since: Option<Instant> = None;
+        let mut sustained = policy.sustained;
+        loop {
+            let (targets, live) = self.health(subject, policy.each_zone).await.map_err(|error| error.message)?;
+            match gate::healthy(&subject.color, &targets, live.as_deref(), policy) {
+                Verdict::Pass => {
+                    let since = *healthy_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= sustained.unwrap_or_default() {
+                        return Ok(());
+                    }
+                    if Instant::now() >= end {
+                        let needed = span(sustained.unwrap_or_default());
+                        let waited = span(policy.timeout);
+                        return Err(format!(
+                            "{} has enough healthy targets, but not for {needed} yet, after {waited} (validation.healthy.timeout)",
+                            subject.color
+                        ));
+                    }
+                }
+                Verdict::Pending(seen) | Verdict::Fail(seen) | Verdict::Inconclusive(seen) => {
+                    if Instant::now() >= end {
+                        return Err(format!("{seen}\nafter {} (validation.healthy.timeout)", span(policy.timeout)));
+                    }
+                    tracing::info!(seen, "waiting for healthy targets");
+                    healthy_since = None;
+                    // A target that comes up is healthy after one pass.
+                    sustained = policy.sustained.or(Some(policy.interval * 2));
+                }
+            }
+            sleep(policy.interval.min(end.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
+    async fn ask(self, check: &HttpCheck) -> Result<HttpAnswer, String> {
+        let mut tries = 0;
+        loop {
+            let seen = match self.ports.http.probe(check).await {
+                Ok(answer) => match gate::http(check, &answer) {
+                    Verdict::Pass => return Ok(answer),
+                    Verdict::Pending(seen) | Verdict::Fail(seen) | Verdict::Inconclusive(seen) => seen,
+                },
+                Err(error) => error.message,
+            };
+            if tries >= check.retries {
+                let plural = if tries == 0 { "try" } else { "tries" };
+                return Err(format!("{seen} ({} {plural})", tries + 1));
+            }
+            tries += 1;
+            tracing::info!(seen, "the check is repeated");
+            sleep(check.retry_delay).await;
+        }
+    }
+
+    /// Asks a function until it is done. One that takes long says so, and is asked again.
+    async fn invoke(self, check: &LambdaCheck, subject: &Subject) -> Result<(), String> {
+        let payload = fill(check.payload.as_deref().unwrap_or("{}"), &subject.color);
+        let name = check.name();
+        let work = async {
+            loop {
+                let answer = self.ports.functions.invoke(check, &payload).await.map_err(|error| error.message)?;
+                match gate::function(&name, &answer) {
+                    FunctionVerdict::Passed => return Ok(()),
+                    FunctionVerdict::Failed(seen) => return Err(seen),
+                    FunctionVerdict::AskAgain(delay) => {
+                        tracing::info!(function = name, "it isn't done yet");
+                        sleep(delay.unwrap_or(check.interval)).await;
+                    }
+                }
+            }
+        };
+        let late = || format!("the function {name} was not done after {}", span(check.timeout));
+        timeout(check.timeout, work).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn command(self, check: &CommandCheck, subject: &Subject) -> Result<(), String> {
+        let argv: Vec<String> = check.argv.iter().map(|part| fill(part, &subject.color)).collect();
+        let mut variables = self.variables(subject);
+        variables.extend(check.environment.iter().map(|(name, value)| (name.clone(), fill(value, &subject.color))));
+        let shown = argv.join(" ");
+        let filled = CommandCheck { argv, ..check.clone() };
+        let end = self.ports.commands.run(&filled, &variables).await.map_err(|error| error.message)?;
+        if end.code == Some(0) && !end.timed_out {
+            return Ok(());
+        }
+        let how = match (end.timed_out, end.code) {
+            (true, _) => format!("was not done after {} and was killed", span(check.timeout)),
+            (false, Some(code)) => format!("ended with exit code {code}"),
+            (false, None) => "was killed".to_owned(),
+        };
+        // Values may be secret; those that tell what is checked are not.
+        let own: Vec<String> = self.variables(subject).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let given: Vec<&str> = check.environment.keys().map(String::as_str).collect();
+        let given = if given.is_empty() { String::new() } else { format!(" and {}", given.join(", ")) };
+        let wrote = end.output.trim_end();
+        let wrote = if wrote.is_empty() { "It wrote nothing.".to_owned() } else { format!("It wrote last:\n{wrote}") };
+        Err(format!("`{shown}` {how}, with {}{given}. {wrote}", own.join(" ")))
+    }
+
+    /// What a command is told beside its arguments.
+    fn variables(self, subject: &Subject) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::from([
+            ("BLUEGREEN_SWITCH".to_owned(), self.about.switch.clone()),
+            ("BLUEGREEN_ROLLOUT".to_owned(), self.about.id.clone()),
+            ("BLUEGREEN_COLOR".to_owned(), subject.color.clone()),
+            ("BLUEGREEN_TARGET_GROUP_ARN".to_owned(), subject.group.clone()),
+        ]);
+        variables.extend(subject.live_color.iter().map(|live| ("BLUEGREEN_LIVE".to_owned(), live.clone())));
+        variables
+    }
+
+    /// Logs in on the live colour, and asks the idle one with the same cookies.
+    async fn session(self, check: &SessionCheck, subject: &Subject) -> Result<(), String> {
+        let Some(live) = &subject.live_color else { return Ok(()) };
+        let login = check.login.for_color(live);
+        let answer = self.ask(&login).await.map_err(|seen| format!("logging in on {live}: {seen}"))?;
+        let cookies = answer.cookies();
+        if cookies.is_empty() {
+            return Err(format!("logging in on {live}: {} {} set no cookie", login.method, login.shown_url()));
+        }
+        let mut check = check.check.for_color(&subject.color);
+        let names: Vec<&str> = cookies.iter().map(|(name, _)| name.as_str()).collect();
+        let names = names.join(", ");
+        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        check.headers.insert("Cookie".to_owned(), pairs.join("; "));
+        let color = &subject.color;
+        let asked = self.ask(&check).await;
+        asked.map(drop).map_err(|seen| format!("{color} with the cookies of {live} ({names}): {seen}"))
+    }
+
+    async fn measure(self, check: &MetricCheck, subject: &Subject, since: Option<Since>) -> Verdict {
+        let (Some(group), Some(load_balancer)) =
+            (Subject::group_dimension(&subject.group), subject.load_balancer_dimension())
+        else {
+            return Verdict::Inconclusive(format!(
+                "{} of {}: not a load balancer of AWS's",
+                check.metric.name(),
+                subject.color
+            ));
+        };
+        let window = window(check, since);
+        let Some((from, to)) = window else {
+            return metrics::judge(check, &subject.color, &subject.live_name(), &Measured::default());
+        };
+        let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer, blamed: true };
+        let color = match self.ports.monitoring.sample(check, of, (from, to)).await {
+            Ok(sample) => sample,
+            Err(error) => return Verdict::Inconclusive(error.message),
+        };
+        let mut measured = Measured { color, live: None, live_when: None, is_complete: true };
+        let compares = check.max_ratio_to_live.is_some() || check.significance.is_some();
+        if let Some(live) = subject.live_group.as_deref().and_then(Subject::group_dimension).filter(|_| compares) {
+            let name = subject.live_name();
+            let of = MetricOf { color: &name, group: live, load_balancer: &load_balancer, blamed: false };
+            let mut sample = self.ports.monitoring.sample(check, of.clone(), (from, to)).await;
+            // A colour that has no traffic any more is measured by what it had before.
+            if since.is_some() && sample.as_ref().is_ok_and(|sample| sample.requests < check.min_requests.max(1) as f64)
+            {
+                let length = to.duration_since(from).unwrap_or_default().max(check.window);
+                let earlier = (from - length - self.before(check), from - self.before(check));
+                sample = self.ports.monitoring.sample(check, of, earlier).await;
+                measured.live_when = Some("before");
+            }
+            match sample {
+                Ok(sample) => measured.live = Some(sample),
+                Err(error) => return Verdict::Inconclusive(error.message),
+            }
+        }
+        metrics::judge(check, &subject.color, &subject.live_name(), &measured)
+    }
+
+    /// The period in which traffic moved is neither before nor after.
+    fn before(self, check: &MetricCheck) -> Duration {
+        check.period
+    }
+
+    /// Waits until the nodes do what they were told.
+    pub(super) async fn converge(self, convergence: &Convergence) -> Result<(), String> {
+        let Some(prove) = &convergence.prove else {
+            sleep(convergence.settle).await;
+            return Ok(());
+        };
+        let end = Instant::now() + prove.timeout;
+        let needed = prove.needed(&convergence.shares);
+        let request = HttpCheck { retries: 0, ..prove.request.clone() };
+        let mut answers: Vec<String> = Vec::new();
+        loop {
+            let seen = match self.ports.http.probe(&request).await {
+                Ok(answer) => match told(prove, &answer) {
+                    Some(told) => {
+                        let color = prove.color_of(&told, convergence.shares.keys());
+                        answers.push(color.map_or_else(|| format!("{told:?}"), str::to_owned));
+                        match strategy::agrees(&answers, &convergence.shares, needed) {
+                            Ok(()) => return Ok(()),
+                            Err(seen) => seen,
+                        }
+                    }
+                    None => format!("an answer ({}) does not tell which colour gave it", answer.status),
+                },
+                Err(error) => error.message,
+            };
+            if Instant::now() >= end {
+                let asked = prove.request.shown_url();
+                return Err(format!(
+                    "the answers of {asked} do not agree with the weights after {} (strategy.prove.timeout): {seen}",
+                    span(prove.timeout)
+                ));
+            }
+            sleep(PROBE_PAUSE).await;
+        }
+    }
+}
+
+/// The whole periods since traffic moved; before it moved, those of the check's window. None if there is none yet.
+fn window(check: &MetricCheck, since: Option<Since>) -> Option<(SystemTime, SystemTime)> {
+    let period = check.period.as_secs().max(1);
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = since.map_or_else(clock::wall, Since::wall_now);
+    let to = seconds(now) / period * period;
+    let from = match since {
+        Some(since) => seconds(since.wall).div_ceil(period) * period,
+        None => to.saturating_sub(check.window.as_secs().max(period)) / period * period,
+    };
+    let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    (to >= from + period).then(|| (at(from), at(to)))
+}
+
+/// What an answer tells.
+fn told(prove: &Prove, answer: &HttpAnswer) -> Option<String> {
+    match &prove.by {
+        Tell::Header(name) => answer.header(name).map(str::to_owned),
+        Tell::Cookie(name) => answer.cookies().into_iter().find(|(own, _)| own == name).map(|(_, value)| value),
+        Tell::Body(pattern) => {
+            let pattern = Regex::new(pattern).ok()?;
+            let found = pattern.captures(&answer.body)?;
+            found.get(1).or_else(|| found.get(0)).map(|found| found.as_str().to_owned())
+        }
+    }
+}
+
+impl<T> From<Result<T, String>> for Verdict {
+    fn from(result: Result<T, String>) -> Verdict {
+        result.map_or_else(Verdict::Fail, |_| Verdict::Pass)
+    }
+}
+
+fn passes_inconclusive(check: &Check) -> bool {
+    matches!(check, Check::Metric(metric) if metric.inconclusive_passes)
+}
+
+fn inconclusive(seen: &str) -> String {
+    format!("{seen}; nothing can be said, which counts as failed (inconclusive = \"pass\" would let it pass)")
+}
+
+fn verdict_words(watch: &Watch, checking: &Checking, seen: &str, (look, count): (u64, u32), since: Since) -> String {
+    let after = span(Duration::from_secs(since.instant.elapsed().as_secs()));
+    let allowed = watch.max_failures;
+    let tolerated = if allowed > 0 { format!(", the {count}th failure, {allowed} are allowed") } else { String::new() };
+    format!(
+        "{seen}\n{} at {}, look {look}, {after} after {} % of the traffic was led to {}{tolerated}",
+        checking.place(),
+        rfc3339(since.wall_now()),
+        watch.percent,
+        watch.subject.color
+    )
+}

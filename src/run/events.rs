@@ -1,0 +1,147 @@
+//! What happens in a rollout, told as it happens: a line in the log, and a message to a topic where one is named.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::ports::Ports;
+use crate::clock;
+use crate::rollout::RouteSpec;
+
+/// What a rollout is about.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// Its id.
+    pub id: String,
+    /// The switch's name.
+    pub switch: String,
+    /// The colour that was live.
+    pub from: Option<String>,
+    /// The colour to go live.
+    pub to: Option<String>,
+    /// What runs there.
+    pub release: Option<String>,
+    /// The target groups by colour.
+    pub groups: BTreeMap<String, String>,
+    /// The routes that users come by.
+    pub routes: Vec<RouteSpec>,
+    /// The topic that is told.
+    pub topic: Option<String>,
+}
+
+/// A phase of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It begins.
+    Started,
+    /// The colour passed its checks.
+    Validated,
+    /// Traffic moved.
+    Shifted,
+    /// A hold ended, and all was well.
+    Watched,
+    /// Something failed; it goes back.
+    RollingBack,
+    /// Everything is as it shall be.
+    Completed,
+    /// Everything is as it was.
+    RolledBack,
+    /// It stays where it is.
+    Held,
+    /// A person is needed.
+    Stuck,
+}
+
+/// A message: its fields don't change their meaning.
+#[derive(Clone, Debug, Serialize)]
+struct Message<'a> {
+    version: u32,
+    rollout: &'a str,
+    switch: &'a str,
+    phase: Phase,
+    from: Option<&'a str>,
+    to: Option<&'a str>,
+    release: Option<&'a str>,
+    /// Percent of traffic by colour, as far as it was seen.
+    weights: &'a BTreeMap<String, u32>,
+    detail: &'a str,
+    at: String,
+}
+
+/// A time as states and messages have it.
+pub fn rfc3339(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time).replace_nanosecond(0).ok();
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+/// Tells phases in their order, without holding the rollout up.
+pub struct Teller {
+    about: About,
+    messages: Option<mpsc::UnboundedSender<(String, String)>>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// How long the end of a rollout waits for its messages to be out.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+impl Teller {
+    /// A teller of one rollout.
+    pub fn new(ports: &Ports, about: &About) -> Teller {
+        let Some(topic) = about.topic.clone() else {
+            return Teller { about: about.clone(), messages: None, task: None };
+        };
+        let (messages, mut inbox) = mpsc::unbounded_channel::<(String, String)>();
+        let notifier = ports.notifier.clone();
+        let task = tokio::spawn(async move {
+            while let Some((subject, text)) = inbox.recv().await {
+                if let Err(error) = notifier.publish(&topic, &subject, &text).await {
+                    tracing::warn!(%error, topic, "nobody could be told");
+                }
+            }
+        });
+        Teller { about: about.clone(), messages: Some(messages), task: Some(task) }
+    }
+
+    /// Tells a phase.
+    pub fn tell(&self, phase: Phase, weights: &BTreeMap<String, u32>, detail: &str) {
+        let about = &self.about;
+        let (from, to) = (about.from.as_deref(), about.to.as_deref());
+        tracing::info!(rollout = about.id, switch = about.switch, ?phase, from, to, ?weights, detail, "rollout");
+        let Some(messages) = &self.messages else { return };
+        let message = Message {
+            version: 1,
+            rollout: &about.id,
+            switch: &about.switch,
+            phase,
+            from,
+            to,
+            release: about.release.as_deref(),
+            weights,
+            detail,
+            at: rfc3339(clock::wall()),
+        };
+        let Ok(text) = serde_json::to_string(&message) else { return };
+        let word = serde_json::to_value(phase).ok().and_then(|word| word.as_str().map(|word| word.replace('_', " ")));
+        // A subject has at most 100 characters, none of them a line break.
+        let subject: String = format!("{}: {}", about.switch, word.unwrap_or_default()).chars().take(100).collect();
+        drop(messages.send((subject, text)));
+    }
+
+    /// Gives the last messages a moment to get out. That nobody could be told stops no rollout.
+    pub async fn finish(mut self) {
+        self.messages = None;
+        if let Some(task) = self.task.take() {
+            let abort = task.abort_handle();
+            if timeout(LAST_WORDS, task).await.is_err() {
+                abort.abort();
+            }
+        }
+    }
+}

@@ -171,6 +171,19 @@ pub fn current(intent: &Intent, world: &World) -> Traffic {
     traffic(&intent.environments, routes, world.record.as_deref())
 }
 
+/// What a rollout left that moved something before it died; one that moved nothing left nothing.
+pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
+    let ledger = world.ledger.as_ref()?;
+    let moved = intent.routes.iter().any(|route| {
+        let (seen, was) = (world.routes.get(&route.key()), ledger.origin(&route.key(), &intent.environments));
+        match (seen, was) {
+            (Some(seen), Some(was)) => !seen.terminal.is_same(&was),
+            (seen, was) => seen.is_some() != was.is_some(),
+        }
+    });
+    moved.then_some(ledger)
+}
+
 /// The colour that shall be live: the one that was named, or else the one that is, or else the one on record.
 pub fn wish(intent: &Intent, world: &World) -> Option<String> {
     let on_record = || world.record.clone().filter(|color| intent.environments.contains_key(color));
@@ -294,7 +307,7 @@ impl Draft<'_> {
 
     /// Whether this is a way back, or one that another run began.
     fn way(&self, color: &str, group: &str, moves: bool) -> Way {
-        let ledger = self.world.ledger.as_ref();
+        let ledger = unfinished(self.intent, &self.world);
         let undoes = |ledger: &Ledger| ledger.from.as_deref() == Some(color) && ledger.to.as_deref() != Some(color);
         if moves && (ledger.is_some_and(undoes) || self.world.record.as_deref() == Some(color)) {
             return Way::Back;
@@ -546,12 +559,16 @@ fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: S
         return None;
     }
     let (own, of) = if shift.permille.is_multiple_of(10) { (shift.permille / 10, 100) } else { (shift.permille, 1000) };
-    let weight = |arn: &String| {
-        let share = others.iter().find(|(other, _)| *other == arn).map_or(0.0, |(_, share)| share / rest);
-        let weight = (f64::from(of - own) * share).round() as u32;
+    let mut rests: BTreeMap<&String, u32> = others
+        .iter()
         // What has some of it keeps some of it.
-        if share > 0.0 { weight.max(1) } else { 0 }
-    };
+        .map(|(arn, share)| (*arn, ((f64::from(of - own) * share / rest).round() as u32).max(1)))
+        .collect();
+    let sum: u32 = rests.values().sum();
+    if let Some(largest) = rests.values_mut().max() {
+        *largest = (*largest + (of - own)).saturating_sub(sum);
+    }
+    let weight = |arn: &String| rests.get(arn).copied().unwrap_or_default();
     let mut groups: Vec<(String, u32)> = intent
         .environments
         .values()

@@ -56,6 +56,26 @@ impl Client {
         self.query("autoscaling", "2011-01-01", action, parameters).await
     }
 
+    /// A call of SNS; its XML.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn sns(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        self.query("sns", "2010-03-31", action, parameters).await
+    }
+
+    /// A call of CloudWatch; its XML.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn monitoring(&self, action: &str, parameters: &Value) -> anyhow::Result<String> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let pairs: Vec<(String, String)> =
+            parameters.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect();
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.query("monitoring", "2010-08-01", action, &pairs).await
+    }
+
     async fn query(
         &self,
         service: &str,

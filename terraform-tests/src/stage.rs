@@ -352,12 +352,42 @@ resource "bluegreen_environment" "app" {{
         anyhow::bail!("{color} stays healthy")
     }
 
-    /// The calls that changed something at the load balancer or the record, since the log was cleared.
+    /// The calls that changed something at the load balancer or the record, since the log was cleared; without those
+    /// about the rollout's lock.
     #[must_use]
     pub fn changes(&self) -> Vec<String> {
         let calls = self.aws.calls();
-        calls.iter().filter(|call| call.mutating).map(|call| call.operation.clone()).collect()
+        let is_ours = |call: &&local_aws::Call| ["elasticloadbalancing", "ssm"].contains(&call.service.as_str());
+        let changes = calls.iter().filter(is_ours).filter(|call| call.mutating && !is_about_lock(call));
+        changes.map(|call| call.operation.clone()).collect()
     }
+
+    /// Waits until a rollout has its lock.
+    ///
+    /// # Errors
+    /// When none comes to it.
+    pub async fn rollout_begins(&self) -> anyhow::Result<()> {
+        self.until(|stage| stage.aws.calls().iter().any(|call| call.mutating && is_about_lock(call)), "begins").await
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Errors
+    /// When it never does.
+    pub async fn until(&self, holds: impl Fn(&Stage) -> bool, what: &str) -> anyhow::Result<()> {
+        for _ in 0..2400 {
+            if holds(self) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        anyhow::bail!("it never {what}")
+    }
+}
+
+/// Whether a call is about the parameter that keeps rollouts apart.
+fn is_about_lock(call: &local_aws::Call) -> bool {
+    call.params["Name"].as_str().is_some_and(|name| name.ends_with(".rollout"))
 }
 
 async fn make_load_balancer(client: &Client, name: &str) -> anyhow::Result<String> {

@@ -28,7 +28,8 @@ pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value
     let milliseconds = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
     let random = RandomState::new().hash_one(milliseconds) & 0xffff_ffff;
     let to = planner::wish(intent, world);
-    let earlier = world.ledger.as_ref().filter(|ledger| ledger.to == to).and_then(|ledger| ledger.from.clone());
+    let earlier =
+        planner::unfinished(intent, world).filter(|ledger| ledger.to == to).and_then(|ledger| ledger.from.clone());
     About {
         id: format!("{milliseconds:x}-{random:08x}"),
         switch: switch.to_owned(),
@@ -59,7 +60,7 @@ pub(super) async fn lock(
 /// What the next run has to know if this one is killed. What goes on with, or back from, a killed one's work is still
 /// about what was there before that one.
 fn fill(ledger: &mut Ledger, intent: &Intent, world: &World, about: &About) {
-    let left = world.ledger.as_ref().filter(|left| left.to == about.to || left.from == about.to);
+    let left = planner::unfinished(intent, world).filter(|left| left.to == about.to || left.from == about.to);
     let (from, to) =
         left.map_or_else(|| (about.from.clone(), about.to.clone()), |left| (left.from.clone(), left.to.clone()));
     (ledger.from, ledger.to) = (from, to);

@@ -245,7 +245,7 @@ impl Failure<'_> {
 
     /// How long users saw what failed.
     fn exposed(&self) -> Option<String> {
-        let (time, most) = self.outcome.exposure?;
+        let (time, most) = self.outcome.exposure.filter(|_| self.runbook.on_failure != OnFailure::Leave)?;
         let color = self.intent.active.as_deref().filter(|active| self.from != Some(*active))?;
         let time = humantime::format_duration(std::time::Duration::from_millis(
             u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
@@ -259,6 +259,9 @@ impl Failure<'_> {
         if journal.is_crossed() {
             return "Two hands on one wheel make it worse: this rollout stopped where it was, and went neither on nor back."
                 .to_owned();
+        }
+        if self.runbook.on_failure == OnFailure::Leave {
+            return "What was done before stays.".to_owned();
         }
         let why = match (journal.is_interrupted(), self.runbook.on_interrupt, self.runbook.on_failure) {
             (true, OnFailure::Hold, _) => " (on_interrupt = \"hold\")",
@@ -297,6 +300,9 @@ impl Failure<'_> {
             ),
             Ending::Held if self.outcome.journal.is_crossed() => {
                 "Next: find out who else moves it (another pipeline, another Terraform, a person), and end that. Then plan again: it starts from what is there.".to_owned()
+            }
+            Ending::Held if self.runbook.on_failure == OnFailure::Leave => {
+                "Next: correct the cause and run it again; it goes on from what is there.".to_owned()
             }
             Ending::Held => format!(
                 "Next: to go on from here, run `terraform apply`: it takes the step where it stopped again. To go back, set {back} and run `terraform apply`: it goes back at once."

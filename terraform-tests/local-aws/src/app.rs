@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -32,6 +32,12 @@ struct Identity {
     release: String,
     /// 0: answers normally.
     failing: AtomicU16,
+    /// As `failing`, for all but `/health`.
+    broken: AtomicU16,
+    /// Milliseconds that every answer but that of `/health` takes.
+    slow: AtomicU64,
+    /// Whether it knows nobody.
+    forgetful: AtomicBool,
 }
 
 /// A running application; dropping it closes its sockets and every open connection.
@@ -51,7 +57,14 @@ impl App {
         for (name, value) in [("color", &config.color), ("release", &config.release)] {
             HeaderValue::from_str(value).with_context(|| format!("the {name} {value:?} is not fit for a header"))?;
         }
-        let identity = Arc::new(Identity { color: config.color, release: config.release, failing: AtomicU16::new(0) });
+        let identity = Arc::new(Identity {
+            color: config.color,
+            release: config.release,
+            failing: AtomicU16::new(0),
+            broken: AtomicU16::new(0),
+            slow: AtomicU64::new(0),
+            forgetful: AtomicBool::new(false),
+        });
         let mut app = Self { addresses: Vec::new(), identity, tasks: Vec::new() };
         for address in config.listen {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
@@ -74,6 +87,22 @@ impl App {
     /// From now on every answer, `/health` too, has this status; `None` is back to normal.
     pub fn set_failing(&self, status: Option<u16>) {
         self.identity.failing.store(status.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// From now on every answer but that of `/health` has this status: an error that health checks don't see.
+    pub fn set_broken(&self, status: Option<u16>) {
+        self.identity.broken.store(status.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// From now on every answer but that of `/health` takes so long.
+    pub fn set_slow(&self, duration: Duration) {
+        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.identity.slow.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// From now on nobody who is logged in is known here.
+    pub fn set_forgetful(&self, on: bool) {
+        self.identity.forgetful.store(on, Ordering::Relaxed);
     }
 
     /// Stops it, as dropping does, and waits until its ports are free.
@@ -104,12 +133,22 @@ async fn respond(identity: &Identity, request: &Request<Incoming>) -> Response<B
         let wait = query.get("ms").and_then(|ms| ms.parse().ok()).unwrap_or(1000);
         tokio::time::sleep(Duration::from_millis(u64::min(wait, 120_000))).await;
     }
-    let failing = identity.failing.load(Ordering::Relaxed);
+    if path != "/health" {
+        tokio::time::sleep(Duration::from_millis(identity.slow.load(Ordering::Relaxed))).await;
+    }
+    let broken = if path == "/health" { 0 } else { identity.broken.load(Ordering::Relaxed) };
+    let failing = identity.failing.load(Ordering::Relaxed).max(broken);
     let status = StatusCode::from_u16(failing).unwrap_or(StatusCode::OK);
     let mut response = if path == "/health" {
         let state = if status.is_success() { "ok" } else { "failing" };
         let body = serde_json::json!({ "status": state, "color": identity.color, "release": identity.release });
         answer(status, "application/json", body.to_string())
+    } else if path == "/login" {
+        let mut response = answer(status, "text/plain", "welcome\n");
+        response.headers_mut().insert("set-cookie", HeaderValue::from_static("session=somebody; Path=/; HttpOnly"));
+        response
+    } else if path == "/whoami" && !knows(identity, request) {
+        answer(StatusCode::UNAUTHORIZED, "text/plain", "who are you?\n")
     } else {
         answer(status, "text/plain; charset=utf-8", format!("{} {}\n", identity.color, identity.release))
     };
@@ -119,6 +158,13 @@ async fn respond(identity: &Identity, request: &Request<Incoming>) -> Response<B
         }
     }
     response
+}
+
+/// Sessions are kept by the clients, so that both colours know them.
+fn knows(identity: &Identity, request: &Request<Incoming>) -> bool {
+    let cookies = request.headers().get_all("cookie").iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|line| line.split(';'));
+    !identity.forgetful.load(Ordering::Relaxed) && pairs.any(|pair| pair.trim() == "session=somebody")
 }
 
 fn fail(identity: &Identity, status: &str) -> Response<Body> {

@@ -63,6 +63,13 @@ impl AwsCall {
         Self { service, operation, mutating, scope, parameters, protocol }
     }
 
+    /// A call as it would be read, for tests.
+    #[cfg(test)]
+    pub(crate) fn named(service: &str, operation: &str, parameters: Value) -> Self {
+        let (service, operation, mutating) = (service.to_owned(), operation.to_owned(), is_mutating(operation));
+        Self { service, operation, mutating, scope: None, parameters, protocol: Protocol::Json }
+    }
+
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name)?.as_str()
     }

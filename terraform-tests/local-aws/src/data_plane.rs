@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::checker::Checker;
 use crate::config::{Forward, Place, TargetGroup, View};
 use crate::health::State;
+use crate::metrics::Metrics;
 use crate::proxy;
 use crate::routing::weighted_group;
 use crate::serve::{self, Peer};
@@ -58,6 +59,7 @@ pub(crate) struct Node {
     view: watch::Receiver<Arc<View>>,
     checker: Arc<Checker>,
     pub upstream: Upstream,
+    pub metrics: Arc<Metrics>,
     random: Mutex<fastrand::Rng>,
     turns: Mutex<HashMap<String, Arc<AtomicUsize>>>,
     started: Instant,
@@ -118,11 +120,13 @@ impl DataPlane {
         view: watch::Receiver<Arc<View>>,
         checker: Arc<Checker>,
         target_limit: Duration,
+        metrics: &Arc<Metrics>,
     ) -> Self {
         let node = Node {
             view,
             checker,
             upstream: Upstream::default(),
+            metrics: Arc::clone(metrics),
             random: Mutex::new(seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
             turns: Mutex::default(),
             started: Instant::now(),

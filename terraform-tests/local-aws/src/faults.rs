@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::aws_call::AwsCall;
 use crate::routing::wildcard;
 
 /// A fault, as asked for.
@@ -20,6 +21,9 @@ pub struct FaultSpec {
     /// Only calls that change something, or only those that do not; `None` is both.
     #[serde(default)]
     pub mutating: Option<bool>,
+    /// Only calls whose parameters have this text somewhere, as JSON; `None` is any.
+    #[serde(default)]
+    pub about: Option<String>,
     /// That many matching calls pass first.
     #[serde(default)]
     pub skip: u64,
@@ -214,10 +218,10 @@ impl Faults {
     }
 
     /// Counts a call and says which fault hits it: the first that is due. Every fault counts every call it matches.
-    pub(crate) fn fire(&self, service: &str, operation: &str, mutating: bool) -> Option<(u64, FaultAction)> {
+    pub(crate) fn fire(&self, call: &AwsCall) -> Option<(u64, FaultAction)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut hit = None;
-        for fault in state.1.iter_mut().filter(|fault| fault.spec.matches(service, operation, mutating)) {
+        for fault in state.1.iter_mut().filter(|fault| fault.spec.matches(call)) {
             fault.seen += 1;
             let due = fault.seen > fault.spec.skip && fault.spec.times.is_none_or(|times| fault.fired < times);
             if due && hit.is_none() {
@@ -230,11 +234,12 @@ impl Faults {
 }
 
 impl FaultSpec {
-    fn matches(&self, service: &str, operation: &str, mutating: bool) -> bool {
+    fn matches(&self, call: &AwsCall) -> bool {
         let name = |wanted: &str| if wanted == "elbv2" { "elasticloadbalancing".to_owned() } else { wanted.to_owned() };
-        self.service.as_deref().is_none_or(|wanted| name(wanted) == service)
-            && self.operation.as_deref().is_none_or(|wanted| wildcard(wanted, operation))
-            && self.mutating.is_none_or(|wanted| wanted == mutating)
+        self.service.as_deref().is_none_or(|wanted| name(wanted) == call.service)
+            && self.operation.as_deref().is_none_or(|wanted| wildcard(wanted, &call.operation))
+            && self.mutating.is_none_or(|wanted| wanted == call.mutating)
+            && self.about.as_deref().is_none_or(|text| call.parameters.to_string().contains(text))
     }
 }
 
@@ -251,11 +256,12 @@ mod tests {
         let faults = Faults::default();
         let text = r#"{"service":"elbv2","operation":"Modify*","skip":1,"times":2,"action":{"throttle":true}}"#;
         let id = faults.add(spec(text).expect("valid"));
-        let fire = |operation: &str| faults.fire("elasticloadbalancing", operation, true).map(|(id, _)| id);
+        let call = |service, operation: &str| AwsCall::named(service, operation, serde_json::json!({ "Name": "a" }));
+        let fire = |operation: &str| faults.fire(&call("elasticloadbalancing", operation)).map(|(id, _)| id);
         assert_eq!(fire("CreateListener"), None);
         let fired: Vec<_> = (0..4).map(|_| fire("ModifyListener")).collect();
         assert_eq!(fired, [None, Some(id), Some(id), None]);
-        assert_eq!(faults.fire("ssm", "ModifyDocument", true), None);
+        assert_eq!(faults.fire(&call("ssm", "ModifyDocument")), None);
         assert_eq!((faults.list()[0].seen, faults.list()[0].fired), (4, 2));
         faults.clear();
         assert_eq!(faults.list(), []);
@@ -268,8 +274,18 @@ mod tests {
         assert_eq!(spec(r#"{"action":{"status":500}}"#).expect("valid").times, Some(1));
         let faults = Faults::default();
         faults.add(FaultSpec { mutating: Some(true), ..for_ever });
-        assert!((0..10).all(|_| faults.fire("x", "Y", true).is_some()));
-        assert!(faults.fire("x", "Y", false).is_none());
+        let call = |operation| AwsCall::named("x", operation, serde_json::json!({ "Name": "a" }));
+        assert!((0..10).all(|_| faults.fire(&call("Put")).is_some()));
+        assert!(faults.fire(&call("Get")).is_none());
+        faults.clear();
+        let about = |text: &str| FaultSpec {
+            about: Some(text.to_owned()),
+            ..spec(r#"{"action":{"status":500}}"#).expect("valid")
+        };
+        faults.add(about("\"b\""));
+        assert!(faults.fire(&call("Put")).is_none());
+        faults.add(about("\"a\""));
+        assert!(faults.fire(&call("Put")).is_some());
     }
 
     #[test]

@@ -19,7 +19,9 @@ use crate::data_plane::DataPlane;
 use crate::ec2;
 use crate::ecs::Ecs;
 use crate::faults::{FaultAction, Faults, When};
+use crate::functions::Functions;
 use crate::hosts::Hosts;
+use crate::metrics::Metrics;
 use crate::moto::MotoClient;
 use crate::owner;
 use crate::refresh::Refreshes;
@@ -47,6 +49,8 @@ pub(crate) struct Core {
     pub grpc_codes: GrpcCodes,
     pub faults: Faults,
     pub calls: CallLog,
+    pub metrics: Arc<Metrics>,
+    pub functions: Functions,
     pub quit: Notify,
 }
 
@@ -65,7 +69,7 @@ pub(crate) async fn serve(core: Arc<Core>, peer: Peer, request: Request<Incoming
 
 async fn call(core: &Core, peer: Peer, parts: Parts, body: Bytes) -> Result<Response<Body>, Hangup> {
     let call = AwsCall::read(&parts, &body);
-    let fault = core.faults.fire(&call.service, &call.operation, call.mutating);
+    let fault = core.faults.fire(&call);
     let (fault_id, action) = fault.unzip();
     let n = core.calls.begin(&call, fault_id);
     let mut moto_status = None;
@@ -178,6 +182,8 @@ async fn own_answer(core: &Core, call: &AwsCall) -> Option<Response<Bytes>> {
         ("elasticloadbalancing", "DescribeTags") => target_groups::refuse_gone(&core.converge, call).await,
         ("ec2", _) => ec2::answer(&core.compute, call).await,
         ("ecs", _) => core.ecs.answer(call).await,
+        ("monitoring", "GetMetricData") => core.metrics.answer(call),
+        ("lambda", _) => core.functions.answer(call),
         _ => None,
     }
 }

@@ -29,8 +29,10 @@ mod ecs;
 mod ecs_model;
 mod faults;
 mod front;
+mod functions;
 mod health;
 mod hosts;
+mod metrics;
 mod moto;
 mod owner;
 mod proxy;
@@ -67,7 +69,9 @@ use crate::data_plane::DataPlane;
 use crate::ecs::Ecs;
 use crate::faults::Faults;
 use crate::front::Core;
+use crate::functions::Functions;
 use crate::hosts::Hosts;
+use crate::metrics::Metrics;
 use crate::moto::{Moto, MotoClient};
 use crate::refresh::Refreshes;
 use crate::scaling::Settings;
@@ -130,12 +134,14 @@ impl LocalAws {
         let client = MotoClient { address: moto.address };
         let (nodes, view) = watch::channel(Arc::default());
         let checker = Arc::new(Checker::new(scale));
+        let metrics = Arc::new(Metrics::default());
         let data_plane = Arc::new(DataPlane::new(
             address_base(address),
             config.seed,
             view,
             Arc::clone(&checker),
             config.target_timeout,
+            &metrics,
         ));
         let hosts = Arc::new(Hosts::new(config.converge));
         let compute = Arc::new(Compute::new(client, Arc::clone(&hosts)));
@@ -162,6 +168,8 @@ impl LocalAws {
             grpc_codes: GrpcCodes::default(),
             faults: Faults::default(),
             calls: CallLog::new(),
+            metrics,
+            functions: Functions::default(),
             quit: Notify::new(),
         });
         let served = Arc::clone(&core);
@@ -214,6 +222,12 @@ impl LocalAws {
     /// Empties the log of calls.
     pub fn clear_calls(&self) {
         self.core.calls.clear();
+    }
+
+    /// Makes a Lambda function that answers so, one after the other; the last answer stays. An answer that begins with
+    /// `!` is an error of the function's.
+    pub fn set_function(&self, name: &str, answers: &[&str]) {
+        self.core.functions.set(name, answers);
     }
 
     /// Waits until somebody asks it to quit, by `POST /_local/quit`.

@@ -22,12 +22,38 @@ pub(crate) async fn serve(
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Hangup> {
+    let began = tokio::time::Instant::now();
+    let mut told = Told::default();
+    let result = answer_request(node, listener, peer, request, &mut told).await;
+    if let (Ok(response), Some(load_balancer)) = (&result, told.load_balancer) {
+        node.metrics.note(&load_balancer, told.group.as_deref(), response.status().as_u16(), began.elapsed());
+    }
+    result
+}
+
+/// What metrics need to know of a request.
+#[derive(Default)]
+struct Told {
+    load_balancer: Option<String>,
+    /// The group that answered; none if the load balancer did.
+    group: Option<String>,
+}
+
+async fn answer_request(
+    node: &Node,
+    listener: &str,
+    peer: Peer,
+    request: Request<Incoming>,
+    told: &mut Told,
+) -> Result<Response<Body>, Hangup> {
     let (parts, body) = request.into_parts();
     let request = match serve::read_body(body).await {
         Ok(body) => Request::from_parts(parts, body),
         Err(status) => return Ok(own_answer(status)),
     };
     let view = node.view();
+    let serves = |balancer: &&crate::config::LoadBalancer| balancer.listeners.iter().any(|one| one.arn == listener);
+    told.load_balancer = view.load_balancers.iter().find(serves).map(|balancer| balancer.arn.clone());
     // Deleted while this connection was open.
     let listener = view.listener(listener).ok_or(Hangup)?;
     let host = host_of(&request);
@@ -39,7 +65,7 @@ pub(crate) async fn serve(
     let action = routing::matching_rule(&listener.rules, &seen).and_then(routing::final_action);
     let Some(action) = action else { return Ok(own_answer(StatusCode::SERVICE_UNAVAILABLE)) };
     if let Action::Forward(forward) = action {
-        return Ok(forward_request(node, &view, forward, listener, peer, request).await);
+        return Ok(forward_request(node, &view, (forward, listener), peer, request, told).await);
     }
     let protocol = protocol_of(listener);
     let original = Original { protocol, host: name, port: listener.port, path, query };
@@ -68,10 +94,10 @@ fn direct_answer(action: &Action, original: &Original<'_>) -> Response<Body> {
 async fn forward_request(
     node: &Node,
     view: &View,
-    forward: &Forward,
-    listener: &Listener,
+    (forward, listener): (&Forward, &Listener),
     peer: Peer,
     request: Request<Bytes>,
+    told: &mut Told,
 ) -> Response<Body> {
     let group = sticky_group(node, forward, request.headers()).or_else(|| node.draw(forward));
     let Some(group) = group.and_then(|arn| view.target_groups.get(arn)) else {
@@ -81,6 +107,7 @@ async fn forward_request(
     let request = onward(request, listener, peer);
     let mut response = match node.upstream.send(target, request, node.target_limit).await {
         Ok(response) => {
+            told.group = Some(group.arn.clone());
             let (mut parts, body) = response.into_parts();
             strip_hop_by_hop(&mut parts.headers);
             Response::from_parts(parts, full(body))

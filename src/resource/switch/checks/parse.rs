@@ -19,6 +19,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(300);
 const SETTLE: Duration = Duration::from_secs(10);
 const VERIFY_INTERVAL: Duration = Duration::from_secs(10);
+const VERIFY_METRICS: Duration = Duration::from_secs(300);
 const ANSWERS: u32 = 20;
 const PROVE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -45,11 +46,17 @@ pub(in crate::resource::switch) fn verification(value: &Value) -> Option<Option<
     }
     all.extend(checks(value, Block::Verification));
     Some(Some(Verification {
-        duration: time(value, "duration").unwrap_or_default(),
+        duration: duration(value),
         interval: time(value, "interval").unwrap_or(VERIFY_INTERVAL),
         max_failures: number(value, "max_failures").unwrap_or_default(),
         checks: all,
     }))
+}
+
+/// How long to watch after the last step: where metrics are to be judged, there must be some.
+pub(in crate::resource::switch) fn duration(verification: &Value) -> Duration {
+    let measures = verification.get("metrics").as_list().is_some_and(|metrics| !metrics.is_empty());
+    time(verification, "duration").unwrap_or(if measures { VERIFY_METRICS } else { Duration::ZERO })
 }
 
 fn checking(block: Block, index: Option<usize>, check: Check) -> Checking {

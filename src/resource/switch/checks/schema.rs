@@ -17,9 +17,9 @@ pub(in crate::resource::switch) fn validation() -> Vec<Attribute> {
 
 pub(in crate::resource::switch) fn verification() -> Vec<Attribute> {
     let mut attributes = vec![
-        Attribute::string("duration")
-            .check(duration::check)
-            .describe("How long to watch after the last step; `0s` if left out: one look."),
+        Attribute::string("duration").check(duration::check).describe(
+            "How long to watch after the last step. Left out: `5m` if there are metrics, else `0s`, which is one look.",
+        ),
         Attribute::string("interval").check(interval).describe("How often to look; `10s` if left out."),
         Attribute::number("max_failures").check(count).describe("How many looks may fail; 0 if left out."),
         Attribute::nested("healthy", Nesting::Single, healthy(false))

@@ -157,9 +157,7 @@ fn least(config: &Value) -> (Duration, Vec<String>) {
     }
     let count = steps.len() + usize::from(watched);
     add(settle * u32::try_from(count).unwrap_or(u32::MAX), format!("for the load balancer to settle, {count} times"));
-    if let Some(duration) = time(config.get("verification").get("duration")) {
-        add(duration, "of verification at 100 %".to_owned());
-    }
+    add(parse::duration(config.get("verification")), "of verification at 100 %".to_owned());
     (sum, parts)
 }
 
@@ -206,8 +204,7 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
     }
     let metrics = verification.get("metrics").as_list().unwrap_or_default().iter().enumerate();
     let steps = parse::steps(config.get("strategy"));
-    let last = verification.get("duration").as_str().and_then(|text| duration::parse(text).ok());
-    let holds = steps.iter().map(|step| step.hold).chain(last);
+    let holds = steps.iter().map(|step| step.hold).chain([parse::duration(verification)]);
     let shortest: BTreeMap<Duration, ()> = holds.map(|hold| (hold, ())).collect();
     for (n, metric) in metrics {
         let period = metric.get("period").as_str().and_then(|text| duration::parse(text).ok());

@@ -1,5 +1,8 @@
 //! The resource over a world in memory: what it plans, applies and reads, without a Terraform.
 
+mod random;
+mod rollouts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -79,6 +82,10 @@ impl Stage {
     }
 
     async fn apply(&self, config: &Value, prior: Option<&Stored>) -> (Stored, Diagnostics) {
+        self.apply_until(config, prior, Cancel::never()).await
+    }
+
+    async fn apply_until(&self, config: &Value, prior: Option<&Stored>, cancel: Cancel) -> (Stored, Diagnostics) {
         let (planned, mut diagnostics) = self.plan(config, prior).await;
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
         let request = ApplyRequest {
@@ -87,7 +94,7 @@ impl Stage {
             config: config.clone(),
             private: planned.private,
             checkpoint: Checkpoint::default(),
-            cancel: Cancel::never(),
+            cancel,
         };
         let stored = self.switch.apply(request, &mut diagnostics).await;
         if !diagnostics.has_errors() {

@@ -1,0 +1,457 @@
+//! Rollouts in steps over a world in memory: what they say, what they do when something goes wrong, and that at most one
+//! runs at a time.
+
+use std::time::Duration;
+
+use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
+use crate::resource::switch::apply;
+use crate::rollout::gate::{FunctionAnswer, HttpAnswer};
+use crate::rollout::metrics::Sample;
+use crate::rollout::{Ledger, ledger};
+use crate::run::fake::Fault;
+use crate::run::lock;
+use crate::run::ports::CommandEnd;
+use crate::tf_provider::cancel::CancelSource;
+use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
+
+const LOCK: &str = "/app/live.rollout";
+
+fn text(value: &str) -> Value {
+    Value::from(value)
+}
+
+fn percent(value: f64) -> Value {
+    Value::Number(Number::from_f64(value))
+}
+
+fn step(weight: f64, hold: &str) -> Value {
+    Value::object([("weight", percent(weight)), ("hold", text(hold))])
+}
+
+/// 10 %, 50 %, 100 %, and a request to green every ten seconds.
+fn careful(stage: &Stage, active: &str) -> Value {
+    let mut config = config(&stage.switch, text(active));
+    let steps = Value::List(vec![step(10.0, "2m"), step(50.0, "2m")]);
+    config.set("strategy", Value::object([("steps", steps)]));
+    let http = Value::List(vec![Value::object([("url", text("http://{color}.test/"))])]);
+    config.set("verification", Value::object([("duration", text("1m")), ("http", http)]));
+    config
+}
+
+async fn on_blue() -> (Stage, Stored) {
+    let stage = stage(world(100, 0));
+    let (stored, diagnostics) = stage.apply(&config(&stage.switch, text("blue")), None).await;
+    assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+    stage.fake.heal();
+    (stage, stored)
+}
+
+fn told(diagnostics: &Diagnostics) -> String {
+    let texts = diagnostics.iter().map(|one| format!("{}\n{}", one.summary, one.detail));
+    texts.collect::<Vec<_>>().join("\n---\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_careful_rollout_says_what_it_will_do_and_does_it() {
+    let (stage, stored) = on_blue().await;
+    let config = careful(&stage, "green");
+    let (planned, _) = stage.plan(&config, Some(&stored)).await;
+    expect_test::expect![[r#"
+        check that green has at least 1 healthy target and 100 % of the live colour's
+        set listener web/2: blue 100 %, green 0 % → blue 90 %, green 10 %
+        give the load balancer 10s to settle
+        watch green at 10 % for 2m: green answers GET http://green.test/
+        set listener web/2: blue 90 %, green 10 % → blue 50 %, green 50 %
+        give the load balancer 10s to settle
+        watch green at 50 % for 2m: green answers GET http://green.test/
+        set listener web/2: blue 50 %, green 50 % → blue 0 %, green 100 %
+        give the load balancer 10s to settle
+        watch green at 100 % for 1m: green answers GET http://green.test/
+        write /app/live: blue → green"#]]
+    .assert_eq(&planned.state.unwrap().get("runbook").strings().join("\n"));
+    let start = tokio::time::Instant::now();
+    let (applied, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+    assert_eq!(applied.state.unwrap().get("live"), &text("green"));
+    assert_eq!(start.elapsed().as_secs(), 2 * 120 + 60 + 3 * 10);
+    // Every ten seconds and once at the end, in three holds.
+    assert_eq!(stage.fake.asked().len(), 13 + 13 + 7);
+    assert_eq!(stage.fake.parameter(LOCK), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_colour_that_fails_at_ten_percent_goes_back_at_once() {
+    let (stage, stored) = on_blue().await;
+    let config = careful(&stage, "green");
+    let fake = stage.fake.clone();
+    let breaks = async {
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        fake.set_status(500);
+    };
+    let start = tokio::time::Instant::now();
+    let ((applied, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), breaks);
+    assert_eq!(start.elapsed().as_secs(), 70, "the look after it broke");
+    let said = told(&diagnostics);
+    for part in [
+        "Failed to switch app to green",
+        "Failed to watch green at 10 % for 2m",
+        "GET http://green.test/ answered with status 500 instead of 200",
+        "verification.http[0] at ",
+        "look 7, 1m after 10 % of the traffic was led to green",
+        "Everything was put back as it was before.",
+        "Users were led to green for 1m 10s, at most 10.0 % of them.",
+        "listener web/2: blue 100 %, green 0 %",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    let state = applied.state.unwrap();
+    assert_eq!(state.get("live"), &text("blue"));
+    assert_eq!(state.get("last_rollout").get("status"), &text("rolled_back"));
+    assert_eq!(stage.fake.calls(), [format!("set {LISTENER}"), format!("set {LISTENER}")]);
+    assert_eq!(stage.fake.parameter(LOCK), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_it_can_go_on_and_back() {
+    for active in ["green", "blue"] {
+        let (stage, stored) = on_blue().await;
+        let mut config = careful(&stage, "green");
+        config.set("on_failure", text("hold"));
+        let fake = stage.fake.clone();
+        let breaks = async {
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            fake.set_status(500);
+        };
+        let ((held, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), breaks);
+        let said = told(&diagnostics);
+        assert!(said.contains("It stays where it is (on_failure = \"hold\")."), "{said}");
+        assert!(said.contains("set active = \"blue\" and run `terraform apply`: it goes back at once"), "{said}");
+        assert_eq!(held.state.as_ref().unwrap().get("last_rollout").get("status"), &text("held"));
+        let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+        assert_eq!((left.status, left.from.as_deref()), (ledger::Status::Held, Some("blue")));
+        stage.fake.set_status(200);
+        stage.fake.heal();
+        let read = stage.read(&held).await;
+        config.set("active", text(active));
+        let (planned, diagnostics) = stage.plan(&config, Some(&read)).await;
+        assert!(told(&diagnostics).contains("A rollout was held"), "{}", told(&diagnostics));
+        let words = planned.state.unwrap().get("runbook").strings();
+        if active == "blue" {
+            assert!(words.last().unwrap().contains("blue 50 %, green 50 % → blue 100 %, green 0 %"), "{words:?}");
+            assert!(!words.join(" ").contains("watch"), "{words:?}");
+        } else {
+            assert!(words[1].contains("blue 50 %, green 50 %, as the rollout from blue to green"), "{words:?}");
+            assert!(words[3].starts_with("watch green at 50 %"), "{words:?}");
+        }
+        let (applied, diagnostics) = stage.apply(&config, Some(&read)).await;
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        assert_eq!(applied.state.unwrap().get("live"), &text(active));
+        assert_eq!(stage.fake.world().record.as_deref(), Some(active));
+        assert_eq!(stage.fake.parameter(LOCK), None);
+    }
+}
+
+/// What a killed process leaves: its lock, that nobody renews.
+pub(super) fn bury(stage: &Stage) {
+    let Some(left) = stage.fake.parameter(LOCK) else { return };
+    let mut left: Ledger = serde_json::from_str(&left).unwrap();
+    left.machine = "one that is gone".to_owned();
+    stage.fake.set_parameter(LOCK, &serde_json::to_string(&left).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_any_call_it_goes_on_or_back() {
+    for active in ["green", "blue"] {
+        for call in 0..4 {
+            for fault in [Fault::DiesBefore, Fault::DiesAfter] {
+                let (stage, stored) = on_blue().await;
+                let mut config = careful(&stage, "green");
+                stage.fake.fault(call, fault);
+                tokio::select! {
+                    _ = stage.apply(&config, Some(&stored)) => panic!("call {call} {fault:?}"),
+                    () = stage.fake.died() => {}
+                }
+                stage.fake.heal();
+                bury(&stage);
+                let read = stage.read(&stored).await;
+                config.set("active", text(active));
+                let (planned, diagnostics) = stage.plan(&config, Some(&read)).await;
+                let words = planned.state.unwrap().get("runbook").strings();
+                let share = stage.fake.world().routes[LISTENER].terminal.share(GREEN);
+                let is_split = share > 0.0 && share < 100.0;
+                assert_eq!(
+                    told(&diagnostics).contains("A rollout has not ended"),
+                    is_split || (share > 99.0 && call < 3 || call == 3 && fault == Fault::DiesBefore),
+                    "call {call} {fault:?} {share}: {}",
+                    told(&diagnostics)
+                );
+                let (applied, diagnostics) = stage.apply(&config, Some(&read)).await;
+                assert!(!diagnostics.has_errors(), "call {call} {fault:?}: {diagnostics:?}");
+                assert_eq!(applied.state.unwrap().get("live"), &text(active), "{words:?}");
+                assert_eq!(stage.fake.world().record.as_deref(), Some(active));
+                for seen in stage.fake.history() {
+                    let share = seen.routes[LISTENER].terminal.share(GREEN);
+                    assert!([0.0, 10.0, 50.0, 100.0].iter().any(|step| (share - step).abs() < 0.01), "{share}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_was_taken_over_goes_back_to_the_beginning() {
+    let (stage, stored) = on_blue().await;
+    let config = careful(&stage, "green");
+    stage.fake.fault(2, Fault::DiesBefore);
+    tokio::select! {
+        _ = stage.apply(&config, Some(&stored)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    bury(&stage);
+    stage.fake.set_status(500);
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.apply(&config, Some(&read)).await;
+    let said = told(&diagnostics);
+    assert!(said.contains("Everything was put back as it was before."), "{said}");
+    assert!((stage.fake.world().routes[LISTENER].terminal.share(BLUE) - 100.0).abs() < 0.01);
+    assert_eq!(stage.fake.calls().len(), 1, "{:?}", stage.fake.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_rollout_is_refused_and_told_by_whom() {
+    let (stage, stored) = on_blue().await;
+    let config = careful(&stage, "green");
+    let second = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        stage.apply(&config, Some(&stored)).await
+    };
+    let ((_, first), (_, second)) = futures::join!(stage.apply(&config, Some(&stored)), second);
+    assert!(!first.has_errors(), "{first:?}");
+    let said = told(&second);
+    for part in [
+        "Another rollout of /app/live is under way",
+        &lock::draft("", "", "").holder,
+        "the rollout from blue to green",
+        "watch green at 10 % for 2m",
+        "Nothing was changed.",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_of_another_machine_is_waited_for_and_taken_over() {
+    let (stage, stored) = on_blue().await;
+    let config = careful(&stage, "green");
+    let mut theirs = lock::draft("app", "another-run", "2026-01-01T00:00:00Z");
+    theirs.machine = "another".to_owned();
+    theirs.holder = "me@elsewhere".to_owned();
+    stage.fake.set_parameter(LOCK, &serde_json::to_string(&theirs).unwrap());
+    // One that lives shows it.
+    let beat = async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        stage.fake.set_parameter(LOCK, &serde_json::to_string(&Ledger { beat: 1, ..theirs.clone() }).unwrap());
+    };
+    let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), beat);
+    assert!(told(&diagnostics).contains("me@elsewhere has it under way"), "{}", told(&diagnostics));
+    assert_eq!(stage.fake.calls(), Vec::<String>::new());
+    // One that doesn't is dead after its lease.
+    let start = tokio::time::Instant::now();
+    let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+    assert!(start.elapsed() > Duration::from_secs(30));
+    assert_eq!(stage.fake.parameter(LOCK), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_somebody_takes_stops_it_where_it_is() {
+    let (stage, stored) = on_blue().await;
+    let config = careful(&stage, "green");
+    let taken = async {
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        let theirs = Ledger { holder: "me@elsewhere".to_owned(), ..lock::draft("app", "another-run", "now") };
+        stage.fake.set_parameter(LOCK, &serde_json::to_string(&theirs).unwrap());
+    };
+    let ((applied, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), taken);
+    let said = told(&diagnostics);
+    assert!(said.contains("The rollout's lock was taken over by me@elsewhere."), "{said}");
+    assert_eq!(applied.state.unwrap().get("last_rollout").get("status"), &text("held"));
+    assert_eq!(stage.fake.calls().len(), 1, "{:?}", stage.fake.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_moves_is_left_to_them() {
+    let (stage, stored) = on_blue().await;
+    let config = careful(&stage, "green");
+    let meddling = async {
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        let theirs = world(30, 70);
+        stage.fake.meddle(|world| world.routes = theirs.routes);
+    };
+    let start = tokio::time::Instant::now();
+    let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), meddling);
+    assert!(start.elapsed() < Duration::from_secs(85), "{:?}", start.elapsed());
+    let said = told(&diagnostics);
+    assert!(
+        said.contains("Listener web/2 was moved by somebody else in the meantime: blue 30 %, green 70 %."),
+        "{said}"
+    );
+    assert!(said.contains("went neither on nor back"), "{said}");
+    assert!((stage.fake.world().routes[LISTENER].terminal.share(GREEN) - 70.0).abs() < 0.01);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_any_phase_goes_back_or_holds() {
+    for (seconds, hold) in [(5, false), (5, true), (60, false), (60, true), (200, true), (305, false), (305, true)] {
+        let (stage, stored) = on_blue().await;
+        let mut config = careful(&stage, "green");
+        config.set("on_interrupt", text(if hold { "hold" } else { "rollback" }));
+        let source = CancelSource::new();
+        let stop = async {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            source.stop();
+        };
+        let start = tokio::time::Instant::now();
+        let ((_, diagnostics), ()) = futures::join!(stage.apply_until(&config, Some(&stored), source.token()), stop);
+        assert!(start.elapsed() < Duration::from_secs(seconds + 2), "{seconds}: {:?}", start.elapsed());
+        let said = told(&diagnostics);
+        assert!(said.contains("The run was interrupted."), "{said}");
+        let share = stage.fake.world().routes[LISTENER].terminal.share(BLUE);
+        assert_eq!(share > 99.0, !hold, "{seconds} {share}");
+        assert_eq!(said.contains("(on_interrupt = \"hold\")"), hold, "{said}");
+    }
+}
+
+/// A validation with one more check, which must stop the switch before its first change.
+async fn refused(more: Value) -> String {
+    let (stage, stored) = on_blue().await;
+    say(&stage);
+    let mut config = config(&stage.switch, text("green"));
+    config.set("validation", more);
+    let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    assert!(diagnostics.has_errors());
+    assert_eq!(stage.fake.calls(), Vec::<String>::new());
+    let said = told(&diagnostics);
+    said.split("\n\nNothing was changed.").next().unwrap().to_owned()
+}
+
+fn say(stage: &Stage) {
+    let answer = |payload: &str, status: &str| FunctionAnswer {
+        payload: payload.to_owned(),
+        status: Some(status.to_owned()),
+        call_back: Some(Duration::from_secs(60)),
+        error: None,
+    };
+    stage.fake.set_functions(vec![answer("{}", "IN_PROGRESS"), answer("{\"hookStatus\":\"FAILED\"}", "FAILED")]);
+    let output = "1 of 9 failed\n".to_owned();
+    stage.fake.set_commands(vec![CommandEnd { code: Some(1), output, timed_out: false }]);
+    stage.fake.set_alarm("errors", "ALARM");
+    let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0 };
+    stage.fake.set_sample("targetgroup/blue/1", sample(0.2));
+    stage.fake.set_sample("targetgroup/green/1", sample(0.3));
+}
+
+fn list(one: Value) -> Value {
+    Value::List(vec![one])
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_check_tells_what_it_saw() {
+    let lambda = Value::object([("function_name", text("smoke")), ("qualifier", text("live"))]);
+    expect_test::expect![[r#"
+        Failed to switch app to green
+        Failed to check that the function smoke:live passes green:
+          the function smoke:live says: {"hookStatus":"FAILED"}"#]]
+    .assert_eq(&refused(Value::object([("lambda", list(lambda))])).await);
+    let argv = Value::List(["npm", "test", "{color}"].map(text).to_vec());
+    let said = refused(Value::object([("command", list(Value::object([("argv", argv)])))])).await;
+    let said = said.replace(said.split("BLUEGREEN_ROLLOUT=").nth(1).unwrap().split(' ').next().unwrap(), "ID");
+    expect_test::expect![[r#"
+        Failed to switch app to green
+        Failed to check that `npm test green` passes green:
+          `npm test green` ended with exit code 1, with BLUEGREEN_COLOR=green BLUEGREEN_LIVE=blue BLUEGREEN_ROLLOUT=ID BLUEGREEN_SWITCH=app BLUEGREEN_TARGET_GROUP_ARN=arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1. It wrote last:
+          1 of 9 failed"#]]
+    .assert_eq(&said);
+    expect_test::expect![[r#"
+        Failed to switch app to green
+        Failed to check that no alarm is on (errors, gone):
+          the alarm errors is ALARM; there is no alarm gone"#]]
+    .assert_eq(&refused(Value::object([("alarms", Value::List(["errors", "gone"].map(text).to_vec()))])).await);
+    let metric = Value::object([("metric", text("latency_p99")), ("max_ratio_to_live", percent(1.2))]);
+    expect_test::expect![[r#"
+        Failed to switch app to green
+        Failed to check that latency_p99 of green is at most 1.2 times the live colour's:
+          latency_p99 of green is 300 ms over 500 requests, blue's is 200 ms, and at most 1.2 times that is allowed"#]]
+    .assert_eq(&refused(Value::object([("metrics", list(metric))])).await);
+    let request = |url: &str| Value::object([("url", text(url))]);
+    let session =
+        Value::object([("login", request("http://{color}.test/login")), ("check", request("http://{color}.test/me"))]);
+    expect_test::expect![[r#"
+        Failed to switch app to green
+        Failed to check that a session of blue goes on in green:
+          logging in on blue: GET http://blue.test/login set no cookie"#]]
+    .assert_eq(&refused(Value::object([("session", session)])).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_takes_its_cookies_along() {
+    let (stage, stored) = on_blue().await;
+    let answer = |status: u16, cookies: &[&str]| HttpAnswer {
+        status,
+        latency: Duration::ZERO,
+        excerpt: String::new(),
+        matches: None,
+        headers: cookies.iter().map(|cookie| ("set-cookie".to_owned(), (*cookie).to_owned())).collect(),
+        body: String::new(),
+    };
+    let cookies = ["sid=abc; Path=/; HttpOnly", "AWSALBTG=x; Path=/", "theme=dark"];
+    stage.fake.set_answers(vec![answer(200, &cookies), answer(401, &[])]);
+    let request = |url: &str| Value::object([("url", text(url))]);
+    let session =
+        Value::object([("login", request("http://{color}.test/login")), ("check", request("http://{color}.test/me"))]);
+    let mut config = config(&stage.switch, text("green"));
+    config.set("validation", Value::object([("session", session)]));
+    let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    let said = told(&diagnostics);
+    let expected = "green with the cookies of blue (sid, theme): GET http://green.test/me answered with status 401";
+    assert!(said.contains(expected), "{said}");
+    let asked = stage.fake.asked();
+    assert_eq!(asked[1].headers["Cookie"], "sid=abc; theme=dark");
+    assert!(!said.contains("abc"), "a session's id is a secret: {said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn phases_are_told_in_their_order() {
+    let (stage, stored) = on_blue().await;
+    let mut config = careful(&stage, "green");
+    let topic = "arn:aws:sns:eu-central-1:123456789012:releases";
+    config.set("notify", Value::object([("sns_topic_arn", text(topic))]));
+    let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+    let told: Vec<serde_json::Value> =
+        stage.fake.told().iter().map(|message| serde_json::from_str(message).unwrap()).collect();
+    let phases: Vec<String> =
+        told.iter().map(|message| format!("{} {}", message["phase"].as_str().unwrap(), message["weights"])).collect();
+    expect_test::expect![[r#"
+        started {"blue":100,"green":0}
+        validated {"blue":100,"green":0}
+        shifted {"blue":90,"green":10}
+        watched {"blue":90,"green":10}
+        shifted {"blue":50,"green":50}
+        watched {"blue":50,"green":50}
+        shifted {"blue":0,"green":100}
+        watched {"blue":0,"green":100}
+        completed {"blue":0,"green":100}"#]]
+    .assert_eq(&phases.join("\n"));
+    assert!(told.iter().all(|message| message["rollout"] == told[0]["rollout"]));
+    let _ = Cancel::never();
+}
+
+#[test]
+fn ids_differ() {
+    let stage = stage(world(100, 0));
+    let intent = super::super::intent::parse(&config(&stage.switch, text("green"))).unwrap();
+    let id = || apply::about(&intent, &stage.fake.world(), "app", &Value::Null).id;
+    assert_ne!(id(), id());
+}

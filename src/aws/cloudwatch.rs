@@ -70,13 +70,20 @@ impl Monitoring for CloudWatch {
         // Points by period, and, since percentiles don't add up, the whole window as one point.
         let points = self.read(check, &of, period, (from, to)).await?;
         let value = match check.metric {
-            Metric::Latency(_) => self.read(check, &of, whole, (from, to)).await?.answer.last().copied(),
+            Metric::Latency(_) if is_period(whole) => self.read(check, &of, whole, (from, to)).await?.answer.last().copied(),
+            // The worst of them, of both colours alike.
+            Metric::Latency(_) => points.answer.iter().copied().reduce(f64::max),
             Metric::ErrorRate => points.rate(),
             Metric::Requests => Some(points.requests),
             Metric::Query(_) => mean(&points.answer),
         };
         Ok(Sample { points: points.answer, value, requests: points.requests })
     }
+}
+
+/// Whether CloudWatch knows points of this length.
+fn is_period(seconds: u64) -> bool {
+    matches!(seconds, 1 | 5 | 10 | 20 | 30) || (seconds > 0 && seconds.is_multiple_of(60))
 }
 
 /// What GetMetricData said.
@@ -161,14 +168,9 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
         dimensions: dimensions(own),
         stat: stat.to_owned(),
     };
-    let mut sources = vec![
-        ("requests", source("RequestCount", "Sum", true)),
-        ("errors_5xx", source("HTTPCode_Target_5XX_Count", "Sum", true)),
-        ("errors_4xx", source("HTTPCode_Target_4XX_Count", "Sum", true)),
-        ("connection_errors", source("TargetConnectionErrorCount", "Sum", true)),
-        ("elb_5xx", source("HTTPCode_ELB_5XX_Count", "Sum", false)),
-        ("response_time", source("TargetResponseTime", "Average", true)),
-    ];
+    let mut sources = vec![("requests", source("RequestCount", "Sum", true))];
+    let errors = || ("errors_5xx", source("HTTPCode_Target_5XX_Count", "Sum", true));
+    let elb = || ("elb_5xx", source("HTTPCode_ELB_5XX_Count", "Sum", false));
     let mut own = Vec::new();
     let mut expression = None;
     match &check.metric {
@@ -176,10 +178,15 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
             sources.push((ANSWER, source("TargetResponseTime", &format!("p{percentile}"), true)));
         }
         Metric::Query(query) => {
+            sources.extend([errors(), elb()]);
+            sources.push(("errors_4xx", source("HTTPCode_Target_4XX_Count", "Sum", true)));
+            sources.push(("connection_errors", source("TargetConnectionErrorCount", "Sum", true)));
+            sources.push(("response_time", source("TargetResponseTime", "Average", true)));
             own.extend(query.metrics.iter());
             expression = Some(query.expression.as_str());
         }
-        Metric::ErrorRate | Metric::Requests => {}
+        Metric::ErrorRate => sources.extend([errors(), elb()]),
+        Metric::Requests => {}
     }
     let mut queries: Vec<MetricDataQuery> =
         sources.iter().map(|(id, source)| query(id, source, of.color, period)).collect();

@@ -42,7 +42,7 @@ pub(super) const MAX_GROUPS: usize = 5;
 /// right after the move, and the record waits for it.
 ///
 /// What a rollout left that was killed on its way to the same colour is gone on with, from the step where the traffic is.
-/// Back to the colour on record it goes at once: it is the one that is known to work.
+/// Back to where a rollout came from it goes at once: that colour is known to work.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -309,7 +309,10 @@ impl Draft<'_> {
     fn way(&self, color: &str, group: &str, moves: bool) -> Way {
         let ledger = unfinished(self.intent, &self.world);
         let undoes = |ledger: &Ledger| ledger.from.as_deref() == Some(color) && ledger.to.as_deref() != Some(color);
-        if moves && (ledger.is_some_and(undoes) || self.world.record.as_deref() == Some(color)) {
+        // The colour on record that still has a part of the traffic was whole before somebody split it.
+        let on_record = self.world.record.as_deref() == Some(color)
+            && self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key())).any(|seen| seen.terminal.share(group) > 0.0);
+        if moves && (ledger.is_some_and(undoes) || on_record) {
             return Way::Back;
         }
         let on = ledger.filter(|ledger| ledger.to.as_deref() == Some(color) && ledger.from.as_deref() != Some(color));

@@ -346,10 +346,12 @@ impl Run<'_> {
             Step::Watch(watch) => {
                 if let Some(lock) = self.lock {
                     let phase = watch.words();
-                    lock.note(|ledger| ledger.phase = phase).await.map_err(|error| match error.kind {
-                        FailureKind::Conflict => Stop::Crossed(error.message),
-                        _ => Stop::Failed(error),
-                    })?;
+                    match lock.note(|ledger| ledger.phase = phase).await {
+                        Err(error) if error.kind == FailureKind::Conflict => return Err(Stop::Crossed(error.message)),
+                        // The lock is renewed again and again: that it can't be for long is found out there.
+                        Err(error) => tracing::warn!(%error, "the phase could not be written down"),
+                        Ok(()) => {}
+                    }
                 }
                 tokio::select! {
                     biased;

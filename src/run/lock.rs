@@ -227,6 +227,11 @@ impl Lock {
 
     async fn put(&self, state: &mut State, ledger: Ledger) -> Result<(), PortError> {
         let value = text(&ledger)?;
+        // What somebody else holds by now is not to be written over.
+        let seen = self.ports.records.get_version(&self.name, None).await?;
+        if let Some(other) = seen.and_then(|(value, _)| read(&value).ok()).filter(|other| other.run != ledger.run) {
+            return Err(PortError::new(FailureKind::Conflict, lost(&other)));
+        }
         let version = self.ports.records.write(&self.name, &value).await?;
         // A write that was repeated since its answer was lost counts twice; one of somebody else's shows in between.
         for between in state.version + 1..version {

@@ -41,4 +41,16 @@ resource "bluegreen_switch" "app" {
       max_latency  = "500ms"
     }]
   }
+
+  # 10 % for five minutes, then 50 %, then everything; 100 % need not be said.
+  strategy = {
+    steps = [{ weight = 10, hold = "5m" }, { weight = 50, hold = "5m" }]
+  }
+
+  # If users fare worse with the new colour, everything goes back.
+  verification = {
+    duration = "10m"
+    alarms   = ["myapp-5xx"]
+    metrics  = [{ metric = "error_rate", max = 0.01, min_requests = 100 }]
+  }
 }

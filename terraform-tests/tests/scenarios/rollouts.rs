@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
+use terraform_tests::client::{ACCESS_KEY, REGION};
 use terraform_tests::load::{Load, Seen};
 use terraform_tests::stage::Stage;
-use terraform_tests::terraform::{Terraform, said};
+use terraform_tests::terraform::{Terraform, repository, said};
 use tokio::time::{Instant, sleep};
 
 /// The step that a hold is at: the weight of green at the first listener.
@@ -399,5 +400,37 @@ async fn phases_are_published() -> anyhow::Result<()> {
     ensure!(phases == ["started", "validated", "shifted", "watched", "shifted", "completed"], "{phases:?}");
     ensure!(published[2]["weights"] == json!({ "blue": 90, "green": 10 }), "{published:?}");
     ensure!(published.iter().all(|message| message["switch"] == "myapp" && message["to"] == "green"));
+    Ok(())
+}
+
+/// The example of a careful rollout, as it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_careful_rollout() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let mut terraform = Terraform::new()?;
+    let example = repository().join("examples/stacks/careful-rollout/main.tf");
+    terraform.write(&std::fs::read_to_string(example)?)?;
+    for (name, value) in [
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", "testing"),
+        ("AWS_ENDPOINT_URL", &stage.aws.endpoint()),
+        ("TF_VAR_listener_arn", &stage.listeners[0]),
+        ("TF_VAR_url", &format!("http://{}", stage.address(0)?)),
+        ("TF_VAR_target_group_arns", &serde_json::to_string(&stage.groups)?),
+        ("TF_VAR_releases", "{\"green\":\"2\"}"),
+        ("TF_VAR_hold", "2s"),
+    ] {
+        terraform.set(name, value);
+    }
+    let load = Load::start(stage.address(0)?, 2, Duration::from_millis(5))?;
+    for active in ["blue", "green"] {
+        terraform.set("TF_VAR_active", active);
+        terraform.apply().await?.ok()?;
+        ensure!(stage.answers(0, "/").await? == active);
+        terraform.plan_is_empty().await?;
+    }
+    let seen = load.stop().await;
+    ensure!(seen.failed == 0 && seen.colors.len() == 2, "{seen:?}");
     Ok(())
 }

@@ -202,6 +202,10 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
             diagnostics.warning_at(Path::attribute("verification"), "Nothing is verified", detail);
         }
     }
+    if config.get("parameter").is_null() && !parse::steps(config.get("strategy")).is_empty() {
+        let detail = "Without parameter, nothing keeps two rollouts apart, and nothing tells the next apply what a killed one left. Set it to the name of an SSM parameter.";
+        diagnostics.warning_at(Path::attribute("strategy"), "There is no record", detail);
+    }
     let metrics = verification.get("metrics").as_list().unwrap_or_default().iter().enumerate();
     let steps = parse::steps(config.get("strategy"));
     let holds = steps.iter().map(|step| step.hold).chain([parse::duration(verification)]);

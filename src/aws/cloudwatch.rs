@@ -70,7 +70,9 @@ impl Monitoring for CloudWatch {
         // Points by period, and, since percentiles don't add up, the whole window as one point.
         let points = self.read(check, &of, period, (from, to)).await?;
         let value = match check.metric {
-            Metric::Latency(_) if is_period(whole) => self.read(check, &of, whole, (from, to)).await?.answer.last().copied(),
+            Metric::Latency(_) if is_period(whole) => {
+                self.read(check, &of, whole, (from, to)).await?.answer.last().copied()
+            }
             // The worst of them, of both colours alike.
             Metric::Latency(_) => points.answer.iter().copied().reduce(f64::max),
             Metric::ErrorRate => points.rate(),

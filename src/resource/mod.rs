@@ -40,9 +40,16 @@ impl Context {
     /// A context with ports that are not AWS.
     #[cfg(test)]
     fn with_ports(ports: Ports) -> Context {
+        let context = Context::default();
+        context.set_ports(ports);
+        context
+    }
+
+    #[cfg(test)]
+    fn set_ports(&self, ports: Ports) {
         let connection = Arc::new(Connection::new(Some(aws::Settings::default())));
         let services = Arc::new(aws::Services::new(&connection));
-        Context(Mutex::new(Some(Shared { connection, ports, services })))
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Shared { connection, ports, services });
     }
 
     /// The connection, or an error that there is none.

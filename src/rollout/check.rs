@@ -17,7 +17,7 @@ pub enum Check {
     /// A command of the user's ends with 0.
     Command(CommandCheck),
     /// Who is logged in on the live colour is so on this one.
-    Session(SessionCheck),
+    Session(Box<SessionCheck>),
     /// None of these CloudWatch alarms is on.
     Alarms(AlarmCheck),
     /// A number of CloudWatch's is where it shall be.

@@ -311,7 +311,12 @@ impl Draft<'_> {
         let undoes = |ledger: &Ledger| ledger.from.as_deref() == Some(color) && ledger.to.as_deref() != Some(color);
         // The colour on record that still has a part of the traffic was whole before somebody split it.
         let on_record = self.world.record.as_deref() == Some(color)
-            && self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key())).any(|seen| seen.terminal.share(group) > 0.0);
+            && self
+                .intent
+                .routes
+                .iter()
+                .filter_map(|route| self.world.routes.get(&route.key()))
+                .any(|seen| seen.terminal.share(group) > 0.0);
         if moves && (ledger.is_some_and(undoes) || on_record) {
             return Way::Back;
         }

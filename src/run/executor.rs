@@ -121,9 +121,8 @@ impl Run<'_> {
         teller.tell(Phase::Started, &self.weights(Some(&world)), &self.runbook.words().join("; "));
         let (lost, is_lost) = watch::channel(None);
         let keep = async {
-            match self.lock {
-                Some(lock) => drop(lost.send_replace(Some(lock.keep().await))),
-                None => {}
+            if let Some(lock) = self.lock {
+                drop(lost.send_replace(Some(lock.keep().await)));
             }
             std::future::pending::<()>().await;
         };

@@ -357,8 +357,8 @@ resource "bluegreen_environment" "app" {{
     #[must_use]
     pub fn changes(&self) -> Vec<String> {
         let calls = self.aws.calls();
-        let is_ours = |call: &&local_aws::Call| ["elasticloadbalancing", "ssm"].contains(&call.service.as_str());
-        let changes = calls.iter().filter(is_ours).filter(|call| call.mutating && !is_about_lock(call));
+        let asks = |call: &&local_aws::Call| !["lambda", "sns"].contains(&call.service.as_str());
+        let changes = calls.iter().filter(asks).filter(|call| call.mutating && !is_about_lock(call));
         changes.map(|call| call.operation.clone()).collect()
     }
 

@@ -123,9 +123,9 @@ async fn crash_ring(part: usize, of: usize) -> anyhow::Result<()> {
             live = wish;
         }
     }
-    println!("crash ring, part {part}: points tried, converged");
+    eprintln!("crash ring, part {part}: points tried, converged");
     for (point, (tried, converged)) in &table {
-        println!("  {point:<40} {tried:>3} {converged:>3}");
+        eprintln!("  {point:<40} {tried:>3} {converged:>3}");
     }
     ensure!(table.values().map(|row| row.0).sum::<usize>() > 15, "{table:?}");
     Ok(())
@@ -227,9 +227,9 @@ async fn fault_ring(part: usize, of: usize) -> anyhow::Result<()> {
             live = wish;
         }
     }
-    println!("fault ring, part {part}: points tried, converged at once (the others went back, and converged then)");
+    eprintln!("fault ring, part {part}: points tried, converged at once (the others went back, and converged then)");
     for (name, (tried, converged)) in &table {
-        println!("  {name:<30} {tried:>3} {converged:>3}");
+        eprintln!("  {name:<30} {tried:>3} {converged:>3}");
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ fn is_plausible(before: &Seen, after: &Seen, percent: u32) -> bool {
     let green = of(after, "green") - of(before, "green");
     let total = green + of(after, "blue") - of(before, "blue");
     let (low, high) = bluegreen::rollout::statistics::binomial_bounds(total, f64::from(percent) / 100.0, 0.999);
-    println!("at {percent} %: {green} of {total} answers were green's; {low} to {high} are plausible");
+    eprintln!("at {percent} %: {green} of {total} answers were green's; {low} to {high} are plausible");
     total > 200 && (low..=high).contains(&green)
 }
 
@@ -115,7 +115,7 @@ async fn twenty_switches_and_no_failed_request() -> anyhow::Result<()> {
         waited += 1;
     }
     let seen = load.stop().await;
-    println!("{} requests over 20 switches, {} failed", seen.requests, seen.failed);
+    eprintln!("{} requests over 20 switches, {} failed", seen.requests, seen.failed);
     ensure!(seen.failed == 0 && seen.requests >= 100_000, "{seen:?}");
     terraform.plan_is_empty().await
 }
@@ -160,7 +160,7 @@ async fn errors_at_ten_percent_lead_back() -> anyhow::Result<()> {
     let seen = load.stop().await;
     ensure!(seen.failed == failed, "requests still failed after it was back");
     let share = failed as f64 * 100.0 / seen.requests as f64;
-    println!(
+    eprintln!(
         "traffic was back {back:?} after green broke; {failed} of {} requests failed ({share:.2} %)",
         seen.requests
     );

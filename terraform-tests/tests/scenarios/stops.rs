@@ -80,11 +80,11 @@ async fn stop(phase: Phase, signal: Signal, twice: bool, hold: bool) -> anyhow::
     let stopped = Instant::now();
     if twice {
         sleep(Duration::from_millis(20)).await;
-        drop(kill_process(pid, signal));
+        let _ = kill_process(pid, signal);
     }
     let said = timeout(Duration::from_secs(20), said(child)).await??;
     let took = stopped.elapsed();
-    println!("{phase:?} {signal:?} twice={twice} hold={hold}: ended after {took:?}");
+    eprintln!("{phase:?} {signal:?} twice={twice} hold={hold}: ended after {took:?}");
     ensure!(said.code == 1, "{phase:?}: {}", said.text);
     if !twice {
         ensure!(took < Duration::from_secs(5), "{phase:?}: it took {took:?}");

@@ -74,7 +74,7 @@ fn checks(value: &Value, block: Block) -> Vec<Checking> {
     all.extend(made("http", &|item| Some(Check::Http(request(item, retries)?))));
     let session = value.get("session");
     if let (Some(login), Some(check)) = (request(session.get("login"), 0), request(session.get("check"), 0)) {
-        all.push(checking(block, None, Check::Session(SessionCheck { login, check })));
+        all.push(checking(block, None, Check::Session(Box::new(SessionCheck { login, check }))));
     }
     all.extend(made("lambda", &|item| lambda(item).map(Check::Lambda)));
     all.extend(made("command", &|item| Some(Check::Command(command(item)))));

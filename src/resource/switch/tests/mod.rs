@@ -20,7 +20,7 @@ const GREEN: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targ
 
 struct Stage {
     fake: Arc<Fake>,
-    switch: Switch,
+    switch: Arc<Switch>,
 }
 
 fn world(blue: u32, green: u32) -> World {
@@ -37,7 +37,7 @@ fn world(blue: u32, green: u32) -> World {
 
 fn stage(world: World) -> Stage {
     let fake = Fake::new(world, &[BLUE, GREEN]);
-    let switch = Switch::new(Arc::new(Context::with_ports(fake.ports())));
+    let switch = Arc::new(Switch::new(Arc::new(Context::with_ports(fake.ports()))));
     Stage { fake, switch }
 }
 

@@ -40,6 +40,7 @@ impl Monitoring for CloudWatch {
         for names in names.chunks(NAMES_PER_CALL) {
             let call = self.connection.cloudwatch().await?.describe_alarms().set_alarm_names(Some(names.to_vec()));
             let call = call.alarm_types(AlarmType::MetricAlarm).alarm_types(AlarmType::CompositeAlarm);
+            let call = call.max_records(i32::try_from(NAMES_PER_CALL).unwrap_or(i32::MAX));
             let answer = call.send().await.map_err(|error| call_error("cloudwatch", "DescribeAlarms", &error))?;
             for alarm in answer.metric_alarms() {
                 let state = alarm.state_value().map(|state| state.as_str().to_owned()).unwrap_or_default();
@@ -99,7 +100,7 @@ struct Read {
 impl Read {
     /// Without a request there is no rate; without an error it is 0, which CloudWatch does not publish.
     fn rate(&self) -> Option<f64> {
-        (self.requests > 0.0).then(|| self.errors / self.requests)
+        (self.requests > 0.0).then(|| (self.errors / self.requests).min(1.0))
     }
 }
 
@@ -128,9 +129,9 @@ impl CloudWatch {
             points.iter().filter(|((own, _), _)| own == id).map(|((_, at), value)| (*at, *value)).collect()
         };
         let sum = |id: &str| of_id(id).values().sum::<f64>();
-        // What the load balancer answered itself came as a request, and never to the group.
+        // What the load balancer answered itself may have been counted as a request of the group, or not.
         let unanswered = if of.blamed && check.load_balancer_errors { sum("elb_5xx") } else { 0.0 };
-        let requests = sum("requests") + unanswered;
+        let requests = sum("requests").max(unanswered);
         let errors = sum("errors_5xx") + unanswered;
         let answer: Vec<f64> = match check.metric {
             Metric::ErrorRate => {
@@ -138,7 +139,7 @@ impl CloudWatch {
                 let at = |map: &BTreeMap<i64, f64>, time: &i64| map.get(time).copied().unwrap_or_default();
                 let rate = |(time, requests): (&i64, &f64)| {
                     let extra = if check.load_balancer_errors { at(&elb, time) } else { 0.0 };
-                    (at(&own, time) + extra) / (requests + extra).max(1.0)
+                    (at(&own, time) + extra) / requests.max(extra).max(1.0)
                 };
                 of_id("requests").iter().map(rate).collect()
             }
@@ -174,16 +175,30 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
     let errors = || ("errors_5xx", source("HTTPCode_Target_5XX_Count", "Sum", true));
     let elb = || ("elb_5xx", source("HTTPCode_ELB_5XX_Count", "Sum", false));
     let mut own = Vec::new();
+    let mut filled = Vec::new();
     let mut expression = None;
     match &check.metric {
         Metric::Latency(percentile) => {
             sources.push((ANSWER, source("TargetResponseTime", &format!("p{percentile}"), true)));
         }
         Metric::Query(query) => {
-            sources.extend([errors(), elb()]);
-            sources.push(("errors_4xx", source("HTTPCode_Target_4XX_Count", "Sum", true)));
-            sources.push(("connection_errors", source("TargetConnectionErrorCount", "Sum", true)));
-            sources.push(("response_time", source("TargetResponseTime", "Average", true)));
+            // Only what the expression uses: an error that never was is no point, and 0 to metric math.
+            let uses = |id: &str| query.expression.contains(id);
+            let counts = [
+                ("errors_5xx", "HTTPCode_Target_5XX_Count", true),
+                ("errors_4xx", "HTTPCode_Target_4XX_Count", true),
+                ("connection_errors", "TargetConnectionErrorCount", true),
+                ("elb_5xx", "HTTPCode_ELB_5XX_Count", false),
+            ];
+            for (id, name, own) in counts.into_iter().filter(|(id, _, _)| uses(id)) {
+                filled.push((id, source(name, "Sum", own)));
+            }
+            if uses("response_time") {
+                sources.push(("response_time", source("TargetResponseTime", "Average", true)));
+            }
+            if check.min_requests == 0 && !uses("requests") {
+                sources.clear();
+            }
             own.extend(query.metrics.iter());
             expression = Some(query.expression.as_str());
         }
@@ -193,9 +208,16 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
     let mut queries: Vec<MetricDataQuery> =
         sources.iter().map(|(id, source)| query(id, source, of.color, period)).collect();
     queries.extend(own.into_iter().map(|(id, source)| query(id, source, of.color, period)));
-    queries.extend(expression.map(|expression| {
-        MetricDataQuery::builder().id(ANSWER).expression(fill(expression, of.color)).period(period).build()
-    }));
+    for (id, source) in &filled {
+        let raw = format!("raw_{id}");
+        queries.push(query(&raw, source, of.color, period));
+        let zero = format!("FILL({raw}, 0)");
+        queries.push(MetricDataQuery::builder().id(*id).expression(zero).build());
+    }
+    queries.extend(
+        expression
+            .map(|expression| MetricDataQuery::builder().id(ANSWER).expression(fill(expression, of.color)).build()),
+    );
     queries
 }
 

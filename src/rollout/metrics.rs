@@ -22,6 +22,8 @@ pub struct Measured {
     pub color: Sample,
     /// The live one; none where nothing is live.
     pub live: Option<Sample>,
+    /// The colour that is checked as it is compared, where that differs.
+    pub compared: Option<Sample>,
     /// When the live one was measured, if not at the same time.
     pub live_when: Option<&'static str>,
     /// Whether a whole period has passed since traffic moved, and CloudWatch had time to tell of it.
@@ -35,7 +37,7 @@ pub fn judge(check: &MetricCheck, color: &str, live: &str, measured: &Measured) 
     if !measured.is_complete {
         return Verdict::Inconclusive(format!("{name} of {color}: CloudWatch has no whole period yet"));
     }
-    if requests < check.min_requests as f64 {
+    if requests < check.min_requests as f64 && check.metric != Metric::Requests {
         let seen = format!("{name} of {color}: {requests:.0} requests, {} are needed to judge", check.min_requests);
         return Verdict::Inconclusive(seen);
     }
@@ -60,8 +62,11 @@ pub fn judge(check: &MetricCheck, color: &str, live: &str, measured: &Measured) 
 
 fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured: &Measured) -> Verdict {
     let Some(other) = &measured.live else { return Verdict::Pass };
+    let own = measured.compared.as_ref().unwrap_or(&measured.color);
+    let value = own.value.unwrap_or(value);
+    let counts = !matches!(check.metric, Metric::Requests);
     let when = measured.live_when.map(|when| format!(" {when}")).unwrap_or_default();
-    if other.requests < check.min_requests as f64 {
+    if counts && other.requests < check.min_requests as f64 {
         let few = format!(
             "{seen}; {live} has {:.0} requests{when}, {} are needed to compare",
             other.requests, check.min_requests
@@ -82,18 +87,18 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
         }
     }
     if let Some(level) = check.significance {
-        match statistics::mann_whitney(&measured.color.points, &other.points) {
+        match statistics::mann_whitney(&own.points, &other.points, level) {
             Some(p) if p < level => {
                 return Verdict::Fail(format!(
                     "{seen}, {live}'s is {base_shown}{when}: significantly more (Mann-Whitney over {} and {} points, p = {p:.4} < {level})",
-                    measured.color.points.len(),
+                    own.points.len(),
                     other.points.len()
                 ));
             }
             Some(_) => {}
             None if check.max_ratio_to_live.is_some() || check.max.is_some() => {}
             None => {
-                let (mine, others) = (measured.color.points.len(), other.points.len());
+                let (mine, others) = (own.points.len(), other.points.len());
                 return Verdict::Inconclusive(format!("{seen}; {mine} and {others} points are too few to compare"));
             }
         }
@@ -129,7 +134,7 @@ mod tests {
 
     #[track_caller]
     fn judged(check: &MetricCheck, color: Sample, live: Sample, expected: &expect_test::Expect) {
-        let measured = Measured { color, live: Some(live), live_when: None, is_complete: true };
+        let measured = Measured { color, live: Some(live), is_complete: true, ..Measured::default() };
         expected.assert_eq(&format!("{:?}", judge(check, "green", "blue", &measured)));
     }
 

@@ -174,6 +174,15 @@ pub fn current(intent: &Intent, world: &World) -> Traffic {
 /// What a rollout left that moved something before it died; one that moved nothing left nothing.
 pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
     let ledger = world.ledger.as_ref()?;
+    // Where all traffic is with the colour on record there is nothing unfinished, whatever was written before.
+    let on_record = world.record.as_ref().and_then(|color| intent.environments.get(color));
+    let whole = |environment: &Environment| {
+        let mut seen = intent.routes.iter().map(|route| world.routes.get(&route.key()));
+        seen.all(|seen| seen.is_some_and(|seen| seen.terminal.share(&environment.target_group_arn) > 99.999))
+    };
+    if on_record.is_some_and(whole) {
+        return None;
+    }
     let moved = intent.routes.iter().any(|route| {
         let (seen, was) = (world.routes.get(&route.key()), ledger.origin(&route.key(), &intent.environments));
         match (seen, was) {
@@ -202,10 +211,15 @@ fn arn<'w>(world: &'w World, route: &RouteSpec) -> Option<&'w str> {
 
 /// The target group that gets the most traffic, be it a colour's or not; none if no route forwards.
 pub fn busiest(intent: &Intent, world: &World) -> Option<String> {
+    busiest_but(intent, world, None)
+}
+
+/// The same, of all groups but one.
+fn busiest_but(intent: &Intent, world: &World, but: Option<&str>) -> Option<String> {
     let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
     for observed in intent.routes.iter().filter_map(|route| world.routes.get(&route.key())) {
         let Terminal::Forward(forward) = &observed.terminal else { continue };
-        for (group, _) in &forward.groups {
+        for (group, _) in forward.groups.iter().filter(|(group, _)| Some(group.as_str()) != but) {
             *shares.entry(group).or_default() += observed.terminal.share(group);
         }
     }
@@ -270,8 +284,12 @@ impl Draft<'_> {
             before.as_ref().is_none_or(|before| after.share(group) > before.terminal.share(group) + 0.001)
         });
         let way = self.way(color, group, moves);
-        let subject = self.subject(color, group);
+        let subject = self.subject(color, group, way);
         let mut health_after = false;
+        // What is already done comes first: whatever comes after it is still to be done, the checks too.
+        if way == Way::On {
+            self.take_over();
+        }
         if moves {
             let sizes = self.room(color);
             self.push(sizes);
@@ -283,14 +301,11 @@ impl Draft<'_> {
             if !health_after {
                 checks.push(health_check(intent, &subject));
             }
-            // Where it goes back to, it has been.
-            if way != Way::Back {
+            // A colour that a rollout has not even left yet needs no second look.
+            if way != Way::Undo {
                 checks.extend(intent.validation.checks.iter().map(|checking| about(checking, &subject)));
             }
             self.push(checks);
-        }
-        if way == Way::On {
-            self.take_over();
         }
         for shift in self.steps_left(way, group) {
             self.step_to(color, shift, &subject);
@@ -300,7 +315,7 @@ impl Draft<'_> {
         if health_after {
             self.push(vec![health_check(intent, &subject)]);
         }
-        if way != Way::Back && (moves || way == Way::On) {
+        if matches!(way, Way::New | Way::On) && (moves || way == Way::On) {
             self.verify(color, &subject);
         }
     }
@@ -309,16 +324,14 @@ impl Draft<'_> {
     fn way(&self, color: &str, group: &str, moves: bool) -> Way {
         let ledger = unfinished(self.intent, &self.world);
         let undoes = |ledger: &Ledger| ledger.from.as_deref() == Some(color) && ledger.to.as_deref() != Some(color);
-        // The colour on record that still has a part of the traffic was whole before somebody split it.
-        let on_record = self.world.record.as_deref() == Some(color)
-            && self
-                .intent
-                .routes
-                .iter()
-                .filter_map(|route| self.world.routes.get(&route.key()))
-                .any(|seen| seen.terminal.share(group) > 0.0);
-        if moves && (ledger.is_some_and(undoes) || on_record) {
-            return Way::Back;
+        let seen = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
+        let has_some = seen.into_iter().any(|seen| seen.terminal.share(group) > 0.0);
+        match (moves, ledger.is_some_and(undoes), has_some) {
+            (true, true, true) => return Way::Undo,
+            (true, true, false) => return Way::Back,
+            // The colour on record that still has a part of the traffic was whole before somebody split it.
+            (true, false, true) if self.world.record.as_deref() == Some(color) => return Way::Back,
+            _ => {}
         }
         let on = ledger.filter(|ledger| ledger.to.as_deref() == Some(color) && ledger.from.as_deref() != Some(color));
         // One that was killed before it moved anything has to be begun, not to be gone on with.
@@ -331,9 +344,13 @@ impl Draft<'_> {
         if arrived && self.world.record.as_deref() != Some(color) { Way::On } else { Way::New }
     }
 
-    fn subject(&self, color: &str, group: &str) -> Subject {
-        let now = busiest(self.intent, &self.world).filter(|busiest| busiest != group);
-        let route = self.intent.routes.iter().find_map(|route| arn(&self.world, route));
+    fn subject(&self, color: &str, group: &str, way: Way) -> Subject {
+        let from = self.world.ledger.as_ref().filter(|_| way == Way::On).and_then(|ledger| ledger.from.as_ref());
+        let from = from.and_then(|from| self.intent.environments.get(from)).map(|one| one.target_group_arn.clone());
+        let now = from.or_else(|| busiest_but(self.intent, &self.world, Some(group)));
+        let route = self.intent.routes.first().map(|route| match route {
+            RouteSpec::Listener(arn) | RouteSpec::Rule(arn) | RouteSpec::OwnRule { listener: arn, .. } => arn.as_str(),
+        });
         Subject {
             color: color.to_owned(),
             group: group.to_owned(),
@@ -378,7 +395,7 @@ impl Draft<'_> {
             let Terminal::Forward(forward) = &seen.terminal else { return false };
             forward.groups.iter().any(|(other, _)| other != group && seen.terminal.share(other) > 0.0)
         });
-        if way == Way::Back || !splits {
+        if matches!(way, Way::Undo | Way::Back) || !splits {
             return Vec::new();
         }
         let now = shares.iter().map(|seen| seen.terminal.share(group)).fold(0.0, f64::max);
@@ -530,8 +547,10 @@ enum Way {
     New,
     /// From where a killed one left it.
     On,
-    /// Back to where it came from.
+    /// Back to a colour that may have changed since: all at once, but with its checks.
     Back,
+    /// Back to the colour that a rollout came from, which still has a part of the traffic.
+    Undo,
 }
 
 /// The colour is measured by what carries the traffic now, be it a colour or not.

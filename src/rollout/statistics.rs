@@ -37,12 +37,12 @@ fn probability(n: u64, k: u64, p: f64) -> f64 {
 }
 
 /// The probability that a sample is as much above another as seen, or more, if both are of one kind (Mann and Whitney,
-/// 1947; one-sided). None where there are too few points for any answer at this level.
+/// 1947; one-sided). None where there are so few points that no order of them would be below this level.
 ///
 /// Exact: the distribution of U is counted out. Ties count half, which makes the answer cautious.
-pub fn mann_whitney(larger: &[f64], smaller: &[f64]) -> Option<f64> {
+pub fn mann_whitney(larger: &[f64], smaller: &[f64], level: f64) -> Option<f64> {
     let (m, n) = (larger.len().min(MOST_POINTS), smaller.len().min(MOST_POINTS));
-    if m < FEWEST_POINTS || n < FEWEST_POINTS {
+    if m == 0 || n == 0 {
         return None;
     }
     // The latest points say more about now.
@@ -59,12 +59,13 @@ pub fn mann_whitney(larger: &[f64], smaller: &[f64]) -> Option<f64> {
     }
     let counts = distribution(m, n);
     let total: f64 = counts.iter().sum();
+    if 1.0 / total >= level {
+        return None;
+    }
     let as_much: f64 = counts.iter().enumerate().filter(|(u, _)| 2 * u >= twice_u).map(|(_, count)| count).sum();
     Some(as_much / total)
 }
 
-/// With four points each the smallest probability is 1 in 70: enough for 5 %, and with five for 1 %.
-const FEWEST_POINTS: usize = 4;
 /// An hour of minutes; the counting grows with the fourth power.
 const MOST_POINTS: usize = 60;
 
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn ranks_tell_samples_apart() {
-        let p = |a: &[f64], b: &[f64]| mann_whitney(a, b);
+        let p = |a: &[f64], b: &[f64]| mann_whitney(a, b, 0.05);
         // All of five above all of five: one order in C(10, 5) = 252.
         let above = p(&[6.0, 7.0, 8.0, 9.0, 10.0], &[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
         assert!((above - 1.0 / 252.0).abs() < 1e-9, "{above}");
@@ -108,7 +109,9 @@ mod tests {
         let mixed = p(&[1.0, 3.0, 5.0, 7.0], &[2.0, 4.0, 6.0, 8.0]).unwrap();
         assert!((mixed - 0.757_142_857).abs() < 1e-6, "{mixed}");
         assert!(p(&[1.0; 10], &[1.0; 10]).unwrap() > 0.4);
-        assert_eq!(p(&[1.0, 2.0, 3.0], &[1.0; 9]), None);
+        // With four points each the smallest probability is 1 in 70, which is above 1 %.
+        assert_eq!(mann_whitney(&[5.0, 6.0, 7.0, 8.0], &[1.0, 2.0, 3.0, 4.0], 0.01), None);
+        assert_eq!(p(&[1.0, 2.0], &[1.0; 4]), None);
         assert!(p(&[2.0; 200], &[1.0; 200]).unwrap() < 1e-9);
     }
 }

@@ -227,7 +227,7 @@ fn whoever_gains_traffic_is_checked_whatever_it_had() {
         &intent("green"),
         &world(&[("blue", 49), ("green", 51)], Some("green")),
         expect![[r#"
-            check that green has at least 1 healthy target
+            check that green has at least 1 healthy target and 100 % of the live colour's
             set listener web: blue 49 %, green 51 % → blue 0 %, green 100 %"#]],
     );
     check(

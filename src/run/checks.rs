@@ -9,16 +9,18 @@ use regex::Regex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::events::{About, rfc3339};
-use super::ports::{MetricOf, PortError, Ports};
+use super::ports::{FailureKind, MetricOf, PortError, Ports};
 use crate::clock;
 use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verdict};
 use crate::rollout::metrics::{self, Measured};
 use crate::rollout::strategy;
 use crate::rollout::{
-    Check, Checking, CommandCheck, Convergence, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
+    Check, Checking, CommandCheck, Convergence, HealthyPolicy, HttpCheck, LambdaCheck, Metric, MetricCheck, Prove,
     SessionCheck, Subject, Tell, Watch, fill,
 };
 
+/// Shorter values are words that a command may well write by itself.
+const SECRET_LENGTH: usize = 6;
 /// Answers of the load balancer are asked for at least so far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -102,6 +104,11 @@ impl Looker<'_> {
             }
             if began >= end {
                 return match verdict {
+                    // CloudWatch is late: what is not there yet may still come.
+                    Verdict::Inconclusive(_) if is_late(&checking.check) && began < end + patience(&checking.check) => {
+                        sleep(watch.interval).await;
+                        continue;
+                    }
                     Verdict::Inconclusive(seen) if !passes_inconclusive(&checking.check) => {
                         Err(format!("{} ({})", inconclusive(&seen), checking.place()))
                     }
@@ -118,7 +125,7 @@ impl Looker<'_> {
         let subject = &checking.subject;
         match &checking.check {
             Check::Healthy(policy) => self.look_at_health(subject, policy).await,
-            Check::Http(check) => self.ask(&check.for_color(&subject.color)).await.into(),
+            Check::Http(check) => self.ask(&check.for_color(&subject.color), Shown::All).await.into(),
             Check::Lambda(check) => self.invoke(check, subject).await.into(),
             Check::Command(check) => self.command(check, subject).await.into(),
             Check::Session(check) => self.session(check, subject).await.into(),
@@ -188,11 +195,11 @@ impl Looker<'_> {
         }
     }
 
-    async fn ask(self, check: &HttpCheck) -> Result<HttpAnswer, String> {
+    async fn ask(self, check: &HttpCheck, shown: Shown) -> Result<HttpAnswer, String> {
         let mut tries = 0;
         loop {
             let seen = match self.ports.http.probe(check).await {
-                Ok(answer) => match gate::http(check, &answer) {
+                Ok(answer) => match gate::http(check, &shown.of(&answer)) {
                     Verdict::Pass => return Ok(answer),
                     Verdict::Pending(seen) | Verdict::Fail(seen) | Verdict::Inconclusive(seen) => seen,
                 },
@@ -233,7 +240,7 @@ impl Looker<'_> {
         let argv: Vec<String> = check.argv.iter().map(|part| fill(part, &subject.color)).collect();
         let mut variables = self.variables(subject);
         variables.extend(check.environment.iter().map(|(name, value)| (name.clone(), fill(value, &subject.color))));
-        let shown = argv.join(" ");
+        let shown = check.shown();
         let filled = CommandCheck { argv, ..check.clone() };
         let end = self.ports.commands.run(&filled, &variables).await.map_err(|error| error.message)?;
         if end.code == Some(0) && !end.timed_out {
@@ -248,9 +255,12 @@ impl Looker<'_> {
         let own: Vec<String> = self.variables(subject).iter().map(|(name, value)| format!("{name}={value}")).collect();
         let given: Vec<&str> = check.environment.keys().map(String::as_str).collect();
         let given = if given.is_empty() { String::new() } else { format!(" and {}", given.join(", ")) };
-        let wrote = end.output.trim_end();
+        // What was handed over in secret is not to come back in the open.
+        let secrets = check.environment.values().filter(|value| value.len() >= SECRET_LENGTH);
+        let wrote = secrets.fold(end.output.clone(), |wrote, secret| wrote.replace(secret.as_str(), "***"));
+        let wrote = wrote.trim_end();
         let wrote = if wrote.is_empty() { "It wrote nothing.".to_owned() } else { format!("It wrote last:\n{wrote}") };
-        Err(format!("`{shown}` {how}, with {}{given}. {wrote}", own.join(" ")))
+        Err(format!("{shown} {how}, with {}{given}. {wrote}", own.join(" ")))
     }
 
     /// What a command is told beside its arguments.
@@ -269,7 +279,7 @@ impl Looker<'_> {
     async fn session(self, check: &SessionCheck, subject: &Subject) -> Result<(), String> {
         let Some(live) = &subject.live_color else { return Ok(()) };
         let login = check.login.for_color(live);
-        let answer = self.ask(&login).await.map_err(|seen| format!("logging in on {live}: {seen}"))?;
+        let answer = self.ask(&login, Shown::NoBody).await.map_err(|seen| format!("logging in on {live}: {seen}"))?;
         let cookies = answer.cookies();
         if cookies.is_empty() {
             return Err(format!("logging in on {live}: {} {} set no cookie", login.method, login.shown_url()));
@@ -280,7 +290,7 @@ impl Looker<'_> {
         let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         check.headers.insert("Cookie".to_owned(), pairs.join("; "));
         let color = &subject.color;
-        let asked = self.ask(&check).await;
+        let asked = self.ask(&check, Shown::All).await;
         asked.map(drop).map_err(|seen| format!("{color} with the cookies of {live} ({names}): {seen}"))
     }
 
@@ -301,9 +311,9 @@ impl Looker<'_> {
         let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer, blamed: true };
         let color = match self.ports.monitoring.sample(check, of, (from, to)).await {
             Ok(sample) => sample,
-            Err(error) => return Verdict::Inconclusive(error.message),
+            Err(error) => return unread(error),
         };
-        let mut measured = Measured { color, live: None, live_when: None, is_complete: true };
+        let mut measured = Measured { color, is_complete: true, ..Measured::default() };
         let compares = check.max_ratio_to_live.is_some() || check.significance.is_some();
         if let Some(live) = subject.live_group.as_deref().and_then(Subject::group_dimension).filter(|_| compares) {
             let name = subject.live_name();
@@ -319,7 +329,15 @@ impl Looker<'_> {
             }
             match sample {
                 Ok(sample) => measured.live = Some(sample),
-                Err(error) => return Verdict::Inconclusive(error.message),
+                Err(error) => return unread(error),
+            }
+            // What the load balancer answered itself can't be told apart by colour, so it is left out of a comparison.
+            if check.metric == Metric::ErrorRate && check.load_balancer_errors {
+                let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer, blamed: false };
+                match self.ports.monitoring.sample(check, of, (from, to)).await {
+                    Ok(sample) => measured.compared = Some(sample),
+                    Err(error) => return unread(error),
+                }
             }
         }
         metrics::judge(check, &subject.color, &subject.live_name(), &measured)
@@ -397,6 +415,44 @@ fn told(prove: &Prove, answer: &HttpAnswer) -> Option<String> {
 impl<T> From<Result<T, String>> for Verdict {
     fn from(result: Result<T, String>) -> Verdict {
         result.map_or_else(Verdict::Fail, |_| Verdict::Pass)
+    }
+}
+
+/// What of an answer may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    All,
+    /// A login's answer may hold a token.
+    NoBody,
+}
+
+impl Shown {
+    fn of(self, answer: &HttpAnswer) -> HttpAnswer {
+        let mut shown = answer.clone();
+        if self == Shown::NoBody {
+            shown.excerpt.clear();
+        }
+        shown
+    }
+}
+
+/// That it may not be read, or was asked wrongly, stays so; anything else may pass.
+fn unread(error: PortError) -> Verdict {
+    let asked_wrongly = ["ValidationError", "InvalidParameter", "MissingRequiredParameter"];
+    let stays = error.kind == FailureKind::Denied || asked_wrongly.iter().any(|code| error.message.contains(code));
+    if stays { Verdict::Fail(error.message) } else { Verdict::Inconclusive(error.message) }
+}
+
+/// Whether more may come to be known of it.
+fn is_late(check: &Check) -> bool {
+    matches!(check, Check::Metric(metric) if !metric.inconclusive_passes)
+}
+
+/// How much later than its time CloudWatch may tell of a period.
+fn patience(check: &Check) -> Duration {
+    match check {
+        Check::Metric(metric) => metric.period * 3,
+        _ => Duration::ZERO,
     }
 }
 

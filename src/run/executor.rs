@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::checks::Looker;
 use super::events::{About, Phase, Teller};
-use super::lock::Lock;
+use super::lock::{Lock, Lost};
 use super::ports::{FailureKind, Freshness, PortError, Ports};
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{Conditions, Entry, Journal, RouteSpec, Runbook, Scalable, Step, StepId, World};
@@ -27,8 +27,8 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const DOUBTS: usize = 3;
 /// While it holds, it looks this often whether somebody else moves the routes.
 const GUARD: Duration = Duration::from_secs(10);
-/// A machine that never ends would be a bug; a run has a handful of decisions.
-const MOST_DECISIONS: usize = 1000;
+/// A machine that never ends would be a bug: each stage is decided a few times, on and back.
+const MOST_DECISIONS_PER_STAGE: usize = 20;
 
 /// One run of a runbook.
 pub struct Run<'a> {
@@ -142,7 +142,7 @@ impl Run<'_> {
         outcome
     }
 
-    async fn steer(&self, world: World, teller: &Teller, is_lost: watch::Receiver<Option<String>>) -> Outcome {
+    async fn steer(&self, world: World, teller: &Teller, is_lost: watch::Receiver<Option<Lost>>) -> Outcome {
         let deadline = Instant::now() + self.limit;
         let mut journal = Journal::default();
         for id in &self.runbook.taken_over {
@@ -152,10 +152,15 @@ impl Run<'_> {
         let mut exposure = Exposure::default();
         let mut world = Some(world);
         let mut doubts = 0;
-        for _ in 0..MOST_DECISIONS {
+        for _ in 0..MOST_DECISIONS_PER_STAGE * (self.runbook.stages.len() + 1) {
             exposure.note(self.share(world.as_ref()));
-            if let Some(reason) = is_lost.borrow().clone().filter(|_| !journal.is_crossed()) {
-                journal.push(Entry::Crossed(reason));
+            match is_lost.borrow().clone() {
+                Some(Lost::Taken(reason)) if !journal.is_crossed() => journal.push(Entry::Crossed(reason)),
+                Some(Lost::Silent(reason)) if !journal.is_broken() => {
+                    let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
+                    journal.push(Entry::Failed(id, reason));
+                }
+                _ => {}
             }
             if !journal.is_broken() && self.cancel.is_cancelled() {
                 journal.push(Entry::Interrupted);
@@ -267,7 +272,7 @@ impl Run<'_> {
     async fn carry_out(
         &self,
         ids: &[StepId],
-        (deadline, is_lost): (Instant, &watch::Receiver<Option<String>>),
+        (deadline, is_lost): (Instant, &watch::Receiver<Option<Lost>>),
         world: Option<&World>,
         journal: &mut Journal,
     ) {
@@ -312,7 +317,7 @@ impl Run<'_> {
     /// end, since its answer tells more than a guess; a check is dropped at once.
     async fn within(
         &self,
-        (deadline, is_lost): (Instant, &watch::Receiver<Option<String>>),
+        (deadline, is_lost): (Instant, &watch::Receiver<Option<Lost>>),
         step: &Step,
         effect: impl Future<Output = Result<(), Stop>>,
     ) -> Result<(), Stop> {
@@ -320,7 +325,7 @@ impl Run<'_> {
         let stop = tokio::select! {
             biased;
             result = &mut effect => return result,
-            reason = lost(is_lost) => Stop::Crossed(reason),
+            lost = lost(is_lost) => lost.into(),
             () = self.cancel.cancelled() => Stop::Interrupted,
             () = tokio::time::sleep_until(deadline) => {
                 let words = format!("the operation's time of {} ended first", humantime::format_duration(self.limit));
@@ -343,22 +348,28 @@ impl Run<'_> {
             Step::Check(checking) => looker.validate(checking).await.map_err(failed),
             Step::Converge(convergence) => looker.converge(convergence).await.map_err(failed),
             Step::Watch(watch) => {
-                if let Some(lock) = self.lock {
-                    let phase = watch.words();
-                    match lock.note(|ledger| ledger.phase = phase).await {
-                        Err(error) if error.kind == FailureKind::Conflict => return Err(Stop::Crossed(error.message)),
-                        // The lock is renewed again and again: that it can't be for long is found out there.
-                        Err(error) => tracing::warn!(%error, "the phase could not be written down"),
-                        Ok(()) => {}
+                let tell = async {
+                    match self.lock {
+                        Some(lock) => lock.tell(&watch.words()).await.map_err(Stop::from),
+                        None => Ok(()),
                     }
-                }
+                };
+                // What is written down must not keep the eyes off the traffic.
+                let watched = async {
+                    futures::future::try_join(tell, async { looker.watch(watch).await.map_err(failed) }).await.map(drop)
+                };
                 tokio::select! {
                     biased;
-                    watched = looker.watch(watch) => watched.map_err(failed),
+                    watched = watched => watched,
                     reason = self.guard(journal) => Err(Stop::Crossed(reason)),
                 }
             }
-            _ => self.change(step, world).await.map_err(Stop::Failed),
+            _ => {
+                if let Some(lock) = self.lock {
+                    lock.confirm().await?;
+                }
+                self.change(step, world).await.map_err(Stop::Failed)
+            }
         }
     }
 
@@ -429,7 +440,7 @@ impl Run<'_> {
     async fn undo(
         &self,
         ids: &[StepId],
-        (world, is_lost): (Option<&World>, &watch::Receiver<Option<String>>),
+        (world, is_lost): (Option<&World>, &watch::Receiver<Option<Lost>>),
         journal: &mut Journal,
     ) {
         let deadline = Instant::now() + WAY_BACK;
@@ -440,7 +451,7 @@ impl Run<'_> {
                 biased;
                 result = timeout_at(deadline, self.take_back(step, world)) => result,
                 // Whoever has the lock now goes on from what is there.
-                reason = lost(is_lost) => Ok(Err(PortError::new(FailureKind::Conflict, reason))),
+                reason = taken(is_lost) => Ok(Err(PortError::new(FailureKind::Conflict, reason))),
             };
             (id, result.unwrap_or_else(|_| Err(timed_out("the way back", WAY_BACK))))
         }));
@@ -494,12 +505,30 @@ enum Stop {
 }
 
 /// Returns when the lock is lost.
-async fn lost(is_lost: &watch::Receiver<Option<String>>) -> String {
+async fn lost(is_lost: &watch::Receiver<Option<Lost>>) -> Lost {
     let mut is_lost = is_lost.clone();
-    let reason = is_lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-    match reason {
-        Some(reason) => reason,
+    let lost = is_lost.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
+    match lost {
+        Some(lost) => lost,
         None => std::future::pending().await,
+    }
+}
+
+/// Returns when somebody else has the lock.
+async fn taken(is_lost: &watch::Receiver<Option<Lost>>) -> String {
+    match lost(is_lost).await {
+        Lost::Taken(reason) => reason,
+        Lost::Silent(_) => std::future::pending().await,
+    }
+}
+
+impl From<Lost> for Stop {
+    fn from(lost: Lost) -> Stop {
+        match lost {
+            Lost::Taken(reason) => Stop::Crossed(reason),
+            // Nobody else can have it yet: there is time to go back.
+            Lost::Silent(reason) => Stop::Failed(PortError::new(FailureKind::Other, reason)),
+        }
     }
 }
 

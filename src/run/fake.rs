@@ -52,6 +52,8 @@ struct State {
     faults: BTreeMap<usize, Fault>,
     /// Other parameters than the record, with all their versions.
     parameters: BTreeMap<String, Vec<String>>,
+    /// Whether these can be reached no more.
+    lost: bool,
     /// What functions, commands, alarms and metrics say, in turn; the last one stays.
     functions: Vec<FunctionAnswer>,
     commands: Vec<CommandEnd>,
@@ -162,6 +164,11 @@ impl Fake {
     /// Changes the world as somebody else would.
     pub(crate) fn meddle(&self, change: impl FnOnce(&mut World)) {
         change(&mut self.state().world);
+    }
+
+    /// From now on nothing but the record can be read or written in Parameter Store.
+    pub(crate) fn lose_parameters(&self) {
+        self.state().lost = true;
     }
 
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
@@ -315,6 +322,9 @@ impl Records for Fake {
 
     async fn get_version(&self, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, PortError> {
         let state = self.state();
+        if state.lost {
+            return Err(PortError::new(FailureKind::Other, "no answer in time"));
+        }
         let Some(versions) = state.parameters.get(name) else { return Ok(None) };
         let version = version.unwrap_or(versions.len() as i64);
         let index = usize::try_from(version - 1).unwrap_or(usize::MAX);

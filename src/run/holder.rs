@@ -37,16 +37,20 @@ fn pipeline() -> Option<String> {
     variable("CI_JOB_URL").or_else(|| variable("BUILD_URL"))
 }
 
-/// Process ids mean something within one boot of one machine, and there within one namespace.
+/// Process ids mean something within one boot of one machine, and there within one namespace. Where that can't be told
+/// the name of the machine says nothing.
 fn machine(host: &str) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
+    if boot.is_empty() || namespace.is_empty() {
+        return String::new();
+    }
     format!("{host} {} {namespace}", boot.trim())
 }
 
 /// Whether another process of this machine is there; none if it is one of another machine, of which nothing is known.
 pub fn is_alive(machine: &str, pid: u32) -> Option<bool> {
-    if machine != this().machine {
+    if machine.is_empty() || machine != this().machine {
         return None;
     }
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)?;

@@ -4,6 +4,7 @@
 //! numbers the versions of a parameter, by which two that take over the same dead lock find out who was first.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
@@ -17,7 +18,11 @@ use crate::rollout::ledger::{MOST_BYTES, Status, VERSION};
 use crate::tf_provider::Cancel;
 
 /// A holder that did not renew its lock for so long is dead.
-const LEASE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(60);
+/// A holder that could not renew it for so long gives up, while nobody else can have taken it over yet.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// How long one renewal may take.
+const BEAT_LIMIT: Duration = Duration::from_secs(5);
 /// How often a holder renews it.
 const BEAT: Duration = Duration::from_secs(10);
 /// How often somebody who waits looks.
@@ -39,6 +44,8 @@ pub struct Lock {
     ports: Ports,
     name: String,
     state: Mutex<State>,
+    /// When it was renewed last, by a clock that stops while the machine sleeps, and by one that doesn't.
+    renewed: std::sync::Mutex<(Instant, SystemTime)>,
     /// What a dead holder left.
     pub found: Option<Ledger>,
 }
@@ -46,7 +53,15 @@ pub struct Lock {
 struct State {
     ledger: Ledger,
     version: i64,
-    renewed: Instant,
+}
+
+/// Why a lock is no longer held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Somebody else has it, or has removed it.
+    Taken(String),
+    /// It could not be renewed for too long.
+    Silent(String),
 }
 
 /// Why a lock could not be had.
@@ -122,8 +137,9 @@ pub async fn acquire(
 
 async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, String>) -> Result<Lock, Refused> {
     let held = |ledger: Ledger, version, found| {
-        let state = Mutex::new(State { ledger, version, renewed: Instant::now() });
-        Lock { ports: ports.clone(), name: name.to_owned(), state, found }
+        let state = Mutex::new(State { ledger, version });
+        let renewed = std::sync::Mutex::new((Instant::now(), clock::wall()));
+        Lock { ports: ports.clone(), name: name.to_owned(), state, renewed, found }
     };
     let value = text(&mine).map_err(Refused::Failed)?;
     let mut watched: Option<(String, u64, Instant)> = None;
@@ -228,8 +244,11 @@ impl Lock {
     async fn put(&self, state: &mut State, ledger: Ledger) -> Result<(), PortError> {
         let value = text(&ledger)?;
         // What somebody else holds by now is not to be written over.
-        let seen = self.ports.records.get_version(&self.name, None).await?;
-        if let Some(other) = seen.and_then(|(value, _)| read(&value).ok()).filter(|other| other.run != ledger.run) {
+        let Some((seen, _)) = self.ports.records.get_version(&self.name, None).await? else {
+            let words = format!("the rollout's lock {} was removed", self.name);
+            return Err(PortError::new(FailureKind::Conflict, words));
+        };
+        if let Some(other) = read(&seen).ok().filter(|other| other.run != ledger.run) {
             return Err(PortError::new(FailureKind::Conflict, lost(&other)));
         }
         let version = self.ports.records.write(&self.name, &value).await?;
@@ -241,26 +260,64 @@ impl Lock {
                 return Err(PortError::new(FailureKind::Conflict, lost(&other)));
             }
         }
-        (state.ledger, state.version, state.renewed) = (ledger, version, Instant::now());
+        (state.ledger, state.version) = (ledger, version);
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), clock::wall());
         Ok(())
     }
 
-    /// Renews it as long as it is polled; returns, in words, when it is lost.
-    pub async fn keep(&self) -> String {
+    fn silent_for(&self) -> Duration {
+        let (instant, wall) = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        // A machine that slept has a clock that did not.
+        instant.elapsed().max(clock::wall().duration_since(wall).unwrap_or_default())
+    }
+
+    /// As [`Lock::note`], bounded in time.
+    async fn beat(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
+        let late = || PortError::new(FailureKind::Other, "no answer in time");
+        timeout(BEAT_LIMIT, self.note(change)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Writes down what is being done. That it could not be written is no reason to stop, as long as the lock is held.
+    pub async fn tell(&self, phase: &str) -> Result<(), Lost> {
+        let noted = self.beat(|ledger| phase.clone_into(&mut ledger.phase)).await;
+        self.judge(noted)
+    }
+
+    /// Makes sure that it is still held, before something is changed.
+    pub async fn confirm(&self) -> Result<(), Lost> {
+        if self.silent_for() < LEASE / 2 {
+            return Ok(());
+        }
+        let noted = self.beat(|_| {}).await;
+        self.judge(noted)
+    }
+
+    fn judge(&self, noted: Result<(), PortError>) -> Result<(), Lost> {
+        match noted {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind == FailureKind::Conflict => Err(Lost::Taken(error.message)),
+            Err(error) => {
+                tracing::warn!(%error, "the rollout's lock could not be renewed");
+                let silent = self.silent_for();
+                if silent < PATIENCE {
+                    return Ok(());
+                }
+                let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
+                Err(Lost::Silent(format!(
+                    "the rollout's lock {} could not be renewed for {silent}: {error}",
+                    self.name
+                )))
+            }
+        }
+    }
+
+    /// Renews it as long as it is polled; returns when it is lost.
+    pub async fn keep(&self) -> Lost {
         loop {
             sleep(BEAT).await;
-            let beaten = timeout(BEAT, self.note(|_| {})).await;
-            match beaten {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) if error.kind == FailureKind::Conflict => return error.message,
-                other => {
-                    let error = other.map_or_else(|_| "no answer".to_owned(), |result| format!("{result:?}"));
-                    tracing::warn!(error, "the rollout's lock could not be renewed");
-                    let since = self.state.lock().await.renewed;
-                    if since.elapsed() > 3 * LEASE {
-                        return format!("the rollout's lock {} could not be renewed for too long: {error}", self.name);
-                    }
-                }
+            let beaten = self.beat(|_| {}).await;
+            if let Err(lost) = self.judge(beaten) {
+                return lost;
             }
         }
     }

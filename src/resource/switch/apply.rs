@@ -12,7 +12,7 @@ use crate::rollout::{Intent, Ledger, RouteSpec, Runbook, World, lint};
 use crate::run::events::{About, rfc3339};
 use crate::run::executor::{Ending, Outcome, Run};
 use crate::run::lock::{self, Lock, Refused};
-use crate::run::ports::Freshness;
+use crate::run::ports::{FailureKind, Freshness};
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
 
 /// A create or an update.
@@ -165,7 +165,10 @@ impl Apply<'_> {
     }
 
     async fn release(&self, lock: &Lock, left: Option<(Status, String)>, diagnostics: &mut Diagnostics) {
-        if let Err(error) = lock.release(left).await {
+        // One that is somebody else's by now is theirs to give up.
+        if let Err(error) = lock.release(left).await
+            && error.kind != FailureKind::Conflict
+        {
             story::not_released(&error, &self.intent, diagnostics);
         }
     }
@@ -302,6 +305,7 @@ impl Apply<'_> {
             runbook: report.runbook,
             outcome,
             from: from.map(String::as_str),
+            is_new: self.request.prior.is_none(),
         };
         failure.tell(diagnostics);
         let back = outcome.ending == Ending::RolledBack;

@@ -387,10 +387,12 @@ async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnos
         limit: intent::timeout(prior, "delete"),
     };
     let outcome = run.run(world).await;
-    if let Some(lock) = &lock
-        && let Err(error) = lock.release(None).await
-    {
-        story::not_released(&error, &intent, diagnostics);
+    if let Some(lock) = &lock {
+        // What an unfinished rollout left is still to be known if the switch stays.
+        let left = lock.found.as_ref().filter(|_| outcome.ending != Ending::Done);
+        if let Err(error) = lock.release(left.map(|left| (left.status, left.phase.clone()))).await {
+            story::not_released(&error, &intent, diagnostics);
+        }
     }
     if outcome.ending == Ending::Done {
         return Stored::default();
@@ -402,6 +404,7 @@ async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnos
         runbook: &runbook,
         outcome: &outcome,
         from: None,
+        is_new: false,
     };
     failure.tell(diagnostics);
     memory.world = outcome.world;

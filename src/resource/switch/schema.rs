@@ -26,7 +26,8 @@ pub(super) fn schema() -> Schema {
             .describe("Routes that always lead to the idle colour, in the same shapes."),
         Attribute::string("parameter").check(parameter).describe(
             "The record: the name of an SSM parameter whose value is the live colour, for pipelines to read. It is \
-             made if it isn't there.",
+             made if it isn't there. While a rollout runs, the parameter of that name with `.rollout` at its end keeps others \
+             out; without a record nothing does.",
         ),
         Attribute::string("parity").check(parity).describe(
             "What happens when the environments' `mirror`s differ: `error` (the default), `warn`, or `off`. Environments \

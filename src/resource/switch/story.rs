@@ -132,7 +132,7 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
 pub(super) fn not_released(error: &PortError, intent: &Intent, diagnostics: &mut Diagnostics) {
     let lock = lock::name(intent.record.as_deref().unwrap_or_default());
     let detail = format!(
-        "{error}. Until it lapses, half a minute from now, it keeps other rollouts waiting; the next one takes it over then. To remove it at once:\n  aws ssm delete-parameter --name {lock}"
+        "{error}. Until it lapses, a minute from now, it keeps other rollouts waiting; the next one takes it over then. To remove it at once:\n  aws ssm delete-parameter --name {lock}"
     );
     diagnostics.warning_at(Path::attribute("parameter"), "The rollout's lock is left", detail);
 }
@@ -200,6 +200,8 @@ pub(super) struct Failure<'a> {
     pub outcome: &'a Outcome,
     /// The colour that was live.
     pub from: Option<&'a str>,
+    /// Whether it is a first apply, whose failure Terraform takes for a broken object.
+    pub is_new: bool,
 }
 
 impl Failure<'_> {
@@ -304,9 +306,16 @@ impl Failure<'_> {
             Ending::Held if self.runbook.on_failure == OnFailure::Leave => {
                 "Next: correct the cause and run it again; it goes on from what is there.".to_owned()
             }
-            Ending::Held => format!(
-                "Next: to go on from here, run `terraform apply`: it takes the step where it stopped again. To go back, set {back} and run `terraform apply`: it goes back at once."
-            ),
+            Ending::Held => {
+                let first = if self.is_new {
+                    "run `terraform untaint` first, or Terraform replaces the switch. Then, "
+                } else {
+                    ""
+                };
+                format!(
+                    "Next: {first}to go on from here, run `terraform apply`: it takes the step where it stopped again. To go back, set {back} and run `terraform apply`: it goes back at once."
+                )
+            }
             _ => "Next: correct the cause and run `terraform apply` again; the plan will show the same wish.".to_owned(),
         }
     }

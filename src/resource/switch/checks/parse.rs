@@ -152,13 +152,15 @@ fn metric(value: &Value) -> Option<MetricCheck> {
         Some(name) => Metric::Latency(name.strip_prefix("latency_p")?.parse().ok()?),
         None => Metric::Query(query(value.get("query"))?),
     };
+    // A number of the user's own need not have to do with requests.
+    let least = u64::from(!matches!(metric, Metric::Query(_)));
     Some(MetricCheck {
         metric,
         max: value.get("max").as_f64(),
         min: value.get("min").as_f64(),
         max_ratio_to_live: value.get("max_ratio_to_live").as_f64(),
         significance: value.get("significance").as_f64(),
-        min_requests: value.get("min_requests").as_i64().and_then(|count| u64::try_from(count).ok()).unwrap_or(1),
+        min_requests: value.get("min_requests").as_i64().and_then(|count| u64::try_from(count).ok()).unwrap_or(least),
         inconclusive_passes: value.get("inconclusive").as_str() == Some("pass"),
         load_balancer_errors: value.get("load_balancer_errors").as_bool().unwrap_or(true),
         period: time(value, "period").unwrap_or(PERIOD),

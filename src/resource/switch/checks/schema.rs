@@ -146,11 +146,12 @@ fn lambda() -> Vec<Attribute> {
 fn command() -> Vec<Attribute> {
     vec![
         Attribute::strings("argv").required().check(argv).describe(
-            "The program and its arguments, without a shell between; `{color}` stands for the colour that is checked.",
+            "The program and its arguments, without a shell between; `{color}` stands for the colour that is checked. They are \
+             part of the state: hand secrets over in `environment`.",
         ),
         Attribute::plain("environment", Type::map(Type::String))
             .sensitive()
-            .describe("Variables beside those that Terraform itself has."),
+            .describe("Variables beside those that Terraform itself has. Their values are struck out of what is told."),
         Attribute::string("working_directory").describe("Where it runs; where Terraform runs if left out."),
         Attribute::string("timeout")
             .check(interval)
@@ -180,7 +181,7 @@ fn metrics() -> Vec<Attribute> {
     let query = vec![
         Attribute::string("expression").required().describe(
             "A metric-math expression over the ids below, and over `requests`, `errors_4xx`, `errors_5xx`, \
-             `connection_errors`, `elb_5xx` and `response_time` of the colour's target group.",
+             `connection_errors`, `elb_5xx` and `response_time` of the colour's target group; of errors, none counts as 0.",
         ),
         Attribute::nested("metrics", Nesting::Map, source)
             .describe("Metrics of your own, by the id for the expression."),
@@ -201,13 +202,13 @@ fn metrics() -> Vec<Attribute> {
         ),
         Attribute::number("min_requests")
             .check(any_count)
-            .describe("Below so many requests nothing can be said; 1 if left out."),
+            .describe("Below so many requests nothing can be said; 1 if left out, and 0 for a `query`."),
         Attribute::string("inconclusive")
             .check(pass_or_fail)
             .describe("What it means at the end of a hold that nothing can be said: `pass`, or `fail` (if left out)."),
         Attribute::bool("load_balancer_errors").describe(
-            "Whether 5xx answers that the load balancer made itself, for whichever target group, count as the colour's; \
-             `true` if left out.",
+            "Whether 5xx answers that the load balancer made itself, for whichever target group, count as the colour's \
+             against `max`; `true` if left out. They are left out of comparisons with the live colour.",
         ),
         Attribute::string("period")
             .check(period)

@@ -9,6 +9,9 @@ use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// What is wrong with the checks, the steps, or the times of a configuration.
 pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
+    let routes = config.get("routes").as_list().unwrap_or_default();
+    let network =
+        routes.iter().any(|route| route.get("listener_arn").as_str().is_some_and(|arn| arn.contains(":listener/net/")));
     for block in ["validation", "verification"] {
         let (value, path) = (config.get(block), Path::attribute(block));
         for (n, check) in config.get(block).get("http").as_list().unwrap_or_default().iter().enumerate() {
@@ -16,6 +19,9 @@ pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Di
         }
         for (n, check) in config.get(block).get("metrics").as_list().unwrap_or_default().iter().enumerate() {
             metric(check, &path.attr("metrics").index(n), diagnostics);
+            if network {
+                of_network(check, &path.attr("metrics").index(n), diagnostics);
+            }
         }
         for part in ["login", "check"] {
             request(value.get("session").get(part), &path.attr("session").attr(part), diagnostics);
@@ -26,10 +32,9 @@ pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Di
 }
 
 fn request(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
-    let headers = check.get("headers").as_map().into_iter().flatten();
-    let texts = headers.map(|(name, value)| (path.attr("headers").key(name), value));
-    for (path, value) in std::iter::once((path.attr("url"), check.get("url"))).chain(texts) {
-        let Some(text) = value.as_str() else { continue };
+    // Headers and bodies may be JSON, and secret: what stands in braces there is theirs.
+    if let Some(text) = check.get("url").as_str() {
+        let path = path.attr("url");
         for placeholder in placeholders(text).filter(|placeholder| *placeholder != "{color}") {
             let detail =
                 format!("{path}: {placeholder} stands for nothing; {{color}} stands for the colour that is checked.");
@@ -52,6 +57,16 @@ fn placeholders(text: &str) -> impl Iterator<Item = &str> {
         let end = text[start..].find('}')?;
         Some(&text[start..=start + end])
     })
+}
+
+/// Network Load Balancers count flows, not requests.
+fn of_network(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    let Some(metric) = check.get("metric").as_str() else { return };
+    let path = path.attr("metric");
+    let detail = format!(
+        "{path}: a Network Load Balancer knows no requests, so it has no {metric}. Use query over metrics of your own, alarms, or healthy."
+    );
+    diagnostics.error_at(path, "A Network Load Balancer has no such metric", detail);
 }
 
 fn metric(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
@@ -213,6 +228,13 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
     for (n, metric) in metrics {
         let period = metric.get("period").as_str().and_then(|text| duration::parse(text).ok());
         let period = period.unwrap_or(Duration::from_secs(60));
+        if period < Duration::from_secs(60) && !metric.get("metric").is_null() {
+            let path = Path::attribute("verification").attr("metrics").index(n).attr("period");
+            let detail = format!(
+                "{path}: load balancers publish a point per minute; there is nothing to see in less. A period below 60s is for metrics of your own with a high resolution (query)."
+            );
+            diagnostics.warning_at(path, "Load balancers publish minutes", detail);
+        }
         let Some((hold, ())) = shortest.iter().next().filter(|(hold, ())| **hold < period * 3) else { continue };
         let path = Path::attribute("verification").attr("metrics").index(n);
         let detail = format!(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Shared;
+use super::story::capitalised as sentence;
 use crate::rollout::ledger::Status;
 use crate::rollout::{Intent, Ledger, Runbook, Step, World, planner, short};
 use crate::run::ports::GroupFacts;
@@ -18,7 +19,7 @@ pub(super) async fn tell(
     diagnostics: &mut Diagnostics,
 ) {
     let moves = runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. }));
-    if let Some(ledger) = world.ledger.as_ref().filter(|_| !runbook.is_empty()) {
+    if let Some(ledger) = planner::unfinished(intent, world).filter(|_| !runbook.is_empty()) {
         unfinished(ledger, intent, diagnostics);
     }
     let Some(color) = planner::wish(intent, world).filter(|_| moves && intent.active.is_some()) else { return };
@@ -69,11 +70,6 @@ fn unfinished(ledger: &Ledger, intent: &Intent, diagnostics: &mut Diagnostics) {
         ),
     };
     diagnostics.warning_at(Path::attribute("active"), summary, detail);
-}
-
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 fn shown(duration: Duration) -> String {

@@ -321,7 +321,8 @@ impl Failure<'_> {
     }
 }
 
-fn capitalised(text: &str) -> String {
+/// With a capital at its beginning.
+pub(super) fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

@@ -25,7 +25,8 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     one_load_balancer(config, diagnostics);
     no_nulls(config, diagnostics);
     checks::validate::validate(config, diagnostics);
-    if !config.get("notify").is_null() || !config.get("strategy").is_null() || !config.get("verification").is_null() {
+    // What is wrong comes before what is unwise.
+    if !diagnostics.has_errors() {
         checks::validate::warn(config, diagnostics);
     }
 }

@@ -22,7 +22,7 @@ fn case(name: &'static str, value: impl Into<String>, summary: &'static str, lin
 }
 
 fn cases() -> Vec<Case> {
-    [colours(), routes(), checks()].into_iter().flatten().collect()
+    [colours(), routes(), checks(), rollouts(), times()].into_iter().flatten().collect()
 }
 
 fn colours() -> Vec<Case> {
@@ -86,6 +86,64 @@ fn checks() -> Vec<Case> {
         case("on_destroy", "\"drop\"", "Invalid on_destroy", "on_destroy"),
         case("name", "\"\"", "Invalid name", "name"),
     ]
+}
+
+fn rollouts() -> Vec<Case> {
+    let strategy = |value: &str, summary| case("strategy", format!("{{ {value} }}"), summary, "strategy");
+    let metric = |value: &str, summary| {
+        case("verification", format!("{{ metrics = [{{ {value} }}] }}"), summary, "verification")
+    };
+    let validation = |value: &str, summary| case("validation", format!("{{ {value} }}"), summary, "validation");
+    let network = LISTENER.replace("listener/app/", "listener/net/");
+    let by_network = format!(
+        "[{{ listener_arn = \"{network}\" }}]\n  verification = {{ metrics = [{{ metric = \"requests\", min = 1 }}] }}"
+    );
+    let canary = "canary = { percent = 10, interval = \"1m\" }";
+    let step = |weight: &str| format!("steps = [{{ weight = {weight} }}]");
+    vec![
+        strategy(&step("100"), "Invalid weight"),
+        strategy(&step("0"), "Invalid weight"),
+        strategy(&step("12.34"), "Invalid weight"),
+        strategy("steps = [{ weight = 50 }, { weight = 10 }]", "The steps must rise"),
+        strategy("steps = [null]", "Null element"),
+        strategy(&format!("{canary}, linear = {{ percent = 10, interval = \"1m\" }}"), "Conflicting arguments"),
+        strategy("prove = { url = \"https://x.org\" }", "It must be told what tells the colour"),
+        strategy("prove = { url = \"https://{color}.org\", header = \"x-color\" }", "Unknown placeholder"),
+        strategy("settle = \"soon\"", "Invalid settle"),
+        metric("metric = \"errors\", max = 1", "Invalid metric"),
+        metric("metric = \"error_rate\"", "A limit is missing"),
+        metric("max = 1", "A metric or a query is needed"),
+        metric("metric = \"error_rate\", max = 5", "More than every request"),
+        metric("metric = \"requests\", min = 1, period = \"45s\"", "Invalid period"),
+        metric("metric = \"latency_p99\", significance = 2", "Invalid significance"),
+        metric(
+            "query = { expression = \"a\", metrics = { A = { namespace = \"x\", metric_name = \"y\" } } }, max = 1",
+            "Invalid id",
+        ),
+        case("routes", by_network, "A Network Load Balancer has no such metric", "verification"),
+        validation("command = [{ argv = [] }]", "Invalid argv"),
+        validation("command = [{ argv = [\"npm run test\"] }]", "Invalid argv"),
+        validation("lambda = [{ function_name = \"smoke\", payload = \"{\" }]", "Invalid payload"),
+        validation("http = [{ url = \"https://x.org\", connect_to = \"x.org\" }]", "Invalid connect_to"),
+        validation("session = { login = { url = \"x\" }, check = { url = \"https://x.org\" } }", "Invalid URL"),
+        validation("alarms = [\"\"]", "Invalid alarms"),
+        validation("alarms = [\"x\"], alarm_policy = { unreadable = \"ignore\" }", "Invalid unreadable"),
+        case("on_failure", "\"stop\"", "Invalid on_failure", "on_failure"),
+        case("on_interrupt", "\"stop\"", "Invalid on_interrupt", "on_interrupt"),
+        case("stickiness", "{ duration = \"500ms\" }", "Invalid duration", "stickiness"),
+        case("notify", "{ sns_topic_arn = \"releases\" }", "Invalid sns_topic_arn", "notify"),
+    ]
+}
+
+/// Times that can't contain what is to happen in them.
+fn times() -> Vec<Case> {
+    let case = |timeouts: &str| {
+        let value = format!(
+            "{{ steps = [{{ weight = 10, hold = \"20m\" }}] }}\n  verification = {{ duration = \"15m\", healthy = {{}} }}\n  timeouts = {{ {timeouts} }}"
+        );
+        case("strategy", value, "The timeout can't contain the rollout", "timeouts")
+    };
+    vec![case("update = \"35m\""), case("create = \"10m\"")]
 }
 
 fn configuration(case: &Case) -> String {

@@ -434,3 +434,44 @@ async fn the_example_of_a_careful_rollout() -> anyhow::Result<()> {
     ensure!(seen.failed == 0 && seen.colors.len() == 2, "{seen:?}");
     Ok(())
 }
+
+/// What would be learnt at night is said by the plan before.
+#[tokio::test(flavor = "multi_thread")]
+async fn warnings_before_a_rollout() -> anyhow::Result<()> {
+    let (stage, terraform) = on_blue("").await?;
+    let set = async |color: &str, key: &str, value: &str| {
+        let parameters = [
+            ("TargetGroupArn", stage.group(color)),
+            ("Attributes.member.1.Key", key),
+            ("Attributes.member.1.Value", value),
+        ];
+        stage.client.elb("ModifyTargetGroupAttributes", &parameters).await
+    };
+    set("blue", "deregistration_delay.timeout_seconds", "120").await?;
+    set("green", "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count", "2").await?;
+    set("green", "target_group_health.dns_failover.minimum_healthy_targets.count", "2").await?;
+    stage.deregister(stage.group("green"), stage.apps["green"].addresses()[0]).await?;
+    let more = "  strategy = { canary = { percent = 10, interval = \"10s\" } }\n  stickiness = { duration = \"1h\" }";
+    terraform.write(&stage.switch(Some("green"), more))?;
+    terraform.plan().await?.has(&[
+        "Warning: The deregistration delay is longer than a hold",
+        "Targets of blue that are taken out go on with their requests for up to 2m",
+        "Warning: Clients stick longer than a step holds",
+        "stickiness.duration keeps a client at its colour for 1h",
+        "Warning: Nothing is verified",
+        "Warning: green fails open early",
+        "Warning: green can take the load balancer out of DNS",
+        "Warning: green is smaller than blue",
+        "green has 1 registered targets, blue has 2.",
+    ])?;
+    let more = "  verification = { duration = \"1m\", metrics = [{ metric = \"error_rate\", max = 0.01 }] }";
+    terraform.write(&stage.switch(Some("green"), more))?;
+    terraform.plan().await?.has(&[
+        "Warning: The hold is too short for the metric",
+        "in a hold of 1m there may be none, which counts as fail. Hold for at least 3m.",
+    ])?;
+    terraform.write(&stage.switch(Some("green"), "  verification = { duration = \"1m\" }"))?;
+    terraform.plan().await?.has(&["Warning: Nothing is verified", "verification has no check"])?;
+    stage.deregister(stage.group("green"), stage.apps["green"].addresses()[1]).await?;
+    terraform.plan().await?.has(&["Warning: green is empty", "Route 53 takes the whole load balancer for unhealthy"])
+}

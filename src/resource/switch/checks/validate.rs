@@ -118,7 +118,7 @@ fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
     let mut before = 0.0;
     for (n, step) in value.get("steps").as_list().unwrap_or_default().iter().enumerate() {
         let Some(weight) = step.get("weight").as_f64() else { continue };
-        if weight <= before {
+        if before > 0.0 && weight <= before {
             let path = path.attr("steps").index(n).attr("weight");
             let detail = format!(
                 "{path}: {weight} % comes after {before} %. Each step gives the new colour more than the one before."

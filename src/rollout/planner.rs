@@ -408,21 +408,22 @@ impl Draft<'_> {
         let intent = self.intent;
         let steps = intent.routes.iter().filter_map(|route| part(intent, &self.world, route, color, shift)).collect();
         self.push(steps);
-        let verification = intent.verification.clone().unwrap_or_default();
-        let hold = Watch {
-            subject: subject.clone(),
-            percent: shift.percent(),
-            hold: shift.hold,
-            interval: verification.interval,
-            max_failures: verification.max_failures,
-            checks: verification
-                .checks
-                .iter()
-                .map(|one| Checking { subject: subject.clone(), ..one.clone() })
-                .collect(),
-        };
+        let hold = self.watch(subject, shift.percent(), shift.hold);
         self.converge(color);
         self.push(vec![Step::Watch(hold)]);
+    }
+
+    fn watch(&self, subject: &Subject, percent: f64, hold: std::time::Duration) -> Watch {
+        let verification = self.intent.verification.clone().unwrap_or_default();
+        let of = |one: Checking| Checking { subject: subject.clone(), ..one };
+        Watch {
+            subject: subject.clone(),
+            percent,
+            hold,
+            interval: verification.interval,
+            max_failures: verification.max_failures,
+            checks: verification.checks.into_iter().map(of).collect(),
+        }
     }
 
     /// Watches the colour once it has everything.
@@ -434,18 +435,7 @@ impl Draft<'_> {
             return;
         };
         self.converge(color);
-        let watch = Watch {
-            subject: subject.clone(),
-            percent: 100.0,
-            hold: verification.duration,
-            interval: verification.interval,
-            max_failures: verification.max_failures,
-            checks: verification
-                .checks
-                .iter()
-                .map(|one| Checking { subject: subject.clone(), ..one.clone() })
-                .collect(),
-        };
+        let watch = self.watch(subject, 100.0, verification.duration);
         self.push(vec![Step::Watch(watch)]);
     }
 

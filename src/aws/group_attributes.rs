@@ -37,7 +37,8 @@ pub(super) fn facts(attributes: &BTreeMap<String, String>) -> GroupFacts {
     let threshold = |kind: &str| {
         let [count, percentage] = counts_keys(kind);
         let set = |key: String| attributes.get(&key).filter(|value| *value != "off").cloned();
-        set(count).or_else(|| set(percentage).map(|percentage| format!("{percentage} %")))
+        // The count is 1 unless somebody said otherwise, and the one that is reached first decides.
+        set(percentage).map(|percentage| format!("{percentage} %")).or_else(|| set(count))
     };
     let sticky = attributes.get(STICKY).is_some_and(|on| on == "true");
     GroupFacts {

@@ -22,36 +22,44 @@ pub(super) fn install_tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
+/// With the proxies and the certificate authorities of the provider block.
+pub(super) fn on_network(
+    mut builder: reqwest::ClientBuilder,
+    settings: &Settings,
+) -> Result<reqwest::ClientBuilder, String> {
+    if let Some(path) = &settings.custom_ca_bundle {
+        let pem = std::fs::read(path).map_err(|error| format!("failed to read custom_ca_bundle {path}: {error}"))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|error| format!("failed to read custom_ca_bundle {path}: {}", chain(&error)))?;
+        for certificate in certificates {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    let no_proxy = settings.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+    let proxies = [
+        (settings.http_proxy.as_deref(), reqwest::Proxy::http as fn(String) -> _),
+        (settings.https_proxy.as_deref().or(settings.http_proxy.as_deref()), reqwest::Proxy::https),
+    ];
+    for (url, make) in proxies {
+        let Some(url) = url else { continue };
+        let proxy = make(url.to_owned()).map_err(|error| format!("failed to use a proxy: {}", chain(&error)))?;
+        builder = builder.proxy(proxy.no_proxy(no_proxy.clone()));
+    }
+    Ok(builder)
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct SdkHttp(reqwest::Client);
 
 impl SdkHttp {
     pub(super) fn new(settings: &Settings, connect_timeout: Duration) -> Result<SdkHttp, String> {
         install_tls();
-        let mut builder = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(connect_timeout)
             .pool_idle_timeout(IDLE_LIMIT)
             .danger_accept_invalid_certs(settings.insecure);
-        if let Some(path) = &settings.custom_ca_bundle {
-            let pem =
-                std::fs::read(path).map_err(|error| format!("failed to read custom_ca_bundle {path}: {error}"))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| format!("failed to read custom_ca_bundle {path}: {}", chain(&error)))?;
-            for certificate in certificates {
-                builder = builder.add_root_certificate(certificate);
-            }
-        }
-        let no_proxy = settings.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-        let proxies = [
-            (settings.http_proxy.as_deref(), reqwest::Proxy::http as fn(String) -> _),
-            (settings.https_proxy.as_deref().or(settings.http_proxy.as_deref()), reqwest::Proxy::https),
-        ];
-        for (url, make) in proxies {
-            let Some(url) = url else { continue };
-            let proxy = make(url.to_owned()).map_err(|error| format!("failed to use a proxy: {}", chain(&error)))?;
-            builder = builder.proxy(proxy.no_proxy(no_proxy.clone()));
-        }
+        let builder = on_network(builder, settings)?;
         let client = builder.build().map_err(|error| format!("failed to set up HTTP: {}", chain(&error)))?;
         Ok(SdkHttp(client))
     }

@@ -41,7 +41,7 @@ pub fn ports(connection: &Arc<Connection>) -> Ports {
         load_balancer: Arc::new(Elbv2::new(connection.clone())),
         records: Arc::new(ssm::Ssm::new(connection.clone())),
         capacities: Arc::new(capacities::Sizes::new(connection)),
-        http: Arc::new(probe::Probe::new()),
+        http: Arc::new(probe::Probe::new(connection.clone())),
         functions: Arc::new(lambda::Lambda::new(connection.clone())),
         commands: Arc::new(Processes),
         monitoring: Arc::new(cloudwatch::CloudWatch::new(connection.clone())),

@@ -1,5 +1,6 @@
 //! Requests to a colour, as the HTTP checks of a switch ask for them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,8 +9,9 @@ use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::connection::Connection;
 use super::error::chain;
-use super::http::install_tls;
+use super::http::{install_tls, on_network};
 use crate::rollout::HttpCheck;
 use crate::rollout::gate::HttpAnswer;
 use crate::run::ports::{FailureKind, HttpProbe, PortError};
@@ -22,13 +24,22 @@ const BODY_LIMIT: usize = 1024 * 1024;
 const EXCERPT_CHARS: usize = 200;
 
 pub(super) struct Probe {
+    connection: Arc<Connection>,
     client: OnceCell<reqwest::Client>,
     insecure: OnceCell<reqwest::Client>,
 }
 
 impl Probe {
-    pub(super) fn new() -> Probe {
-        Probe { client: OnceCell::new(), insecure: OnceCell::new() }
+    pub(super) fn new(connection: Arc<Connection>) -> Probe {
+        Probe { connection, client: OnceCell::new(), insecure: OnceCell::new() }
+    }
+
+    fn builder(&self, insecure: bool) -> Result<reqwest::ClientBuilder, String> {
+        let builder = builder(insecure);
+        match self.connection.settings() {
+            Some(settings) => on_network(builder, settings),
+            None => Ok(builder),
+        }
     }
 
     /// The usual client, or one that connects where the check says.
@@ -38,11 +49,11 @@ impl Probe {
             let host = url.host_str().unwrap_or_default().to_owned();
             let mut addresses = lookup_host(to).await.map_err(|error| format!("{to}: {error}"))?;
             let address = addresses.next().ok_or_else(|| format!("{to} has no address"))?;
-            let builder = builder(check.insecure).no_proxy().resolve(&host, address);
-            return builder.build().map_err(|error| chain(&error));
+            let builder = self.builder(check.insecure)?.no_proxy().resolve(&host, address);
+            return built(builder);
         }
         let cell = if check.insecure { &self.insecure } else { &self.client };
-        let client = cell.get_or_try_init(|| async { check_client(check.insecure) }).await?;
+        let client = cell.get_or_try_init(|| async { built(self.builder(check.insecure)?) }).await?;
         Ok(client.clone())
     }
 }
@@ -129,7 +140,6 @@ fn builder(insecure: bool) -> reqwest::ClientBuilder {
         .user_agent(concat!("terraform-provider-bluegreen/", env!("CARGO_PKG_VERSION")))
 }
 
-/// For requests of our own that are not AWS calls.
-fn check_client(insecure: bool) -> Result<reqwest::Client, String> {
-    builder(insecure).build().map_err(|error| format!("failed to set up an HTTP client: {}", chain(&error)))
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
+    builder.build().map_err(|error| format!("failed to set up an HTTP client: {}", chain(&error)))
 }

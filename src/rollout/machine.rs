@@ -34,6 +34,10 @@ pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
     if journal.is_crossed() {
         return Decision::Held;
     }
+    // On the way back too: what somebody else put there is not to be overwritten.
+    if let Some(reason) = world.and_then(|world| crossed(runbook, journal, world)) {
+        return Decision::Crossed(reason);
+    }
     match if journal.is_interrupted() { runbook.on_interrupt } else { runbook.on_failure } {
         OnFailure::Rollback => way_back(runbook, journal, world),
         OnFailure::Hold => level(runbook, journal, world),
@@ -73,8 +77,15 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
             continue;
         }
         looked.push(key.clone());
-        let Some(expected) = expected(runbook, journal, &key) else { continue };
+        let Some(mut expected) = expected(runbook, journal, &key) else { continue };
+        if journal.is_broken() {
+            expected.extend(origin(runbook, &key));
+        }
         let Some(seen) = world.routes.get(&key) else {
+            // A rule that this rollout made is gone again on its way back.
+            if journal.is_broken() && origin(runbook, &key).is_none() {
+                continue;
+            }
             return Some(format!("{route} is gone"));
         };
         if !expected.iter().any(|terminal| seen.terminal.is_same(terminal)) {
@@ -89,6 +100,14 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
             (!fits)
                 .then(|| format!("the record {parameter} was written by somebody else in the meantime: it says {says}"))
         }
+        _ => None,
+    })
+}
+
+/// Where a route led before the first step that moves it.
+fn origin<'r>(runbook: &'r Runbook, key: &str) -> Option<&'r Terminal> {
+    runbook.steps().find_map(|(_, step)| match step {
+        Step::Route { route, before, .. } if route.key() == key => before.as_ref().map(|before| &before.terminal),
         _ => None,
     })
 }

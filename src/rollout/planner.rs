@@ -297,10 +297,11 @@ impl Draft<'_> {
             self.push(attach.into_iter().collect());
             // A group that no action refers to is never checked by the load balancer.
             health_after = !self.world.mentions(group);
-            let mut checks = Vec::new();
+            // What has to come up first has nothing to answer with yet.
             if !health_after {
-                checks.push(health_check(intent, &subject));
+                self.push(vec![health_check(intent, &subject)]);
             }
+            let mut checks = Vec::new();
             // A colour that a rollout has not even left yet needs no second look.
             if way != Way::Undo {
                 checks.extend(intent.validation.checks.iter().map(|checking| about(checking, &subject)));
@@ -391,14 +392,16 @@ impl Draft<'_> {
     fn steps_left(&self, way: Way, group: &str) -> Vec<Shift> {
         let shares = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
         let shares: Vec<&Observed> = shares.collect();
-        let splits = shares.iter().any(|seen| {
+        let split = |seen: &Observed| {
             let Terminal::Forward(forward) = &seen.terminal else { return false };
             forward.groups.iter().any(|(other, _)| other != group && seen.terminal.share(other) > 0.0)
-        });
+        };
+        let splits = shares.iter().any(|seen| split(seen));
         if matches!(way, Way::Undo | Way::Back) || !splits {
             return Vec::new();
         }
-        let now = shares.iter().map(|seen| seen.terminal.share(group)).fold(0.0, f64::max);
+        // A route that is ahead waits for the others.
+        let now = shares.iter().filter(|seen| split(seen)).map(|seen| seen.terminal.share(group)).fold(100.0, f64::min);
         let steps = self.intent.strategy.steps.iter().copied();
         steps.filter(|step| step.percent() > now + 0.01 || (way == Way::On && step.percent() > now - 0.01)).collect()
     }
@@ -410,7 +413,10 @@ impl Draft<'_> {
         self.push(steps);
         let hold = self.watch(subject, shift.percent(), shift.hold);
         self.converge(color);
-        self.push(vec![Step::Watch(hold)]);
+        // A step that neither waits nor looks is only passed through.
+        if !(hold.hold.is_zero() && hold.checks.is_empty()) {
+            self.push(vec![Step::Watch(hold)]);
+        }
     }
 
     fn watch(&self, subject: &Subject, percent: f64, hold: std::time::Duration) -> Watch {
@@ -572,7 +578,7 @@ fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: S
         .filter(|(_, share)| *share > 0.0)
         .collect();
     let rest: f64 = others.iter().map(|(_, share)| share).sum();
-    if rest <= 0.0 {
+    if rest <= 0.0 || before.terminal.share(group) > shift.percent() + 0.01 {
         return None;
     }
     let (own, of) = if shift.permille.is_multiple_of(10) { (shift.permille / 10, 100) } else { (shift.permille, 1000) };

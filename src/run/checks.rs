@@ -1,7 +1,7 @@
 //! Looks, and has what was seen judged: what must hold before, while and after traffic moves.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures::future::try_join_all;
@@ -73,7 +73,10 @@ impl Looker<'_> {
         let since = Since::now();
         let end = since.instant + watch.hold;
         let failures = AtomicU32::new(0);
-        let checks = watch.checks.iter().map(|checking| self.keep_looking(watch, checking, since, end, &failures));
+        // As long as a number of CloudWatch's is waited for, the other eyes stay open.
+        let open = AtomicUsize::new(watch.checks.iter().filter(|one| is_late(&one.check)).count());
+        let checks =
+            watch.checks.iter().map(|checking| self.keep_looking(watch, checking, (since, end), (&failures, &open)));
         try_join_all(checks).await?;
         sleep_until(end).await;
         Ok(())
@@ -84,9 +87,8 @@ impl Looker<'_> {
         self,
         watch: &Watch,
         checking: &Checking,
-        since: Since,
-        end: Instant,
-        failures: &AtomicU32,
+        (since, end): (Since, Instant),
+        (failures, open): (&AtomicU32, &AtomicUsize),
     ) -> Result<(), String> {
         for look in 1_u64.. {
             let began = Instant::now();
@@ -103,6 +105,11 @@ impl Looker<'_> {
                 }
             }
             if began >= end {
+                let late = is_late(&checking.check);
+                if !late && open.load(Ordering::Relaxed) > 0 {
+                    sleep(watch.interval).await;
+                    continue;
+                }
                 return match verdict {
                     // CloudWatch is late: what is not there yet may still come.
                     Verdict::Inconclusive(_) if is_late(&checking.check) && began < end + patience(&checking.check) => {
@@ -112,7 +119,12 @@ impl Looker<'_> {
                     Verdict::Inconclusive(seen) if !passes_inconclusive(&checking.check) => {
                         Err(format!("{} ({})", inconclusive(&seen), checking.place()))
                     }
-                    _ => Ok(()),
+                    _ => {
+                        if late {
+                            open.fetch_sub(1, Ordering::Relaxed);
+                        }
+                        Ok(())
+                    }
                 };
             }
             sleep_until((began + watch.interval).min(end).max(Instant::now())).await;
@@ -360,7 +372,7 @@ impl Looker<'_> {
         let mut answers: Vec<String> = Vec::new();
         loop {
             let seen = match self.ports.http.probe(&request).await {
-                Ok(answer) => match told(prove, &answer) {
+                Ok(answer) => match told(prove, &answer).filter(|_| gate::http(&request, &answer) == Verdict::Pass) {
                     Some(told) => {
                         let color = prove.color_of(&told, convergence.shares.keys());
                         answers.push(color.map_or_else(|| format!("{told:?}"), str::to_owned));
@@ -369,9 +381,16 @@ impl Looker<'_> {
                             Err(seen) => seen,
                         }
                     }
-                    None => format!("an answer ({}) does not tell which colour gave it", answer.status),
+                    None => {
+                        // In a row means without anything else in between.
+                        answers.clear();
+                        format!("an answer ({}) does not tell which colour gave it", answer.status)
+                    }
                 },
-                Err(error) => error.message,
+                Err(error) => {
+                    answers.clear();
+                    error.message
+                }
             };
             if Instant::now() >= end {
                 let asked = prove.request.shown_url();

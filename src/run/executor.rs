@@ -12,7 +12,7 @@ use super::events::{About, Phase, Teller};
 use super::lock::{Lock, Lost};
 use super::ports::{FailureKind, Freshness, PortError, Ports};
 use crate::rollout::machine::{self, Decision};
-use crate::rollout::{Conditions, Entry, Journal, RouteSpec, Runbook, Scalable, Step, StepId, World};
+use crate::rollout::{Conditions, Entry, Journal, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, World};
 use crate::tf_provider::Cancel;
 
 /// How long a call that is under way may still take once the run was stopped.
@@ -22,6 +22,8 @@ const WAY_BACK: Duration = Duration::from_secs(600);
 /// How often, how long and with what pause the way back tries to see where the traffic is.
 const LOOKS: usize = 4;
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// Before anything was put back, one short look: users are where they should not be, and putting back needs no eyes.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// How often to look again before it is believed that somebody else moves the same routes: an answer may be old.
 const DOUBTS: usize = 3;
@@ -218,7 +220,10 @@ impl Run<'_> {
         let words = steps.iter().map(|step| step.words()).collect::<Vec<_>>().join("; ");
         if journal.is_broken() {
             let reason = journal.reason().map(|(_, reason)| reason).unwrap_or_default();
-            teller.tell(Phase::RollingBack, &self.weights(world), &reason);
+            let policy = if journal.is_interrupted() { self.runbook.on_interrupt } else { self.runbook.on_failure };
+            if policy == OnFailure::Rollback && !journal.is_crossed() {
+                teller.tell(Phase::RollingBack, &self.weights(world), &reason);
+            }
             return;
         }
         let phase = match steps.first() {
@@ -240,9 +245,15 @@ impl Run<'_> {
     /// since it was before the last change. The way back tries some more, and then goes on blind.
     async fn look(&self, deadline: Instant, world: &mut Option<World>, journal: &mut Journal) {
         *world = None;
-        for _ in 0..LOOKS {
+        let began_to_fail = !journal.is_broken();
+        for n in 0..LOOKS {
             let on_the_way_back = journal.is_broken();
-            let deadline = if on_the_way_back { Instant::now() + LOOK_LIMIT } else { deadline };
+            let is_first = on_the_way_back && journal.undos().next().is_none();
+            if is_first && n > usize::from(began_to_fail) {
+                return;
+            }
+            let limit = if is_first { FIRST_LOOK } else { LOOK_LIMIT };
+            let deadline = if on_the_way_back { Instant::now() + limit } else { deadline };
             let looking = timeout_at(deadline, observe(self.ports, self.sight, Freshness::Now));
             let seen = tokio::select! {
                 biased;
@@ -265,7 +276,9 @@ impl Run<'_> {
                     tracing::warn!(%error, "the world can't be observed on the way back");
                 }
             }
-            sleep(LOOK_PAUSE).await;
+            if !is_first {
+                sleep(LOOK_PAUSE).await;
+            }
         }
     }
 
@@ -443,6 +456,12 @@ impl Run<'_> {
         (world, is_lost): (Option<&World>, &watch::Receiver<Option<Lost>>),
         journal: &mut Journal,
     ) {
+        if let Some(lock) = self.lock
+            && let Err(Lost::Taken(reason)) = lock.confirm().await
+        {
+            journal.push(Entry::Crossed(reason));
+            return;
+        }
         let deadline = Instant::now() + WAY_BACK;
         let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
         let results = join_all(steps.map(|(id, step)| async move {

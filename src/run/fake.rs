@@ -111,6 +111,11 @@ impl Fake {
         self.state().history.clone()
     }
 
+    /// Begins the history anew.
+    pub(crate) fn forget(&self) {
+        self.state().history.clear();
+    }
+
     pub(crate) fn calls(&self) -> Vec<String> {
         self.state().calls.clone()
     }

@@ -212,19 +212,31 @@ async fn take_over(
         ..mine.clone()
     };
     let value = text(&heir).map_err(Refused::Failed)?;
-    let written = ports.records.write(name, &value).await.map_err(Refused::Failed)?;
+    ports.records.write(name, &value).await.map_err(Refused::Failed)?;
     sleep(SETTLE).await;
     let first = ports.records.get_version(name, Some(version + 1)).await.map_err(Refused::Failed)?;
     let first = first.and_then(|(value, _)| Some((read(&value).ok()?, value)));
     match first {
-        Some((ledger, _)) if ledger.run == mine.run => Ok(Some(written)),
-        Some((_, value)) => {
-            ports.records.write(name, &value).await.map_err(Refused::Failed)?;
+        Some((ledger, _)) if ledger.run == mine.run => reclaim(ports, name, mine, &value).await.map(Some),
+        Some((_, theirs)) => {
+            ports.records.write(name, &theirs).await.map_err(Refused::Failed)?;
             Ok(None)
         }
         // Released and made anew in between: begin again.
         None => Ok(None),
     }
+}
+
+/// The one that was second may have written over the first for a moment, and puts its name back; or died before it did.
+async fn reclaim(ports: &Ports, name: &str, mine: &Ledger, value: &str) -> Result<i64, Refused> {
+    for _ in 0..5 {
+        let seen = ports.records.get_version(name, None).await.map_err(Refused::Failed)?;
+        match seen.and_then(|(seen, version)| Some((read(&seen).ok()?, version))) {
+            Some((ledger, at)) if ledger.run == mine.run => return Ok(at),
+            _ => sleep(LOOK).await,
+        }
+    }
+    ports.records.write(name, value).await.map_err(Refused::Failed)
 }
 
 impl Lock {

@@ -1,6 +1,9 @@
 //! A create or an update: locks, looks, plans anew, runs, and tells what came of it.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::state::{self, Memory, Report};
 use super::story::{self, Failure};
@@ -12,8 +15,11 @@ use crate::rollout::{Intent, Ledger, RouteSpec, Runbook, World, lint};
 use crate::run::events::{About, rfc3339};
 use crate::run::executor::{Ending, Outcome, Run};
 use crate::run::lock::{self, Lock, Refused};
-use crate::run::ports::{FailureKind, Freshness};
+use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
+
+/// How long giving up the lock may take: it lapses by itself.
+const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 
 /// A create or an update.
 pub(super) struct Apply<'a> {
@@ -121,7 +127,14 @@ impl Apply<'_> {
     }
 
     async fn look(&self, diagnostics: &mut Diagnostics) -> Option<World> {
-        look(self.shared, &self.intent, Freshness::Now, name(self.planned), diagnostics).await
+        let looked = tokio::select! {
+            looked = look(self.shared, &self.intent, Freshness::Now, name(self.planned), diagnostics) => Some(looked),
+            () = self.request.cancel.cancelled() => None,
+        };
+        if looked.is_none() {
+            diagnostics.error("The run was interrupted", "It was still looking at the routes. Nothing was changed.");
+        }
+        looked.flatten()
     }
 
     fn plan(&self, world: &World, diagnostics: &mut Diagnostics) -> Option<Runbook> {
@@ -165,8 +178,10 @@ impl Apply<'_> {
     }
 
     async fn release(&self, lock: &Lock, left: Option<(Status, String)>, diagnostics: &mut Diagnostics) {
+        let late = || PortError::new(FailureKind::Other, "no answer in time");
+        let released = timeout(RELEASE_LIMIT, lock.release(left)).await.unwrap_or_else(|_| Err(late()));
         // One that is somebody else's by now is theirs to give up.
-        if let Err(error) = lock.release(left).await
+        if let Err(error) = released
             && error.kind != FailureKind::Conflict
         {
             story::not_released(&error, &self.intent, diagnostics);
@@ -315,6 +330,12 @@ impl Apply<'_> {
             (Some(prior), true) => prior.clone(),
             (_, false) => self.planned.without_unknowns(),
         };
+        // It may still go either way, so the last switch is still the one before.
+        if let (Some(prior), false) = (&self.request.prior, back) {
+            for name in ["previous", "switched_at"] {
+                state.set(name, prior.get(name).clone());
+            }
+        }
         // The state has its own colours and routes: those before, where everything went back.
         if let (Some(world), Some(own)) = (&outcome.world, intent::parse(&state)) {
             state::set_traffic(&mut state, &own.environments, &planner::current(&own, world));

@@ -51,20 +51,22 @@ fn unfinished(ledger: &Ledger, intent: &Intent, diagnostics: &mut Diagnostics) {
     let what = ledger.words();
     let last = if ledger.phase.is_empty() { String::new() } else { format!(" It said last: {}.", ledger.phase) };
     let goes = match (&intent.active, &ledger.from, &ledger.to) {
-        (Some(active), _, Some(to)) if active == to => "This apply goes on from there, with the same step again.",
-        (Some(active), Some(from), _) if active == from => "This apply takes it back, all at once.",
-        _ => "This apply starts from what is there.",
+        (Some(active), _, Some(to)) if active == to => "this apply goes on from there, with the same step again.",
+        (Some(active), Some(from), _) if active == from => "this apply takes it back, all at once.",
+        _ => "this apply starts from what is there.",
     };
     let (summary, detail) = match ledger.status {
-        Status::Held => ("A rollout was held", format!("{} stopped in place.{last} {goes}", sentence(&what))),
+        Status::Held => {
+            ("A rollout was held", format!("{} stopped in place.{last} {}", sentence(&what), sentence(goes)))
+        }
         Status::Stuck => (
             "A rollout could not go back",
-            format!("{} failed, and could not be taken back.{last} {goes}", sentence(&what)),
+            format!("{} failed, and could not be taken back.{last} {}", sentence(&what), sentence(goes)),
         ),
         Status::Running => (
             "A rollout has not ended",
             format!(
-                "{} is under way, or was killed.{last} As long as it lives, this apply will be refused. If it is dead: {goes}",
+                "{} is under way, or was killed.{last} As long as it lives, this apply will be refused. If it is dead, {goes}",
                 sentence(&what)
             ),
         ),

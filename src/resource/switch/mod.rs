@@ -179,6 +179,8 @@ impl Resource for Switch {
         plan_unknown(&mut state, &config, prior.as_ref());
         state.set("runbook", Value::from(planner::outline(&intent)));
         if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
+            let ledger = apply::ledger_left(&shared, &intent, &world).await;
+            let world = World { ledger, ..world };
             match planner::plan(&intent, &world) {
                 Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
                 Ok(runbook) => {
@@ -293,8 +295,10 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
         Some(wish) => {
             state.set("active", Value::from(wish.as_str()));
             state::set_all_on(state, &intent.environments, &wish);
-            if now.live.as_ref() != Some(&wish) {
-                let was = prior.map_or(&Value::Null, |prior| prior.get("live"));
+            let left = planner::unfinished(intent, world).filter(|left| left.to.as_ref() == Some(&wish));
+            let from = left.and_then(|left| left.from.clone()).map(Value::from);
+            if now.live.as_ref() != Some(&wish) || from.is_some() {
+                let was = from.as_ref().unwrap_or_else(|| prior.map_or(&Value::Null, |prior| prior.get("live")));
                 let same = was.as_str() == Some(wish.as_str());
                 let before = prior.map_or(&Value::Null, |prior| prior.get("previous"));
                 state.set("previous", if same { before.clone() } else { was.clone() });

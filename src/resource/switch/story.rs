@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use super::intent;
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
@@ -284,8 +286,14 @@ impl Failure<'_> {
         if !commands.is_empty() {
             commands.dedup();
             let _ = write!(text, "\n\nTo put it back as it was by hand:");
+            let lists = commands.iter().any(|command| command.contains("actions '"));
             for command in commands {
                 let _ = write!(text, "\n  {command}");
+            }
+            if lists {
+                text.push_str(
+                    "\nThe list of actions is replaced as a whole: where a route authenticates users first, put those actions in front, as `aws elbv2 describe-listeners` or `describe-rules` shows them.",
+                );
             }
         }
         text
@@ -316,6 +324,9 @@ impl Failure<'_> {
                     "Next: {first}to go on from here, run `terraform apply`: it takes the step where it stopped again. To go back, set {back} and run `terraform apply`: it goes back at once."
                 )
             }
+            _ if self.outcome.journal.is_interrupted() => {
+                "Next: run `terraform apply` again when it may run to its end; the plan will show the same wish.".to_owned()
+            }
             _ => "Next: correct the cause and run `terraform apply` again; the plan will show the same wish.".to_owned(),
         }
     }
@@ -331,8 +342,7 @@ pub(super) fn capitalised(text: &str) -> String {
 fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
     match step {
         Step::Route { route, before: Some(before), .. } => {
-            let Terminal::Forward(_) = &before.terminal else { return None };
-            let actions = forward_json(before);
+            let actions = actions_json(before);
             Some(match route {
                 RouteSpec::Listener(arn) => {
                     format!("aws elbv2 modify-listener --listener-arn {arn} --default-actions '{actions}'")
@@ -352,13 +362,30 @@ fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
     }
 }
 
-/// A forward as the AWS CLI takes it. A route that authenticates first needs those actions in front of it.
-fn forward_json(observed: &Observed) -> String {
-    let Terminal::Forward(forward) = &observed.terminal else { return String::new() };
-    let groups: Vec<serde_json::Value> = forward
-        .groups
-        .iter()
-        .map(|(arn, weight)| serde_json::json!({ "TargetGroupArn": arn, "Weight": weight }))
-        .collect();
-    serde_json::json!([{ "Type": "forward", "ForwardConfig": { "TargetGroups": groups } }]).to_string()
+/// The end of an action list as the AWS CLI takes it.
+fn actions_json(observed: &Observed) -> String {
+    let action = match &observed.terminal {
+        Terminal::Forward(forward) => {
+            let group = |(arn, weight): &(String, u32)| json!({ "TargetGroupArn": arn, "Weight": weight });
+            let groups: Vec<serde_json::Value> = forward.groups.iter().map(group).collect();
+            let mut config = json!({ "TargetGroups": groups });
+            if let Some(stickiness) = forward.stickiness.as_ref().filter(|stickiness| stickiness.enabled) {
+                config["TargetGroupStickinessConfig"] =
+                    json!({ "Enabled": true, "DurationSeconds": stickiness.duration_seconds });
+            }
+            json!({ "Type": "forward", "ForwardConfig": config })
+        }
+        Terminal::FixedResponse { status, content_type, body } => json!({
+            "Type": "fixed-response",
+            "FixedResponseConfig": { "StatusCode": status, "ContentType": content_type, "MessageBody": body },
+        }),
+        Terminal::Redirect(redirect) => json!({
+            "Type": "redirect",
+            "RedirectConfig": {
+                "StatusCode": redirect.status, "Protocol": redirect.protocol, "Port": redirect.port,
+                "Host": redirect.host, "Path": redirect.path, "Query": redirect.query,
+            },
+        }),
+    };
+    json!([action]).to_string()
 }

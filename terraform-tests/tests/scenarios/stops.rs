@@ -17,6 +17,8 @@ enum Phase {
     Http,
     /// A command runs.
     Command,
+    /// It gives the nodes time at 10 %.
+    Settle,
     /// It holds at 10 %.
     Hold,
     /// It verifies at 100 %.
@@ -31,7 +33,12 @@ impl Phase {
             Phase::Http => format!(
                 "  validation = {{ http = [{{ url = \"http://{address}/slow?ms=60000\", timeout = \"90s\" }}] }}"
             ),
-            Phase::Command => "  validation = { command = [{ argv = [\"sleep\", \"91.7\"] }] }".to_owned(),
+            Phase::Command => {
+                format!("  validation = {{ command = [{{ argv = [\"sleep\", \"91.{}\"] }}] }}", address.port())
+            }
+            Phase::Settle => {
+                "  strategy = { canary = { percent = 10, interval = \"1s\" }, settle = \"90s\" }".to_owned()
+            }
             Phase::Hold => "  strategy = { canary = { percent = 10, interval = \"90s\" }, settle = \"0s\" }".to_owned(),
             Phase::Verification => {
                 "  verification = { duration = \"90s\", healthy = {} }\n  strategy = { settle = \"0s\" }".to_owned()
@@ -43,7 +50,7 @@ impl Phase {
     async fn comes(self, stage: &Stage) -> anyhow::Result<()> {
         stage.rollout_begins().await?;
         let share = match self {
-            Phase::Hold => 10,
+            Phase::Hold | Phase::Settle => 10,
             Phase::Verification => 100,
             _ => 0,
         };
@@ -93,14 +100,22 @@ async fn stop(phase: Phase, signal: Signal, twice: bool, hold: bool) -> anyhow::
         said.has(&back)?;
         let green = stage.weights(0).await?["green"];
         let expected = match (hold, phase) {
-            (true, Phase::Hold) => 10,
+            (true, Phase::Hold | Phase::Settle) => 10,
             (true, Phase::Verification) => 100,
             _ => 0,
         };
         ensure!(green == expected, "{phase:?}: green has {green}");
     }
-    let still = std::process::Command::new("pgrep").args(["-f", "sleep 91.7"]).output()?;
-    ensure!(phase != Phase::Command || twice || still.stdout.is_empty(), "the command is still there");
+    if phase == Phase::Command {
+        // Nobody can end it after a kill but whoever started it all.
+        let port = stage.apps["green"].addresses()[0].port();
+        let found = std::process::Command::new("pgrep").args(["-f", &format!("sleep 91.{port}")]).output()?;
+        let found = String::from_utf8(found.stdout)?;
+        ensure!(twice || found.is_empty(), "the command is still there");
+        for pid in found.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
     // Whatever was left, the next apply comes right.
     stage.apps["green"].set_failing(None);
     terraform.write(&stage.switch(Some("green"), ""))?;
@@ -112,17 +127,28 @@ async fn stop(phase: Phase, signal: Signal, twice: bool, hold: bool) -> anyhow::
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_waits_for_health() -> anyhow::Result<()> {
-    stop(Phase::Health, Signal::TERM, false, false).await
+    stop(Phase::Health, Signal::TERM, false, false).await?;
+    stop(Phase::Health, Signal::INT, false, false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_request_hangs() -> anyhow::Result<()> {
-    stop(Phase::Http, Signal::INT, false, false).await
+    stop(Phase::Http, Signal::INT, false, false).await?;
+    stop(Phase::Http, Signal::TERM, true, false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_command_runs() -> anyhow::Result<()> {
-    stop(Phase::Command, Signal::INT, false, false).await
+    stop(Phase::Command, Signal::INT, false, false).await?;
+    stop(Phase::Command, Signal::TERM, false, false).await?;
+    stop(Phase::Command, Signal::INT, true, false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_nodes_follow() -> anyhow::Result<()> {
+    stop(Phase::Settle, Signal::INT, false, false).await?;
+    stop(Phase::Settle, Signal::TERM, false, true).await?;
+    stop(Phase::Settle, Signal::TERM, true, false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

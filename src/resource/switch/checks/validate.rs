@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::parse;
 use crate::resource::duration;
+use crate::rollout::HttpCheck;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// What is wrong with the checks, the steps, or the times of a configuration.
@@ -49,7 +50,9 @@ fn request(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
         Err(error) => error.to_string(),
     };
     let path = path.attr("url");
-    diagnostics.error_at(path.clone(), "Invalid URL", format!("{path}: {url:?} is not a URL to check: {wrong}."));
+    // Without what may be secret in it.
+    let shown = HttpCheck { url: url.to_owned(), ..HttpCheck::default() }.shown_url();
+    diagnostics.error_at(path.clone(), "Invalid URL", format!("{path}: {shown:?} is not a URL to check: {wrong}."));
 }
 
 fn placeholders(text: &str) -> impl Iterator<Item = &str> {

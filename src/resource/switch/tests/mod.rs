@@ -222,6 +222,7 @@ async fn what_cannot_be_put_back_is_told_with_where_it_is() {
 
         To put it back as it was by hand:
           aws elbv2 modify-listener --listener-arn arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2 --default-actions '[{"ForwardConfig":{"TargetGroups":[{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1","Weight":100},{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1","Weight":0}]},"Type":"forward"}]'
+        The list of actions is replaced as a whole: where a route authenticates users first, put those actions in front, as `aws elbv2 describe-listeners` or `describe-rules` shows them.
 
         Users were led to green for 0s so far, at most 100.0 % of them.
 

@@ -34,6 +34,8 @@ struct Case {
     faults: Vec<(usize, u8)>,
     /// After so many changing calls green answers with errors.
     breaks: Option<usize>,
+    /// After so many seconds of an apply somebody else moves the first route.
+    meddled: Option<u64>,
     /// The wishes, one after the other; the last one without anything wrong.
     wishes: Vec<usize>,
 }
@@ -44,10 +46,11 @@ fn case() -> impl Strategy<Value = Case> {
     let trouble = (
         prop::collection::vec((0_usize..12, 0_u8..4), 0..3),
         prop::option::weighted(0.2, 0_usize..8),
+        prop::option::weighted(0.2, 0_u64..120),
         prop::collection::vec(0_usize..3, 1..4),
     );
     (shape, trouble).prop_map(
-        |((colors, routes, own_rule, weights, attached, verified, hold), (faults, breaks, wishes))| Case {
+        |((colors, routes, own_rule, weights, attached, verified, hold), (faults, breaks, meddled, wishes))| Case {
             colors,
             routes,
             own_rule,
@@ -57,6 +60,7 @@ fn case() -> impl Strategy<Value = Case> {
             hold_on_failure: hold,
             faults,
             breaks,
+            meddled,
             wishes: wishes.into_iter().map(|wish| wish % colors).collect(),
         },
     )
@@ -120,26 +124,43 @@ impl Case {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
         };
+        let meddling = async {
+            if let Some(seconds) = self.meddled {
+                tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+                stage.fake.meddle(|world| {
+                    if let Some(route) = world.routes.get_mut(&listener(0)) {
+                        let groups = vec![(BLUE.to_owned(), 63), (GREEN.to_owned(), 37)];
+                        route.terminal = Terminal::Forward(Forward { groups, stickiness: None });
+                    }
+                });
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             (stored, _) = stage.apply(config, prior) => Some(stored),
             () = stage.fake.died() => None,
             () = breaking => None,
+            () = meddling => None,
         }
     }
 
-    fn check_history(&self, stage: &Stage) -> Result<(), TestCaseError> {
+    /// No route ever lost a request, and what a colour got was a step, or what it had before.
+    fn check_history(&self, stage: &Stage, wish: usize, seen: &mut Vec<f64>) -> Result<(), TestCaseError> {
+        let steps = self.weights.iter().map(|weight| f64::from(*weight) / 10.0).chain([0.0, 100.0]);
+        let allowed: Vec<f64> = steps.chain(seen.iter().copied()).collect();
         for world in stage.fake.history() {
             for (key, seen) in &world.routes {
                 let shares: Vec<f64> = GROUPS.iter().map(|group| seen.terminal.share(group)).collect();
                 let sum: f64 = shares.iter().sum();
                 prop_assert!((sum - 100.0).abs() < 0.01, "{key}: {shares:?}");
-                // From one colour to the next, each share is a step or what a step leaves to the others.
-                let mut allowed: Vec<f64> = self.weights.iter().map(|weight| f64::from(*weight) / 10.0).collect();
-                allowed.extend([0.0, 100.0]);
-                let fits = shares.iter().any(|share| allowed.iter().any(|step| (share - step).abs() < 0.01));
-                prop_assert!(fits, "{key}: {shares:?} is no step of {allowed:?}");
+                let fits = allowed.iter().any(|step| (shares[wish] - step).abs() < 0.01);
+                prop_assert!(fits, "{key}: {} of {shares:?} is no step of {allowed:?}", COLORS[wish]);
             }
         }
+        for route in stage.fake.world().routes.values() {
+            seen.extend(GROUPS.iter().map(|group| route.terminal.share(group)));
+        }
+        stage.fake.forget();
         Ok(())
     }
 
@@ -148,6 +169,7 @@ impl Case {
         switch.context.set_ports(fake.ports());
         let stage = Stage { fake, switch: switch.clone() };
         let mut stored: Option<Stored> = None;
+        let mut seen: Vec<f64> = vec![63.0, 37.0];
         let faults: BTreeMap<usize, Fault> = self
             .faults
             .iter()
@@ -179,7 +201,7 @@ impl Case {
                 }
                 None => bury(&stage),
             }
-            self.check_history(&stage)?;
+            self.check_history(&stage, *wish, &mut seen)?;
             if let Some(known) = &stored {
                 stored = Some(stage.read(known).await);
             }

@@ -245,6 +245,27 @@ async fn going_on_checks_again_what_gets_the_traffic() {
     assert!((stage.fake.world().routes[LISTENER].terminal.share(BLUE) - 100.0).abs() < 0.01);
 }
 
+/// Two that find the same dead lock: one has it, and keeps it; the other is told so.
+#[tokio::test(start_paused = true)]
+async fn of_two_heirs_one_has_the_lock() {
+    let (stage, _) = on_blue().await;
+    let mut dead = lock::draft("app", "the-dead-one", "2026-01-01T00:00:00Z");
+    (dead.machine, dead.renewed) = ("one that is gone".to_owned(), 0);
+    stage.fake.set_parameter(LOCK, &serde_json::to_string(&dead).unwrap());
+    let (ports, tags, cancel) = (stage.fake.ports(), std::collections::BTreeMap::new(), Cancel::never());
+    let heir = |run: &str| lock::acquire(&ports, "/app/live", lock::draft("app", run, "now"), &tags, &cancel);
+    let (one, other) = futures::join!(heir("one"), heir("other"));
+    let (winner, loser) = match (one, other) {
+        (Ok(winner), Err(loser)) | (Err(loser), Ok(winner)) => (winner, loser),
+        (one, other) => panic!("{:?} {:?}", one.map(|_| ()), other.map(|_| ())),
+    };
+    assert!(matches!(loser, lock::Refused::Held(_)), "{loser:?}");
+    assert_eq!(winner.found.as_ref().map(|found| found.run.as_str()), Some("the-dead-one"));
+    winner.note(|ledger| "goes on".clone_into(&mut ledger.phase)).await.unwrap();
+    winner.release(None).await.unwrap();
+    assert_eq!(stage.fake.parameter(LOCK), None);
+}
+
 /// What is left of a rollout that came to its end is no reason to let the next one pass.
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_outlived_its_rollout_shortens_no_other() {
@@ -513,7 +534,6 @@ async fn phases_are_told_in_their_order() {
         completed {"blue":0,"green":100}"#]]
     .assert_eq(&phases.join("\n"));
     assert!(told.iter().all(|message| message["rollout"] == told[0]["rollout"]));
-    let _ = Cancel::never();
 }
 
 #[test]

@@ -206,10 +206,11 @@ async fn fault_ring(part: usize, of: usize) -> anyhow::Result<()> {
     let calls = ring.calls("green").await?;
     let mut live = "green";
     let mut table: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    // Each call that changes something, and each kind of reading.
+    // Each call that changes something, and each kind of reading, when planning and in the middle of the rollout.
     let mut points: Vec<(usize, &str)> = Vec::new();
     for (k, (operation, mutating)) in calls.iter().enumerate() {
-        if *mutating || !points.iter().any(|(_, known)| known == operation) {
+        let is_last = !calls.iter().skip(k + 1).any(|(other, _)| other == operation);
+        if *mutating || is_last || !points.iter().any(|(_, known)| known == operation) {
             points.push((k, operation));
         }
     }
@@ -253,7 +254,10 @@ async fn silence() -> anyhow::Result<()> {
         ("PutParameter", "current-live\""),
         ("PutParameter", ".rollout\""),
         ("DescribeTargetHealth", ""),
+        ("DescribeListeners", ""),
+        ("DescribeRules", ""),
         ("GetParameters", ""),
+        ("GetParameter", ""),
         ("DeleteParameter", ""),
     ];
     let mut tasks = JoinSet::new();

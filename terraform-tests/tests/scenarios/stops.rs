@@ -1,16 +1,25 @@
 //! Ctrl-C and SIGTERM, once and twice, in each phase of a rollout.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::ensure;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 use terraform_tests::stage::Stage;
 use terraform_tests::terraform::{Terraform, said};
 use tokio::time::{Instant, sleep, timeout};
 
+const LOCK: &str = "/myapp/current-live.rollout";
+
 /// What a rollout is doing when it is stopped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
+    /// It waits for a lock that somebody on another machine may still hold.
+    Lock,
+    /// The load balancer is being told.
+    Shift,
+    /// The record is being written.
+    Record,
     /// It waits for targets to be healthy.
     Health,
     /// A request hangs.
@@ -29,7 +38,7 @@ impl Phase {
     fn arguments(self, stage: &Stage) -> anyhow::Result<String> {
         let address = stage.apps["green"].addresses()[0];
         Ok(match self {
-            Phase::Health => String::new(),
+            Phase::Health | Phase::Lock | Phase::Shift | Phase::Record => String::new(),
             Phase::Http => format!(
                 "  validation = {{ http = [{{ url = \"http://{address}/slow?ms=60000\", timeout = \"90s\" }}] }}"
             ),
@@ -46,9 +55,43 @@ impl Phase {
         })
     }
 
+    /// What it takes to find it there.
+    async fn prepare(self, stage: &Stage) -> anyhow::Result<()> {
+        match self {
+            Phase::Health => stage.make_unhealthy("green").await,
+            Phase::Lock => {
+                let seconds = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
+                let theirs = json!({
+                    "version": 1, "run": "another", "holder": "me@elsewhere", "machine": "elsewhere", "pid": 1,
+                    "since": "2026-01-01T00:00:00Z", "beat": 0, "renewed": seconds, "lease_seconds": 60,
+                });
+                let lock = json!({ "Name": LOCK, "Type": "String", "Value": theirs.to_string() });
+                stage.client.ssm("PutParameter", lock).await.map(drop)
+            }
+            Phase::Shift | Phase::Record => {
+                let (operation, about) =
+                    if self == Phase::Shift { ("ModifyListener", "") } else { ("PutParameter", "current-live\"") };
+                let fault = json!({ "operation": operation, "about": about, "action": { "delay_ms": 2000 } });
+                stage.aws.add_fault(serde_json::from_value(fault)?);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until it is there.
     async fn comes(self, stage: &Stage) -> anyhow::Result<()> {
         stage.rollout_begins().await?;
+        let called = match self {
+            Phase::Shift => Some("ModifyListener"),
+            Phase::Record => Some("PutParameter"),
+            _ => None,
+        };
+        if let Some(operation) = called {
+            // What is being done is held up for two seconds, and stopped in the middle of that.
+            stage.until(|stage| stage.changes().last().is_some_and(|last| last == operation), "comes to it").await?;
+            return Ok(());
+        }
         let share = match self {
             Phase::Hold | Phase::Settle => 10,
             Phase::Verification => 100,
@@ -73,9 +116,7 @@ async fn stop(phase: Phase, signal: Signal, twice: bool, hold: bool) -> anyhow::
     let terraform = Terraform::new()?;
     terraform.write(&stage.switch(Some("blue"), ""))?;
     terraform.apply().await?.ok()?;
-    if phase == Phase::Health {
-        stage.make_unhealthy("green").await?;
-    }
+    phase.prepare(&stage).await?;
     stage.aws.clear_calls();
     terraform.write(&stage.switch(Some("green"), &more))?;
     let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
@@ -95,9 +136,13 @@ async fn stop(phase: Phase, signal: Signal, twice: bool, hold: bool) -> anyhow::
     ensure!(said.code == 1, "{phase:?}: {}", said.text);
     if !twice {
         ensure!(took < Duration::from_secs(5), "{phase:?}: it took {took:?}");
-        said.has(&["The run was interrupted."])?;
+        said.has(&["The run was interrupted"])?;
         let back = if hold { ["It stays where it is"] } else { ["The record /myapp/current-live says blue."] };
-        said.has(&back)?;
+        if phase == Phase::Lock {
+            said.has(&["while it waited for the lock", "Nothing was changed."])?;
+        } else {
+            said.has(&back)?;
+        }
         let green = stage.weights(0).await?["green"];
         let expected = match (hold, phase) {
             (true, Phase::Hold | Phase::Settle) => 10,
@@ -116,13 +161,32 @@ async fn stop(phase: Phase, signal: Signal, twice: bool, hold: bool) -> anyhow::
             let _ = kill_process(pid, Signal::KILL);
         }
     }
+    if phase == Phase::Lock {
+        stage.client.ssm("DeleteParameter", json!({ "Name": LOCK })).await?;
+    }
     // Whatever was left, the next apply comes right.
     stage.apps["green"].set_failing(None);
     terraform.write(&stage.switch(Some("green"), ""))?;
     terraform.apply().await?.ok()?;
     ensure!(stage.answers(0, "/").await? == "green");
-    ensure!(stage.client.parameter("/myapp/current-live.rollout").await?.is_none(), "the lock is left");
+    // Killed after the record was written there is nothing left to do: a dead lock waits for the next rollout then.
+    let may_stay = phase == Phase::Record && twice;
+    ensure!(may_stay || stage.client.parameter(LOCK).await?.is_none(), "the lock is left");
     terraform.plan_is_empty().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_waits_for_the_lock() -> anyhow::Result<()> {
+    stop(Phase::Lock, Signal::INT, false, false).await?;
+    stop(Phase::Lock, Signal::TERM, true, false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_call_is_under_way() -> anyhow::Result<()> {
+    stop(Phase::Shift, Signal::INT, false, false).await?;
+    stop(Phase::Shift, Signal::TERM, true, false).await?;
+    stop(Phase::Record, Signal::TERM, false, false).await?;
+    stop(Phase::Record, Signal::INT, true, false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use aws_sdk_cloudwatch::primitives::DateTime;
-use aws_sdk_cloudwatch::types::{AlarmType, Dimension, MetricDataQuery, MetricDataResult, MetricStat, ScanBy};
+use aws_sdk_cloudwatch::types::{AlarmType, Dimension, MetricDataQuery, MetricStat, ScanBy};
 
 use super::connection::Connection;
 use super::error::call_error;
@@ -42,15 +42,13 @@ impl Monitoring for CloudWatch {
             let call = call.alarm_types(AlarmType::MetricAlarm).alarm_types(AlarmType::CompositeAlarm);
             let call = call.max_records(i32::try_from(NAMES_PER_CALL).unwrap_or(i32::MAX));
             let answer = call.send().await.map_err(|error| call_error("cloudwatch", "DescribeAlarms", &error))?;
-            for alarm in answer.metric_alarms() {
-                let state = alarm.state_value().map(|state| state.as_str().to_owned()).unwrap_or_default();
-                let name = alarm.alarm_name().unwrap_or_default().to_owned();
-                states.insert(name, (state, alarm.state_reason().map(str::to_owned)));
-            }
-            for alarm in answer.composite_alarms() {
-                let state = alarm.state_value().map(|state| state.as_str().to_owned()).unwrap_or_default();
-                let name = alarm.alarm_name().unwrap_or_default().to_owned();
-                states.insert(name, (state, alarm.state_reason().map(str::to_owned)));
+            let metric =
+                answer.metric_alarms().iter().map(|one| (one.alarm_name(), one.state_value(), one.state_reason()));
+            let composite = answer.composite_alarms().iter();
+            let composite = composite.map(|one| (one.alarm_name(), one.state_value(), one.state_reason()));
+            for (name, state, reason) in metric.chain(composite) {
+                let state = state.map(|state| state.as_str().to_owned()).unwrap_or_default();
+                states.insert(name.unwrap_or_default().to_owned(), (state, reason.map(str::to_owned)));
             }
         }
         let found = |name: &String| {
@@ -69,18 +67,26 @@ impl Monitoring for CloudWatch {
         let whole = to.duration_since(from).unwrap_or_default().as_secs();
         let period = check.period.as_secs().max(1);
         // Points by period, and, since percentiles don't add up, the whole window as one point.
-        let points = self.read(check, &of, period, (from, to)).await?;
+        let read = self.read(check, &of, period, (from, to)).await?;
+        let requests = read.sum("requests");
+        if check.metric == Metric::ErrorRate {
+            let apart = read.error_rate(false);
+            return Ok(match check.load_balancer_errors {
+                true => Sample { apart: Some(Box::new(apart)), ..read.error_rate(true) },
+                false => apart,
+            });
+        }
+        let points = read.points(if check.metric == Metric::Requests { "requests" } else { ANSWER });
         let value = match check.metric {
             Metric::Latency(_) if is_period(whole) => {
-                self.read(check, &of, whole, (from, to)).await?.answer.last().copied()
+                self.read(check, &of, whole, (from, to)).await?.points(ANSWER).last().copied()
             }
             // The worst of them, of both colours alike.
-            Metric::Latency(_) => points.answer.iter().copied().reduce(f64::max),
-            Metric::ErrorRate => points.rate(),
-            Metric::Requests => Some(points.requests),
-            Metric::Query(_) => mean(&points.answer),
+            Metric::Latency(_) => points.iter().copied().reduce(f64::max),
+            Metric::Requests => Some(requests),
+            Metric::Query(_) | Metric::ErrorRate => mean(&points),
         };
-        Ok(Sample { points: points.answer, value, requests: points.requests })
+        Ok(Sample { points, value, requests, apart: None })
     }
 }
 
@@ -89,18 +95,36 @@ fn is_period(seconds: u64) -> bool {
     matches!(seconds, 1 | 5 | 10 | 20 | 30) || (seconds > 0 && seconds.is_multiple_of(60))
 }
 
-/// What GetMetricData said.
+/// What GetMetricData said: points by id, by time.
 #[derive(Debug, Default)]
-struct Read {
-    answer: Vec<f64>,
-    requests: f64,
-    errors: f64,
-}
+struct Read(BTreeMap<String, BTreeMap<i64, f64>>);
 
 impl Read {
-    /// Without a request there is no rate; without an error it is 0, which CloudWatch does not publish.
-    fn rate(&self) -> Option<f64> {
-        (self.requests > 0.0).then(|| (self.errors / self.requests).min(1.0))
+    fn points(&self, id: &str) -> Vec<f64> {
+        self.0.get(id).into_iter().flat_map(|points| points.values().copied()).collect()
+    }
+
+    fn sum(&self, id: &str) -> f64 {
+        self.points(id).iter().sum()
+    }
+
+    fn at(&self, id: &str, time: i64) -> f64 {
+        self.0.get(id).and_then(|points| points.get(&time)).copied().unwrap_or_default()
+    }
+
+    /// Without a request there is no rate; without an error it is 0, which CloudWatch does not publish. What the load
+    /// balancer answered itself may have been counted as a request of the group, or not.
+    fn error_rate(&self, with_load_balancer: bool) -> Sample {
+        let extra = |errors: f64| if with_load_balancer { errors } else { 0.0 };
+        let unanswered = extra(self.sum("elb_5xx"));
+        let requests = self.sum("requests").max(unanswered);
+        let value = (requests > 0.0).then(|| ((self.sum("errors_5xx") + unanswered) / requests).min(1.0));
+        let rate = |(time, requests): (&i64, &f64)| {
+            let unanswered = extra(self.at("elb_5xx", *time));
+            (self.at("errors_5xx", *time) + unanswered) / requests.max(unanswered).max(1.0)
+        };
+        let points = self.0.get("requests").into_iter().flatten().map(rate).collect();
+        Sample { points, value, requests, apart: None }
     }
 }
 
@@ -121,39 +145,12 @@ impl CloudWatch {
         let call = call.start_time(DateTime::from(from)).end_time(DateTime::from(to));
         let pages = call.scan_by(ScanBy::TimestampAscending).into_paginator().send().collect::<Result<Vec<_>, _>>();
         let pages = pages.await.map_err(|error| call_error("cloudwatch", "GetMetricData", &error))?;
-        let mut points: BTreeMap<(String, i64), f64> = BTreeMap::new();
+        let mut read = Read::default();
         for result in pages.iter().flat_map(|page| page.metric_data_results()) {
-            collect(result, &mut points);
+            let points = read.0.entry(result.id().unwrap_or_default().to_owned()).or_default();
+            points.extend(result.timestamps().iter().map(|at| at.secs()).zip(result.values().iter().copied()));
         }
-        let of_id = |id: &str| -> BTreeMap<i64, f64> {
-            points.iter().filter(|((own, _), _)| own == id).map(|((_, at), value)| (*at, *value)).collect()
-        };
-        let sum = |id: &str| of_id(id).values().sum::<f64>();
-        // What the load balancer answered itself may have been counted as a request of the group, or not.
-        let unanswered = if of.blamed && check.load_balancer_errors { sum("elb_5xx") } else { 0.0 };
-        let requests = sum("requests").max(unanswered);
-        let errors = sum("errors_5xx") + unanswered;
-        let answer: Vec<f64> = match check.metric {
-            Metric::ErrorRate => {
-                let (own, elb) = (of_id("errors_5xx"), if of.blamed { of_id("elb_5xx") } else { BTreeMap::new() });
-                let at = |map: &BTreeMap<i64, f64>, time: &i64| map.get(time).copied().unwrap_or_default();
-                let rate = |(time, requests): (&i64, &f64)| {
-                    let extra = if check.load_balancer_errors { at(&elb, time) } else { 0.0 };
-                    (at(&own, time) + extra) / requests.max(extra).max(1.0)
-                };
-                of_id("requests").iter().map(rate).collect()
-            }
-            Metric::Requests => of_id("requests").into_values().collect(),
-            Metric::Latency(_) | Metric::Query(_) => of_id(ANSWER).into_values().collect(),
-        };
-        Ok(Read { answer, requests, errors })
-    }
-}
-
-fn collect(result: &MetricDataResult, points: &mut BTreeMap<(String, i64), f64>) {
-    let id = result.id().unwrap_or_default();
-    for (at, value) in result.timestamps().iter().zip(result.values()) {
-        points.insert((id.to_owned(), at.secs()), *value);
+        Ok(read)
     }
 }
 

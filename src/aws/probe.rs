@@ -1,6 +1,9 @@
 //! Requests to a colour, as the HTTP checks of a switch ask for them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,11 +30,13 @@ pub(super) struct Probe {
     connection: Arc<Connection>,
     client: OnceCell<reqwest::Client>,
     insecure: OnceCell<reqwest::Client>,
+    /// Those that connect elsewhere than the name says: reading the certificate authorities takes longer than a request.
+    led: Mutex<HashMap<(String, SocketAddr, bool), reqwest::Client>>,
 }
 
 impl Probe {
     pub(super) fn new(connection: Arc<Connection>) -> Probe {
-        Probe { connection, client: OnceCell::new(), insecure: OnceCell::new() }
+        Probe { connection, client: OnceCell::new(), insecure: OnceCell::new(), led: Mutex::default() }
     }
 
     fn builder(&self, insecure: bool) -> Result<reqwest::ClientBuilder, String> {
@@ -42,19 +47,30 @@ impl Probe {
         }
     }
 
-    /// The usual client, or one that connects where the check says.
-    async fn client(&self, check: &HttpCheck) -> Result<reqwest::Client, String> {
-        if let Some(to) = &check.connect_to {
-            let url = reqwest::Url::parse(&check.url).map_err(|error| error.to_string())?;
-            let host = url.host_str().unwrap_or_default().to_owned();
-            let mut addresses = lookup_host(to).await.map_err(|error| format!("{to}: {error}"))?;
-            let address = addresses.next().ok_or_else(|| format!("{to} has no address"))?;
-            let builder = self.builder(check.insecure)?.no_proxy().resolve(&host, address);
-            return built(builder);
-        }
-        let cell = if check.insecure { &self.insecure } else { &self.client };
-        let client = cell.get_or_try_init(|| async { built(self.builder(check.insecure)?) }).await?;
-        Ok(client.clone())
+    /// The client for a check, the address that it asks, and the host that it names where that is another one.
+    async fn way(&self, check: &HttpCheck) -> Result<(reqwest::Client, reqwest::Url, Option<String>), String> {
+        let mut url = reqwest::Url::parse(&check.url).map_err(|error| error.to_string())?;
+        let Some(to) = &check.connect_to else {
+            let cell = if check.insecure { &self.insecure } else { &self.client };
+            let client = cell.get_or_try_init(|| async { built(self.builder(check.insecure)?) }).await?;
+            return Ok((client.clone(), url, None));
+        };
+        let (name, host) = (authority(&url), url.host_str().unwrap_or_default().to_owned());
+        let mut addresses = lookup_host(to).await.map_err(|error| format!("{to}: {error}"))?;
+        let address = addresses.next().ok_or_else(|| format!("{to} has no address"))?;
+        // The port of the URL is the one that is connected to.
+        url.set_port(Some(address.port())).map_err(|()| format!("{to}: the address can't have this port"))?;
+        let client = {
+            let mut led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
+            match led.entry((host.clone(), address, check.insecure)) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(free) => {
+                    let builder = self.builder(check.insecure)?.no_proxy().resolve(&host, address);
+                    free.insert(built(builder)?).clone()
+                }
+            }
+        };
+        Ok((client, url, Some(name)))
     }
 }
 
@@ -63,16 +79,11 @@ impl HttpProbe for Probe {
     async fn probe(&self, check: &HttpCheck) -> Result<HttpAnswer, PortError> {
         let fail = |text: String| PortError::new(FailureKind::Other, text);
         let said = |what: String| fail(format!("{} {}: {what}", check.method, check.shown_url()));
-        let client = self.client(check).await.map_err(said)?;
+        let (client, url, host) = self.way(check).await.map_err(said)?;
         let method = reqwest::Method::from_bytes(check.method.as_bytes()).map_err(|error| said(error.to_string()))?;
         let pattern =
             check.body_matches.as_deref().map(Regex::new).transpose().map_err(|error| said(error.to_string()))?;
-        let connected = connected_url(check);
-        let host = connected.as_ref().and_then(|_| Some(authority(&reqwest::Url::parse(&check.url).ok()?)));
-        let mut request = match connected {
-            Some(url) => client.request(method, url),
-            None => client.request(method, &check.url),
-        };
+        let mut request = client.request(method, url);
         request = request.timeout(check.timeout);
         let named = check.headers.keys().any(|name| name.eq_ignore_ascii_case("host"));
         if let Some(host) = host.filter(|_| !named) {
@@ -113,14 +124,6 @@ fn reason(error: &reqwest::Error, check: &HttpCheck) -> String {
     }
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| "the request can't be made".to_owned(), chain)
-}
-
-/// The URL with the port to connect to in place of its own, since that is the one that is connected to.
-fn connected_url(check: &HttpCheck) -> Option<reqwest::Url> {
-    let port = check.connect_to.as_deref()?.rsplit(':').next()?.parse().ok()?;
-    let mut url = reqwest::Url::parse(&check.url).ok()?;
-    url.set_port(Some(port)).ok()?;
-    Some(url)
 }
 
 /// Host and port as a `Host` header has them.

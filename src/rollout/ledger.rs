@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::intent::Environment;
-use super::world::{Forward, Observed, Stickiness, Terminal, World};
+use super::world::{Forward, Observed, Stickiness, Terminal};
 
 /// The format's version; a ledger of another one is not read further.
 pub const VERSION: u32 = 1;
@@ -101,21 +101,25 @@ fn end(key: &str) -> &str {
 impl Ledger {
     /// Notes where the routes lead and what the record says. A route that a rollout which is being gone on with found is
     /// noted as that one found it.
-    pub fn note_origins(&mut self, world: &World, environments: &BTreeMap<String, Environment>) {
+    pub fn note_origins<'w>(
+        &mut self,
+        routes: impl IntoIterator<Item = (String, &'w Observed)>,
+        environments: &BTreeMap<String, Environment>,
+    ) {
         let earlier = self.origins.clone();
         let known = |key: &str| earlier.iter().find(|origin| origin.routes.iter().any(|route| route == end(key)));
         let mut origins: Vec<Origin> = Vec::new();
-        for (key, observed) in &world.routes {
-            let mut origin = match known(key) {
+        for (key, observed) in routes {
+            let mut origin = match known(&key) {
                 Some(origin) => Origin { routes: Vec::new(), ..origin.clone() },
                 None if earlier.is_empty() => Origin::of(&observed.terminal, environments),
                 // The earlier rollout made it.
                 None => continue,
             };
-            match origins.iter_mut().find(|other| Origin { routes: Vec::new(), ..(*other).clone() } == origin) {
-                Some(same) => same.routes.push(end(key).to_owned()),
+            match origins.iter_mut().find(|other| other.leads_like(&origin)) {
+                Some(same) => same.routes.push(end(&key).to_owned()),
                 None => {
-                    origin.routes.push(end(key).to_owned());
+                    origin.routes.push(end(&key).to_owned());
                     origins.push(origin);
                 }
             }
@@ -143,6 +147,10 @@ impl Ledger {
 }
 
 impl Origin {
+    fn leads_like(&self, other: &Origin) -> bool {
+        (&self.weights, self.sticky, &self.other) == (&other.weights, other.sticky, &other.other)
+    }
+
     fn of(terminal: &Terminal, environments: &BTreeMap<String, Environment>) -> Origin {
         let routes = Vec::new();
         let Terminal::Forward(forward) = terminal else {
@@ -168,9 +176,4 @@ impl Origin {
         let stickiness = Stickiness { enabled: self.sticky.is_some(), duration_seconds: self.sticky };
         Terminal::Forward(Forward { groups, stickiness: Some(stickiness) })
     }
-}
-
-/// A route as it was, for the way back.
-pub(super) fn as_it_was(now: Option<&Observed>, terminal: Terminal) -> Option<Observed> {
-    Some(Observed { terminal, ..now?.clone() })
 }

@@ -137,7 +137,6 @@ fn expected<'r>(runbook: &'r Runbook, journal: &Journal, key: &str) -> Option<Ve
 /// The latest stage goes back first. A step that began may have had its effect, whatever its call answered. A route that
 /// several steps moved goes back at once to where it was before the first of them.
 fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decision {
-    let gave_up: Vec<StepId> = journal.undo_failures().map(|(id, _)| id).collect();
     let begun: Vec<(StepId, &Step)> =
         runbook.steps().filter(|(id, step)| journal.began(*id) && !step.is_check()).collect();
     // Where a route is in the order: at the last step that moved it.
@@ -158,15 +157,19 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
             .iter()
             .filter(|(id, _)| place(*id) == stage)
             .filter(|step| is_first(step))
-            .filter(|(id, _)| !journal.undone(*id) && !gave_up.contains(id))
-            .filter(|(_, step)| !world.is_some_and(|world| step.is_undone(world)))
+            .filter(|(id, step)| is_to_undo(*id, step, journal, world))
             .map(|(id, _)| *id)
             .collect();
         if !open.is_empty() {
             return Decision::Undo(open);
         }
     }
-    if gave_up.is_empty() { Decision::RolledBack } else { Decision::Stuck }
+    if journal.undo_failures().next().is_none() { Decision::RolledBack } else { Decision::Stuck }
+}
+
+/// Whether a step that began is still to be undone, as far as it was not given up.
+fn is_to_undo(id: StepId, step: &Step, journal: &Journal, world: Option<&World>) -> bool {
+    !journal.undos().any(|undone| undone == id) && !world.is_some_and(|world| step.is_undone(world))
 }
 
 fn route_key(step: &Step) -> Option<String> {
@@ -183,14 +186,12 @@ fn level(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisio
     if is_whole {
         return Decision::Held;
     }
-    let gave_up: Vec<StepId> = journal.undo_failures().map(|(id, _)| id).collect();
     let open: Vec<StepId> = of_stage()
         .filter(|(id, step)| matches!(step, Step::Route { .. }) && journal.began(*id))
-        .filter(|(id, _)| !journal.undone(*id) && !gave_up.contains(id))
-        .filter(|(_, step)| !world.is_some_and(|world| step.is_undone(world)))
+        .filter(|(id, step)| is_to_undo(*id, step, journal, world))
         .map(|(id, _)| id)
         .collect();
-    match (open.is_empty(), gave_up.is_empty()) {
+    match (open.is_empty(), journal.undo_failures().next().is_none()) {
         (false, _) => Decision::Undo(open),
         (true, true) => Decision::Held,
         (true, false) => Decision::Stuck,

@@ -13,6 +13,16 @@ pub struct Sample {
     pub value: Option<f64>,
     /// How many requests there were.
     pub requests: f64,
+    /// The same without what the load balancer answered itself, where that differs: it can't be told apart by colour,
+    /// so it is left out of a comparison.
+    pub apart: Option<Box<Sample>>,
+}
+
+impl Sample {
+    /// What of it may be compared with another colour's.
+    pub fn compared(&self) -> &Sample {
+        self.apart.as_deref().unwrap_or(self)
+    }
 }
 
 /// What was measured of both colours.
@@ -22,11 +32,9 @@ pub struct Measured {
     pub color: Sample,
     /// The live one; none where nothing is live.
     pub live: Option<Sample>,
-    /// The colour that is checked as it is compared, where that differs.
-    pub compared: Option<Sample>,
     /// When the live one was measured, if not at the same time.
     pub live_when: Option<&'static str>,
-    /// Whether a whole period has passed since traffic moved, and CloudWatch had time to tell of it.
+    /// Whether a whole period has passed since traffic moved.
     pub is_complete: bool,
 }
 
@@ -61,8 +69,8 @@ pub fn judge(check: &MetricCheck, color: &str, live: &str, measured: &Measured) 
 }
 
 fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured: &Measured) -> Verdict {
-    let Some(other) = &measured.live else { return Verdict::Pass };
-    let own = measured.compared.as_ref().unwrap_or(&measured.color);
+    let Some(other) = measured.live.as_ref().map(Sample::compared) else { return Verdict::Pass };
+    let own = measured.color.compared();
     let value = own.value.unwrap_or(value);
     let counts = !matches!(check.metric, Metric::Requests);
     let when = measured.live_when.map(|when| format!(" {when}")).unwrap_or_default();
@@ -129,7 +137,7 @@ mod tests {
 
     fn sample(points: &[f64], requests: f64) -> Sample {
         let value = (!points.is_empty()).then(|| points.iter().sum::<f64>() / points.len() as f64);
-        Sample { points: points.to_vec(), value, requests }
+        Sample { points: points.to_vec(), value, requests, apart: None }
     }
 
     #[track_caller]

@@ -6,7 +6,7 @@ use super::capacity::{Before, Capacity};
 use super::check::{Block, Check, Checking, Subject};
 use super::intent::{Environment, Intent, Removal, RouteSpec};
 use super::journal::StepId;
-use super::ledger::{self, Ledger};
+use super::ledger::Ledger;
 use super::runbook::{Convergence, OnFailure, Runbook, Step, Watch, span, terminal_words};
 use super::strategy::Shift;
 use super::world::{Forward, Observed, Stickiness, Terminal, Traffic, World, traffic};
@@ -171,18 +171,18 @@ pub fn current(intent: &Intent, world: &World) -> Traffic {
     traffic(&intent.environments, routes, world.record.as_deref())
 }
 
-/// What a rollout left that moved something before it died; one that moved nothing left nothing.
-pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
-    let ledger = world.ledger.as_ref()?;
-    // Where all traffic is with the colour on record there is nothing unfinished, whatever was written before.
+/// Whether all traffic is with the colour on record: then nothing is unfinished, whatever was written before.
+pub fn is_settled(intent: &Intent, world: &World) -> bool {
     let on_record = world.record.as_ref().and_then(|color| intent.environments.get(color));
-    let whole = |environment: &Environment| {
+    on_record.is_some_and(|environment| {
         let mut seen = intent.routes.iter().map(|route| world.routes.get(&route.key()));
         seen.all(|seen| seen.is_some_and(|seen| seen.terminal.share(&environment.target_group_arn) > 99.999))
-    };
-    if on_record.is_some_and(whole) {
-        return None;
-    }
+    })
+}
+
+/// What a rollout left that moved something before it died; one that moved nothing left nothing.
+pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
+    let ledger = world.ledger.as_ref().filter(|_| !is_settled(intent, world))?;
     let moved = intent.routes.iter().any(|route| {
         let (seen, was) = (world.routes.get(&route.key()), ledger.origin(&route.key(), &intent.environments));
         match (seen, was) {
@@ -317,7 +317,7 @@ impl Draft<'_> {
             self.push(vec![health_check(intent, &subject)]);
         }
         if matches!(way, Way::New | Way::On) && (moves || way == Way::On) {
-            self.verify(color, &subject);
+            self.verify(&subject);
         }
     }
 
@@ -373,7 +373,7 @@ impl Draft<'_> {
                 continue;
             }
             let words = format!("{}, as {} left it", terminal_words(&now.terminal, color_of), ledger.words());
-            let before = was.and_then(|was| ledger::as_it_was(Some(now), was));
+            let before = was.map(|terminal| Observed { terminal, ..now.clone() });
             // A rule of somebody else's can't be taken back to nothing.
             if before.is_none() && !matches!(route, RouteSpec::OwnRule { .. }) {
                 continue;
@@ -412,7 +412,7 @@ impl Draft<'_> {
         let steps = intent.routes.iter().filter_map(|route| part(intent, &self.world, route, color, shift)).collect();
         self.push(steps);
         let hold = self.watch(subject, shift.percent(), shift.hold);
-        self.converge(color);
+        self.converge();
         // A step that neither waits nor looks is only passed through.
         if !(hold.hold.is_zero() && hold.checks.is_empty()) {
             self.push(vec![Step::Watch(hold)]);
@@ -433,20 +433,20 @@ impl Draft<'_> {
     }
 
     /// Watches the colour once it has everything.
-    fn verify(&mut self, color: &str, subject: &Subject) {
+    fn verify(&mut self, subject: &Subject) {
         let Some(verification) = &self.intent.verification else {
             if self.intent.strategy.prove.is_some() {
-                self.converge(color);
+                self.converge();
             }
             return;
         };
-        self.converge(color);
+        self.converge();
         let watch = self.watch(subject, 100.0, verification.duration);
         self.push(vec![Step::Watch(watch)]);
     }
 
     /// Waits until the nodes do what the API says.
-    fn converge(&mut self, color: &str) {
+    fn converge(&mut self) {
         let strategy = &self.intent.strategy;
         if strategy.prove.is_none() && strategy.settle.is_zero() {
             return;
@@ -457,7 +457,6 @@ impl Draft<'_> {
         };
         let shares: BTreeMap<String, f64> =
             self.intent.environments.iter().map(|(name, one)| (name.clone(), share(one))).collect();
-        debug_assert!(shares.contains_key(color));
         let convergence = Convergence { shares, prove: strategy.prove.clone(), settle: strategy.settle };
         self.push(vec![Step::Converge(convergence)]);
     }

@@ -8,14 +8,14 @@ use futures::future::try_join_all;
 use regex::Regex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::events::{About, rfc3339};
+use super::events::{About, rfc3339, span};
 use super::ports::{FailureKind, MetricOf, PortError, Ports};
 use crate::clock;
 use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verdict};
 use crate::rollout::metrics::{self, Measured};
 use crate::rollout::strategy;
 use crate::rollout::{
-    Check, Checking, CommandCheck, Convergence, HealthyPolicy, HttpCheck, LambdaCheck, Metric, MetricCheck, Prove,
+    Check, Checking, CommandCheck, Convergence, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
     SessionCheck, Subject, Tell, Watch, fill,
 };
 
@@ -47,11 +47,6 @@ impl Since {
     fn wall_now(self) -> SystemTime {
         self.wall + self.instant.elapsed()
     }
-}
-
-fn span(duration: Duration) -> String {
-    humantime::format_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
-        .to_string()
 }
 
 impl Looker<'_> {
@@ -112,7 +107,7 @@ impl Looker<'_> {
                 }
                 return match verdict {
                     // CloudWatch is late: what is not there yet may still come.
-                    Verdict::Inconclusive(_) if is_late(&checking.check) && began < end + patience(&checking.check) => {
+                    Verdict::Inconclusive(_) if late && began < end + patience(&checking.check) => {
                         sleep(watch.interval).await;
                         continue;
                     }
@@ -320,7 +315,7 @@ impl Looker<'_> {
         let Some((from, to)) = window else {
             return metrics::judge(check, &subject.color, &subject.live_name(), &Measured::default());
         };
-        let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer, blamed: true };
+        let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer };
         let color = match self.ports.monitoring.sample(check, of, (from, to)).await {
             Ok(sample) => sample,
             Err(error) => return unread(error),
@@ -329,13 +324,15 @@ impl Looker<'_> {
         let compares = check.max_ratio_to_live.is_some() || check.significance.is_some();
         if let Some(live) = subject.live_group.as_deref().and_then(Subject::group_dimension).filter(|_| compares) {
             let name = subject.live_name();
-            let of = MetricOf { color: &name, group: live, load_balancer: &load_balancer, blamed: false };
+            let of = MetricOf { color: &name, group: live, load_balancer: &load_balancer };
             let mut sample = self.ports.monitoring.sample(check, of.clone(), (from, to)).await;
             // A colour that has no traffic any more is measured by what it had before.
-            if since.is_some() && sample.as_ref().is_ok_and(|sample| sample.requests < check.min_requests.max(1) as f64)
+            if since.is_some()
+                && sample.as_ref().is_ok_and(|sample| sample.compared().requests < check.min_requests.max(1) as f64)
             {
                 let length = to.duration_since(from).unwrap_or_default().max(check.window);
-                let earlier = (from - length - self.before(check), from - self.before(check));
+                // The period in which traffic moved is neither before nor after.
+                let earlier = (from - length - check.period, from - check.period);
                 sample = self.ports.monitoring.sample(check, of, earlier).await;
                 measured.live_when = Some("before");
             }
@@ -343,21 +340,8 @@ impl Looker<'_> {
                 Ok(sample) => measured.live = Some(sample),
                 Err(error) => return unread(error),
             }
-            // What the load balancer answered itself can't be told apart by colour, so it is left out of a comparison.
-            if check.metric == Metric::ErrorRate && check.load_balancer_errors {
-                let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer, blamed: false };
-                match self.ports.monitoring.sample(check, of, (from, to)).await {
-                    Ok(sample) => measured.compared = Some(sample),
-                    Err(error) => return unread(error),
-                }
-            }
         }
         metrics::judge(check, &subject.color, &subject.live_name(), &measured)
-    }
-
-    /// The period in which traffic moved is neither before nor after.
-    fn before(self, check: &MetricCheck) -> Duration {
-        check.period
     }
 
     /// Waits until the nodes do what they were told.
@@ -369,10 +353,16 @@ impl Looker<'_> {
         let end = Instant::now() + prove.timeout;
         let needed = prove.needed(&convergence.shares);
         let request = HttpCheck { retries: 0, ..prove.request.clone() };
+        let pattern = match &prove.by {
+            Tell::Body(pattern) => Some(Regex::new(pattern).map_err(|error| error.to_string())?),
+            Tell::Header(_) | Tell::Cookie(_) => None,
+        };
         let mut answers: Vec<String> = Vec::new();
         loop {
             let seen = match self.ports.http.probe(&request).await {
-                Ok(answer) => match told(prove, &answer).filter(|_| gate::http(&request, &answer) == Verdict::Pass) {
+                Ok(answer) => match told(prove, pattern.as_ref(), &answer)
+                    .filter(|_| gate::http(&request, &answer) == Verdict::Pass)
+                {
                     Some(told) => {
                         let color = prove.color_of(&told, convergence.shares.keys());
                         answers.push(color.map_or_else(|| format!("{told:?}"), str::to_owned));
@@ -419,13 +409,12 @@ fn window(check: &MetricCheck, since: Option<Since>) -> Option<(SystemTime, Syst
 }
 
 /// What an answer tells.
-fn told(prove: &Prove, answer: &HttpAnswer) -> Option<String> {
+fn told(prove: &Prove, pattern: Option<&Regex>, answer: &HttpAnswer) -> Option<String> {
     match &prove.by {
         Tell::Header(name) => answer.header(name).map(str::to_owned),
         Tell::Cookie(name) => answer.cookies().into_iter().find(|(own, _)| own == name).map(|(_, value)| value),
-        Tell::Body(pattern) => {
-            let pattern = Regex::new(pattern).ok()?;
-            let found = pattern.captures(&answer.body)?;
+        Tell::Body(_) => {
+            let found = pattern?.captures(&answer.body)?;
             found.get(1).or_else(|| found.get(0)).map(|found| found.as_str().to_owned())
         }
     }

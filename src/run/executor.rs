@@ -245,41 +245,46 @@ impl Run<'_> {
     /// since it was before the last change. The way back tries some more, and then goes on blind.
     async fn look(&self, deadline: Instant, world: &mut Option<World>, journal: &mut Journal) {
         *world = None;
-        let began_to_fail = !journal.is_broken();
-        for n in 0..LOOKS {
-            let on_the_way_back = journal.is_broken();
-            let is_first = on_the_way_back && journal.undos().next().is_none();
-            if is_first && n > usize::from(began_to_fail) {
-                return;
-            }
-            let limit = if is_first { FIRST_LOOK } else { LOOK_LIMIT };
-            let deadline = if on_the_way_back { Instant::now() + limit } else { deadline };
-            let looking = timeout_at(deadline, observe(self.ports, self.sight, Freshness::Now));
+        if !journal.is_broken() {
             let seen = tokio::select! {
                 biased;
-                seen = looking => seen,
-                () = self.cancel.cancelled(), if !on_the_way_back => {
+                seen = self.observe_until(deadline) => seen,
+                () = self.cancel.cancelled() => {
                     journal.push(Entry::Interrupted);
-                    continue;
+                    Err(PortError::new(FailureKind::Other, "interrupted"))
                 }
             };
-            match seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit))) {
+            match seen {
                 Ok(seen) => {
                     *world = Some(seen);
                     return;
                 }
-                Err(error) if !on_the_way_back => {
+                Err(_) if journal.is_broken() => {}
+                Err(error) => {
                     let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
                     journal.push(Entry::Failed(id, format!("what came of it can't be observed: {error}")));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the world can't be observed on the way back");
-                }
             }
-            if !is_first {
+        }
+        let before_undoing = journal.undos().next().is_none();
+        let (looks, limit) = if before_undoing { (1, FIRST_LOOK) } else { (LOOKS, LOOK_LIMIT) };
+        for look in 1..=looks {
+            match self.observe_until(Instant::now() + limit).await {
+                Ok(seen) => {
+                    *world = Some(seen);
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "the world can't be observed on the way back"),
+            }
+            if look < looks {
                 sleep(LOOK_PAUSE).await;
             }
         }
+    }
+
+    async fn observe_until(&self, deadline: Instant) -> Result<World, PortError> {
+        let seen = timeout_at(deadline, observe(self.ports, self.sight, Freshness::Now)).await;
+        seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit)))
     }
 
     async fn carry_out(
@@ -304,7 +309,6 @@ impl Run<'_> {
         let mut interrupted = false;
         for (id, step, result) in results.await {
             match result {
-                Err(Stop::Crossed(reason)) if journal.is_crossed() => drop(reason),
                 Err(Stop::Crossed(reason)) => journal.push(Entry::Crossed(reason)),
                 Ok(()) => {
                     tracing::info!(step = step.words(), "done");

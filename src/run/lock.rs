@@ -174,7 +174,7 @@ async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, S
 /// Whether the holder is dead; none if it has to be watched for longer. What it says of the time is believed only where
 /// it is long past: clocks differ, and one that lives shows it within its lease.
 fn is_dead(theirs: &Ledger, watched: &mut Option<(String, u64, Instant)>) -> Option<bool> {
-    if theirs.status != Status::Running || theirs.is_lapsed(seconds(clock::wall()).saturating_sub(SKEW)) {
+    if theirs.is_lapsed(seconds(clock::wall()).saturating_sub(SKEW)) {
         return Some(true);
     }
     if let Some(alive) = holder::is_alive(&theirs.machine, theirs.pid) {

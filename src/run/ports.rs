@@ -173,8 +173,6 @@ pub struct MetricOf<'a> {
     pub group: &'a str,
     /// The load balancer's dimension.
     pub load_balancer: &'a str,
-    /// Whether what the load balancer answered itself is this colour's fault.
-    pub blamed: bool,
 }
 
 /// CloudWatch.

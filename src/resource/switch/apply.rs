@@ -72,10 +72,8 @@ fn fill(ledger: &mut Ledger, intent: &Intent, world: &World, about: &About) {
     (ledger.from, ledger.to) = (from, to);
     ledger.record = left.map_or_else(|| world.record.clone(), |left| left.record.clone());
     ledger.origins = left.map(|left| left.origins.clone()).unwrap_or_default();
-    let wanted: Vec<String> = intent.routes.iter().map(RouteSpec::key).collect();
-    let mut seen = world.clone();
-    seen.routes.retain(|key, _| wanted.contains(key));
-    ledger.note_origins(&seen, &intent.environments);
+    let seen = intent.routes.iter().filter_map(|route| Some((route.key(), world.routes.get(&route.key())?)));
+    ledger.note_origins(seen, &intent.environments);
     "begins".clone_into(&mut ledger.phase);
 }
 
@@ -83,9 +81,7 @@ fn fill(ledger: &mut Ledger, intent: &Intent, world: &World, about: &About) {
 /// many switches share their calls, and this is one more.
 pub(super) async fn ledger_left(shared: &Shared, intent: &Intent, world: &World) -> Option<Ledger> {
     let parameter = intent.record.as_ref()?;
-    let traffic = planner::current(intent, world);
-    let whole = traffic.weights.values().any(|weight| *weight == 100);
-    if whole && traffic.live == world.record {
+    if planner::is_settled(intent, world) {
         return None;
     }
     let seen = shared.ports.records.get_version(&lock::name(parameter), None).await;
@@ -95,6 +91,28 @@ pub(super) async fn ledger_left(shared: &Shared, intent: &Intent, world: &World)
             tracing::warn!(%error, "it can't be seen whether a rollout is under way");
             None
         }
+    }
+}
+
+/// How what a dead rollout left stood when its lock was taken over.
+pub(super) fn as_found(lock: &Lock) -> Option<(Status, String)> {
+    lock.found.as_ref().map(|left| (left.status, left.phase.clone()))
+}
+
+/// Gives the lock up, with what is left undone.
+pub(super) async fn release(
+    lock: &Lock,
+    left: Option<(Status, String)>,
+    intent: &Intent,
+    diagnostics: &mut Diagnostics,
+) {
+    let late = || PortError::new(FailureKind::Other, "no answer in time");
+    let released = timeout(RELEASE_LIMIT, lock.release(left)).await.unwrap_or_else(|_| Err(late()));
+    // One that is somebody else's by now is theirs to give up.
+    if let Err(error) = released
+        && error.kind != FailureKind::Conflict
+    {
+        story::not_released(&error, intent, diagnostics);
     }
 }
 
@@ -119,8 +137,7 @@ impl Apply<'_> {
         match self.look_again(&lock, world, &about, diagnostics).await {
             Some((world, runbook, about)) => self.carry_out((world, runbook), &about, Some(&lock), diagnostics).await,
             None => {
-                self.release(&lock, lock.found.as_ref().map(|left| (left.status, left.phase.clone())), diagnostics)
-                    .await;
+                release(&lock, as_found(&lock), &self.intent, diagnostics).await;
                 before
             }
         }
@@ -177,17 +194,6 @@ impl Apply<'_> {
         Some((world, runbook, now))
     }
 
-    async fn release(&self, lock: &Lock, left: Option<(Status, String)>, diagnostics: &mut Diagnostics) {
-        let late = || PortError::new(FailureKind::Other, "no answer in time");
-        let released = timeout(RELEASE_LIMIT, lock.release(left)).await.unwrap_or_else(|_| Err(late()));
-        // One that is somebody else's by now is theirs to give up.
-        if let Err(error) = released
-            && error.kind != FailureKind::Conflict
-        {
-            story::not_released(&error, &self.intent, diagnostics);
-        }
-    }
-
     async fn carry_out(
         &self,
         (world, runbook): (World, Runbook),
@@ -218,7 +224,7 @@ impl Apply<'_> {
                 Ending::Held => Some((Status::Held, format!("was held: {}", shortened(&reason)))),
                 Ending::Stuck => Some((Status::Stuck, format!("could not go back: {}", shortened(&reason)))),
             };
-            self.release(lock, left, diagnostics).await;
+            release(lock, left, intent, diagnostics).await;
         }
         let report = Report {
             about,

@@ -7,6 +7,7 @@ use super::Shared;
 use super::story::capitalised as sentence;
 use crate::rollout::ledger::Status;
 use crate::rollout::{Intent, Ledger, Runbook, Step, World, planner, short};
+use crate::run::events::span;
 use crate::run::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -74,10 +75,6 @@ fn unfinished(ledger: &Ledger, intent: &Intent, diagnostics: &mut Diagnostics) {
     diagnostics.warning_at(Path::attribute("active"), summary, detail);
 }
 
-fn shown(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
-}
-
 /// A colour whose instances leave while requests are under way answers longer than the rollout watches.
 fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostics: &mut Diagnostics) {
     let shortest = intent.strategy.steps.iter().map(|step| step.hold).filter(|hold| !hold.is_zero()).min();
@@ -87,8 +84,8 @@ fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostic
         let Some(delay) = facts.deregistration_delay.filter(|delay| *delay > hold) else { continue };
         let detail = format!(
             "Targets of {name} that are taken out go on with their requests for up to {} (deregistration_delay), and the shortest hold is {}: what replaced targets still answer is seen after the step has passed. Hold longer, or lower the delay.",
-            shown(delay),
-            shown(hold)
+            span(delay),
+            span(hold)
         );
         diagnostics.warning_at(Path::attribute("strategy"), "The deregistration delay is longer than a hold", detail);
     }
@@ -110,8 +107,8 @@ fn sticky(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
     };
     let detail = format!(
         "{whose} keeps a client at its colour for {}, and the shortest step holds for {}: who came before a step stays where they are, so a step's share is reached by new clients only, and those on a colour with weight 0 may stay there until it lapses.",
-        shown(duration),
-        shown(hold)
+        span(duration),
+        span(hold)
     );
     diagnostics.warning_at(Path::attribute(path), "Clients stick longer than a step holds", detail);
 }

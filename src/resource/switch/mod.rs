@@ -97,6 +97,11 @@ async fn look(
     diagnostics: &mut Diagnostics,
 ) -> Option<World> {
     match executor::observe(&shared.ports, &intent::sight(intent), age).await {
+        // Who acts on what is seen gets what a dead rollout left with its lock.
+        Ok(world) if age == Freshness::Shared => {
+            let ledger = apply::ledger_left(shared, intent, &world).await;
+            Some(World { ledger, ..world })
+        }
         Ok(world) => Some(world),
         Err(error) => {
             story::unreadable(name, &error, diagnostics);
@@ -137,8 +142,7 @@ impl Resource for Switch {
         // Also where no route is left: the record may be ours, and only destroy can take it away.
         let mut memory = Memory::read(&private);
         state::set_traffic(&mut state, &intent.environments, &planner::current(&intent, &world));
-        let ledger = apply::ledger_left(&shared, &intent, &world).await;
-        memory.world = Some(World { ledger, ..world });
+        memory.world = Some(world);
         Stored { state: Some(state), private: memory.bytes() }
     }
 
@@ -179,8 +183,6 @@ impl Resource for Switch {
         plan_unknown(&mut state, &config, prior.as_ref());
         state.set("runbook", Value::from(planner::outline(&intent)));
         if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
-            let ledger = apply::ledger_left(&shared, &intent, &world).await;
-            let world = World { ledger, ..world };
             match planner::plan(&intent, &world) {
                 Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
                 Ok(runbook) => {
@@ -393,10 +395,8 @@ async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnos
     let outcome = run.run(world).await;
     if let Some(lock) = &lock {
         // What an unfinished rollout left is still to be known if the switch stays.
-        let left = lock.found.as_ref().filter(|_| outcome.ending != Ending::Done);
-        if let Err(error) = lock.release(left.map(|left| (left.status, left.phase.clone()))).await {
-            story::not_released(&error, &intent, diagnostics);
-        }
+        let left = apply::as_found(lock).filter(|_| outcome.ending != Ending::Done);
+        apply::release(lock, left, &intent, diagnostics).await;
     }
     if outcome.ending == Ending::Done {
         return Stored::default();

@@ -9,6 +9,7 @@ use crate::rollout::planner::Refusal;
 use crate::rollout::{
     Check, Intent, Observed, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_words,
 };
+use crate::run::events::span;
 use crate::run::executor::{Ending, Outcome};
 use crate::run::lock::{self, Refused};
 use crate::run::ports::{FailureKind, PortError};
@@ -251,9 +252,7 @@ impl Failure<'_> {
     fn exposed(&self) -> Option<String> {
         let (time, most) = self.outcome.exposure.filter(|_| self.runbook.on_failure != OnFailure::Leave)?;
         let color = self.intent.active.as_deref().filter(|active| self.from != Some(*active))?;
-        let time = humantime::format_duration(std::time::Duration::from_millis(
-            u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-        ));
+        let time = span(time);
         let still = if self.outcome.ending == Ending::RolledBack { "" } else { " so far" };
         Some(format!("Users were led to {color} for {time}{still}, at most {most:.1} % of them."))
     }

@@ -436,7 +436,7 @@ fn say(stage: &Stage) {
     let output = "1 of 9 failed\n".to_owned();
     stage.fake.set_commands(vec![CommandEnd { code: Some(1), output, timed_out: false }]);
     stage.fake.set_alarm("errors", "ALARM");
-    let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0 };
+    let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0, apart: None };
     stage.fake.set_sample("targetgroup/blue/1", sample(0.2));
     stage.fake.set_sample("targetgroup/green/1", sample(0.3));
 }

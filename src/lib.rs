@@ -2,6 +2,7 @@
 //!
 //! - [`tf_provider`]: Terraform's plugin protocol; knows nothing of blue and green.
 //! - [`rollout`]: how traffic moves, decided without doing: pure and synchronous.
+//! - [`migration`]: what of a database's change of schema is to be run: pure and synchronous.
 //! - [`stack`]: what one colour is made of and what must change to make it so: pure and synchronous.
 //! - [`run`]: carries out what was decided, through ports.
 //! - [`aws`]: the ports on AWS.
@@ -10,6 +11,7 @@
 
 pub mod aws;
 pub mod clock;
+pub mod migration;
 pub mod resource;
 pub mod rollout;
 pub mod run;

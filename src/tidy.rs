@@ -77,6 +77,7 @@ fn the_rollout_is_pure() {
     ];
     forbid(&effects, |path| path.starts_with("src/rollout/"), "src/rollout decides without doing");
     forbid(&effects, |path| path.starts_with("src/stack/"), "src/stack decides without doing");
+    forbid(&effects, |path| path.starts_with("src/migration/"), "src/migration decides without doing");
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! What must hold before a schema contracts: the release that needs the old schema has been idle for long enough.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use crate::rollout::Ledger;
+use crate::rollout::ledger::Status;
+
+/// The condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The record.
+    pub parameter: String,
+    /// The colour that must be live.
+    pub live: String,
+    /// For so long.
+    pub stable_for: Duration,
+}
+
+/// The record as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The colour that it names.
+    pub color: String,
+    /// Since when it has named that one.
+    pub since: SystemTime,
+}
+
+/// Why it does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// There is no record.
+    NoRecord,
+    /// Another colour is live.
+    Other {
+        /// That one.
+        color: String,
+    },
+    /// It has not been live long enough.
+    Young {
+        /// How long it has been.
+        age: Duration,
+    },
+    /// A rollout is under way, or was not brought to its end.
+    Rollout {
+        /// In words.
+        words: String,
+    },
+}
+
+impl Guard {
+    /// Whether it holds, by what was read.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn holds(&self, record: Option<&Recorded>, rollout: Option<&Ledger>, now: SystemTime) -> Result<(), Unmet> {
+        if let Some(ledger) = rollout {
+            let how = match ledger.status {
+                Status::Running => "has not ended",
+                Status::Held => "was stopped half-way",
+                Status::Stuck => "failed, and so did its way back",
+            };
+            return Err(Unmet::Rollout { words: format!("{} {how}", ledger.words()) });
+        }
+        let record = record.ok_or(Unmet::NoRecord)?;
+        if record.color != self.live {
+            return Err(Unmet::Other { color: record.color.clone() });
+        }
+        // A record from the future is one of a clock that differs: it is as young as can be.
+        let age = now.duration_since(record.since).unwrap_or_default();
+        if age < self.stable_for { Err(Unmet::Young { age }) } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is live by {}", self.live, self.parameter)?;
+        if self.stable_for.is_zero() { Ok(()) } else { write!(f, ", and has been for {}", span(self.stable_for)) }
+    }
+}
+
+/// A duration to the second: `1day 2h`.
+pub(super) fn span(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unmet::NoRecord => f.write_str("there is no such record"),
+            Unmet::Other { color } => write!(f, "the record says that {color} is live"),
+            Unmet::Young { age } => write!(f, "it has been live for {} only", span(*age)),
+            Unmet::Rollout { words } => f.write_str(words),
+        }
+    }
+}

@@ -6,11 +6,13 @@
 //! - [`stack`]: what one colour is made of and what must change to make it so: pure and synchronous.
 //! - [`run`]: carries out what was decided, through ports.
 //! - [`aws`]: the ports on AWS.
+//! - [`database`]: databases behind the ports, for migrations.
 //! - [`resource`]: what users write, one file or folder for each resource and for the provider block.
 //! - [`clock`]: the only place that asks the machine for the time.
 
 pub mod aws;
 pub mod clock;
+pub mod database;
 pub mod migration;
 pub mod resource;
 pub mod rollout;

@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
+use aws_sdk_ssm::primitives::DateTime;
 use aws_sdk_ssm::types::{ParameterType, ResourceTypeForTagging, Tag};
 
 use super::batch::Gather;
 use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
+use crate::clock;
+use crate::migration::Recorded;
 use crate::run::ports::{FailureKind, Freshness, PortError, Records};
 
 /// GetParameters takes at most ten names.
@@ -46,6 +50,30 @@ impl Ssm {
     }
 }
 
+impl Ssm {
+    /// Since when a parameter has had this value without a break: a pipeline may write the same one again and again.
+    /// Parameter Store keeps a hundred versions.
+    async fn since(&self, name: &str, value: &str) -> Result<Option<DateTime>, PortError> {
+        let client = self.connection.ssm().await?;
+        let (mut since, mut token) = (None, None);
+        loop {
+            let answer = client.get_parameter_history().name(name).set_next_token(token).send().await;
+            let answer = answer.map_err(|error| call_error("ssm", &format!("GetParameterHistory {name}"), &error))?;
+            // The oldest come first.
+            for version in answer.parameters() {
+                since = match version.value() {
+                    Some(other) if other == value => since.or(version.last_modified_date().copied()),
+                    _ => None,
+                };
+            }
+            token = answer.next_token().map(str::to_owned);
+            if token.is_none() {
+                return Ok(since);
+            }
+        }
+    }
+}
+
 /// A parameter's value, or why it can't be used.
 type Value = Result<String, PortError>;
 
@@ -80,6 +108,23 @@ impl Records for Ssm {
         let answer = or_if_gone(result.map(Some), None)?;
         let parameter = answer.and_then(|answer| answer.parameter);
         Ok(parameter.and_then(|parameter| Some((parameter.value()?.to_owned(), parameter.version()))))
+    }
+
+    async fn recorded(&self, name: &str) -> Result<Option<Recorded>, PortError> {
+        let result = self.connection.ssm().await?.get_parameter().name(name).send().await;
+        let result = result.map_err(|error| call_error("ssm", &format!("GetParameter {name}"), &error));
+        let Some(parameter) = or_if_gone(result.map(Some), None)?.and_then(|answer| answer.parameter) else {
+            return Ok(None);
+        };
+        let (Some(color), Some(written)) = (parameter.value(), parameter.last_modified_date()) else { return Ok(None) };
+        let since = match self.since(name, color).await {
+            Ok(since) => since.unwrap_or(*written),
+            // Whoever may not read the history is told of the last write, which is no earlier.
+            Err(error) if error.kind == FailureKind::Denied => *written,
+            Err(error) => return Err(error),
+        };
+        let since = SystemTime::try_from(since).unwrap_or_else(|_| clock::wall());
+        Ok(Some(Recorded { color: color.to_owned(), since }))
     }
 
     async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError> {

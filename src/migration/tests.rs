@@ -227,8 +227,15 @@ fn the_guard_wants_a_colour_that_has_been_live_for_long_and_no_rollout() {
     assert_eq!(young.to_string(), "it has been live for 2h 5s only");
     let future = Recorded { since: now + day, ..record("green", day) };
     assert!(guard.holds(Some(&future), None, now).is_err());
-    let rollout = Ledger { holder: "somebody".to_owned(), since: "noon".to_owned(), ..Ledger::default() };
+    let (holder, since, was) = ("somebody".to_owned(), "noon".to_owned(), Some("green".to_owned()));
+    let rollout = Ledger { holder, since, record: was, ..Ledger::default() };
     let unmet = guard.holds(Some(&record("green", day)), Some(&rollout), now).unwrap_err();
     assert_eq!(unmet.to_string(), "the rollout to another colour that somebody began at noon has not ended");
+    let ended = Ledger { record: Some("blue".to_owned()), ..rollout.clone() };
+    assert_eq!(guard.holds(Some(&record("green", day)), Some(&ended), now), Ok(()));
+    let held = Ledger { status: crate::rollout::ledger::Status::Held, ..ended };
+    assert!(guard.holds(Some(&record("green", day)), Some(&held), now).is_err());
+    let contract = Ledger { what: "the contract of another migration".to_owned(), ..rollout };
+    assert_eq!(guard.holds(Some(&record("green", day)), Some(&contract), now), Ok(()));
     assert_eq!(guard.to_string(), "green is live by /live, and has been for 1day");
 }

@@ -23,6 +23,9 @@ pub struct Ledger {
     /// The switch's name.
     #[serde(default)]
     pub switch: String,
+    /// What it is, in words, where it is something else that keeps rollouts out; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub what: String,
     /// Who runs it, for people.
     #[serde(default)]
     pub holder: String,
@@ -140,6 +143,9 @@ impl Ledger {
 
     /// What is left of it, in words.
     pub fn words(&self) -> String {
+        if !self.what.is_empty() {
+            return format!("{} that {} began at {}", self.what, self.holder, self.since);
+        }
         let from = self.from.as_deref().map(|from| format!("from {from} ")).unwrap_or_default();
         let to = self.to.as_deref().unwrap_or("another colour");
         format!("the rollout {from}to {to} that {} began at {}", self.holder, self.since)

@@ -10,6 +10,7 @@ use super::ports::{
     Capacities, CommandEnd, Commands, FailureKind, Freshness, Functions, GroupFacts, HttpProbe, LoadBalancer, MetricOf,
     Monitoring, Notifier, PortError, Ports, Records,
 };
+use crate::migration::Recorded;
 use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{
@@ -334,6 +335,11 @@ impl Records for Fake {
         let version = version.unwrap_or(versions.len() as i64);
         let index = usize::try_from(version - 1).unwrap_or(usize::MAX);
         Ok(versions.get(index).map(|value| (value.clone(), version)))
+    }
+
+    async fn recorded(&self, _: &str) -> Result<Option<Recorded>, PortError> {
+        let color = self.state().world.record.clone();
+        Ok(color.map(|color| Recorded { color, since: std::time::SystemTime::UNIX_EPOCH }))
     }
 
     async fn create(&self, name: &str, value: &str, _: &BTreeMap<String, String>) -> Result<i64, PortError> {

@@ -2,12 +2,15 @@
 
 mod checks;
 pub mod command;
+pub mod contraction;
+pub mod database;
 pub mod events;
 pub mod executor;
 #[cfg(test)]
 pub(crate) mod fake;
 mod holder;
 pub mod lock;
+pub mod migrator;
 pub mod ports;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
+use crate::migration::Recorded;
 use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{
@@ -118,6 +119,9 @@ pub trait Records: Send + Sync {
 
     /// The value with its version, read now: the latest, or that version.
     async fn get_version(&self, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, PortError>;
+
+    /// The value, and since when it has been that one, as far back as is known.
+    async fn recorded(&self, name: &str) -> Result<Option<Recorded>, PortError>;
 
     /// Makes the parameter with these tags; its version. One that exists is a conflict.
     async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError>;

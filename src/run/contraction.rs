@@ -1,0 +1,77 @@
+//! The way into a contract: its guard holds, and no rollout can begin while it runs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::events::rfc3339;
+use super::lock::{self, Lock, Refused};
+use super::ports::{FailureKind, PortError, Ports};
+use crate::clock;
+use crate::migration::{Guard, Unmet};
+use crate::tf_provider::Cancel;
+
+/// How long giving up the lock may take: it lapses by itself.
+const RELEASE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Why a contract may not run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Barred {
+    /// The guard does not hold.
+    Unmet(Unmet),
+    /// It can't be seen whether it holds.
+    Unseen(PortError),
+    /// The lock that keeps rollouts out can't be had.
+    Locked(Refused),
+}
+
+/// Whether a guard holds now.
+///
+/// # Errors
+/// Why not.
+pub async fn check(ports: &Ports, guard: &Guard) -> Result<(), Barred> {
+    let record = ports.records.recorded(&guard.parameter).await.map_err(Barred::Unseen)?;
+    let seen = ports.records.get_version(&lock::name(&guard.parameter), None).await.map_err(Barred::Unseen)?;
+    let ledger = match seen.map(|(value, _)| lock::read(&value)) {
+        None => None,
+        Some(Ok(ledger)) => Some(ledger),
+        Some(Err(why)) => return Err(Barred::Locked(Refused::Strange(why))),
+    };
+    guard.holds(record.as_ref(), ledger.as_ref(), clock::wall()).map_err(Barred::Unmet)
+}
+
+/// Keeps rollouts out for the time of a contract, after its guard was seen to hold.
+///
+/// # Errors
+/// Why it may not run.
+pub async fn enter(ports: &Ports, guard: &Guard, migration: &str, cancel: &Cancel) -> Result<Lock, Barred> {
+    check(ports, guard).await?;
+    let since = rfc3339(clock::wall());
+    let mut mine = lock::draft(migration, &format!("contract {migration} {} {since}", std::process::id()), &since);
+    mine.what = format!("the contract of the migration {migration}");
+    "runs".clone_into(&mut mine.phase);
+    let tags = BTreeMap::from([("bluegreen:migration".to_owned(), migration.to_owned())]);
+    let lock =
+        lock::acquire(ports, &guard.parameter, mine, &tags, cancel).await.map_err(Barred::Locked)?;
+    // A rollout may have come to its end since.
+    if let Err(barred) = record_still_holds(ports, guard).await {
+        leave(&lock).await;
+        return Err(barred);
+    }
+    Ok(lock)
+}
+
+async fn record_still_holds(ports: &Ports, guard: &Guard) -> Result<(), Barred> {
+    let record = ports.records.recorded(&guard.parameter).await.map_err(Barred::Unseen)?;
+    guard.holds(record.as_ref(), None, clock::wall()).map_err(Barred::Unmet)
+}
+
+/// Lets rollouts in again.
+pub async fn leave(lock: &Lock) {
+    let late = || PortError::new(FailureKind::Other, "no answer in time");
+    let released = timeout(RELEASE_LIMIT, lock.release(None)).await.unwrap_or_else(|_| Err(late()));
+    if let Err(error) = released {
+        tracing::warn!(%error, "the lock that kept rollouts out is left; it ends by itself within a minute");
+    }
+}

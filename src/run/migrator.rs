@@ -1,0 +1,525 @@
+//! Carries a migration out: takes the lock of the database, plans from its ledger, and runs phase after phase.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::contraction::{self, Barred};
+use super::database::{Database, DatabaseError, Fault, Session};
+use super::events::rfc3339;
+use super::holder;
+use super::ports::Ports;
+use crate::clock;
+use crate::migration::{Entry, Mode, Phase, Refusal, Resolve, Script, Statement, Step, Wish, plan};
+use crate::tf_provider::Cancel;
+
+/// How often somebody who waits for the lock looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a statement that was stopped has to end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How often what others are in the way of is tried again, with pauses from half a second to ten.
+const TRIES: u32 = 8;
+/// How often progress is told.
+const NEWS: Duration = Duration::from_secs(5);
+
+/// How gentle a migration is.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a statement may wait for locks: so long all others wait behind it.
+    pub lock: Duration,
+    /// How long a statement may take, unless it is one that keeps nobody waiting.
+    pub statement: Duration,
+    /// Between two batches.
+    pub pause: Duration,
+    /// How long all of it may take.
+    pub whole: Duration,
+}
+
+/// One apply of a migration.
+pub struct Migrator<'a> {
+    /// What is wished.
+    pub wish: &'a Wish,
+    /// Where.
+    pub database: &'a dyn Database,
+    /// The record is read, and rollouts kept out, through these.
+    pub ports: &'a Ports,
+    /// How gentle it is.
+    pub limits: Limits,
+    /// The stop signal.
+    pub cancel: &'a Cancel,
+}
+
+/// Why an apply did not come to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The database can't be reached, or its ledger can't be read or written.
+    Database(DatabaseError),
+    /// Somebody else migrates this database.
+    Locked {
+        /// Who, if that can be seen.
+        holder: Option<String>,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Nothing may be run.
+    Refused(Refusal),
+    /// The guard does not hold.
+    Barred(Barred),
+    /// A statement failed.
+    Statement(Box<Broken>),
+    /// The run was stopped before a phase began.
+    Interrupted,
+}
+
+/// A statement that failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broken {
+    /// The phase.
+    pub phase: Phase,
+    /// The line of the file.
+    pub line: usize,
+    /// The statement's number in its file, from 1.
+    pub number: usize,
+    /// Of how many.
+    pub of: usize,
+    /// What the database said.
+    pub error: DatabaseError,
+    /// How often it was tried.
+    pub tries: u32,
+    /// What is left of the phase.
+    pub left: Left,
+}
+
+/// What is left of a phase that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// Some of it: a person is needed.
+    Half,
+    /// The batches that were done; the next run goes on with them.
+    Batches {
+        /// How many.
+        batches: i64,
+        /// How many rows they changed.
+        rows: i64,
+    },
+    /// All of it or nothing: the connection ended while it was made final.
+    Unknown,
+}
+
+/// What came of it: the ledger as it is then, if it could be read, and the failure, if there was one.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The ledger.
+    pub ledger: Option<BTreeMap<Phase, Entry>>,
+    /// Why it ended early.
+    pub failure: Option<Failure>,
+}
+
+type Done<T> = Result<T, Failure>;
+
+/// How a phase is run, and with what.
+struct Work<'a> {
+    migrator: &'a Migrator<'a>,
+    session: Box<dyn Session>,
+    until: Instant,
+    who: String,
+}
+
+impl Migrator<'_> {
+    /// Runs what is to be run.
+    pub async fn run(&self) -> Outcome {
+        let who = holder::this().name;
+        let session = match self.database.open(&who).await {
+            Ok(session) => session,
+            Err(error) => return Outcome { ledger: None, failure: Some(Failure::Database(error)) },
+        };
+        let until = Instant::now() + self.limits.whole;
+        let mut work = Work { migrator: self, session, until, who };
+        let failure = work.all().await.err();
+        // After a failure the connection may be in any state: what it left is read by a fresh one.
+        let ledger = match &failure {
+            None => work.session.entries(&self.wish.name).await.ok(),
+            Some(_) => None,
+        };
+        work.session.close().await;
+        let ledger = match ledger {
+            Some(ledger) => Some(ledger),
+            None => self.look().await.ok(),
+        };
+        Outcome { ledger, failure }
+    }
+
+    /// What the ledger says now.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn look(&self) -> Result<BTreeMap<Phase, Entry>, DatabaseError> {
+        let mut session = self.database.open(&holder::this().name).await?;
+        let ledger = session.entries(&self.wish.name).await;
+        session.close().await;
+        ledger
+    }
+}
+
+impl Work<'_> {
+    async fn all(&mut self) -> Done<()> {
+        self.lock().await?;
+        self.session.prepare().await.map_err(Failure::Database)?;
+        let wish = self.migrator.wish;
+        let mut ledger = self.session.entries(&wish.name).await.map_err(Failure::Database)?;
+        for step in plan(wish, &ledger).map_err(Failure::Refused)? {
+            if self.migrator.cancel.is_cancelled() {
+                return Err(Failure::Interrupted);
+            }
+            match step {
+                Step::Resolve(phase, resolve) => self.resolve(phase, resolve, ledger.remove(&phase)).await?,
+                Step::Run(phase) => self.phase(phase, None).await?,
+                Step::Resume(phase) => self.phase(phase, ledger.remove(&phase)).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One migration at a time in a database, whatever its name: their locks would meet anyway.
+    async fn lock(&mut self) -> Done<()> {
+        let started = Instant::now();
+        let mut told = false;
+        loop {
+            if self.session.try_lock().await.map_err(Failure::Database)? {
+                return Ok(());
+            }
+            let holder = self.session.holder().await.map_err(Failure::Database)?;
+            if Instant::now() + LOOK >= self.until {
+                return Err(Failure::Locked { holder, waited: started.elapsed() });
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(holder, "another migration runs in this database: waiting for it");
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = self.migrator.cancel.cancelled() => return Err(Failure::Interrupted),
+            }
+        }
+    }
+
+    async fn resolve(&mut self, phase: Phase, resolve: Resolve, entry: Option<Entry>) -> Done<()> {
+        let name = &self.migrator.wish.name;
+        tracing::warn!(migration = name, %phase, %resolve, by = self.who, "a phase that died half-way is resolved");
+        let written = match (resolve, entry) {
+            (Resolve::Applied, Some(mut entry)) => {
+                if let Some(script) = self.migrator.wish.scripts.get(&phase) {
+                    entry.checksum.clone_from(&script.checksum);
+                }
+                let live = self.guarded(phase);
+                entry = Entry { done: true, finished_at: now(), by: self.who.clone(), live, ..entry };
+                self.session.write(name, phase, &entry).await
+            }
+            _ => self.session.erase(name, phase).await,
+        };
+        written.map_err(Failure::Database)
+    }
+
+    /// The colour that a contract was guarded by.
+    fn guarded(&self, phase: Phase) -> String {
+        let guard = self.migrator.wish.guard.as_ref().filter(|_| phase == Phase::Contract);
+        guard.map(|guard| guard.live.clone()).unwrap_or_default()
+    }
+
+    async fn phase(&mut self, phase: Phase, before: Option<Entry>) -> Done<()> {
+        let wish = self.migrator.wish;
+        let Some(script) = wish.scripts.get(&phase) else { return Ok(()) };
+        let guard = wish.guard.as_ref().filter(|_| phase == Phase::Contract);
+        let Some(guard) = guard else { return self.script(phase, script, before).await };
+        let ports = self.migrator.ports;
+        let lock =
+            contraction::enter(ports, guard, &wish.name, self.migrator.cancel).await.map_err(Failure::Barred)?;
+        let mut work = std::pin::pin!(self.script(phase, script, before));
+        let done = tokio::select! {
+            done = &mut work => done,
+            lost = lock.keep() => {
+                tracing::warn!(?lost, "the lock that keeps rollouts out was lost while the schema contracts");
+                work.await
+            }
+        };
+        contraction::leave(&lock).await;
+        done
+    }
+
+    async fn script(&mut self, phase: Phase, script: &Script, before: Option<Entry>) -> Done<()> {
+        let name = &self.migrator.wish.name;
+        let statements = i64::try_from(script.statements.len()).unwrap_or(i64::MAX);
+        let fresh = Entry {
+            checksum: script.checksum.clone(),
+            resumable: script.mode == Mode::Batched,
+            statements,
+            started_at: now(),
+            by: self.who.clone(),
+            live: self.guarded(phase),
+            ..Entry::default()
+        };
+        let entry = before.unwrap_or(fresh);
+        tracing::info!(migration = name, %phase, statements, rows = entry.rows, "begins");
+        let entry = match script.mode {
+            Mode::Transaction => self.in_transaction(phase, script, entry).await?,
+            Mode::Stepwise => self.step_by_step(phase, script, entry).await?,
+            Mode::Batched => self.in_batches(phase, script, entry).await?,
+        };
+        tracing::info!(migration = name, %phase, rows = entry.rows, "done");
+        Ok(())
+    }
+
+    async fn in_transaction(&mut self, phase: Phase, script: &Script, entry: Entry) -> Done<Entry> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.attempt(phase, script, &entry).await {
+                Ok(entry) => return Ok(entry),
+                Err(broken) => self.may_retry(&broken, tries, phase, script, Left::Nothing).await?,
+            }
+        }
+    }
+
+    /// One transaction with all statements and the entry.
+    async fn attempt(&mut self, phase: Phase, script: &Script, entry: &Entry) -> Result<Entry, Stop> {
+        let mut entry = entry.clone();
+        self.begin(phase).await?;
+        for (n, statement) in script.statements.iter().enumerate() {
+            match self.statement(phase, statement).await {
+                Ok(rows) => entry.rows += rows,
+                Err(error) => return Err(self.back_out(n, error).await),
+            }
+        }
+        entry = Entry { done: true, steps_done: entry.statements, finished_at: now(), ..entry };
+        let last = script.statements.len() - 1;
+        if let Err(error) = self.session.write(&self.migrator.wish.name, phase, &entry).await {
+            return Err(self.back_out(last, error).await);
+        }
+        self.session.commit().await.map_err(|error| Stop { statement: last, committing: true, error })?;
+        Ok(entry)
+    }
+
+    async fn begin(&mut self, phase: Phase) -> Result<(), Stop> {
+        let limits = self.migrator.limits;
+        let statement = if phase == Phase::Backfill { limits.whole } else { limits.statement };
+        let begun = match self.session.limit(limits.lock, statement).await {
+            Ok(()) => self.session.begin().await,
+            Err(error) => Err(error),
+        };
+        begun.map_err(|error| Stop { statement: 0, committing: false, error })
+    }
+
+    async fn back_out(&mut self, statement: usize, error: DatabaseError) -> Stop {
+        if error.fault != Fault::Lost
+            && let Err(error) = self.session.rollback().await
+        {
+            // The server rolls back what its client does not commit.
+            tracing::debug!(%error, "the rollback was not confirmed");
+        }
+        Stop { statement, committing: false, error }
+    }
+
+    /// Waits before another try, or says that there is none.
+    async fn may_retry(&self, stop: &Stop, tries: u32, phase: Phase, script: &Script, left: Left) -> Done<()> {
+        let pause = Duration::from_millis(500 << tries.min(6)).min(Duration::from_secs(10)) / 2;
+        let late = Instant::now() + pause >= self.until;
+        let stopped = self.migrator.cancel.is_cancelled();
+        if stop.error.fault != Fault::Busy || tries >= TRIES || late || stopped {
+            let left = if stop.committing && stop.error.fault == Fault::Lost { Left::Unknown } else { left };
+            return Err(broken(phase, script, stop, tries, left));
+        }
+        tracing::info!(%phase, tries, error = %stop.error, "others are in the way: it gives way, and tries again");
+        tokio::select! {
+            () = sleep(pause) => Ok(()),
+            () = self.migrator.cancel.cancelled() => Err(broken(phase, script, stop, tries, left)),
+        }
+    }
+
+    async fn step_by_step(&mut self, phase: Phase, script: &Script, mut entry: Entry) -> Done<Entry> {
+        let name = self.migrator.wish.name.clone();
+        self.session.write(&name, phase, &entry).await.map_err(Failure::Database)?;
+        for (n, statement) in script.statements.iter().enumerate() {
+            let mut tries = 0;
+            let rows = loop {
+                tries += 1;
+                let limits = self.migrator.limits;
+                let limit = if is_patient(statement) { limits.whole } else { limits.statement };
+                let ran = match self.session.limit(limits.lock, limit).await {
+                    Ok(()) => self.statement(phase, statement).await,
+                    Err(error) => Err(error),
+                };
+                let error = match ran {
+                    Ok(rows) => break rows,
+                    Err(error) => error,
+                };
+                // What fails as the first and undoes itself has left nothing. An index whose concurrent build gave up is
+                // there, and invalid: it is not to be tried over it.
+                let refused = matches!(error.fault, Fault::Invalid | Fault::Denied);
+                let clean = n == 0 && error.fault != Fault::Lost && (refused || !is_patient(statement));
+                let left = if clean { Left::Nothing } else { Left::Half };
+                let stop = Stop { statement: n, committing: false, error };
+                let again = if is_patient(statement) { TRIES } else { tries };
+                if let Err(failure) = self.may_retry(&stop, again, phase, script, left).await {
+                    self.note_broken(&name, phase, &entry, &stop, left).await;
+                    return Err(failure);
+                }
+            };
+            entry.rows += rows;
+            entry.steps_done += 1;
+            self.session.write(&name, phase, &entry).await.map_err(Failure::Database)?;
+        }
+        entry = Entry { done: true, finished_at: now(), ..entry };
+        self.session.write(&name, phase, &entry).await.map_err(Failure::Database)?;
+        Ok(entry)
+    }
+
+    async fn note_broken(&mut self, name: &str, phase: Phase, entry: &Entry, stop: &Stop, left: Left) {
+        let noted = if left == Left::Nothing {
+            self.session.erase(name, phase).await
+        } else {
+            let entry = Entry { error: stop.error.message.chars().take(2000).collect(), ..entry.clone() };
+            self.session.write(name, phase, &entry).await
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, "what came of the phase could not be written down: it counts as half done");
+        }
+    }
+
+    async fn in_batches(&mut self, phase: Phase, script: &Script, mut entry: Entry) -> Done<Entry> {
+        let (mut tries, mut told) = (0, Instant::now());
+        let started = (Instant::now(), entry.rows);
+        loop {
+            tries += 1;
+            let left = Left::Batches { batches: entry.steps_done, rows: entry.rows };
+            entry = match self.batch(phase, script, &entry).await {
+                Ok(entry) => entry,
+                Err(stop) => {
+                    self.may_retry(&stop, tries, phase, script, left).await?;
+                    continue;
+                }
+            };
+            if entry.done {
+                return Ok(entry);
+            }
+            tries = 0;
+            let (batches, rows) = (entry.steps_done, entry.rows);
+            if told.elapsed() >= NEWS {
+                told = Instant::now();
+                let per_second = (rows - started.1) as f64 / started.0.elapsed().as_secs_f64();
+                tracing::info!(%phase, batches, rows, per_second = per_second.round(), "backfill");
+            }
+            let words = if Instant::now() >= self.until {
+                "the time for all of it is over (timeouts)"
+            } else if self.rests().await {
+                continue;
+            } else {
+                "the run was stopped"
+            };
+            let fault = if self.migrator.cancel.is_cancelled() { Fault::Interrupted } else { Fault::TooLong };
+            let stop = Stop { statement: 0, committing: false, error: DatabaseError::new(fault, words) };
+            return Err(broken(phase, script, &stop, 1, Left::Batches { batches, rows }));
+        }
+    }
+
+    /// Leaves the database to others for a while; not if the run is stopped meanwhile.
+    async fn rests(&self) -> bool {
+        tokio::select! {
+            () = sleep(self.migrator.limits.pause) => !self.migrator.cancel.is_cancelled(),
+            () = self.migrator.cancel.cancelled() => false,
+        }
+    }
+
+    /// One batch with the entry that counts it; the one that changes nothing is the last.
+    async fn batch(&mut self, phase: Phase, script: &Script, entry: &Entry) -> Result<Entry, Stop> {
+        let limits = self.migrator.limits;
+        let begun = match self.session.limit(limits.lock, limits.statement).await {
+            Ok(()) => self.session.begin().await,
+            Err(error) => Err(error),
+        };
+        begun.map_err(|error| Stop { statement: 0, committing: false, error })?;
+        let mut rows = 0;
+        for (n, statement) in script.statements.iter().enumerate() {
+            match self.statement(phase, statement).await {
+                Ok(more) => rows += more,
+                Err(error) => return Err(self.back_out(n, error).await),
+            }
+        }
+        let done = rows == 0;
+        let entry = Entry {
+            rows: entry.rows + rows,
+            steps_done: entry.steps_done + i64::from(!done),
+            done,
+            finished_at: if done { now() } else { String::new() },
+            ..entry.clone()
+        };
+        if let Err(error) = self.session.write(&self.migrator.wish.name, phase, &entry).await {
+            return Err(self.back_out(0, error).await);
+        }
+        self.session.commit().await.map_err(|error| Stop { statement: 0, committing: true, error })?;
+        Ok(entry)
+    }
+
+    /// Runs a statement, and stops it in the database if the run is stopped or its time is over.
+    async fn statement(&mut self, phase: Phase, statement: &Statement) -> Result<i64, DatabaseError> {
+        if self.migrator.cancel.is_cancelled() {
+            return Err(DatabaseError::new(Fault::Interrupted, "the run was stopped before this statement"));
+        }
+        let limits = self.migrator.limits;
+        let patient = phase == Phase::Backfill || is_patient(statement);
+        let limit = if patient { self.until } else { self.until.min(Instant::now() + limits.statement) };
+        let interrupter = self.session.interrupter();
+        let mut running = std::pin::pin!(self.session.run(&statement.text));
+        let fault = tokio::select! {
+            done = &mut running => return done.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)),
+            () = self.migrator.cancel.cancelled() => Fault::Interrupted,
+            () = sleep_until(limit) => Fault::TooLong,
+        };
+        if let Err(error) = interrupter.interrupt().await {
+            tracing::warn!(%error, "the statement could not be stopped");
+        }
+        match timeout(LAST_WORDS, running).await {
+            // It came to its end first.
+            Ok(Ok(rows)) => Ok(i64::try_from(rows).unwrap_or(i64::MAX)),
+            Ok(Err(error)) if error.fault == Fault::Interrupted => {
+                let words = match fault {
+                    Fault::TooLong => "it took longer than it may, and was stopped".to_owned(),
+                    _ => "the run was stopped, and the statement with it".to_owned(),
+                };
+                Err(DatabaseError::new(fault, words))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(DatabaseError::new(Fault::Lost, "the database did not answer any more")),
+        }
+    }
+}
+
+/// Where an attempt ended.
+struct Stop {
+    statement: usize,
+    committing: bool,
+    error: DatabaseError,
+}
+
+fn now() -> String {
+    rfc3339(clock::wall())
+}
+
+/// What is built beside the traffic may take its time.
+fn is_patient(statement: &Statement) -> bool {
+    statement.text.to_uppercase().contains("CONCURRENTLY")
+}
+
+fn broken(phase: Phase, script: &Script, stop: &Stop, tries: u32, left: Left) -> Failure {
+    use super::database::Place;
+    let number = stop.statement.min(script.statements.len() - 1);
+    let statement = &script.statements[number];
+    let line = match stop.error.place {
+        Some(Place::Character(at)) => statement.line_of(at),
+        Some(Place::Line(line)) => statement.line + line.saturating_sub(1),
+        None => statement.line,
+    };
+    let (of, error) = (script.statements.len(), stop.error.clone());
+    Failure::Statement(Box::new(Broken { phase, line, number: number + 1, of, error, tries, left }))
+}

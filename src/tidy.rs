@@ -58,11 +58,7 @@ fn every_room_keeps_its_secrets() {
         "only src/tf_provider knows the wire",
     );
     let driver = ["sqlx::"];
-    forbid(
-        &driver,
-        |path| in_crate(path) && !path.starts_with("src/database/"),
-        "only src/database knows the driver",
-    );
+    forbid(&driver, |path| in_crate(path) && !path.starts_with("src/database/"), "only src/database knows the driver");
     let others = ["crate::rollout", "crate::aws", "crate::run", "crate::resource", "bluegreen_"];
     forbid(&others, |path| path.starts_with("src/tf_provider/"), "the wire layer knows nothing of blue and green");
 }

@@ -38,6 +38,7 @@ pub struct Connection {
 
 #[derive(Debug)]
 struct Clients {
+    config: SdkConfig,
     autoscaling: aws_sdk_autoscaling::Client,
     cloudwatch: aws_sdk_cloudwatch::Client,
     ec2: aws_sdk_ec2::Client,
@@ -108,6 +109,14 @@ impl Connection {
         Ok(&self.clients().await?.sns)
     }
 
+    /// What the clients sign their calls with, and the region.
+    pub(super) async fn credentials(&self) -> Result<(SharedCredentialsProvider, String), PortError> {
+        let config = &self.clients().await?.config;
+        let none = || PortError::new(FailureKind::Denied, "there are no AWS credentials");
+        let region = config.region().map(ToString::to_string).unwrap_or_default();
+        Ok((config.credentials_provider().ok_or_else(none)?, region))
+    }
+
     async fn clients(&self) -> Result<&Clients, PortError> {
         self.clients.get_or_try_init(|| self.connect()).await
     }
@@ -140,6 +149,7 @@ impl Connection {
         let ecs = client!(aws_sdk_ecs, endpoints.ecs);
         let elbv2 = client!(aws_sdk_elasticloadbalancingv2, endpoints.elbv2);
         Ok(Clients {
+            config: config.clone(),
             autoscaling: aws_sdk_autoscaling::Client::from_conf(autoscaling.build()),
             cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch.build()),
             ec2: aws_sdk_ec2::Client::from_conf(client!(aws_sdk_ec2, endpoints.ec2).build()),

@@ -14,6 +14,7 @@ mod http;
 mod identity;
 mod lambda;
 mod probe;
+mod rds;
 mod settings;
 mod sns;
 mod ssm;

@@ -29,8 +29,7 @@ const POSTGRES: [&str; 10] = [
     "host",
     "port",
 ];
-const MYSQL: [&str; 8] =
-    ["sslmode", "ssl-mode", "sslca", "ssl-ca", "charset", "collation", "socket", "timezone"];
+const MYSQL: [&str; 8] = ["sslmode", "ssl-mode", "sslca", "ssl-ca", "charset", "collation", "socket", "timezone"];
 /// Parameters of pools and other drivers, which mean nothing for one connection.
 const IGNORED: [&str; 14] = [
     "channel_binding",
@@ -111,7 +110,9 @@ impl Address {
         let dialect = Dialect::of_url(url)
             .ok_or("it must begin with postgres://, postgresql://, mysql:// or mariadb://".to_owned())?;
         let mut parsed = Url::parse(url).map_err(|error| {
-            format!("not a URL: {error}. Special characters in a user name or password are written as %40 for @ and so on")
+            format!(
+                "not a URL: {error}. Special characters in a user name or password are written as %40 for @ and so on"
+            )
         })?;
         if !parsed.has_host() && !parsed.query_pairs().any(|(key, _)| key == "host" || key == "socket") {
             return Err("the URL has no host".to_owned());
@@ -127,7 +128,8 @@ impl Address {
                 Options::Postgres(Box::new(ca.map_or(options.clone(), |file| options.ssl_root_cert(file))))
             }
             Dialect::Mysql => {
-                let options = MySqlConnectOptions::from_str(parsed.as_str()).map_err(wrong)?.disable_statement_logging();
+                let options =
+                    MySqlConnectOptions::from_str(parsed.as_str()).map_err(wrong)?.disable_statement_logging();
                 let options = tls.mode.map_or(options.clone(), |mode| options.ssl_mode(mysql_mode(mode)));
                 let ca = tls.ca_bundle.as_ref();
                 Options::Mysql(Box::new(ca.map_or(options.clone(), |file| options.ssl_ca(file))))

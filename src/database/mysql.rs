@@ -36,7 +36,8 @@ pub(super) async fn open(options: &MySqlConnectOptions) -> Result<Box<dyn Sessio
     };
     let version: String = row.try_get(2).map_err(unreadable)?;
     // One is BIGINT, the other BIGINT UNSIGNED.
-    let id = row.try_get::<u64, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(i64::unsigned_abs)).map_err(unreadable)?;
+    let id =
+        row.try_get::<u64, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(i64::unsigned_abs)).map_err(unreadable)?;
     let is_maria = version.contains("MariaDB");
     let mut session = Mysql { connection, options: options.clone(), id, database, is_maria };
     session.execute(&format!("SET SESSION wait_timeout = {SILENCE}")).await?;

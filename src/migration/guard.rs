@@ -58,9 +58,8 @@ impl Guard {
             // The record is the last thing that a rollout writes: one that wrote it has only its lock to give up.
             ledger.record.as_ref() != Some(&self.live) && record.is_some_and(|record| record.color == self.live)
         };
-        let unfinished = |ledger: &&Ledger| {
-            ledger.what.is_empty() && (ledger.status != Status::Running || !wrote_record(ledger))
-        };
+        let unfinished =
+            |ledger: &&Ledger| ledger.what.is_empty() && (ledger.status != Status::Running || !wrote_record(ledger));
         if let Some(ledger) = rollout.filter(unfinished) {
             let how = match ledger.status {
                 Status::Running => "has not ended",

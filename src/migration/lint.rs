@@ -92,7 +92,9 @@ impl Linter {
         match sql {
             Sql::CreateTable(table) => self.made.push(table.name.to_string()),
             Sql::AlterTable(alter) if !self.is_made(&alter.name) => self.alter(alter),
-            Sql::CreateIndex(index) if self.is_postgres() && !index.concurrently && !self.is_made(&index.table_name) => {
+            Sql::CreateIndex(index)
+                if self.is_postgres() && !index.concurrently && !self.is_made(&index.table_name) =>
+            {
                 self.locks(
                     format!("building an index without CONCURRENTLY keeps all writes to {} waiting", index.table_name),
                     "CREATE INDEX CONCURRENTLY, in a migration of its own, since that can't be part of a transaction",
@@ -201,10 +203,8 @@ impl Linter {
             AlterTableOperation::AddConstraint { constraint, not_valid } => {
                 self.constrained(table, constraint, *not_valid);
             }
-            AlterTableOperation::DropPrimaryKey { .. } => self.breaks(
-                format!("{table} loses its primary key while the live release writes"),
-                "drop it in contract",
-            ),
+            AlterTableOperation::DropPrimaryKey { .. } => self
+                .breaks(format!("{table} loses its primary key while the live release writes"), "drop it in contract"),
             _ => {}
         }
     }
@@ -240,7 +240,9 @@ impl Linter {
         let volatile = default.is_some_and(is_volatile) || is_serial(&column.data_type);
         if self.is_postgres() && (volatile || generated) {
             self.locks(
-                format!("{name} has a value for each row from the start: PostgreSQL writes the whole table anew, locked"),
+                format!(
+                    "{name} has a value for each row from the start: PostgreSQL writes the whole table anew, locked"
+                ),
                 "add it without, set the default in a second statement, and fill it in backfill",
             );
         }

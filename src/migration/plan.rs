@@ -73,7 +73,7 @@ pub enum Step {
 /// Why nothing is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The text of a phase that ran, or that is half done, is another one now, or is gone.
+    /// The text of a phase that ran is another one now, or is gone.
     Changed {
         /// The phase.
         phase: Phase,
@@ -113,10 +113,9 @@ pub fn highest(ledger: &BTreeMap<Phase, Entry>) -> Option<Phase> {
 /// # Errors
 /// Why nothing may be done.
 pub fn plan(wish: &Wish, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, Refusal> {
-    for (phase, entry) in ledger {
-        // What was put right by hand may well be another text.
-        let settled = !entry.done && wish.resolve.is_some();
-        if !settled && wish.scripts.get(phase).is_none_or(|script| script.checksum != entry.checksum) {
+    // What has not come to its end may be put right: a smaller batch, a typing error after half of the statements.
+    for (phase, entry) in ledger.iter().filter(|(_, entry)| entry.done) {
+        if wish.scripts.get(phase).is_none_or(|script| script.checksum != entry.checksum) {
             return Err(Refusal::Changed { phase: *phase, at: entry.started_at.clone() });
         }
     }

@@ -255,10 +255,8 @@ fn quoted(text: &str, quote: char, escapes: bool) -> Option<usize> {
     while let Some((at, c)) = characters.next() {
         if escapes && c == '\\' {
             characters.next();
-        } else if c == quote {
-            if characters.next_if(|(_, next)| *next == quote).is_none() {
-                return Some(at + quote.len_utf8());
-            }
+        } else if c == quote && characters.next_if(|(_, next)| *next == quote).is_none() {
+            return Some(at + quote.len_utf8());
         }
     }
     None

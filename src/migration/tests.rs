@@ -201,6 +201,7 @@ fn a_phase_that_died_half_way_waits_for_a_person() {
     let of = |resolve, entry: &Entry| plan(&with(resolve), &ledger(&[(Phase::Expand, entry.clone())]));
     let dirty = Refusal::Dirty { phase: Phase::Expand, entry: Box::new(same.clone()) };
     assert_eq!(of(None, &same), Err(dirty));
+    assert!(matches!(of(None, &died), Err(Refusal::Dirty { .. })), "whatever its text is by now");
     let applied = vec![Step::Resolve(Phase::Expand, Resolve::Applied), Step::Run(Phase::Backfill)];
     assert_eq!(of(Some(Resolve::Applied), &died), Ok(applied));
     let again =

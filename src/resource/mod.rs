@@ -5,6 +5,7 @@ mod arn;
 mod duration;
 mod environment;
 mod functions;
+mod migration;
 #[cfg(test)]
 mod pages;
 mod provider;

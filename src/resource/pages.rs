@@ -30,12 +30,15 @@ fn the_pages_are_fresh() {
     expect_file![root().join("docs/index.md")].assert_eq(&page(&of_provider, provider.schema()));
     for (name, resource) in provider.resources() {
         let short = name.trim_start_matches("bluegreen_");
+        let import = format!("resources/{name}/import.sh");
+        // What can't be imported has none.
+        let import = root().join("examples").join(&import).exists().then(|| example(&import));
         let of_resource = Page {
             name,
             kind: "Resource",
             provider: "bluegreen",
             example: &example(&format!("resources/{name}/resource.tf")),
-            import: Some(&example(&format!("resources/{name}/import.sh"))),
+            import: import.as_deref(),
         };
         let path = root().join(format!("docs/resources/{short}.md"));
         expect_file![path].assert_eq(&page(&of_resource, resource.schema()));

@@ -8,6 +8,7 @@ use super::Context;
 use super::duration;
 use super::environment::Environment;
 use super::functions::Other;
+use super::migration::Migration;
 use super::switch::Switch;
 use crate::aws::{AssumeRole, Connection, Endpoints, RetryMode, Settings, WebIdentity};
 use crate::tf_provider::{Attribute, Diagnostics, Function, Nesting, Path, Provider, Resource, Schema, Type, Value};
@@ -28,12 +29,17 @@ impl Bluegreen {
     pub fn new() -> Bluegreen {
         let context = Arc::new(Context::default());
         let environment: Arc<dyn Resource> = Arc::new(Environment::new(context.clone()));
+        let migration: Arc<dyn Resource> = Arc::new(Migration::new(context.clone()));
         let switch: Arc<dyn Resource> = Arc::new(Switch::new(context.clone()));
         let other: Arc<dyn Function> = Arc::new(Other);
         Bluegreen {
             schema: schema(),
             context,
-            resources: vec![("bluegreen_environment", environment), ("bluegreen_switch", switch)],
+            resources: vec![
+                ("bluegreen_environment", environment),
+                ("bluegreen_migration", migration),
+                ("bluegreen_switch", switch),
+            ],
             functions: vec![("other", other)],
         }
     }

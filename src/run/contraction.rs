@@ -52,8 +52,7 @@ pub async fn enter(ports: &Ports, guard: &Guard, migration: &str, cancel: &Cance
     mine.what = format!("the contract of the migration {migration}");
     "runs".clone_into(&mut mine.phase);
     let tags = BTreeMap::from([("bluegreen:migration".to_owned(), migration.to_owned())]);
-    let lock =
-        lock::acquire(ports, &guard.parameter, mine, &tags, cancel).await.map_err(Barred::Locked)?;
+    let lock = lock::acquire(ports, &guard.parameter, mine, &tags, cancel).await.map_err(Barred::Locked)?;
     // A rollout may have come to its end since.
     if let Err(barred) = record_still_holds(ports, guard).await {
         leave(&lock).await;

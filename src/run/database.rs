@@ -83,7 +83,7 @@ pub trait Database: Send + Sync {
 
 /// A connection with its ledger of migrations.
 #[async_trait]
-pub trait Session: Send {
+pub trait Session: Send + Sync {
     /// What the ledger says of a migration; nothing where there is no ledger yet.
     async fn entries(&mut self, migration: &str) -> Result<BTreeMap<Phase, Entry>, DatabaseError>;
 

@@ -113,7 +113,7 @@ pub enum Left {
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The ledger.
-    pub ledger: Option<BTreeMap<Phase, Entry>>,
+    pub seen: Option<Seen>,
     /// Why it ended early.
     pub failure: Option<Failure>,
 }
@@ -134,34 +134,54 @@ impl Migrator<'_> {
         let who = holder::this().name;
         let session = match self.database.open(&who).await {
             Ok(session) => session,
-            Err(error) => return Outcome { ledger: None, failure: Some(Failure::Database(error)) },
+            Err(error) => return Outcome { seen: None, failure: Some(Failure::Database(error)) },
         };
         let until = Instant::now() + self.limits.whole;
         let mut work = Work { migrator: self, session, until, who };
         let failure = work.all().await.err();
         // After a failure the connection may be in any state: what it left is read by a fresh one.
-        let ledger = match &failure {
-            None => work.session.entries(&self.wish.name).await.ok(),
+        let seen = match &failure {
+            None => see(work.session.as_mut(), &self.wish.name).await.ok(),
             Some(_) => None,
         };
         work.session.close().await;
-        let ledger = match ledger {
-            Some(ledger) => Some(ledger),
-            None => self.look().await.ok(),
+        let seen = match seen {
+            Some(seen) => Some(seen),
+            None => look(self.database, &self.wish.name).await.ok(),
         };
-        Outcome { ledger, failure }
+        Outcome { seen, failure }
     }
+}
 
-    /// What the ledger says now.
-    ///
-    /// # Errors
-    /// When it can't be read.
-    pub async fn look(&self) -> Result<BTreeMap<Phase, Entry>, DatabaseError> {
-        let mut session = self.database.open(&holder::this().name).await?;
-        let ledger = session.entries(&self.wish.name).await;
-        session.close().await;
-        ledger
+/// What the ledger says of a migration.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// By phase.
+    pub ledger: BTreeMap<Phase, Entry>,
+    /// Who runs a migration in this database right now; only asked where a phase has not come to its end.
+    pub holder: Option<String>,
+}
+
+/// Looks at the ledger.
+///
+/// # Errors
+/// When it can't be read.
+pub async fn look(database: &dyn Database, migration: &str) -> Result<Seen, DatabaseError> {
+    let mut session = database.open(&holder::this().name).await?;
+    let seen = see(session.as_mut(), migration).await;
+    session.close().await;
+    seen
+}
+
+async fn see(session: &mut dyn Session, migration: &str) -> Result<Seen, DatabaseError> {
+    let ledger = session.entries(migration).await?;
+    if ledger.values().all(|entry| entry.done) {
+        return Ok(Seen { ledger, holder: None });
     }
+    let holder = session.holder().await?;
+    // Whoever ran it may have come to the end in between.
+    let ledger = if holder.is_none() { session.entries(migration).await? } else { ledger };
+    Ok(Seen { ledger, holder })
 }
 
 impl Work<'_> {
@@ -234,8 +254,7 @@ impl Work<'_> {
         let guard = wish.guard.as_ref().filter(|_| phase == Phase::Contract);
         let Some(guard) = guard else { return self.script(phase, script, before).await };
         let ports = self.migrator.ports;
-        let lock =
-            contraction::enter(ports, guard, &wish.name, self.migrator.cancel).await.map_err(Failure::Barred)?;
+        let lock = contraction::enter(ports, guard, &wish.name, self.migrator.cancel).await.map_err(Failure::Barred)?;
         let mut work = std::pin::pin!(self.script(phase, script, before));
         let done = tokio::select! {
             done = &mut work => done,
@@ -260,7 +279,10 @@ impl Work<'_> {
             live: self.guarded(phase),
             ..Entry::default()
         };
-        let entry = before.unwrap_or(fresh);
+        let entry = match before {
+            Some(before) => Entry { checksum: fresh.checksum, by: fresh.by, ..before },
+            None => fresh,
+        };
         tracing::info!(migration = name, %phase, statements, rows = entry.rows, "begins");
         let entry = match script.mode {
             Mode::Transaction => self.in_transaction(phase, script, entry).await?,

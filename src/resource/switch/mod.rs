@@ -19,6 +19,7 @@
 mod apply;
 mod checks;
 mod concerns;
+mod contracts;
 mod import;
 mod intent;
 mod parity;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::apply::Apply;
+use self::contracts::Outdated;
 use self::state::Memory;
 use self::story::Failure;
 use super::{Context, Shared};
@@ -46,6 +48,8 @@ use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
+
+pub(in crate::resource) use self::schema::parameter;
 
 /// What the switch makes carries this tag, with the switch's name.
 const TAG: &str = "bluegreen:switch";
@@ -152,6 +156,7 @@ impl Resource for Switch {
         let memory = Memory::read(&private);
         let before = prior.as_ref().and_then(intent::parse);
         let intent = wish(&config, before.as_ref(), &memory);
+        let outdated = Outdated::of(&config, prior.as_ref(), &memory.outdated);
         let Some(shared) = self.context.shared(diagnostics) else { return Planned::default() };
         state.set("id", config.get("name").clone());
         parity::check(&config, diagnostics);
@@ -167,6 +172,7 @@ impl Resource for Switch {
             match planner::plan(&intent, &world) {
                 Ok(runbook) => {
                     plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
+                    outdated.bars(&config, (&intent, &world), diagnostics);
                     concerns::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
                 }
                 Err(Refusal::RouteMissing(route)) => {
@@ -186,6 +192,7 @@ impl Resource for Switch {
             match planner::plan(&intent, &world) {
                 Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
                 Ok(runbook) => {
+                    outdated.bars(&config, (&intent, &world), diagnostics);
                     story::moves_traffic(planner::busiest(&intent, &world).as_deref(), &intent, diagnostics);
                     concerns::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
                 }

@@ -1,7 +1,7 @@
 //! The arguments of a switch, as the documentation shows them.
 
 use super::checks::schema::{strategy, validation, verification};
-use crate::resource::duration;
+use crate::resource::{duration, migration};
 use crate::tf_provider::{Attribute, Nesting, Schema, Type, Value};
 
 pub(super) fn schema() -> Schema {
@@ -58,6 +58,12 @@ pub(super) fn schema() -> Schema {
              traffic, and what the other keeps. Meanwhile the live Auto Scaling group's minimum is held at what it has, so \
              that no scale-in takes anything away.",
         ),
+        Attribute::plain("contracted_for", migration::contracted_for()).describe(
+            "What a `bluegreen_migration` computes of that name. A colour that still has the release that it had when the \
+             database contracted can then not go live.",
+        ),
+        Attribute::bool("allow_after_contract")
+            .describe("Whether such a colour may go live all the same: its release works with the contracted schema."),
         Attribute::string("on_destroy").check(on_destroy).describe(
             "What destroy does with the routes: `keep` (the default) leaves them as they are, `restore` brings back what \
              was there before the switch. Rules and the record that the switch made are deleted either way.",
@@ -170,7 +176,7 @@ fn not_empty_list(value: &Value) -> Result<(), String> {
     if value.as_list().is_some_and(<[Value]>::is_empty) { Err("there must be at least one".to_owned()) } else { Ok(()) }
 }
 
-fn parameter(value: &Value) -> Result<(), String> {
+pub(in crate::resource) fn parameter(value: &Value) -> Result<(), String> {
     let Some(name) = value.as_str() else { return Ok(()) };
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte);
     if name.is_empty() || !name.bytes().all(allowed) {

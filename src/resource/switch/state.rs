@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::contracts::Outdated;
 use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, planner};
 use crate::run::events::{About, rfc3339};
 use crate::run::executor::Ending;
@@ -26,6 +27,8 @@ pub(super) struct Memory {
     pub own: BTreeMap<String, String>,
     /// The parameter that the switch made.
     pub made_record: Option<String>,
+    /// Releases that are older than the database's schema.
+    pub outdated: Outdated,
 }
 
 impl Memory {

@@ -1,7 +1,9 @@
 //! A tiny application that says which colour and release it is, and can be told to fail: the targets of tests and demo.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,8 +17,14 @@ use tokio::task::JoinHandle;
 
 use crate::serve::{self, Body, Hangup, answer};
 
+/// What a test's own application answers: a method with a path and its query to a status with a text; `None` leaves the
+/// request to the application.
+pub type Handler = Arc<dyn Fn(String, String) -> BoxFuture<Option<(u16, String)>> + Send + Sync>;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// What an [`App`] is and where it listens.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AppConfig {
     /// One or more addresses; port 0 picks a free one.
     pub listen: Vec<SocketAddr>,
@@ -24,12 +32,14 @@ pub struct AppConfig {
     pub color: String,
     /// Sent as `x-release`.
     pub release: String,
+    /// Answers first.
+    pub handler: Option<Handler>,
 }
 
-#[derive(Debug)]
 struct Identity {
     color: String,
     release: String,
+    handler: Option<Handler>,
     /// 0: answers normally.
     failing: AtomicU16,
     /// As `failing`, for all but `/health`.
@@ -41,7 +51,6 @@ struct Identity {
 }
 
 /// A running application; dropping it closes its sockets and every open connection.
-#[derive(Debug)]
 pub struct App {
     addresses: Vec<SocketAddr>,
     identity: Arc<Identity>,
@@ -60,6 +69,7 @@ impl App {
         let identity = Arc::new(Identity {
             color: config.color,
             release: config.release,
+            handler: config.handler,
             failing: AtomicU16::new(0),
             broken: AtomicU16::new(0),
             slow: AtomicU64::new(0),
@@ -114,6 +124,12 @@ impl App {
     }
 }
 
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("color", &self.identity.color).field("addresses", &self.addresses).finish()
+    }
+}
+
 impl Drop for App {
     fn drop(&mut self) {
         for task in &self.tasks {
@@ -136,10 +152,16 @@ async fn respond(identity: &Identity, request: &Request<Incoming>) -> Response<B
     if path != "/health" {
         tokio::time::sleep(Duration::from_millis(identity.slow.load(Ordering::Relaxed))).await;
     }
+    let own = match &identity.handler {
+        Some(handler) => handler(request.method().to_string(), request.uri().to_string()).await,
+        None => None,
+    };
     let broken = if path == "/health" { 0 } else { identity.broken.load(Ordering::Relaxed) };
     let failing = identity.failing.load(Ordering::Relaxed).max(broken);
     let status = StatusCode::from_u16(failing).unwrap_or(StatusCode::OK);
-    let mut response = if path == "/health" {
+    let mut response = if let Some((status, text)) = own {
+        answer(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "text/plain", text)
+    } else if path == "/health" {
         let state = if status.is_success() { "ok" } else { "failing" };
         let body = serde_json::json!({ "status": state, "color": identity.color, "release": identity.release });
         answer(status, "application/json", body.to_string())

@@ -26,7 +26,8 @@ impl Hosts {
     /// Starts the application of a target; a sick one answers 500 to everything.
     pub(crate) async fn start(&self, id: &str, color: &str, release: &str, sick: bool) -> anyhow::Result<()> {
         let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let app = App::start(AppConfig { listen, color: color.to_owned(), release: release.to_owned() }).await?;
+        let app = App::start(AppConfig { listen, color: color.to_owned(), release: release.to_owned(), handler: None })
+            .await?;
         app.set_failing(sick.then_some(500));
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), app);
         Ok(())

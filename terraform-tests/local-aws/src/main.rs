@@ -110,7 +110,8 @@ async fn run_local_aws(args: Serve) -> anyhow::Result<()> {
 
 async fn run_app(args: AppArgs) -> anyhow::Result<()> {
     let ended = args.until.ended()?;
-    let app = App::start(AppConfig { listen: args.listen, color: args.color, release: args.release }).await?;
+    let app =
+        App::start(AppConfig { listen: args.listen, color: args.color, release: args.release, handler: None }).await?;
     announce(&serde_json::json!({ "addresses": app.addresses() }));
     ended.await;
     app.stop().await;

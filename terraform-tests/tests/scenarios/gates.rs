@@ -82,6 +82,7 @@ async fn a_500_on_the_check_url() -> anyhow::Result<()> {
         listen: vec!["127.0.0.9:0".parse()?],
         color: "green".to_owned(),
         release: "2".to_owned(),
+        handler: None,
     });
     let broken = broken.await?;
     broken.set_failing(Some(500));

@@ -3,6 +3,7 @@
 mod arguments;
 mod breakage;
 mod composition;
+mod databases;
 mod environments;
 mod faults;
 mod gates;

@@ -1,0 +1,326 @@
+//! `bluegreen_migration`: expand, backfill, contract.
+//!
+//! ```hcl
+//! resource "bluegreen_migration" "preference" {
+//!   name     = "rename-user-preference"
+//!   database = { url = var.database_url }
+//!   expand   = file("migration_001_expand.sql")
+//!   contract = file("migration_003_contract.sql")
+//!   phase    = "expand"
+//!   guard    = { parameter = "/myapp/current-live", live = "green", stable_for = "24h" }
+//! }
+//! ```
+//!
+//! The ledger in the database is the truth: refresh reads it, plan says what of the wish is missing there, and apply reads
+//! it once more under the lock before it runs anything.
+
+mod schema;
+mod state;
+mod story;
+mod validate;
+mod wish;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub(in crate::resource) use self::schema::contracted_for;
+use self::state::Memory;
+use super::{Context, Shared};
+use crate::database::Address;
+use crate::migration::{Entry, Phase, Refusal, Step, Wish, lint, outline, plan};
+use crate::run::contraction;
+use crate::run::database::{DatabaseError, Fault};
+use crate::run::migrator::{self, Migrator, Outcome, Seen};
+use crate::tf_provider::{
+    ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
+};
+
+/// The resource.
+pub struct Migration {
+    schema: Schema,
+    context: Arc<Context>,
+}
+
+impl Migration {
+    /// The resource over the provider's connection.
+    pub fn new(context: Arc<Context>) -> Migration {
+        Migration { schema: schema::schema(), context }
+    }
+}
+
+/// The ledger's entries of one migration.
+type Ledger = BTreeMap<Phase, Entry>;
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value.get(name).as_str().unwrap_or_default()
+}
+
+/// The database, with a token for a password where that is wished.
+async fn database(shared: &Shared, config: &Value) -> Option<Result<Address, DatabaseError>> {
+    let address = match wish::address(config)? {
+        Ok(address) => address,
+        Err(why) => return Some(Err(DatabaseError::new(Fault::Unreachable, why))),
+    };
+    if config.get("database").get("iam_auth").as_bool() != Some(true) {
+        return Some(Ok(address));
+    }
+    if !shared.connection.is_known() {
+        return None;
+    }
+    let (host, port, user) = address.endpoint();
+    let token = shared.connection.database_token(&host, port, &user).await;
+    Some(match token {
+        Ok(token) => Ok(address.with_token(&token)),
+        Err(error) => {
+            Err(DatabaseError::new(Fault::Credentials, format!("no token for the user {user} could be made: {error}")))
+        }
+    })
+}
+
+/// What the ledger says; none where it can't be known yet where the database is.
+async fn look(shared: &Shared, config: &Value, cancel: &Cancel) -> Option<Result<Seen, DatabaseError>> {
+    let address = match database(shared, config).await? {
+        Ok(address) => address,
+        Err(error) => return Some(Err(error)),
+    };
+    let stopped = || DatabaseError::new(Fault::Interrupted, "the run was stopped");
+    Some(tokio::select! {
+        seen = migrator::look(&address, text(config, "name")) => seen,
+        () = cancel.cancelled() => Err(stopped()),
+    })
+}
+
+#[async_trait]
+impl Resource for Migration {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn validate(&self, config: &Value, diagnostics: &mut Diagnostics) {
+        validate::validate(config, diagnostics);
+    }
+
+    async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
+        let ReadRequest { mut state, private, cancel } = request;
+        let unchanged = |state: Value, private| Stored { state: Some(state), private };
+        let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
+        match look(&shared, &state, &cancel).await {
+            // Write-only: only a plan can look.
+            None => unchanged(state, private),
+            Some(Ok(Seen { ledger, holder })) => {
+                state::set_ledger(&mut state, &ledger, holder.is_some());
+                Stored { state: Some(state), private: Memory { ledger: Some(ledger), holder }.bytes() }
+            }
+            // A database that is down must not keep anybody from switching back.
+            Some(Err(error)) => {
+                story::unseen(text(&state, "name"), &error, diagnostics);
+                unchanged(state, private)
+            }
+        }
+    }
+
+    async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
+        let PlanRequest { prior, proposed, config, private, cancel } = request;
+        let Some(mut state) = proposed else { return Planned { private, ..Planned::default() } };
+        let planned = |state, private| Planned { state: Some(state), private, ..Planned::default() };
+        state.set("id", config.get("name").clone());
+        let Some(shared) = self.context.shared(diagnostics) else { return planned(state, private) };
+        if let Some(prior) = prior.as_ref().filter(|prior| prior.get("name") != config.get("name")) {
+            story::renamed(text(prior, "name"), diagnostics);
+            return planned(state, private);
+        }
+        let Some(wish) = wish::parse(&config) else {
+            for name in ["runbook", "phases", "contracted_for"] {
+                state.set(name, Value::UNKNOWN);
+            }
+            return planned(state, private);
+        };
+        let memory = Memory::read(&private);
+        // A refresh has looked right before, unless it had no URL to look with.
+        let refreshed = prior.is_some() && !config.get("database").get("url").is_null();
+        let seen = match memory.ledger.clone().filter(|_| refreshed) {
+            Some(ledger) => Some(Seen { ledger, holder: memory.holder.clone() }),
+            None => self.look_for_plan(&shared, &config, &cancel, diagnostics).await,
+        };
+        let draft = Draft { shared: &shared, config: &config, prior: prior.as_ref(), wish: &wish, refreshed };
+        draft.fill(&mut state, seen.as_ref(), diagnostics).await;
+        planned(state, private)
+    }
+
+    async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
+        let before = Stored { state: request.prior.clone(), private: request.private.clone() };
+        let Some(planned) = &request.planned else {
+            // What has happened to the database stays, and so does what is written there of it.
+            return Stored::default();
+        };
+        let Some(shared) = self.context.shared(diagnostics) else { return before };
+        let Some(wish) = wish::parse(&request.config) else {
+            diagnostics.error("The configuration is not known", "Something about the migration is unknown at apply.");
+            return before;
+        };
+        let address = match database(&shared, &request.config).await {
+            Some(Ok(address)) => address,
+            Some(Err(error)) => {
+                story::unreachable(&request.config, &error, "", diagnostics);
+                return before;
+            }
+            None => {
+                let detail = "database is unknown at apply.";
+                diagnostics.error_at(Path::attribute("database"), "The database is not known", detail);
+                return before;
+            }
+        };
+        let operation = if request.prior.is_some() { "update" } else { "create" };
+        let migrator = Migrator {
+            wish: &wish,
+            database: &address,
+            ports: &shared.ports,
+            limits: wish::limits(&request.config, operation),
+            cancel: &request.cancel,
+        };
+        let outcome = migrator.run().await;
+        finish(&request, planned, &wish, &address, outcome, diagnostics)
+    }
+}
+
+/// The state after an apply.
+fn finish(
+    request: &ApplyRequest,
+    planned: &Value,
+    wish: &Wish,
+    address: &Address,
+    outcome: Outcome,
+    diagnostics: &mut Diagnostics,
+) -> Stored {
+    let Outcome { seen, failure } = outcome;
+    let before = Memory::read(&request.private);
+    let Seen { ledger, holder } =
+        seen.unwrap_or(Seen { ledger: before.ledger.unwrap_or_default(), holder: before.holder });
+    let runs = holder.is_some();
+    let memory = Memory { ledger: Some(ledger.clone()), holder };
+    if let Some(failure) = failure {
+        story::Told { config: &request.config, wish, address, ledger: &ledger }.failure(&failure, diagnostics);
+        // Without a state before, nothing is lost: what ran is in the ledger, and the next apply finds it there.
+        let Some(mut state) = request.prior.clone() else { return Stored::default() };
+        state::set_ledger(&mut state, &ledger, runs);
+        return Stored { state: Some(state), private: memory.bytes() };
+    }
+    let mut state = planned.clone();
+    state::set_ledger(&mut state, &ledger, runs);
+    state.set("phase", planned.get("phase").clone());
+    if state.get("runbook").is_unknown() {
+        state.set("runbook", Value::List(Vec::new()));
+    }
+    Stored { state: Some(state), private: memory.bytes() }
+}
+
+impl Migration {
+    /// A look at the database for a plan that has none from a refresh. A plan that can't look is still one: runners that
+    /// only plan often have no way to the database.
+    async fn look_for_plan(
+        &self,
+        shared: &Shared,
+        config: &Value,
+        cancel: &Cancel,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Seen> {
+        match look(shared, config, cancel).await? {
+            Ok(seen) => Some(seen),
+            Err(error) => {
+                story::unseen_by_plan(config, &error, diagnostics);
+                None
+            }
+        }
+    }
+}
+
+/// A plan in the making.
+struct Draft<'a> {
+    shared: &'a Shared,
+    config: &'a Value,
+    prior: Option<&'a Value>,
+    wish: &'a Wish,
+    /// Whether what was seen stays the same while Terraform plans a second time.
+    refreshed: bool,
+}
+
+impl Draft<'_> {
+    async fn fill(&self, state: &mut Value, seen: Option<&Seen>, diagnostics: &mut Diagnostics) {
+        let under_way = seen.and_then(|seen| seen.holder.as_deref());
+        if let Some(holder) = under_way {
+            story::under_way(holder, diagnostics);
+        }
+        // What somebody is just running has neither run nor died: the apply waits, and looks again.
+        let seen = seen.filter(|_| under_way.is_none()).map(|seen| &seen.ledger);
+        let known = self.prior.and_then(|prior| Phase::parse(text(prior, "phase")));
+        let steps = match seen.map(|ledger| plan(self.wish, ledger)) {
+            Some(Ok(steps)) => steps,
+            Some(Err(refusal)) => return self.refuse(&refusal, seen, diagnostics),
+            None => {
+                let missing = |phase: &Phase| *phase <= self.wish.phase && known.is_none_or(|known| *phase > known);
+                Phase::ALL.into_iter().filter(missing).map(Step::Run).collect()
+            }
+        };
+        self.warn(&steps, seen, diagnostics);
+        if self.prior.is_some() && steps.is_empty() {
+            if self.wish.resolve.is_some() {
+                story::resolved(self.config, diagnostics);
+            }
+            return;
+        }
+        // What is seen while a migration is made may be another thing when Terraform plans again.
+        let runbook = if self.refreshed && under_way.is_none() {
+            steps.iter().map(|step| self.words(*step)).collect()
+        } else {
+            outline(self.wish, known)
+        };
+        state.set("runbook", Value::from(runbook));
+        state.set("phases", Value::UNKNOWN);
+        state.set("contracted_for", Value::UNKNOWN);
+        let contracts = steps.contains(&Step::Run(Phase::Contract));
+        if let Some(guard) = self.wish.guard.as_ref().filter(|_| contracts && self.shared.connection.is_known())
+            && let Err(barred) = contraction::check(&self.shared.ports, guard).await
+        {
+            story::barred(&barred, guard, diagnostics);
+        }
+        if contracts && self.wish.guard.is_none() {
+            story::unguarded(diagnostics);
+        }
+    }
+
+    fn words(&self, step: Step) -> String {
+        let script = |phase: Phase| {
+            let script = self.wish.scripts.get(&phase);
+            script.map(|script| script.words(phase, self.wish.guard.as_ref())).unwrap_or_default()
+        };
+        match step {
+            Step::Resolve(phase, resolve) => format!("{phase}: write down that it was {resolve}"),
+            Step::Resume(phase) => format!("{phase}: go on where it was interrupted"),
+            Step::Run(phase) => script(phase),
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, seen: Option<&Ledger>, diagnostics: &mut Diagnostics) {
+        let empty = Ledger::new();
+        story::refused(self.config, self.wish, seen.unwrap_or(&empty), refusal, diagnostics);
+    }
+
+    /// What is doubtful about the phases that have not run yet.
+    fn warn(&self, steps: &[Step], seen: Option<&Ledger>, diagnostics: &mut Diagnostics) {
+        for step in steps {
+            if let Step::Resolve(phase, resolve) = step {
+                let entry = seen.and_then(|ledger| ledger.get(phase));
+                story::resolves(*phase, *resolve, entry, diagnostics);
+            }
+        }
+        let Some(dialect) = wish::dialect(self.config) else { return };
+        for (phase, script) in &self.wish.scripts {
+            let ran = seen.is_some_and(|ledger| ledger.contains_key(phase));
+            if !ran {
+                story::concerns(*phase, &lint(script, *phase, dialect), text(self.config, phase.name()), diagnostics);
+            }
+        }
+    }
+}

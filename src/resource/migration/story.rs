@@ -1,0 +1,334 @@
+//! What is said when something goes wrong, for the person on call: what failed, what was seen, what is left, what to do.
+
+use std::fmt::Write as _;
+
+use super::{Ledger, text};
+use crate::database::Address;
+use crate::migration::{Concern, Danger, Dialect, Entry, Guard, Phase, Refusal, Resolve, Unmet, Wish, highest};
+use crate::run::contraction::Barred;
+use crate::run::database::{Database as _, DatabaseError, Fault};
+use crate::run::lock::{self, Refused};
+use crate::run::migrator::{Broken, Failure, Left};
+use crate::tf_provider::{Diagnostics, Path, Value};
+
+/// A destroy plans first, and is refused what a plan is refused.
+const DESTROY: &str = "To destroy all the same: terraform destroy -refresh=false.";
+
+/// The line of a text with its number, as compilers show it.
+fn excerpt(source: &str, line: usize) -> String {
+    let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let short: String = text.chars().take(160).collect();
+    format!("  {line} | {}", short.trim_end())
+}
+
+fn url_path(config: &Value) -> Path {
+    let name = if config.get("database").get("url").is_null() { "url_wo" } else { "url" };
+    Path::attribute("database").attr(name)
+}
+
+/// What a failure on the way to the database means, and what to do.
+fn advice(fault: Fault) -> (&'static str, &'static str) {
+    match fault {
+        Fault::Unreachable => (
+            "Failed to reach the database",
+            "Check host and port, that the database runs, and that this machine has a way to it (security group, VPN).",
+        ),
+        Fault::Credentials => (
+            "The database refuses the user",
+            "Check user and password; for RDS with IAM also the right rds-db:connect.",
+        ),
+        Fault::Tls => (
+            "Failed to encrypt the connection",
+            "Check tls and the URL's sslmode; for RDS set tls.ca_bundle to the file of its authorities.",
+        ),
+        Fault::NoDatabase => ("There is no such database", "Check the name at the end of the URL."),
+        Fault::Denied => (
+            "The user lacks a right",
+            "The user needs the rights of the statements themselves, and to create and write the table bluegreen_migrations.",
+        ),
+        Fault::Lost => {
+            ("The connection to the database was lost", "Plan again: the ledger in the database tells what ran.")
+        }
+        _ => ("The database failed", "Plan again once its cause is gone: the ledger in the database tells what ran."),
+    }
+}
+
+/// A refresh that could not look.
+pub(super) fn unseen(name: &str, error: &DatabaseError, diagnostics: &mut Diagnostics) {
+    let (summary, advice) = advice(error.fault);
+    let detail = format!(
+        "{error}. The migration {name} is shown as it was last seen; everything else can be planned and applied. {advice}"
+    );
+    diagnostics.warning_at(Path::attribute("database"), summary, detail);
+}
+
+/// A plan that could not look: wrong input is told now, and what may be otherwise at apply is left to it.
+pub(super) fn unseen_by_plan(config: &Value, error: &DatabaseError, diagnostics: &mut Diagnostics) {
+    let (summary, advice) = advice(error.fault);
+    let path = url_path(config);
+    let detail = format!("{path}: {error}. {advice}");
+    match error.fault {
+        Fault::Credentials | Fault::Tls | Fault::NoDatabase => diagnostics.error_at(path, summary, detail),
+        _ => {
+            let detail = format!("{detail} What has run there already is seen when this is applied.");
+            diagnostics.warning_at(path, summary, detail);
+        }
+    }
+}
+
+/// An apply that did not get to the database.
+pub(super) fn unreachable(config: &Value, error: &DatabaseError, place: &str, diagnostics: &mut Diagnostics) {
+    let (summary, advice) = advice(error.fault);
+    let path = url_path(config);
+    let place = if place.is_empty() { String::new() } else { format!("\n\nThe database: {place}.") };
+    diagnostics.error_at(path.clone(), summary, format!("{path}: {error}.{place}\n\n{advice}"));
+}
+
+pub(super) fn under_way(holder: &str, diagnostics: &mut Diagnostics) {
+    let detail = format!(
+        "{holder} runs one in this database right now. An apply waits for its end, and then looks what is left to do."
+    );
+    diagnostics.warning_at(Path::attribute("database"), "A migration is under way", detail);
+}
+
+pub(super) fn renamed(before: &str, diagnostics: &mut Diagnostics) {
+    let detail = format!(
+        "The database knows this migration as {before:?}; under another name its phases would run a second time. Keep the name; the resource itself can be moved with a moved block."
+    );
+    diagnostics.error_at(Path::attribute("name"), "A migration can't be renamed", detail);
+}
+
+pub(super) fn resolved(config: &Value, diagnostics: &mut Diagnostics) {
+    let detail = format!("resolve = {:?} has nothing left to do: remove it.", text(config, "resolve"));
+    diagnostics.warning_at(Path::attribute("resolve"), "There is nothing to resolve", detail);
+}
+
+pub(super) fn resolves(phase: Phase, resolve: Resolve, entry: Option<&Entry>, diagnostics: &mut Diagnostics) {
+    let state = entry.map(half).unwrap_or_default();
+    let what = match resolve {
+        Resolve::Applied => format!("{phase} will count as done, without running anything of it."),
+        Resolve::Reverted => format!("{phase} will count as not begun, and run from its beginning."),
+    };
+    diagnostics.warning_at(Path::attribute("resolve"), format!("{phase} is resolved"), format!("{state} {what}"));
+}
+
+pub(super) fn unguarded(diagnostics: &mut Diagnostics) {
+    let detail = "contract takes away what the colour that is not live may still need, for its way back. Without a guard it \
+                  runs whoever is live: set guard = { parameter = …, live = …, stable_for = \"24h\" }.";
+    diagnostics.warning_at(Path::attribute("contract"), "contract has no guard", detail);
+}
+
+/// All that is doubtful about a phase's text, in one warning for each kind.
+pub(super) fn concerns(phase: Phase, concerns: &[Concern], source: &str, diagnostics: &mut Diagnostics) {
+    for (danger, summary) in [
+        (Danger::Breaks, format!("{phase} may break the release that is live")),
+        (Danger::Locks, format!("{phase} may keep others waiting")),
+    ] {
+        let mut detail = String::new();
+        for concern in concerns.iter().filter(|concern| concern.danger == danger) {
+            let Concern { line, what, instead, .. } = concern;
+            let _ = write!(detail, "\n{}\nLine {line}: {what}.\nSafe: {instead}.\n", excerpt(source, *line));
+        }
+        if !detail.is_empty() {
+            diagnostics.warning_at(Path::attribute(phase.name()), summary, detail.trim_start_matches('\n').to_owned());
+        }
+    }
+}
+
+/// How far a phase came that died.
+fn half(entry: &Entry) -> String {
+    let error = if entry.error.is_empty() { String::new() } else { format!(" The database said: {}.", entry.error) };
+    format!(
+        "It was begun at {} by {}, and {} of its {} statements are known to have run.{error}",
+        entry.started_at, entry.by, entry.steps_done, entry.statements
+    )
+}
+
+/// Why nothing is run.
+pub(super) fn refused(config: &Value, wish: &Wish, ledger: &Ledger, refusal: &Refusal, diagnostics: &mut Diagnostics) {
+    let name = &wish.name;
+    match refusal {
+        Refusal::Changed { phase, at } => {
+            let path = Path::attribute(phase.name());
+            let gone = config.get(phase.name()).is_null();
+            let how = if gone { "is gone from the configuration" } else { "is another one now" };
+            let detail = format!(
+                "The text of {phase} {how}, but the one that the database's table bluegreen_migrations knows ran at {at}. What ran is not run again: put the text back as it was, and write what is to come into a migration of its own. {DESTROY}"
+            );
+            diagnostics.error_at(path, format!("{phase} of {name} has run with another text"), detail);
+        }
+        Refusal::Backwards { ran } => {
+            let detail = format!(
+                "phase is {}, but {ran} has run already, and what it did is not undone by going back. Set phase = \"{ran}\"; to undo it, write another migration.",
+                wish.phase
+            );
+            diagnostics.error_at(Path::attribute("phase"), "A migration only goes forward", detail);
+        }
+        Refusal::OutOfOrder { phase, ran } => {
+            let detail = format!(
+                "{phase} has not run, but {ran}, which comes after it, has. Write {phase} into a migration of its own."
+            );
+            let path = Path::attribute(phase.name());
+            diagnostics.error_at(path, format!("{phase} comes too late"), detail);
+        }
+        Refusal::Dirty { phase, entry } => dirty(config, name, *phase, entry, ledger, diagnostics),
+        Refusal::NothingToResolve => {
+            let detail = "No phase is half done. Remove resolve: a phase that dies from now on shall not be resolved before \
+                          somebody has looked at it.";
+            diagnostics.error_at(Path::attribute("resolve"), "There is nothing to resolve", detail);
+        }
+    }
+}
+
+fn dirty(config: &Value, name: &str, phase: Phase, entry: &Entry, ledger: &Ledger, diagnostics: &mut Diagnostics) {
+    let source = text(config, phase.name());
+    let dialect = super::wish::dialect(config).unwrap_or(Dialect::Postgres);
+    let script = super::wish::script(config, phase, dialect).and_then(Result::ok);
+    let next = script.and_then(|script| script.statements.get(usize::try_from(entry.steps_done).ok()?).cloned());
+    let next = next.map_or(String::new(), |statement| {
+        format!(" The one after them may have run or not:\n\n{}\n", excerpt(source, statement.line))
+    });
+    let back = highest(ledger)
+        .filter(|ran| *ran < phase)
+        .map_or(String::new(), |ran| format!(" Everything else can be applied meanwhile with phase = \"{ran}\"."));
+    let detail = format!(
+        "{}{next}\nNothing runs until somebody has looked at the database. Either do by hand what is missing and set resolve = \"applied\"; or undo by hand what is there and set resolve = \"reverted\", and it runs from its beginning.{back} {DESTROY}",
+        half(entry)
+    );
+    diagnostics.error_at(Path::attribute(phase.name()), format!("{phase} of {name} died half-way"), detail);
+}
+
+/// Why a contract does not run.
+pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnostics) {
+    let path = Path::attribute("guard");
+    let lock = lock::name(&guard.parameter);
+    let (summary, detail) = match barred {
+        Barred::Unmet(unmet) => {
+            let then = match unmet {
+                Unmet::Young { age } => {
+                    let rest = guard.stable_for.saturating_sub(*age);
+                    format!(
+                        "Plan again in {}.",
+                        humantime::format_duration(std::time::Duration::from_secs(rest.as_secs()))
+                    )
+                }
+                Unmet::Other { .. } | Unmet::NoRecord => {
+                    format!("Switch to {} first, and let it be for long enough to be sure.", guard.live)
+                }
+                Unmet::Rollout { .. } => {
+                    format!(
+                        "Bring it to its end first: apply the switch. If it is none any more: aws ssm delete-parameter --name {lock}"
+                    )
+                }
+            };
+            let detail = format!(
+                "guard: contract waits until {guard}; but {unmet}. Nothing was changed. {then} To apply everything else now, set phase back."
+            );
+            ("contract would run before its guard holds", detail)
+        }
+        Barred::Unseen(error) => {
+            let detail = format!("guard: it can't be seen whether {guard}: {error}. Nothing was changed.");
+            ("The guard can't be looked at", detail)
+        }
+        Barred::Locked(Refused::Held(ledger)) => {
+            let detail = format!(
+                "guard: {} is under way; it said last: {}. contract runs only while no rollout can begin. Nothing was changed. Wait until it has ended, then apply again.",
+                ledger.words(),
+                ledger.phase
+            );
+            ("A rollout is under way", detail)
+        }
+        Barred::Locked(Refused::Strange(why)) => {
+            let detail = format!(
+                "guard: the parameter {lock}, which keeps rollouts apart, can't be read: {why}. Nothing was changed. If nothing is under way, delete it:\n  aws ssm delete-parameter --name {lock}"
+            );
+            ("The rollout's lock can't be read", detail)
+        }
+        Barred::Locked(Refused::Failed(error)) => {
+            let detail = format!(
+                "guard: contract keeps rollouts out with the parameter {lock} while it runs, which failed: {error}. Nothing was changed."
+            );
+            ("Failed to keep rollouts out", detail)
+        }
+        Barred::Locked(Refused::Interrupted) => (
+            "The run was interrupted",
+            format!("guard: it was stopped while it waited for {lock}. Nothing was changed."),
+        ),
+    };
+    diagnostics.error_at(path, summary, detail);
+}
+
+/// An apply that did not come to its end.
+pub(super) struct Told<'a> {
+    pub config: &'a Value,
+    pub wish: &'a Wish,
+    pub address: &'a Address,
+    pub ledger: &'a Ledger,
+}
+
+impl Told<'_> {
+    pub fn failure(&self, failure: &Failure, diagnostics: &mut Diagnostics) {
+        let name = &self.wish.name;
+        match failure {
+            Failure::Database(error) => unreachable(self.config, error, &self.address.words(), diagnostics),
+            Failure::Locked { holder, waited } => {
+                let holder = holder.as_deref().unwrap_or("a session that this user can't see");
+                let detail = format!(
+                    "Migrations of one database run one after the other, and {holder} has the lock; it was waited for {} s. Nothing was changed. Apply again once that one has ended.",
+                    waited.as_secs()
+                );
+                diagnostics.error_at(Path::attribute("database"), "Another migration is under way", detail);
+            }
+            Failure::Refused(refusal) => refused(self.config, self.wish, self.ledger, refusal, diagnostics),
+            Failure::Barred(barred_by) => match &self.wish.guard {
+                Some(guard) => barred(barred_by, guard, diagnostics),
+                None => diagnostics.error("contract was barred", format!("{barred_by:?}")),
+            },
+            Failure::Statement(broken) => self.broken(broken, diagnostics),
+            Failure::Interrupted => {
+                let detail = format!("The migration {name} was stopped between two phases.{}", self.so_far());
+                diagnostics.error("The run was interrupted", detail);
+            }
+        }
+    }
+
+    fn so_far(&self) -> String {
+        match highest(self.ledger) {
+            None => " No phase has run.".to_owned(),
+            Some(phase) => format!(" {phase} has run, and what comes after it has not."),
+        }
+    }
+
+    fn broken(&self, broken: &Broken, diagnostics: &mut Diagnostics) {
+        let Broken { phase, line, number, of, error, tries, left } = broken;
+        let source = text(self.config, phase.name());
+        let tried = if *tries > 1 { format!(", tried {tries} times") } else { String::new() };
+        let left = match left {
+            Left::Nothing => format!("Nothing of {phase} is left in the database.{}", self.so_far()),
+            Left::Half => format!(
+                "The statements before it stay, since {} can't undo them: {phase} is half done, and nothing runs until resolve says what became of it. Plan again to be told what to look at.",
+                if self.address.dialect() == Dialect::Mysql { "MySQL" } else { "a script that is no transaction" }
+            ),
+            Left::Batches { batches, rows } => format!(
+                "{batches} batches changed {rows} rows, which stay; the next apply goes on from there."
+            ),
+            Left::Unknown => "The connection ended while it was made final. Plan again: the ledger in the database tells whether it has happened.".to_owned(),
+        };
+        let todo = match error.fault {
+            Fault::Busy => {
+                " Others held what it needs for longer than lock_timeout: see who does, try again at a quieter time, or raise lock_timeout (all others wait so long behind it)."
+            }
+            Fault::TooLong => " Raise statement_timeout or timeouts if it may take longer.",
+            Fault::Denied => " The user of the URL needs this right.",
+            Fault::Interrupted => " The run was stopped.",
+            _ => "",
+        };
+        let detail = format!(
+            "Line {line} of {phase} (statement {number} of {of}){tried}: {error}.\n\n{}\n\n{left}{todo}\n\nThe database: {}.",
+            excerpt(source, *line),
+            self.address.words()
+        );
+        let summary = format!("Failed to {phase} {}", self.wish.name);
+        diagnostics.error_at(Path::attribute(phase.name()), summary, detail);
+    }
+}

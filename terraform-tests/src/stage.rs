@@ -107,12 +107,21 @@ impl Stage {
     pub async fn color_with(&mut self, color: &str, handler: Option<Handler>) -> anyhow::Result<()> {
         let listen = [2, 3].map(|host| SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))).to_vec();
         let app = App::start(AppConfig { listen, color: color.to_owned(), release: "1".to_owned(), handler }).await?;
+        self.color_of(color, app.addresses()).await?;
+        self.apps.insert(color.to_owned(), app);
+        Ok(())
+    }
+
+    /// Adds a colour of servers that run already.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub async fn color_of(&mut self, color: &str, servers: &[SocketAddr]) -> anyhow::Result<()> {
         let group = make_group(&self.client, &format!("myapp-{color}")).await?;
-        for address in app.addresses() {
+        for address in servers {
             self.register(&group, *address).await?;
         }
         self.groups.insert(color.to_owned(), group);
-        self.apps.insert(color.to_owned(), app);
         Ok(())
     }
 

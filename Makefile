@@ -47,7 +47,7 @@ docs:
 	UPDATE_EXPECT=1 cargo nextest run --locked -p terraform-provider-bluegreen --lib pages
 
 bench: tools-demo
-	@$(SETUP) aws-provider
+	@$(SETUP) aws-provider servers
 	@cargo build --quiet --locked --release --workspace --bins
 	@target/release/bench
 

@@ -36,8 +36,8 @@ pub(super) const MAX_GROUPS: usize = 5;
 
 /// Plans the way from what is to what shall be. Deterministic; an empty runbook means that nothing is to be done.
 ///
-/// The order: the colour to go live is attached at weight 0 if it is in no route yet, so that its health can be known;
-/// then the checks; then all routes move, step by step, each step being watched; then the record says so; preview routes
+/// The order: the colour to go live is attached at weight 0 if it is in no route yet, so that its health can be known, and
+/// previews are led to it; then the checks; then all routes move, step by step, each step being watched; then the record says so; preview routes
 /// and rules no longer wanted come last. Where no colour can be attached without taking something away, health is checked
 /// right after the move, and the record waits for it.
 ///
@@ -301,6 +301,7 @@ impl Draft<'_> {
             if !health_after {
                 self.push(vec![health_check(intent, &subject)]);
             }
+            self.show(color, way);
             let mut checks = Vec::new();
             // A colour that a rollout has not even left yet needs no second look.
             if way != Way::Undo {
@@ -319,6 +320,19 @@ impl Draft<'_> {
         if matches!(way, Way::New | Way::On) && (moves || way == Way::On) {
             self.verify(&subject);
         }
+    }
+
+    /// Leads the previews to the colour that is about to be checked, which may be by way of them. Of two colours the idle
+    /// one has them already, unless they are new.
+    fn show(&mut self, color: &str, way: Way) {
+        if !matches!(way, Way::New | Way::On) || self.intent.validation.checks.is_empty() {
+            return;
+        }
+        let previews = self.intent.preview_routes.iter();
+        let previews =
+            previews.filter_map(|route| lead(self.intent, &self.world, route, color, self.stickiness(route)));
+        let previews = previews.collect();
+        self.push(previews);
     }
 
     /// Whether this is a way back, or one that another run began.

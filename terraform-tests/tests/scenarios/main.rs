@@ -10,6 +10,7 @@ mod gates;
 mod imports;
 mod invalid;
 mod native;
+mod pipelines;
 mod removal;
 mod rings;
 mod rollouts;

@@ -30,7 +30,11 @@ struct Running {
 
 async fn start(program: &[PathBuf], color: &str, redis: Option<&str>) -> anyhow::Result<Running> {
     let mut command = Command::new(&program[0]);
-    command.args(&program[1..]).env("COLOR", color).env("RELEASE", "1").env("SESSION_SECRET", "a secret of both colours");
+    command
+        .args(&program[1..])
+        .env("COLOR", color)
+        .env("RELEASE", "1")
+        .env("SESSION_SECRET", "a secret of both colours");
     command.env("HOST", "127.0.0.2").env("PORT", "0").env_remove("REDIS_URL");
     command.envs(redis.map(|url| ("REDIS_URL", url)));
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
@@ -52,7 +56,8 @@ async fn play(program: &[PathBuf], redis: Option<&str>) -> anyhow::Result<()> {
     let main = std::fs::read_to_string(repository().join("examples/app/main.tf"))?;
     terraform.write(&main)?;
     let provider = stage.provider();
-    terraform.file("provider.tf", provider.split("\n\n").find(|part| part.starts_with("provider")).context("no block")?)?;
+    terraform
+        .file("provider.tf", provider.split("\n\n").find(|part| part.starts_with("provider")).context("no block")?)?;
     let apply = async |active: &str| {
         let variables = json!({
             "active": active,

@@ -147,7 +147,8 @@ async fn main() -> anyhow::Result<()> {
     let sessions = Sessions::open(std::env::var("REDIS_URL").ok()).await?;
     let app = App { color: or("COLOR", "blue"), release: or("RELEASE", "1"), sessions };
     let address = format!("{}:{}", or("HOST", "0.0.0.0"), or("PORT", "8080"));
-    let listener = tokio::net::TcpListener::bind(&address).await.with_context(|| format!("can't listen on {address}"))?;
+    let listener =
+        tokio::net::TcpListener::bind(&address).await.with_context(|| format!("can't listen on {address}"))?;
     writeln!(std::io::stdout(), "{} {} on {}", app.color, app.release, listener.local_addr()?)?;
     let name = format!("{} {}\n", app.color, app.release);
     let routes = Router::new()

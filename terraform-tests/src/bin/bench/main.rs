@@ -1,6 +1,7 @@
 //! `make bench`: start-up and plan cost beside a floor and a peer, measured in the same run and told as ratios. A figure
 //! beyond its reach is marked, and fails nothing: machines are shared.
 
+mod backfill;
 mod plans;
 mod process;
 mod startup;
@@ -22,7 +23,8 @@ async fn bench() -> anyhow::Result<()> {
     startup::run().await?;
     plans::run().await?;
     plans::calls_of_a_switch().await?;
-    plans::calls_of_environments().await
+    plans::calls_of_environments().await?;
+    backfill::run().await
 }
 
 /// A figure with what it should reach.

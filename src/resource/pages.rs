@@ -49,3 +49,36 @@ fn the_pages_are_fresh() {
         expect_file![root().join(format!("docs/functions/{name}.md"))].assert_eq(&text);
     }
 }
+
+/// Folders whose files the scenarios, the demo or the example apps' tests run.
+const RUN_BY_TESTS: [&str; 3] = ["examples/app/", "examples/pipelines/", "examples/stacks/"];
+
+#[test]
+fn guides_show_only_what_tests_run() {
+    let folder = root().join("docs/guides");
+    let guides: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(guides.len(), 5);
+    for guide in guides {
+        let (name, text) = (guide.display(), std::fs::read_to_string(&guide).unwrap());
+        assert!(text.starts_with("---\npage_title: \""), "{name}: the Registry wants a title");
+        let mut source = None;
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(rest) = line.strip_prefix("<!-- ") {
+                source = rest.strip_suffix(" -->");
+            }
+            if !line.starts_with("```") {
+                continue;
+            }
+            let file = source.take().unwrap_or_else(|| panic!("{name}: a snippet without a file"));
+            assert!(RUN_BY_TESTS.iter().any(|folder| file.starts_with(folder)), "{name}: {file} is run by no test");
+            let snippet: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
+            let whole = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(
+                !snippet.is_empty() && whole.contains(&snippet.join("\n")),
+                "{name}: not in {file}:\n{}",
+                snippet.join("\n")
+            );
+        }
+    }
+}

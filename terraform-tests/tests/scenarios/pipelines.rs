@@ -11,6 +11,7 @@ use terraform_tests::client::{ACCESS_KEY, REGION, element};
 use terraform_tests::load::Load;
 use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Said, Terraform, binaries, engines, repository, said};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 const EXAMPLES: &str = "examples/pipelines";
 
@@ -160,5 +161,60 @@ async fn the_workflows_pass_actionlint() -> anyhow::Result<()> {
         String::from_utf8_lossy(&done.stdout),
         String::from_utf8_lossy(&done.stderr)
     );
+    Ok(())
+}
+
+/// The provider gets into a private registry with what the registry wants to know of it; the cloud block is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_is_published() -> anyhow::Result<()> {
+    let terraform = Terraform::new()?;
+    terraform.file("cloud.tf", &read("terraform-cloud/cloud.tf")?)?;
+    terraform.plan().await?.has(&["initialization required"])?;
+    fs::remove_file(terraform.folder().join("cloud.tf"))?;
+
+    let mut registry = tokio::process::Command::new(repository().join(".tools/venv/bin/python"));
+    registry.arg(repository().join("terraform-tests/tools/registry.py")).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut registry = registry.spawn()?;
+    let mut lines = BufReader::new(registry.stdout.take().context("no standard output")?).lines();
+    let address = lines.next_line().await?.context("no registry")?;
+    // A key in a keyring of its own; its folder's name must be short, for gpg's socket.
+    let keyring = tempfile::Builder::new().prefix("gpg-").tempdir()?;
+    let gpg = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new("gpg");
+        command.args(["--batch", "--passphrase", "", "--pinentry-mode", "loopback"]).args(arguments);
+        command.env("GNUPGHOME", keyring.path()).output().await
+    };
+    if gpg(&["--version"]).await.is_err() {
+        eprintln!("left out: there is no gpg");
+        return Ok(());
+    }
+    fs::set_permissions(keyring.path(), fs::Permissions::from_mode(0o700))?;
+    let made = gpg(&["--quick-gen-key", "release@example.com", "rsa2048", "sign", "never"]).await?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let binary = terraform.folder().join("provider");
+    fs::write(&binary, "a binary")?;
+    let mut publish = tokio::process::Command::new("bash");
+    publish.arg(repository().join(EXAMPLES).join("terraform-cloud/publish-provider.sh")).arg(&binary);
+    publish.env("TFE_ADDRESS", &address).env("TFE_TOKEN", "a-token").env("ORGANIZATION", "example");
+    publish.env("VERSION", "0.1.0").env("GPG_KEY_ID", "release@example.com").env("GNUPGHOME", keyring.path());
+    publish.env("NO_PROXY", "127.0.0.1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let said = said(publish.spawn()?).await?;
+    // Its agent would outlive the keyring.
+    drop(
+        tokio::process::Command::new("gpgconf").args(["--kill", "all"]).env("GNUPGHOME", keyring.path()).output().await,
+    );
+    said.ok()?.has(&["published: source = \"app.terraform.io/example/bluegreen\", version = \"0.1.0\""])?;
+    let mut seen = Vec::new();
+    for _ in 0..7 {
+        let line = lines.next_line().await?.context("a request is missing")?;
+        seen.push(serde_json::from_str::<serde_json::Value>(&line)?);
+    }
+    let paths: Vec<&str> = seen.iter().filter_map(|request| request["path"].as_str()).collect();
+    let last = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    let names: Vec<String> = paths.iter().filter_map(|path| last(path)).collect();
+    let uploads = ["shasums-upload", "shasums-sig-upload", "platforms", "provider-binary-upload"];
+    ensure!(names[..3] == ["bluegreen", "registry-providers", "versions"] && names[3..] == uploads, "{names:?}");
+    // What was announced is what was sent.
+    ensure!(seen[5]["sent"]["data"]["attributes"]["shasum"] == seen[6]["sent"], "{:?}", &seen[5..]);
     Ok(())
 }

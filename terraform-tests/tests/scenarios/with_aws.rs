@@ -185,3 +185,43 @@ resource "bluegreen_switch" "app" {{
     ensure!(stage.client.elb("DescribeTargetHealth", &health).await?.contains("127.0.0.3"));
     Ok(())
 }
+
+/// The example of a stack that a pipeline has moved so far: it is imported as it is, and drifts for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_stack_is_adopted() -> anyhow::Result<()> {
+    let stage = Stage::bare().await?;
+    let terraform = Terraform::new()?;
+    mirrored(&terraform)?;
+    let example = |file: &str| std::fs::read_to_string(repository().join("examples/stacks/adopt-a-stack").join(file));
+    terraform.write(&providers(&stage))?;
+    terraform.file("before.tf", &example("before.tf")?)?;
+    terraform.file("terraform.tfvars.json", &{
+        let (vpc, subnets) = stage.network().await?;
+        serde_json::json!({ "vpc_id": vpc, "subnet_ids": subnets }).to_string()
+    })?;
+    terraform.run(&["init", "-no-color", "-input=false"]).await?.ok()?;
+    terraform.apply().await?.ok()?;
+
+    // The pipeline has moved the traffic since.
+    let find = |xml: String| element(&xml, "TargetGroupArn").map(str::to_owned);
+    let group = async |color: &str| {
+        let name = format!("shop-{color}");
+        find(stage.client.elb("DescribeTargetGroups", &[("Names.member.1", &name)]).await?)
+    };
+    let (blue, green) = (group("blue").await?, group("green").await?);
+    let listener = terraform.state("aws_lb_listener.http").await?["arn"].as_str().context("no listener")?.to_owned();
+    let mut parameters = vec![("ListenerArn".to_owned(), listener)];
+    parameters.extend(terraform_tests::stage::forward(1, &[(&blue, 0), (&green, 100)]));
+    let pairs: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    stage.client.elb("ModifyListener", &pairs).await?;
+    let record = serde_json::json!({ "Name": "/shop/current-live", "Type": "String", "Value": "green" });
+    stage.client.ssm("PutParameter", record).await?;
+    terraform.plan_is_empty().await?;
+
+    terraform.file("switch.tf", &example("switch.tf")?)?;
+    stage.aws.clear_calls();
+    let said = terraform.apply().await?.ok()?;
+    said.has(&["1 to import, 0 to add", "live = \"green\""])?;
+    ensure!(stage.changes().is_empty(), "{:?}", stage.changes());
+    terraform.plan_is_empty().await
+}

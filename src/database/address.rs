@@ -114,23 +114,36 @@ impl Address {
                 "not a URL: {error}. Special characters in a user name or password are written as %40 for @ and so on"
             )
         })?;
+        // What would belong to a password is not to be taken for a path, or told in an error.
+        let strays = |part: &str| part.contains('@');
+        if strays(parsed.path()) || parsed.query().is_some_and(strays) || parsed.fragment().is_some() {
+            return Err("special characters in a user name or password are written as %3F for ?, %2F for /, %23 for #"
+                .to_owned());
+        }
         if !parsed.has_host() && !parsed.query_pairs().any(|(key, _)| key == "host" || key == "socket") {
             return Err("the URL has no host".to_owned());
         }
         let limit = tidy(&mut parsed, dialect)?;
+        let asked = parsed.query_pairs().any(|(key, _)| matches!(key.as_ref(), "sslmode" | "ssl-mode"));
+        let trusts = tls.ca_bundle.is_some()
+            || parsed
+                .query_pairs()
+                .any(|(key, _)| matches!(key.as_ref(), "sslrootcert" | "ssl-root-cert" | "sslca" | "ssl-ca"));
+        // Whoever names authorities wants them asked.
+        let mode = tls.mode.or((trusts && !asked).then_some(TlsMode::VerifyFull));
         // The driver says what is wrong with a parameter, and nothing else of the URL.
         let wrong = |error: sqlx::Error| super::words_of(&error);
         let options = match dialect {
             Dialect::Postgres => {
                 let options = PgConnectOptions::from_str(parsed.as_str()).map_err(wrong)?.disable_statement_logging();
-                let options = tls.mode.map_or(options.clone(), |mode| options.ssl_mode(postgres_mode(mode)));
+                let options = mode.map_or(options.clone(), |mode| options.ssl_mode(postgres_mode(mode)));
                 let ca = tls.ca_bundle.as_ref();
                 Options::Postgres(Box::new(ca.map_or(options.clone(), |file| options.ssl_root_cert(file))))
             }
             Dialect::Mysql => {
                 let options =
                     MySqlConnectOptions::from_str(parsed.as_str()).map_err(wrong)?.disable_statement_logging();
-                let options = tls.mode.map_or(options.clone(), |mode| options.ssl_mode(mysql_mode(mode)));
+                let options = mode.map_or(options.clone(), |mode| options.ssl_mode(mysql_mode(mode)));
                 let ca = tls.ca_bundle.as_ref();
                 Options::Mysql(Box::new(ca.map_or(options.clone(), |file| options.ssl_ca(file))))
             }

@@ -25,7 +25,9 @@ pub(super) struct Mysql {
 }
 
 pub(super) async fn open(options: &MySqlConnectOptions) -> Result<Box<dyn Session>, DatabaseError> {
-    let mut connection = MySqlConnection::connect_with(options).await.map_err(|error| failure(&error, true))?;
+    // As the server has it, and not as the driver likes it: a script is to do what it does in the mysql client.
+    let plain = options.clone().timezone(None).pipes_as_concat(false).no_engine_substitution(false);
+    let mut connection = MySqlConnection::connect_with(&plain).await.map_err(|error| failure(&error, true))?;
     let row = sqlx::query("SELECT CONNECTION_ID(), DATABASE(), VERSION()").fetch_one(&mut connection).await;
     let row = row.map_err(|error| failure(&error, true))?;
     let unreadable = |error: sqlx::Error| failure(&error, true);

@@ -45,6 +45,7 @@ pub(super) async fn open(options: &PgConnectOptions, who: &str) -> Result<Box<dy
             tracing::debug!(statement, error = words_of(&error), "the server doesn't know it");
         }
     }
+    as_configured(&mut connection).await.map_err(|error| failure(&error, true))?;
     let row = sqlx::query("SELECT pg_backend_pid(), current_schema()::text").fetch_one(&mut connection).await;
     let row = row.map_err(|error| failure(&error, true))?;
     let schema: Option<String> = row.try_get(1).map_err(|error| failure(&error, true))?;
@@ -55,6 +56,18 @@ pub(super) async fn open(options: &PgConnectOptions, who: &str) -> Result<Box<dy
     let process = row.try_get(0).map_err(|error| failure(&error, true))?;
     let options = options.clone();
     Ok(Box::new(Postgres { connection, options, process, schema }))
+}
+
+/// The driver sets time zone and date style of its own, over what the role or the database has: a script is to do what it
+/// does in psql. Later rows count more.
+async fn as_configured(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let sql = "SELECT set_config(split_part(s, '=', 1), substr(s, strpos(s, '=') + 1), false) \
+               FROM (SELECT unnest(setconfig) AS s, setrole, setdatabase FROM pg_db_role_setting \
+               WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+               AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user)) \
+               ORDER BY setrole <> 0, setdatabase <> 0) x \
+               WHERE lower(split_part(s, '=', 1)) IN ('timezone', 'datestyle')";
+    sqlx::query(sql).execute(connection).await.map(drop)
 }
 
 fn failure(error: &sqlx::Error, while_connecting: bool) -> DatabaseError {
@@ -93,6 +106,19 @@ fn failure(error: &sqlx::Error, while_connecting: bool) -> DatabaseError {
 impl Postgres {
     fn table(&self) -> String {
         format!("\"{}\".{TABLE}", self.schema.replace('"', "\"\""))
+    }
+
+    /// A script may have taken on another role, which is not the ledger's; that one is given back.
+    async fn own_role(&mut self) -> Result<String, DatabaseError> {
+        let row = sqlx::query("SELECT current_setting('role')").fetch_one(&mut self.connection).await;
+        let role = row.and_then(|row| row.try_get(0)).map_err(|error| failure(&error, false))?;
+        self.execute("RESET ROLE").await?;
+        Ok(role)
+    }
+
+    async fn other_role(&mut self, role: &str) -> Result<(), DatabaseError> {
+        let set = sqlx::query("SELECT set_config('role', $1, false)").bind(role).execute(&mut self.connection).await;
+        set.map(drop).map_err(|error| failure(&error, false))
     }
 
     async fn execute(&mut self, sql: &str) -> Result<u64, DatabaseError> {
@@ -173,8 +199,7 @@ impl Session for Postgres {
     }
 
     async fn write(&mut self, migration: &str, phase: Phase, entry: &Entry) -> Result<(), DatabaseError> {
-        // A script may have taken on another role.
-        self.execute("RESET ROLE").await?;
+        let role = self.own_role().await?;
         let values: Vec<String> = (2..=COLUMNS.len() + 1).map(|n| format!("${n}")).collect();
         let sets: Vec<String> = COLUMNS.iter().map(|column| format!("{column} = EXCLUDED.{column}")).collect();
         let sql = format!(
@@ -186,13 +211,16 @@ impl Session for Postgres {
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(migration);
         let done = bind_entry!(query, phase, entry).execute(&mut self.connection).await;
-        done.map(drop).map_err(|error| failure(&error, false))
+        done.map_err(|error| failure(&error, false))?;
+        self.other_role(&role).await
     }
 
     async fn erase(&mut self, migration: &str, phase: Phase) -> Result<(), DatabaseError> {
         let sql = format!("DELETE FROM {} WHERE migration = $1 AND phase = $2", self.table());
+        let role = self.own_role().await?;
         let query = sqlx::query(AssertSqlSafe(sql)).bind(migration).bind(phase.name());
-        query.execute(&mut self.connection).await.map(drop).map_err(|error| failure(&error, false))
+        query.execute(&mut self.connection).await.map_err(|error| failure(&error, false))?;
+        self.other_role(&role).await
     }
 
     fn interrupter(&self) -> Box<dyn Interrupter> {

@@ -25,10 +25,29 @@ fn what_is_wrong_with_a_url_is_said_without_it() {
     };
     assert!(wrong("oracle://app:s3cret@db/x").contains("must begin with postgres://"));
     assert!(wrong("postgres://app:s3cret@db:99999/x").contains("invalid port"));
+    for stray in ["7?s3cret@db/x", "7/s3cret@db/x", "7#s3cret@db/x"] {
+        assert!(wrong(&format!("postgres://app:{stray}")).contains("special characters"));
+    }
     assert!(wrong("postgres://app:s3cret@db/x?sslmod=require").contains("\"sslmod\" is not known"));
     assert!(wrong("postgres://app:s3cret@db/x?sslmode=maybe").contains("maybe"));
     assert!(wrong("mysql://app:s3cret@db/x?ssl-mode=maybe").contains("maybe"));
     assert!(wrong("mysql://app:s3cret@db/x?connect_timeout=0").contains("1 to 300"));
+}
+
+#[test]
+fn whoever_names_authorities_has_them_asked() {
+    let file = Some(std::path::PathBuf::from("rds.pem"));
+    let mode = |url: &str, mode| {
+        let tls = Tls { mode, ca_bundle: file.clone() };
+        match Address::parse(url, &tls).unwrap().with_token("t").options {
+            super::address::Options::Postgres(options) => format!("{:?}", options.get_ssl_mode()),
+            super::address::Options::Mysql(options) => format!("{:?}", options.get_ssl_mode()),
+        }
+    };
+    assert_eq!(mode("postgres://app@db/x", None), "VerifyFull");
+    assert_eq!(mode("mysql://app@db/x", None), "VerifyIdentity");
+    assert_eq!(mode("postgres://app@db/x?sslmode=verify-ca", None), "VerifyCa");
+    assert_eq!(mode("postgres://app@db/x", Some(TlsMode::Require)), "Require");
 }
 
 #[test]

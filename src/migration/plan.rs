@@ -101,6 +101,11 @@ pub enum Refusal {
     },
     /// There is nothing to resolve, and something to run.
     NothingToResolve,
+    /// A phase is resolved, and a later one would run with it.
+    ResolveAlone {
+        /// The phase.
+        phase: Phase,
+    },
 }
 
 /// The last phase that ran to its end.
@@ -124,11 +129,11 @@ pub fn plan(wish: &Wish, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, R
         return Err(Refusal::Backwards { ran });
     }
     let mut steps = Vec::new();
-    let mut resolved = false;
+    let mut resolved = None;
     for phase in Phase::ALL.into_iter().filter(|phase| *phase <= wish.phase) {
         match ledger.get(&phase) {
             Some(entry) if entry.done => continue,
-            Some(entry) if entry.resumable => {
+            Some(entry) if entry.resumable && wish.scripts.get(&phase).is_some_and(|one| one.mode == Mode::Batched) => {
                 steps.push(Step::Resume(phase));
                 continue;
             }
@@ -136,7 +141,7 @@ pub fn plan(wish: &Wish, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, R
                 let Some(resolve) = wish.resolve else {
                     return Err(Refusal::Dirty { phase, entry: Box::new(entry.clone()) });
                 };
-                resolved = true;
+                resolved = Some(phase);
                 steps.push(Step::Resolve(phase, resolve));
                 if resolve == Resolve::Applied {
                     continue;
@@ -150,10 +155,13 @@ pub fn plan(wish: &Wish, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, R
         }
         steps.push(Step::Run(phase));
     }
-    if wish.resolve.is_some() && !resolved && !steps.is_empty() {
-        return Err(Refusal::NothingToResolve);
+    // What was found out is about that phase: the next one that dies shall not be waved through.
+    let later = |step: &Step| matches!(step, Step::Run(phase) | Step::Resume(phase) if Some(*phase) > resolved);
+    match (wish.resolve, resolved) {
+        (Some(_), None) if !steps.is_empty() => Err(Refusal::NothingToResolve),
+        (Some(_), Some(phase)) if steps.iter().any(later) => Err(Refusal::ResolveAlone { phase }),
+        _ => Ok(steps),
     }
-    Ok(steps)
 }
 
 /// What a plan can say before the ledger is seen: the phases that shall have run in the end, whoever runs them. `done` is

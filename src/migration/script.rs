@@ -12,6 +12,22 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// Whether the rows that it says it changed are counted: a SELECT's are those that it gave.
+    pub fn counts(&self, dialect: Dialect) -> bool {
+        changes_rows(&self.words(dialect))
+    }
+
+    /// Whether it is built beside the traffic, and may take its time over it.
+    pub fn is_concurrent(&self, dialect: Dialect) -> bool {
+        dialect == Dialect::Postgres && self.words(dialect).iter().any(|word| word == "CONCURRENTLY")
+    }
+
+    /// Whether failing leaves nothing of it: not so of what is built beside the traffic, and of what may commit on its own.
+    pub fn undoes_itself(&self, dialect: Dialect) -> bool {
+        !self.is_concurrent(dialect)
+            && !self.words(dialect).first().is_some_and(|word| matches!(word.as_str(), "CALL" | "DO"))
+    }
+
     /// The line of the file where the character with this number is, counted from 1 as databases do.
     pub fn line_of(&self, character: usize) -> usize {
         let before = self.text.chars().take(character.saturating_sub(1));
@@ -58,6 +74,8 @@ pub struct Script {
     pub statements: Vec<Statement>,
     /// How it runs.
     pub mode: Mode,
+    /// What it is written in.
+    pub dialect: Dialect,
 }
 
 /// Why a text can't be taken apart.
@@ -85,6 +103,16 @@ impl Script {
             return Err(Unreadable { line: 1, why: "there is no statement in it".to_owned() });
         }
         unwrap_transaction(&mut statements, dialect);
+        if let Some(control) = statements.iter().find(|one| controls_transaction(&one.words(dialect))) {
+            let why = "a phase has one transaction, and it is not this file's to begin or end: what was rolled back could count \
+                       as done. Leave it out, or write the parts into migrations of their own";
+            return Err(Unreadable { line: control.line, why: why.to_owned() });
+        }
+        if batched && !statements.iter().any(|one| changes_rows(&one.words(dialect))) {
+            let why =
+                "a batch needs an INSERT, UPDATE, DELETE or MERGE of its own: it is repeated until that changes no row";
+            return Err(Unreadable { line: statements[0].line, why: why.to_owned() });
+        }
         let alone = statements.iter().find(|statement| !fits_in_transaction(statement, dialect));
         let mode = match (batched, alone) {
             (true, Some(alone)) => {
@@ -95,13 +123,13 @@ impl Script {
             (false, Some(_)) => Mode::Stepwise,
             (false, None) => Mode::Transaction,
         };
-        Ok(Script { checksum, statements, mode })
+        Ok(Script { checksum, statements, mode, dialect })
     }
 }
 
 /// `BEGIN; …; COMMIT;` around the whole is what happens anyway.
 fn unwrap_transaction(statements: &mut Vec<Statement>, dialect: Dialect) {
-    let controls = |statement: &Statement| is_transaction_control(&statement.words(dialect));
+    let controls = |statement: &Statement| controls_transaction(&statement.words(dialect));
     let count = statements.iter().filter(|statement| controls(statement)).count();
     let word = |statement: Option<&Statement>| statement.and_then(|one| one.words(dialect).into_iter().next());
     let opens = matches!(word(statements.first()).as_deref(), Some("BEGIN" | "START"));
@@ -112,11 +140,17 @@ fn unwrap_transaction(statements: &mut Vec<Statement>, dialect: Dialect) {
     }
 }
 
-fn is_transaction_control(words: &[String]) -> bool {
+/// Whether a statement's count of rows is one of rows that it changed.
+fn changes_rows(words: &[String]) -> bool {
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    matches!(first, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "REPLACE" | "WITH" | "COPY")
+}
+
+fn controls_transaction(words: &[String]) -> bool {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["START", "TRANSACTION", ..] | ["COMMIT" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE", ..] => true,
-        ["BEGIN" | "END"] => true,
+        ["BEGIN" | "END"] | ["SET", "AUTOCOMMIT", ..] | ["SET", "SESSION", "AUTOCOMMIT", ..] => true,
         ["BEGIN" | "END", next, ..] => matches!(*next, "TRANSACTION" | "WORK" | "ISOLATION" | "READ"),
         _ => false,
     }
@@ -125,9 +159,6 @@ fn is_transaction_control(words: &[String]) -> bool {
 /// What PostgreSQL refuses inside a transaction block, and what MySQL commits on its own.
 fn fits_in_transaction(statement: &Statement, dialect: Dialect) -> bool {
     let owned = statement.words(dialect);
-    if is_transaction_control(&owned) {
-        return false;
-    }
     let words: Vec<&str> = owned.iter().map(String::as_str).collect();
     let first = words.first().copied().unwrap_or_default();
     match dialect {
@@ -137,11 +168,10 @@ fn fits_in_transaction(statement: &Statement, dialect: Dialect) -> bool {
             ["CREATE" | "DROP" | "REINDEX" | "ALTER" | "REFRESH", rest @ ..] => !rest.contains(&"CONCURRENTLY"),
             _ => true,
         },
-        // An implicit commit ends the transaction at every other statement.
-        Dialect::Mysql => matches!(
-            first,
-            "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SELECT" | "WITH" | "SET" | "DO" | "CALL" | "VALUES"
-        ),
+        // An implicit commit ends the transaction at every other statement; a procedure may commit too.
+        Dialect::Mysql => {
+            matches!(first, "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SELECT" | "WITH" | "SET" | "DO" | "VALUES")
+        }
     }
 }
 
@@ -205,6 +235,11 @@ impl<'t> Lexer<'t> {
         }
         if mysql && first == '#' {
             return comment(to_end());
+        }
+        if mysql && (rest.starts_with("/*!") || rest.starts_with("/*M!")) {
+            // No comment: servers from that version on run it.
+            let length = block_comment(rest, false).ok_or("this comment does not end")?;
+            return Ok(Some((Kind::Quoted, length)));
         }
         if rest.starts_with("/*") {
             return comment(block_comment(rest, !mysql).ok_or("this comment does not end")?);

@@ -73,7 +73,13 @@ fn what_can_not_be_in_a_transaction_runs_step_by_step() {
     assert_eq!(mode("alter table a add b int; create index on a (b)", Postgres), Mode::Transaction);
     assert_eq!(mode("create unique /* x */ index concurrently on a (b)", Postgres), Mode::Stepwise);
     assert_eq!(mode("vacuum a", Postgres), Mode::Stepwise);
-    assert_eq!(mode("begin; select 1; commit; select 2", Postgres), Mode::Stepwise);
+    for control in ["begin; select 1; commit; select 2", "begin; select 1", "select 1; savepoint a"] {
+        assert!(Script::parse(control, Postgres, false, String::new()).is_err(), "{control}");
+    }
+    assert!(Script::parse("set autocommit=0; update a set b = 1", Mysql, false, String::new()).is_err());
+    assert!(Script::parse("select backfill(1000)", Postgres, true, String::new()).is_err());
+    assert_eq!(mode("call p()", Mysql), Mode::Stepwise);
+    assert_eq!(script("/*!40014 SET a=1 */;\n/* none */", Mysql).statements.len(), 1);
     let wrapped = script("BEGIN;\nalter table a add b int;\nCOMMIT;", Postgres);
     assert_eq!((wrapped.mode, wrapped.statements.len()), (Mode::Transaction, 1));
     assert_eq!(mode("update a set b = 1; insert into c values (1)", Mysql), Mode::Transaction);
@@ -196,22 +202,28 @@ fn phases_run_once_and_in_order() {
 #[test]
 fn a_phase_that_died_half_way_waits_for_a_person() {
     let died = Entry { done: false, checksum: "2".to_owned(), steps_done: 1, statements: 3, ..ran() };
-    let with = |resolve| Wish { resolve, ..wish(Phase::Backfill) };
+    let with = |resolve| Wish { resolve, ..wish(Phase::Expand) };
     let same = Entry { checksum: "1".to_owned(), ..died.clone() };
     let of = |resolve, entry: &Entry| plan(&with(resolve), &ledger(&[(Phase::Expand, entry.clone())]));
     let dirty = Refusal::Dirty { phase: Phase::Expand, entry: Box::new(same.clone()) };
     assert_eq!(of(None, &same), Err(dirty));
     assert!(matches!(of(None, &died), Err(Refusal::Dirty { .. })), "whatever its text is by now");
-    let applied = vec![Step::Resolve(Phase::Expand, Resolve::Applied), Step::Run(Phase::Backfill)];
+    let applied = vec![Step::Resolve(Phase::Expand, Resolve::Applied)];
     assert_eq!(of(Some(Resolve::Applied), &died), Ok(applied));
-    let again =
-        vec![Step::Resolve(Phase::Expand, Resolve::Reverted), Step::Run(Phase::Expand), Step::Run(Phase::Backfill)];
+    let again = vec![Step::Resolve(Phase::Expand, Resolve::Reverted), Step::Run(Phase::Expand)];
     assert_eq!(of(Some(Resolve::Reverted), &died), Ok(again));
-    assert_eq!(of(Some(Resolve::Reverted), &ran()), Err(Refusal::NothingToResolve));
-    let whole = ledger(&[(Phase::Expand, ran()), (Phase::Backfill, ran())]);
-    assert_eq!(plan(&with(Some(Resolve::Applied)), &whole), Ok(vec![]));
+    assert_eq!(of(Some(Resolve::Reverted), &ran()), Ok(vec![]));
+    let further = |entry: &Entry| {
+        let wish = Wish { resolve: Some(Resolve::Applied), ..wish(Phase::Backfill) };
+        plan(&wish, &ledger(&[(Phase::Expand, entry.clone())]))
+    };
+    assert_eq!(further(&ran()), Err(Refusal::NothingToResolve));
+    assert_eq!(further(&same), Err(Refusal::ResolveAlone { phase: Phase::Expand }));
     let batches = Entry { resumable: true, ..same };
-    assert_eq!(of(None, &batches), Ok(vec![Step::Resume(Phase::Expand), Step::Run(Phase::Backfill)]));
+    let mut batched = with(None);
+    assert!(matches!(plan(&batched, &ledger(&[(Phase::Expand, batches.clone())])), Err(Refusal::Dirty { .. })));
+    batched.scripts.insert(Phase::Expand, Script { mode: Mode::Batched, ..script("select 1", Dialect::Postgres) });
+    assert_eq!(plan(&batched, &ledger(&[(Phase::Expand, batches)])), Ok(vec![Step::Resume(Phase::Expand)]));
 }
 
 #[test]

@@ -1,23 +1,27 @@
 //! Carries a migration out: takes the lock of the database, plans from its ledger, and runs phase after phase.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::contraction::{self, Barred};
-use super::database::{Database, DatabaseError, Fault, Session};
+use super::database::{Database, DatabaseError, Fault, Interrupter, Session};
 use super::events::rfc3339;
 use super::holder;
 use super::ports::Ports;
 use crate::clock;
-use crate::migration::{Entry, Mode, Phase, Refusal, Resolve, Script, Statement, Step, Wish, plan};
+use crate::migration::{Dialect, Entry, Mode, Phase, Refusal, Resolve, Script, Statement, Step, Wish, plan};
 use crate::tf_provider::Cancel;
 
 /// How often somebody who waits for the lock looks.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a statement that was stopped has to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long an end that went wrong may take to look what is left.
+const LAST_LOOK: Duration = Duration::from_secs(15);
 /// How often what others are in the way of is tried again, with pauses from half a second to ten.
 const TRIES: u32 = 8;
 /// How often progress is told.
@@ -126,6 +130,8 @@ struct Work<'a> {
     session: Box<dyn Session>,
     until: Instant,
     who: String,
+    /// Whether rollouts can begin although they must not: then nothing more is taken away.
+    exposed: Arc<AtomicBool>,
 }
 
 impl Migrator<'_> {
@@ -137,17 +143,18 @@ impl Migrator<'_> {
             Err(error) => return Outcome { seen: None, failure: Some(Failure::Database(error)) },
         };
         let until = Instant::now() + self.limits.whole;
-        let mut work = Work { migrator: self, session, until, who };
+        let mut work = Work { migrator: self, session, until, who, exposed: Arc::default() };
         let failure = work.all().await.err();
         // After a failure the connection may be in any state: what it left is read by a fresh one.
         let seen = match &failure {
             None => see(work.session.as_mut(), &self.wish.name).await.ok(),
             Some(_) => None,
         };
-        work.session.close().await;
+        close(work.session).await;
         let seen = match seen {
             Some(seen) => Some(seen),
-            None => look(self.database, &self.wish.name).await.ok(),
+            // A database that has fallen silent is not waited for.
+            None => timeout(LAST_LOOK, look(self.database, &self.wish.name)).await.ok().and_then(Result::ok),
         };
         Outcome { seen, failure }
     }
@@ -169,8 +176,14 @@ pub struct Seen {
 pub async fn look(database: &dyn Database, migration: &str) -> Result<Seen, DatabaseError> {
     let mut session = database.open(&holder::this().name).await?;
     let seen = see(session.as_mut(), migration).await;
-    session.close().await;
+    close(session).await;
     seen
+}
+
+async fn close(session: Box<dyn Session>) {
+    if timeout(LAST_WORDS, session.close()).await.is_err() {
+        tracing::debug!("the connection did not end in good order");
+    }
 }
 
 async fn see(session: &mut dyn Session, migration: &str) -> Result<Seen, DatabaseError> {
@@ -255,11 +268,14 @@ impl Work<'_> {
         let Some(guard) = guard else { return self.script(phase, script, before).await };
         let ports = self.migrator.ports;
         let lock = contraction::enter(ports, guard, &wish.name, self.migrator.cancel).await.map_err(Failure::Barred)?;
+        let (exposed, interrupter) = (self.exposed.clone(), self.session.interrupter());
         let mut work = std::pin::pin!(self.script(phase, script, before));
         let done = tokio::select! {
             done = &mut work => done,
             lost = lock.keep() => {
-                tracing::warn!(?lost, "the lock that keeps rollouts out was lost while the schema contracts");
+                tracing::warn!(?lost, "the lock that keeps rollouts out was lost while the schema contracts: it stops");
+                exposed.store(true, Ordering::Relaxed);
+                interrupt(interrupter.as_ref()).await;
                 work.await
             }
         };
@@ -280,8 +296,10 @@ impl Work<'_> {
             ..Entry::default()
         };
         let entry = match before {
-            Some(before) => Entry { checksum: fresh.checksum, by: fresh.by, ..before },
-            None => fresh,
+            Some(before) if before.resumable && fresh.resumable => {
+                Entry { checksum: fresh.checksum, by: fresh.by, statements, ..before }
+            }
+            _ => fresh,
         };
         tracing::info!(migration = name, %phase, statements, rows = entry.rows, "begins");
         let entry = match script.mode {
@@ -316,6 +334,9 @@ impl Work<'_> {
         }
         entry = Entry { done: true, steps_done: entry.statements, finished_at: now(), ..entry };
         let last = script.statements.len() - 1;
+        if let Err(error) = self.may_go_on() {
+            return Err(self.back_out(last, error).await);
+        }
         if let Err(error) = self.session.write(&self.migrator.wish.name, phase, &entry).await {
             return Err(self.back_out(last, error).await);
         }
@@ -367,8 +388,11 @@ impl Work<'_> {
             let rows = loop {
                 tries += 1;
                 let limits = self.migrator.limits;
-                let limit = if is_patient(statement) { limits.whole } else { limits.statement };
-                let ran = match self.session.limit(limits.lock, limit).await {
+                // A concurrent build waits for others' transactions by a lock, and keeps nobody waiting meanwhile.
+                let concurrent = statement.is_concurrent(script.dialect);
+                let (lock, limit) =
+                    if concurrent { (limits.whole, limits.whole) } else { (limits.lock, limits.statement) };
+                let ran = match self.session.limit(lock, limit).await {
                     Ok(()) => self.statement(phase, statement).await,
                     Err(error) => Err(error),
                 };
@@ -379,10 +403,11 @@ impl Work<'_> {
                 // What fails as the first and undoes itself has left nothing. An index whose concurrent build gave up is
                 // there, and invalid: it is not to be tried over it.
                 let refused = matches!(error.fault, Fault::Invalid | Fault::Denied);
-                let clean = n == 0 && error.fault != Fault::Lost && (refused || !is_patient(statement));
+                let undone = statement.undoes_itself(script.dialect);
+                let clean = n == 0 && error.fault != Fault::Lost && (refused || undone);
                 let left = if clean { Left::Nothing } else { Left::Half };
                 let stop = Stop { statement: n, committing: false, error };
-                let again = if is_patient(statement) { TRIES } else { tries };
+                let again = if undone { tries } else { TRIES };
                 if let Err(failure) = self.may_retry(&stop, again, phase, script, left).await {
                     self.note_broken(&name, phase, &entry, &stop, left).await;
                     return Err(failure);
@@ -398,6 +423,10 @@ impl Work<'_> {
     }
 
     async fn note_broken(&mut self, name: &str, phase: Phase, entry: &Entry, stop: &Stop, left: Left) {
+        if stop.error.fault == Fault::Lost {
+            // Its entry without an end says the same.
+            return;
+        }
         let noted = if left == Left::Nothing {
             self.session.erase(name, phase).await
         } else {
@@ -483,27 +512,41 @@ impl Work<'_> {
         Ok(entry)
     }
 
+    /// Whether nothing has changed that must not while a contract runs.
+    fn may_go_on(&self) -> Result<(), DatabaseError> {
+        if !self.exposed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let words =
+            "the lock that keeps rollouts out was lost, so one may have begun to go back to what needs the old schema";
+        Err(DatabaseError::new(Fault::Interrupted, words))
+    }
+
     /// Runs a statement, and stops it in the database if the run is stopped or its time is over.
     async fn statement(&mut self, phase: Phase, statement: &Statement) -> Result<i64, DatabaseError> {
+        self.may_go_on()?;
         if self.migrator.cancel.is_cancelled() {
             return Err(DatabaseError::new(Fault::Interrupted, "the run was stopped before this statement"));
         }
         let limits = self.migrator.limits;
-        let patient = phase == Phase::Backfill || is_patient(statement);
+        let script = self.migrator.wish.scripts.get(&phase);
+        let dialect = script.map_or(Dialect::Postgres, |script| script.dialect);
+        let batched = script.is_some_and(|script| script.mode == Mode::Batched);
+        let patient = (phase == Phase::Backfill && !batched) || statement.is_concurrent(dialect);
+        let counts = statement.counts(dialect);
+        let count = |rows: u64| if counts { i64::try_from(rows).unwrap_or(i64::MAX) } else { 0 };
         let limit = if patient { self.until } else { self.until.min(Instant::now() + limits.statement) };
         let interrupter = self.session.interrupter();
         let mut running = std::pin::pin!(self.session.run(&statement.text));
         let fault = tokio::select! {
-            done = &mut running => return done.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)),
+            done = &mut running => return done.map(count),
             () = self.migrator.cancel.cancelled() => Fault::Interrupted,
             () = sleep_until(limit) => Fault::TooLong,
         };
-        if let Err(error) = interrupter.interrupt().await {
-            tracing::warn!(%error, "the statement could not be stopped");
-        }
+        interrupt(interrupter.as_ref()).await;
         match timeout(LAST_WORDS, running).await {
             // It came to its end first.
-            Ok(Ok(rows)) => Ok(i64::try_from(rows).unwrap_or(i64::MAX)),
+            Ok(Ok(rows)) => Ok(count(rows)),
             Ok(Err(error)) if error.fault == Fault::Interrupted => {
                 let words = match fault {
                     Fault::TooLong => "it took longer than it may, and was stopped".to_owned(),
@@ -528,9 +571,12 @@ fn now() -> String {
     rfc3339(clock::wall())
 }
 
-/// What is built beside the traffic may take its time.
-fn is_patient(statement: &Statement) -> bool {
-    statement.text.to_uppercase().contains("CONCURRENTLY")
+/// Stops what runs in a session, as far as that can be done in time.
+async fn interrupt(interrupter: &dyn Interrupter) {
+    let late = || DatabaseError::new(Fault::Unreachable, "no answer in time");
+    if let Err(error) = timeout(LAST_WORDS, interrupter.interrupt()).await.unwrap_or_else(|_| Err(late())) {
+        tracing::warn!(%error, "the statement could not be stopped");
+    }
 }
 
 fn broken(phase: Phase, script: &Script, stop: &Stop, tries: u32, left: Left) -> Failure {

@@ -1,17 +1,12 @@
 # A stack as many teams have it: a listener that a pipeline moves from blue to green, and a parameter that says who is live.
-variable "subnet_ids" {
-  description = "Subnets of the load balancer."
-  type        = list(string)
+variable "load_balancer_arn" {
+  description = "The load balancer."
+  type        = string
 }
 
 variable "vpc_id" {
   description = "The VPC."
   type        = string
-}
-
-resource "aws_lb" "shop" {
-  name    = "shop"
-  subnets = var.subnet_ids
 }
 
 resource "aws_lb_target_group" "shop" {
@@ -24,7 +19,7 @@ resource "aws_lb_target_group" "shop" {
 }
 
 resource "aws_lb_listener" "http" {
-  load_balancer_arn = aws_lb.shop.arn
+  load_balancer_arn = var.load_balancer_arn
   port              = 8080
   protocol          = "HTTP"
 

@@ -127,7 +127,8 @@ impl Resource for Migration {
         let planned = |state, private| Planned { state: Some(state), private, ..Planned::default() };
         state.set("id", config.get("name").clone());
         let Some(shared) = self.context.shared(diagnostics) else { return planned(state, private) };
-        if let Some(prior) = prior.as_ref().filter(|prior| prior.get("name") != config.get("name")) {
+        let renamed = |prior: &&Value| !config.get("name").is_unknown() && prior.get("name") != config.get("name");
+        if let Some(prior) = prior.as_ref().filter(renamed) {
             story::renamed(text(prior, "name"), diagnostics);
             return planned(state, private);
         }
@@ -138,13 +139,16 @@ impl Resource for Migration {
             return planned(state, private);
         };
         let memory = Memory::read(&private);
-        // A refresh has looked right before, unless it had no URL to look with.
-        let refreshed = prior.is_some() && !config.get("database").get("url").is_null();
+        // A refresh has looked right before, unless it had no URL to look with, or looked elsewhere.
+        let same = prior.as_ref().is_some_and(|prior| prior.get("database") == config.get("database"));
+        let refreshed = same && !config.get("database").get("url").is_null();
         let seen = match memory.ledger.clone().filter(|_| refreshed) {
             Some(ledger) => Some(Seen { ledger, holder: memory.holder.clone() }),
             None => self.look_for_plan(&shared, &config, &cancel, diagnostics).await,
         };
-        let draft = Draft { shared: &shared, config: &config, prior: prior.as_ref(), wish: &wish, refreshed };
+        let kept = self.schema.without_write_only(state.clone());
+        let changed = prior.as_ref().is_some_and(|prior| kept != *prior);
+        let draft = Draft { shared: &shared, config: &config, prior: prior.as_ref(), wish: &wish, refreshed, changed };
         draft.fill(&mut state, seen.as_ref(), diagnostics).await;
         planned(state, private)
     }
@@ -196,12 +200,14 @@ fn finish(
 ) -> Stored {
     let Outcome { seen, failure } = outcome;
     let before = Memory::read(&request.private);
+    let is_seen = seen.is_some();
     let Seen { ledger, holder } =
         seen.unwrap_or(Seen { ledger: before.ledger.unwrap_or_default(), holder: before.holder });
     let runs = holder.is_some();
     let memory = Memory { ledger: Some(ledger.clone()), holder };
     if let Some(failure) = failure {
-        story::Told { config: &request.config, wish, address, ledger: &ledger }.failure(&failure, diagnostics);
+        story::Told { config: &request.config, wish, address, ledger: &ledger, seen: is_seen }
+            .failure(&failure, diagnostics);
         // Without a state before, nothing is lost: what ran is in the ledger, and the next apply finds it there.
         let Some(mut state) = request.prior.clone() else { return Stored::default() };
         state::set_ledger(&mut state, &ledger, runs);
@@ -244,6 +250,8 @@ struct Draft<'a> {
     wish: &'a Wish,
     /// Whether what was seen stays the same while Terraform plans a second time.
     refreshed: bool,
+    /// Whether anything of the configuration differs from the state before.
+    changed: bool,
 }
 
 impl Draft<'_> {
@@ -265,6 +273,11 @@ impl Draft<'_> {
         };
         self.warn(&steps, seen, diagnostics);
         if self.prior.is_some() && steps.is_empty() {
+            // An apply that has nothing to run still reads what is there, which only a refresh could have told.
+            if !self.refreshed && self.changed {
+                state.set("phases", Value::UNKNOWN);
+                state.set("contracted_for", Value::UNKNOWN);
+            }
             if self.wish.resolve.is_some() {
                 story::resolved(self.config, diagnostics);
             }

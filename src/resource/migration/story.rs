@@ -62,18 +62,14 @@ pub(super) fn unseen(name: &str, error: &DatabaseError, diagnostics: &mut Diagno
     diagnostics.warning_at(Path::attribute("database"), summary, detail);
 }
 
-/// A plan that could not look: wrong input is told now, and what may be otherwise at apply is left to it.
+/// A plan that could not look. Database, user or password may come to be in the same apply, and a switch may have to go back
+/// meanwhile: it is no error yet.
 pub(super) fn unseen_by_plan(config: &Value, error: &DatabaseError, diagnostics: &mut Diagnostics) {
     let (summary, advice) = advice(error.fault);
     let path = url_path(config);
     let detail = format!("{path}: {error}. {advice}");
-    match error.fault {
-        Fault::Credentials | Fault::Tls | Fault::NoDatabase => diagnostics.error_at(path, summary, detail),
-        _ => {
-            let detail = format!("{detail} What has run there already is seen when this is applied.");
-            diagnostics.warning_at(path, summary, detail);
-        }
-    }
+    let detail = format!("{detail} What has run there already is seen when this is applied.");
+    diagnostics.warning_at(path, summary, detail);
 }
 
 /// An apply that did not get to the database.
@@ -172,6 +168,12 @@ pub(super) fn refused(config: &Value, wish: &Wish, ledger: &Ledger, refusal: &Re
             diagnostics.error_at(path, format!("{phase} comes too late"), detail);
         }
         Refusal::Dirty { phase, entry } => dirty(config, name, *phase, entry, ledger, diagnostics),
+        Refusal::ResolveAlone { phase } => {
+            let detail = format!(
+                "resolve says what became of {phase}; what comes after it shall not run in the same apply, since resolve would wave it through if it dies. Set phase = \"{phase}\" and apply; then remove resolve and go on."
+            );
+            diagnostics.error_at(Path::attribute("resolve"), "A phase is resolved alone", detail);
+        }
         Refusal::NothingToResolve => {
             let detail = "No phase is half done. Remove resolve: a phase that dies from now on shall not be resolved before \
                           somebody has looked at it.";
@@ -264,6 +266,8 @@ pub(super) struct Told<'a> {
     pub wish: &'a Wish,
     pub address: &'a Address,
     pub ledger: &'a Ledger,
+    /// Whether that is how it is now.
+    pub seen: bool,
 }
 
 impl Told<'_> {
@@ -292,7 +296,16 @@ impl Told<'_> {
         }
     }
 
+    fn is_concurrent(&self, broken: &Broken) -> bool {
+        let statement =
+            self.wish.scripts.get(&broken.phase).and_then(|script| script.statements.get(broken.number - 1));
+        statement.is_some_and(|statement| statement.is_concurrent(self.address.dialect()))
+    }
+
     fn so_far(&self) -> String {
+        if !self.seen {
+            return " What has run can't be seen now: plan again once the database answers.".to_owned();
+        }
         match highest(self.ledger) {
             None => " No phase has run.".to_owned(),
             Some(phase) => format!(" {phase} has run, and what comes after it has not."),
@@ -305,6 +318,7 @@ impl Told<'_> {
         let tried = if *tries > 1 { format!(", tried {tries} times") } else { String::new() };
         let left = match left {
             Left::Nothing => format!("Nothing of {phase} is left in the database.{}", self.so_far()),
+            Left::Half if self.is_concurrent(broken) => "An index that was built concurrently and gave up is there, and INVALID (\\d in psql shows it). DROP INDEX CONCURRENTLY it and set resolve = \"reverted\".".to_owned(),
             Left::Half => format!(
                 "The statements before it stay, since {} can't undo them: {phase} is half done, and nothing runs until resolve says what became of it. Plan again to be told what to look at.",
                 if self.address.dialect() == Dialect::Mysql { "MySQL" } else { "a script that is no transaction" }

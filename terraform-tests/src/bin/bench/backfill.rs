@@ -67,7 +67,7 @@ resource "bluegreen_migration" "preference" {{
   database = {{ url = "{url}" }}
   backfill = <<-SQL
     UPDATE users SET preferred_theme = preference
-    WHERE id IN (SELECT id FROM users WHERE preferred_theme IS NULL ORDER BY id LIMIT 2000 FOR UPDATE);
+    WHERE id IN (SELECT id FROM users WHERE preferred_theme IS NULL ORDER BY id LIMIT 500 FOR UPDATE);
   SQL
   batched  = true
   pause    = "50ms"

@@ -19,7 +19,11 @@ async fn main() -> ExitCode {
     }
 }
 
+/// All of it, or the part that is named: `bench backfill`.
 async fn bench() -> anyhow::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("backfill") {
+        return backfill::run().await;
+    }
     startup::run().await?;
     plans::run().await?;
     plans::calls_of_a_switch().await?;

@@ -30,7 +30,8 @@ async fn what_is_wrong_is_told_at_its_place() -> anyhow::Result<()> {
         let write = |url: &str, more: &str| terraform.write(&(offline() + &migration(url, "expand", more)));
 
         write(&server.url().replace(PASSWORD, "another-s3cret"), &expand)?;
-        let said = terraform.plan().await?;
+        terraform.plan().await?.has(&["Warning: The database refuses the user"])?;
+        let said = terraform.apply().await?;
         ensure!(said.code == 1 && !said.text.contains("another-s3cret"), "{}", said.text);
         said.has(&["Error: The database refuses the user", "database.url: "])?;
         points(&said, "database = {")?;
@@ -45,7 +46,7 @@ async fn what_is_wrong_is_told_at_its_place() -> anyhow::Result<()> {
         points(&said, "database = {")?;
 
         write(&server.url().replace("/app", "/nowhere"), &expand)?;
-        let said = terraform.plan().await?;
+        let said = terraform.apply().await?;
         ensure!(said.code == 1, "{}", said.text);
 
         let lines = "-- 1\n-- 2\nALTER TABLE users ADD preferred varchar(50);\n\n-- 5\n\
@@ -192,6 +193,15 @@ async fn what_has_run_has_run() -> anyhow::Result<()> {
     terraform.apply().await?.ok()?.has(&["Warning: There is nothing to resolve"])?;
     write("contract", &format!("{stale}{}", sql("contract", "ALTER TABLE users DROP preference;")))?;
     terraform.plan().await?.has(&["Error: There is nothing to resolve", "Remove resolve"])?;
+
+    // Another place has a ledger of its own: what runs there is planned, not taken for done.
+    database.run("CREATE SCHEMA other; CREATE TABLE other.users (id int PRIMARY KEY, preference varchar(50))").await?;
+    let elsewhere = format!("{}?options=-c%20search_path%3Dother", server.url());
+    terraform.write(&(offline() + &migration(&elsewhere, "backfill", &(expand.clone() + &backfill))))?;
+    terraform.plan().await?.has(&["expand: run 1 statement in one transaction", "~ phases"])?;
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await?;
+    ensure!(database.number("SELECT count(*) FROM other.bluegreen_migrations").await? == 2);
 
     // A database that is down is no reason not to plan the rest.
     write("backfill", &(expand + &backfill))?;

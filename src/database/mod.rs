@@ -72,6 +72,7 @@ use {bind_entry, read_entry};
 fn fault_of(error: &sqlx::Error, while_connecting: bool) -> Fault {
     match error {
         sqlx::Error::Tls(_) => Fault::Tls,
+        sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Fault::Tls,
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) if while_connecting => Fault::Unreachable,
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => Fault::Lost,
         _ => Fault::Other,

@@ -182,18 +182,6 @@ impl Session for Postgres {
         self.execute(&sql).await.map(drop)
     }
 
-    async fn begin(&mut self) -> Result<(), DatabaseError> {
-        self.execute("BEGIN").await.map(drop)
-    }
-
-    async fn commit(&mut self) -> Result<(), DatabaseError> {
-        self.execute("COMMIT").await.map(drop)
-    }
-
-    async fn rollback(&mut self) -> Result<(), DatabaseError> {
-        self.execute("ROLLBACK").await.map(drop)
-    }
-
     async fn run(&mut self, sql: &str) -> Result<u64, DatabaseError> {
         self.execute(sql).await
     }

@@ -161,6 +161,23 @@ fn rules_of_our_own_come_change_and_go_with_the_wish() {
             write /app/live: blue → green
             create rule 11 of listener web: blue 100 %, green 0 %"#]],
     );
+    // A check may go by way of the preview: that one is there first, and leads to the colour that is checked.
+    let http = Check::Http(HttpCheck { url: "http://x.org/preview/health".to_owned(), ..HttpCheck::default() });
+    let checking = Checking { block: Block::Validation, index: Some(0), subject: Subject::default(), check: http };
+    let mut checked = wish.clone();
+    checked.validation.checks.push(checking);
+    check(
+        &checked,
+        &seen,
+        expect![[r#"
+        check that green has at least 1 healthy target and 100 % of the live colour's
+        create rule 11 of listener web: blue 0 %, green 100 %
+        check that green answers GET http://x.org/preview/health
+        set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
+        create rule 10 of listener web: blue 0 %, green 100 %
+        write /app/live: blue → green
+        set rule 11 of listener web: blue 0 %, green 100 % → blue 100 %, green 0 %"#]],
+    );
     let ours = |path: &str| Observed {
         conditions: Some(Conditions { path_patterns: vec![path.to_owned()], ..Conditions::default() }),
         ..listener(&[("blue", 100), ("green", 0)])

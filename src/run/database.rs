@@ -100,13 +100,19 @@ pub trait Session: Send + Sync {
     async fn limit(&mut self, lock: Duration, statement: Duration) -> Result<(), DatabaseError>;
 
     /// Begins a transaction.
-    async fn begin(&mut self) -> Result<(), DatabaseError>;
+    async fn begin(&mut self) -> Result<(), DatabaseError> {
+        self.run("BEGIN").await.map(drop)
+    }
 
     /// Ends it: all of it happened.
-    async fn commit(&mut self) -> Result<(), DatabaseError>;
+    async fn commit(&mut self) -> Result<(), DatabaseError> {
+        self.run("COMMIT").await.map(drop)
+    }
 
     /// Ends it: nothing of it happened.
-    async fn rollback(&mut self) -> Result<(), DatabaseError>;
+    async fn rollback(&mut self) -> Result<(), DatabaseError> {
+        self.run("ROLLBACK").await.map(drop)
+    }
 
     /// Runs one statement; how many rows it changed.
     async fn run(&mut self, sql: &str) -> Result<u64, DatabaseError>;

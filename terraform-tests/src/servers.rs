@@ -52,6 +52,40 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn with(kind: Kind, options: &[&str]) -> anyhow::Result<Server> {
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        Server::prepared(kind, |_| Ok(options))
+    }
+
+    /// Starts a server that speaks TLS, with a certificate for 127.0.0.1 of an authority of its own: `ca.pem` in its folder.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn with_tls(kind: Kind) -> anyhow::Result<Server> {
+        Server::prepared(kind, |folder| {
+            let key = rcgen::KeyPair::generate()?;
+            let mut parameters = rcgen::CertificateParams::new(Vec::new())?;
+            parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            let authority = parameters.self_signed(&key)?;
+            let issuer = rcgen::Issuer::from_params(&parameters, &key);
+            let own = rcgen::KeyPair::generate()?;
+            let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&own, &issuer)?;
+            let user = user_of(kind)?;
+            write_for(&folder.join("ca.pem"), &authority.pem(), user)?;
+            write_for(&folder.join("server.pem"), &certificate.pem(), user)?;
+            write_for(&folder.join("server.key"), &own.serialize_pem(), user)?;
+            let (cert, key) = (folder.join("server.pem"), folder.join("server.key"));
+            Ok(match kind {
+                Kind::Postgres => {
+                    let file = |name: &str, path: &Path| ["-c".to_owned(), format!("{name}={}", path.display())];
+                    let files = [file("ssl_cert_file", &cert), file("ssl_key_file", &key)].concat();
+                    [vec!["-c".to_owned(), "ssl=on".to_owned()], files].concat()
+                }
+                _ => vec![format!("--ssl-cert={}", cert.display()), format!("--ssl-key={}", key.display())],
+            })
+        })
+    }
+
+    fn prepared(kind: Kind, options: impl FnOnce(&Path) -> anyhow::Result<Vec<String>>) -> anyhow::Result<Server> {
         let folder = tempfile::Builder::new().prefix("bluegreen-server-").tempdir()?;
         if kind == Kind::Postgres {
             init_postgres(folder.path())?;
@@ -59,10 +93,11 @@ impl Server {
         if kind == Kind::Mariadb {
             init_mariadb(folder.path())?;
         }
+        let options = options(folder.path())?;
         let mut last = String::new();
         for _ in 0..TRIES {
             let address = free_port()?;
-            let mut child = launch(kind, folder.path(), address, options)?;
+            let mut child = launch(kind, folder.path(), address, &options)?;
             let ready = (kind == Kind::Mariadb).then(|| ready_file(folder.path()));
             if answers(&mut child, address, ready.as_deref())? {
                 return Ok(Server { child, folder, kind, address });
@@ -220,7 +255,7 @@ fn init_mariadb(folder: &Path) -> anyhow::Result<()> {
     write_for(&folder.join("init.sql"), &sql, None)
 }
 
-fn launch(kind: Kind, folder: &Path, address: SocketAddr, options: &[&str]) -> anyhow::Result<Child> {
+fn launch(kind: Kind, folder: &Path, address: SocketAddr, options: &[String]) -> anyhow::Result<Child> {
     let log = fs::File::create(folder.join("log"))?;
     let port = address.port();
     let data = folder.join("data");

@@ -70,7 +70,6 @@ resource "bluegreen_migration" "preference" {{
     WHERE id IN (SELECT id FROM users WHERE preferred_theme IS NULL ORDER BY id LIMIT 500 FOR UPDATE);
   SQL
   batched  = true
-  pause    = "50ms"
   phase    = "backfill"
 }}
 "#

@@ -305,3 +305,34 @@ async fn a_contract_waits_for_its_guard_and_bars_the_way_back() -> anyhow::Resul
     ensure!(stage.answers(0, "/").await? == "blue", "a newer release may go live");
     terraform.plan_is_empty().await
 }
+
+/// Certificates are checked where that is wished, against the authorities that are named.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_encrypted_as_wished() -> anyhow::Result<()> {
+    for kind in [Kind::Postgres, Kind::Mariadb] {
+        let server = Server::with_tls(kind)?;
+        Database::at(&server.url())?.run(USERS).await?;
+        let terraform = Terraform::new()?;
+        let expand = sql("expand", "ALTER TABLE users ADD preferred varchar(50);");
+        let apply = async |url: &str, tls: &str| {
+            let database = format!("{{ url = var.database_url, tls = {{ {tls} }} }}");
+            let text = migration(url, "expand", &expand).replace("{ url = var.database_url }", &database);
+            terraform.write(&(offline() + &text))?;
+            terraform.apply().await
+        };
+        let untrusted = apply(&server.url(), "mode = \"verify-full\"").await?;
+        ensure!(untrusted.code == 1, "{}", untrusted.text);
+        untrusted.has(&["Error: Failed to encrypt the connection", "set tls.ca_bundle"])?;
+        points(&untrusted, "database = {")?;
+        let bundle = format!("ca_bundle = \"{}\"", server.folder().join("ca.pem").display());
+        let elsewhere = apply(&server.url().replace("127.0.0.1", "localhost"), &bundle).await?;
+        ensure!(elsewhere.code == 1, "a certificate for 127.0.0.1 is none for localhost: {}", elsewhere.text);
+        apply(&server.url(), &bundle).await?.ok()?;
+        terraform.plan_is_empty().await?;
+    }
+    let bare = Server::start(Kind::Postgres)?;
+    let terraform = Terraform::new()?;
+    let url = format!("{}?sslmode=require", bare.url());
+    terraform.write(&(offline() + &migration(&url, "expand", &sql("expand", "SELECT 1;"))))?;
+    terraform.apply().await?.has(&["Error: Failed to encrypt the connection"])
+}

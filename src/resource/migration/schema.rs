@@ -20,12 +20,12 @@ pub(super) fn schema() -> Schema {
             "The name of the migration in that table. It can't be changed: under another name its phases would run again.",
         ),
         Attribute::nested("database", Nesting::Single, database()).required().describe("Where it runs."),
-        text("expand", "SQL that adds. Like all phases it may have several statements, as `psql` and `mysql` take them."),
+        text("expand", "SQL that adds. Like all phases it may have several statements, as `psql` and `mysql` take them, but none that begins or ends a transaction: where the database can, a phase is one."),
         text("backfill", "SQL that copies what is there into what was added."),
         text("contract", "SQL that takes away. It should have a `guard`."),
         Attribute::bool("batched").describe(
             "Whether `backfill` is repeated, each time in a transaction of its own, until it changes no row. Its statement \
-             limits itself and passes over rows that it has changed already. A run that is interrupted is gone on with.",
+             limits itself and passes over rows that it has changed already, and those that have nothing to copy. A run that is interrupted is gone on with.",
         ),
         Attribute::string("phase").required().check(phase).describe(
             "The phase up to which it shall have run: `expand`, `backfill` or `contract`. Only forward.",
@@ -36,8 +36,8 @@ pub(super) fn schema() -> Schema {
         ),
         Attribute::string("resolve").check(resolve).describe(
             "For a phase that died half-way where the database can't undo it: `applied` (all of it has happened, be it by \
-             hand) or `reverted` (nothing of it is left; it runs again). Remove it afterwards: no phase begins while it is \
-             there for nothing.",
+             hand) or `reverted` (nothing of it is left; it runs again), in an apply of its own with `phase` at that phase. \
+             Remove it afterwards: no phase begins while it is there for nothing.",
         ),
         Attribute::string("lock_timeout").check(lock_timeout).describe(
             "How long a statement may wait for locks, `2s` if left out: so long all other users of the table wait behind it. \
@@ -61,7 +61,7 @@ fn database() -> Vec<Attribute> {
         Attribute::string("mode").check(tls_mode).describe(
             "`disable`, `prefer` (the default), `require`, `verify-ca` or `verify-full`, instead of the URL's `sslmode`.",
         ),
-        Attribute::string("ca_bundle").describe("A PEM file with the authorities to trust, such as that of RDS."),
+        Attribute::string("ca_bundle").describe("A PEM file with the authorities to trust, such as that of RDS; with it `verify-full` is the default."),
     ];
     vec![
         Attribute::string("url").sensitive().describe(

@@ -13,6 +13,7 @@
 pub mod aws;
 pub mod clock;
 pub mod database;
+mod digest;
 pub mod migration;
 pub mod resource;
 pub mod rollout;

@@ -79,6 +79,5 @@ impl Services {
 
 /// A short name for a text: the same text has the same one.
 fn digest(text: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    crate::digest::sha256(text)[..32].to_owned()
 }

@@ -8,6 +8,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use super::{COLUMNS, TABLE, bind_entry, fault_of, read_entry, words_of};
+use crate::digest;
 use crate::migration::{Entry, Phase};
 use crate::run::database::{DatabaseError, Fault, Interrupter, Place, Session};
 
@@ -80,9 +81,13 @@ impl Mysql {
 
     /// Locks are kept apart by name only, for the whole server; a name has at most 64 characters.
     fn lock(&self) -> String {
-        let digest = ring::digest::digest(&ring::digest::SHA256, self.database.as_bytes());
-        let short: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("{TABLE} {short}")
+        format!("{TABLE} {}", &digest::sha256(&self.database)[..16])
+    }
+
+    async fn has_ledger(&mut self) -> Result<bool, DatabaseError> {
+        let sql = "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?";
+        let there = sqlx::query(sql).bind(&self.database).bind(TABLE).fetch_optional(&mut self.connection).await;
+        there.map(|row| row.is_some()).map_err(|error| failure(&error, false))
     }
 
     async fn execute(&mut self, sql: &str) -> Result<u64, DatabaseError> {
@@ -94,9 +99,7 @@ impl Mysql {
 #[async_trait]
 impl Session for Mysql {
     async fn entries(&mut self, migration: &str) -> Result<BTreeMap<Phase, Entry>, DatabaseError> {
-        let sql = "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?";
-        let there = sqlx::query(sql).bind(&self.database).bind(TABLE).fetch_optional(&mut self.connection).await;
-        if there.map_err(|error| failure(&error, false))?.is_none() {
+        if !self.has_ledger().await? {
             return Ok(BTreeMap::new());
         }
         let sql = format!("SELECT {} FROM {} WHERE migration = ?", COLUMNS.join(", "), self.table());
@@ -107,9 +110,7 @@ impl Session for Mysql {
     }
 
     async fn prepare(&mut self) -> Result<(), DatabaseError> {
-        let sql = "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?";
-        let there = sqlx::query(sql).bind(&self.database).bind(TABLE).fetch_optional(&mut self.connection).await;
-        if there.map_err(|error| failure(&error, false))?.is_some() {
+        if self.has_ledger().await? {
             return Ok(());
         }
         let sql = format!(

@@ -108,6 +108,12 @@ impl Postgres {
         format!("\"{}\".{TABLE}", self.schema.replace('"', "\"\""))
     }
 
+    async fn has_ledger(&mut self) -> Result<bool, DatabaseError> {
+        let table = self.table();
+        let row = sqlx::query("SELECT to_regclass($1) IS NOT NULL").bind(table).fetch_one(&mut self.connection).await;
+        row.and_then(|row| row.try_get(0)).map_err(|error| failure(&error, false))
+    }
+
     /// A script may have taken on another role, which is not the ledger's; that one is given back.
     async fn own_role(&mut self) -> Result<String, DatabaseError> {
         let row = sqlx::query("SELECT current_setting('role')").fetch_one(&mut self.connection).await;
@@ -130,12 +136,10 @@ impl Postgres {
 #[async_trait]
 impl Session for Postgres {
     async fn entries(&mut self, migration: &str) -> Result<BTreeMap<Phase, Entry>, DatabaseError> {
-        let table = self.table();
-        let there = sqlx::query("SELECT to_regclass($1) IS NOT NULL").bind(&table).fetch_one(&mut self.connection);
-        let there = there.await.and_then(|row| row.try_get::<bool, _>(0)).map_err(|error| failure(&error, false))?;
-        if !there {
+        if !self.has_ledger().await? {
             return Ok(BTreeMap::new());
         }
+        let table = self.table();
         let sql = format!("SELECT {} FROM {table} WHERE migration = $1", COLUMNS.join(", "));
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(migration).fetch_all(&mut self.connection).await;
         let rows = rows.map_err(|error| failure(&error, false))?;
@@ -144,15 +148,16 @@ impl Session for Postgres {
     }
 
     async fn prepare(&mut self) -> Result<(), DatabaseError> {
-        let table = self.table();
         // IF NOT EXISTS asks for the right to create even where it exists.
+        if self.has_ledger().await? {
+            return Ok(());
+        }
         let sql = format!(
-            "DO $ledger$ BEGIN IF to_regclass('{}') IS NULL THEN CREATE TABLE {table} (migration text NOT NULL, \
-             phase text NOT NULL, checksum text NOT NULL, done boolean NOT NULL, resumable boolean NOT NULL, \
-             steps_done bigint NOT NULL, statements bigint NOT NULL, rows_changed bigint NOT NULL, \
-             started_at text NOT NULL, finished_at text NOT NULL, run_by text NOT NULL, live text NOT NULL, \
-             error text NOT NULL, PRIMARY KEY (migration, phase)); END IF; END $ledger$",
-            table.replace('\'', "''")
+            "CREATE TABLE {} (migration text NOT NULL, phase text NOT NULL, checksum text NOT NULL, \
+             done boolean NOT NULL, resumable boolean NOT NULL, steps_done bigint NOT NULL, statements bigint NOT NULL, \
+             rows_changed bigint NOT NULL, started_at text NOT NULL, finished_at text NOT NULL, run_by text NOT NULL, \
+             live text NOT NULL, error text NOT NULL, PRIMARY KEY (migration, phase))",
+            self.table()
         );
         self.execute(&sql).await.map(drop)
     }

@@ -86,7 +86,7 @@ impl fmt::Display for Guard {
 }
 
 /// A duration to the second: `1day 2h`.
-pub(super) fn span(duration: Duration) -> String {
+pub fn span(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
 

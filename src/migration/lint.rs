@@ -39,7 +39,8 @@ pub struct Concern {
 }
 
 /// Everything that is doubtful about a phase's text.
-pub fn lint(script: &Script, phase: Phase, dialect: Dialect) -> Vec<Concern> {
+pub fn lint(script: &Script, phase: Phase) -> Vec<Concern> {
+    let dialect = script.dialect;
     let mut linter = Linter { dialect, phase, mode: script.mode, line: 0, made: Vec::new(), found: Vec::new() };
     for statement in &script.statements {
         let parsed = match dialect {

@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use guard::{Guard, Recorded, Unmet};
+pub use guard::{Guard, Recorded, Unmet, span};
 pub use lint::{Concern, Danger, lint};
 pub use plan::{Entry, Refusal, Resolve, Step, Wish, highest, outline, plan};
 pub use script::{Mode, Script, Statement, Unreadable};

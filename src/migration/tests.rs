@@ -90,7 +90,7 @@ fn what_can_not_be_in_a_transaction_runs_step_by_step() {
 fn check_lint(phase: Phase, dialect: Dialect, batched: bool, text: &str, expected: &Expect) {
     let script = Script::parse(text, dialect, batched, String::new()).unwrap();
     let mut told = String::new();
-    for concern in lint(&script, phase, dialect) {
+    for concern in lint(&script, phase) {
         let _ = writeln!(told, "{} {:?}: {}", concern.line, concern.danger, concern.what);
     }
     expected.assert_eq(&told);

@@ -70,15 +70,9 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     if let Some(color) = color.as_deref() {
         let record = record(intent, &plan.world, color);
         plan.push(record.into_iter().collect());
-        let idle = idle(&intent.environments, color).map(str::to_owned);
-        let preview = intent.preview_routes.iter();
-        let preview = preview
-            .filter_map(|route| {
-                let stickiness = plan.world.routes.get(&route.key()).and_then(|seen| seen.terminal.stickiness());
-                lead(intent, &plan.world, route, idle.as_deref()?, stickiness)
-            })
-            .collect();
-        plan.push(preview);
+        if let Some(idle) = idle(&intent.environments, color) {
+            plan.lead_previews(idle);
+        }
     }
     let given_back = plan.give_back();
     plan.push(given_back);
@@ -328,11 +322,14 @@ impl Draft<'_> {
         if !matches!(way, Way::New | Way::On) || self.intent.validation.checks.is_empty() {
             return;
         }
+        self.lead_previews(color);
+    }
+
+    fn lead_previews(&mut self, color: &str) {
+        let sticky = |route: &RouteSpec| self.world.routes.get(&route.key())?.terminal.stickiness();
         let previews = self.intent.preview_routes.iter();
-        let previews =
-            previews.filter_map(|route| lead(self.intent, &self.world, route, color, self.stickiness(route)));
-        let previews = previews.collect();
-        self.push(previews);
+        let steps = previews.filter_map(|route| lead(self.intent, &self.world, route, color, sticky(route))).collect();
+        self.push(steps);
     }
 
     /// Whether this is a way back, or one that another run began.

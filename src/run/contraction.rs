@@ -1,19 +1,14 @@
 //! The way into a contract: its guard holds, and no rollout can begin while it runs.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use super::events::rfc3339;
 use super::lock::{self, Lock, Refused};
-use super::ports::{FailureKind, PortError, Ports};
+use super::ports::{PortError, Ports};
 use crate::clock;
 use crate::migration::{Guard, Unmet};
+use crate::rollout::Ledger;
 use crate::tf_provider::Cancel;
-
-/// How long giving up the lock may take: it lapses by itself.
-const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a contract may not run.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,14 +26,18 @@ pub enum Barred {
 /// # Errors
 /// Why not.
 pub async fn check(ports: &Ports, guard: &Guard) -> Result<(), Barred> {
-    let record = ports.records.recorded(&guard.parameter).await.map_err(Barred::Unseen)?;
     let seen = ports.records.get_version(&lock::name(&guard.parameter), None).await.map_err(Barred::Unseen)?;
     let ledger = match seen.map(|(value, _)| lock::read(&value)) {
         None => None,
         Some(Ok(ledger)) => Some(ledger),
         Some(Err(why)) => return Err(Barred::Locked(Refused::Strange(why))),
     };
-    guard.holds(record.as_ref(), ledger.as_ref(), clock::wall()).map_err(Barred::Unmet)
+    holds(ports, guard, ledger.as_ref()).await
+}
+
+async fn holds(ports: &Ports, guard: &Guard, rollout: Option<&Ledger>) -> Result<(), Barred> {
+    let record = ports.records.recorded(&guard.parameter).await.map_err(Barred::Unseen)?;
+    guard.holds(record.as_ref(), rollout, clock::wall()).map_err(Barred::Unmet)
 }
 
 /// Keeps rollouts out for the time of a contract, after its guard was seen to hold.
@@ -54,23 +53,16 @@ pub async fn enter(ports: &Ports, guard: &Guard, migration: &str, cancel: &Cance
     let tags = BTreeMap::from([("bluegreen:migration".to_owned(), migration.to_owned())]);
     let lock = lock::acquire(ports, &guard.parameter, mine, &tags, cancel).await.map_err(Barred::Locked)?;
     // A rollout may have come to its end since.
-    if let Err(barred) = record_still_holds(ports, guard).await {
+    if let Err(barred) = holds(ports, guard, None).await {
         leave(&lock).await;
         return Err(barred);
     }
     Ok(lock)
 }
 
-async fn record_still_holds(ports: &Ports, guard: &Guard) -> Result<(), Barred> {
-    let record = ports.records.recorded(&guard.parameter).await.map_err(Barred::Unseen)?;
-    guard.holds(record.as_ref(), None, clock::wall()).map_err(Barred::Unmet)
-}
-
 /// Lets rollouts in again.
 pub async fn leave(lock: &Lock) {
-    let late = || PortError::new(FailureKind::Other, "no answer in time");
-    let released = timeout(RELEASE_LIMIT, lock.release(None)).await.unwrap_or_else(|_| Err(late()));
-    if let Err(error) = released {
+    if let Err(error) = lock.release(None).await {
         tracing::warn!(%error, "the lock that kept rollouts out is left; it ends by itself within a minute");
     }
 }

@@ -23,6 +23,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long one renewal may take.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);
+/// How long giving it up may take: it lapses by itself.
+const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 /// How often a holder renews it.
 const BEAT: Duration = Duration::from_secs(10);
 /// How often somebody who waits looks.
@@ -285,8 +287,7 @@ impl Lock {
 
     /// As [`Lock::note`], bounded in time.
     async fn beat(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
-        let late = || PortError::new(FailureKind::Other, "no answer in time");
-        timeout(BEAT_LIMIT, self.note(change)).await.unwrap_or_else(|_| Err(late()))
+        in_time(BEAT_LIMIT, self.note(change)).await
     }
 
     /// Writes down what is being done. That it could not be written is no reason to stop, as long as the lock is held.
@@ -339,6 +340,10 @@ impl Lock {
     /// # Errors
     /// When it can't be written or deleted.
     pub async fn release(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
+        in_time(RELEASE_LIMIT, self.leave(left)).await
+    }
+
+    async fn leave(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
         if let Some((status, phase)) = left {
             return self
                 .note(|ledger| {
@@ -354,6 +359,11 @@ impl Lock {
             _ => Ok(()),
         }
     }
+}
+
+async fn in_time(limit: Duration, work: impl Future<Output = Result<(), PortError>>) -> Result<(), PortError> {
+    let late = || PortError::new(FailureKind::Other, "no answer in time");
+    timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn lost(other: &Ledger) -> String {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::contraction::{self, Barred};
@@ -13,7 +14,7 @@ use super::events::rfc3339;
 use super::holder;
 use super::ports::Ports;
 use crate::clock;
-use crate::migration::{Dialect, Entry, Mode, Phase, Refusal, Resolve, Script, Statement, Step, Wish, plan};
+use crate::migration::{Entry, Mode, Phase, Refusal, Resolve, Script, Statement, Step, Wish, plan};
 use crate::tf_provider::Cancel;
 
 /// How often somebody who waits for the lock looks.
@@ -161,7 +162,7 @@ impl Migrator<'_> {
 }
 
 /// What the ledger says of a migration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     /// By phase.
     pub ledger: BTreeMap<Phase, Entry>,
@@ -315,43 +316,62 @@ impl Work<'_> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.attempt(phase, script, &entry).await {
+            let ended = |rows| Entry {
+                rows: entry.rows + rows,
+                steps_done: entry.statements,
+                done: true,
+                finished_at: now(),
+                ..entry.clone()
+            };
+            match self.transaction(phase, script, ended).await {
                 Ok(entry) => return Ok(entry),
-                Err(broken) => self.may_retry(&broken, tries, phase, script, Left::Nothing).await?,
+                Err(stop) => self.may_retry(&stop, tries, phase, script, Left::Nothing).await?,
             }
         }
     }
 
-    /// One transaction with all statements and the entry.
-    async fn attempt(&mut self, phase: Phase, script: &Script, entry: &Entry) -> Result<Entry, Stop> {
-        let mut entry = entry.clone();
-        self.begin(phase).await?;
+    /// How long a statement may wait for locks, and how long it may take.
+    fn limits_of(&self, phase: Phase, script: &Script, statement: &Statement) -> (Duration, Duration) {
+        let limits = self.migrator.limits;
+        if statement.is_concurrent(script.dialect) {
+            // It waits for others' transactions by a lock, and keeps nobody waiting meanwhile.
+            return (limits.whole, limits.whole);
+        }
+        let patient = phase == Phase::Backfill && script.mode != Mode::Batched;
+        (limits.lock, if patient { limits.whole } else { limits.statement })
+    }
+
+    /// All statements in one transaction, with the entry that `ended` makes of the rows that they changed.
+    async fn transaction(
+        &mut self,
+        phase: Phase,
+        script: &Script,
+        ended: impl FnOnce(i64) -> Entry + Send,
+    ) -> Result<Entry, Stop> {
+        // None of them is built beside the traffic: all have the same limits.
+        let (lock, limit) = self.limits_of(phase, script, &script.statements[0]);
+        let begun = match self.session.limit(lock, limit).await {
+            Ok(()) => self.session.begin().await,
+            Err(error) => Err(error),
+        };
+        begun.map_err(|error| Stop { statement: 0, committing: false, error })?;
+        let mut rows = 0;
         for (n, statement) in script.statements.iter().enumerate() {
-            match self.statement(phase, statement).await {
-                Ok(rows) => entry.rows += rows,
+            match self.statement(phase, script, statement).await {
+                Ok(more) => rows += more,
                 Err(error) => return Err(self.back_out(n, error).await),
             }
         }
-        entry = Entry { done: true, steps_done: entry.statements, finished_at: now(), ..entry };
-        let last = script.statements.len() - 1;
-        if let Err(error) = self.may_go_on() {
-            return Err(self.back_out(last, error).await);
-        }
-        if let Err(error) = self.session.write(&self.migrator.wish.name, phase, &entry).await {
+        let (entry, last) = (ended(rows), script.statements.len() - 1);
+        let written = match self.may_go_on() {
+            Ok(()) => self.session.write(&self.migrator.wish.name, phase, &entry).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
             return Err(self.back_out(last, error).await);
         }
         self.session.commit().await.map_err(|error| Stop { statement: last, committing: true, error })?;
         Ok(entry)
-    }
-
-    async fn begin(&mut self, phase: Phase) -> Result<(), Stop> {
-        let limits = self.migrator.limits;
-        let statement = if phase == Phase::Backfill { limits.whole } else { limits.statement };
-        let begun = match self.session.limit(limits.lock, statement).await {
-            Ok(()) => self.session.begin().await,
-            Err(error) => Err(error),
-        };
-        begun.map_err(|error| Stop { statement: 0, committing: false, error })
     }
 
     async fn back_out(&mut self, statement: usize, error: DatabaseError) -> Stop {
@@ -387,13 +407,9 @@ impl Work<'_> {
             let mut tries = 0;
             let rows = loop {
                 tries += 1;
-                let limits = self.migrator.limits;
-                // A concurrent build waits for others' transactions by a lock, and keeps nobody waiting meanwhile.
-                let concurrent = statement.is_concurrent(script.dialect);
-                let (lock, limit) =
-                    if concurrent { (limits.whole, limits.whole) } else { (limits.lock, limits.statement) };
+                let (lock, limit) = self.limits_of(phase, script, statement);
                 let ran = match self.session.limit(lock, limit).await {
-                    Ok(()) => self.statement(phase, statement).await,
+                    Ok(()) => self.statement(phase, script, statement).await,
                     Err(error) => Err(error),
                 };
                 let error = match ran {
@@ -484,32 +500,17 @@ impl Work<'_> {
 
     /// One batch with the entry that counts it; the one that changes nothing is the last.
     async fn batch(&mut self, phase: Phase, script: &Script, entry: &Entry) -> Result<Entry, Stop> {
-        let limits = self.migrator.limits;
-        let begun = match self.session.limit(limits.lock, limits.statement).await {
-            Ok(()) => self.session.begin().await,
-            Err(error) => Err(error),
-        };
-        begun.map_err(|error| Stop { statement: 0, committing: false, error })?;
-        let mut rows = 0;
-        for (n, statement) in script.statements.iter().enumerate() {
-            match self.statement(phase, statement).await {
-                Ok(more) => rows += more,
-                Err(error) => return Err(self.back_out(n, error).await),
+        let ended = |rows| {
+            let done = rows == 0;
+            Entry {
+                rows: entry.rows + rows,
+                steps_done: entry.steps_done + i64::from(!done),
+                done,
+                finished_at: if done { now() } else { String::new() },
+                ..entry.clone()
             }
-        }
-        let done = rows == 0;
-        let entry = Entry {
-            rows: entry.rows + rows,
-            steps_done: entry.steps_done + i64::from(!done),
-            done,
-            finished_at: if done { now() } else { String::new() },
-            ..entry.clone()
         };
-        if let Err(error) = self.session.write(&self.migrator.wish.name, phase, &entry).await {
-            return Err(self.back_out(0, error).await);
-        }
-        self.session.commit().await.map_err(|error| Stop { statement: 0, committing: true, error })?;
-        Ok(entry)
+        self.transaction(phase, script, ended).await
     }
 
     /// Whether nothing has changed that must not while a contract runs.
@@ -523,19 +524,15 @@ impl Work<'_> {
     }
 
     /// Runs a statement, and stops it in the database if the run is stopped or its time is over.
-    async fn statement(&mut self, phase: Phase, statement: &Statement) -> Result<i64, DatabaseError> {
+    async fn statement(&mut self, phase: Phase, script: &Script, statement: &Statement) -> Result<i64, DatabaseError> {
         self.may_go_on()?;
         if self.migrator.cancel.is_cancelled() {
             return Err(DatabaseError::new(Fault::Interrupted, "the run was stopped before this statement"));
         }
-        let limits = self.migrator.limits;
-        let script = self.migrator.wish.scripts.get(&phase);
-        let dialect = script.map_or(Dialect::Postgres, |script| script.dialect);
-        let batched = script.is_some_and(|script| script.mode == Mode::Batched);
-        let patient = (phase == Phase::Backfill && !batched) || statement.is_concurrent(dialect);
-        let counts = statement.counts(dialect);
+        let (_, limit) = self.limits_of(phase, script, statement);
+        let limit = self.until.min(Instant::now() + limit);
+        let counts = statement.counts(script.dialect);
         let count = |rows: u64| if counts { i64::try_from(rows).unwrap_or(i64::MAX) } else { 0 };
-        let limit = if patient { self.until } else { self.until.min(Instant::now() + limits.statement) };
         let interrupter = self.session.interrupter();
         let mut running = std::pin::pin!(self.session.run(&statement.text));
         let fault = tokio::select! {

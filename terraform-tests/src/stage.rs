@@ -275,13 +275,21 @@ impl Stage {
         Ok(color.unwrap_or_else(|| response.status().as_u16().to_string()))
     }
 
-    /// The provider block that leads to this stage.
+    /// What providers are needed, and the provider block that leads to this stage.
     #[must_use]
     pub fn provider(&self) -> String {
         format!(
-            "terraform {{\n  required_providers {{\n    bluegreen = {{ source = \"bluegreen/bluegreen\" }}\n  }}\n}}\n\n\
-             provider \"bluegreen\" {{\n  region       = \"{REGION}\"\n  access_key   = \"{ACCESS_KEY}\"\n  \
-             secret_key   = \"testing\"\n  endpoint_url = \"{}\"\n}}\n\n",
+            "terraform {{\n  required_providers {{\n    bluegreen = {{ source = \"bluegreen/bluegreen\" }}\n  }}\n}}\n\n{}\n",
+            self.provider_block()
+        )
+    }
+
+    /// The provider block that leads to this stage, for an example that says itself what providers it needs.
+    #[must_use]
+    pub fn provider_block(&self) -> String {
+        format!(
+            "provider \"bluegreen\" {{\n  region       = \"{REGION}\"\n  access_key   = \"{ACCESS_KEY}\"\n  \
+             secret_key   = \"testing\"\n  endpoint_url = \"{}\"\n}}\n",
             self.aws.endpoint()
         )
     }

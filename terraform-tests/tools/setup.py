@@ -368,10 +368,15 @@ def server_program(name: str) -> Optional[Path]:
     return Path(found) if found else None
 
 
+def missing_servers() -> list[str]:
+    """Debian's packages of those servers that are not there."""
+    return [package for package, programs in SERVERS.items()
+            if not any(all(map(server_program, names.split())) for names in programs)]
+
+
 def servers() -> None:
     """Databases and a session store. The tests start them themselves, each with a folder and a port of its own."""
-    missing = [package for package, programs in SERVERS.items()
-               if not any(all(map(server_program, names.split())) for names in programs)]
+    missing = missing_servers()
     if not missing:
         return
     apt = shutil.which("apt-get")
@@ -385,8 +390,7 @@ def servers() -> None:
     hint = f"What to do: install these packages by hand: {' '.join(missing)}"
     run([*command, "update", "-qq"], hint)
     run([*command, "install", "-y", "-qq", "--no-install-recommends", *missing], hint)
-    still = [package for package, programs in SERVERS.items()
-             if not any(all(map(server_program, names.split())) for names in programs)]
+    still = missing_servers()
     if still:
         raise SetupError(f"installed, but not found: {', '.join(still)}.")
 

@@ -29,7 +29,7 @@ pub(in crate::resource) use self::schema::contracted_for;
 use self::state::Memory;
 use super::{Context, Shared};
 use crate::database::Address;
-use crate::migration::{Entry, Phase, Refusal, Step, Wish, lint, outline, plan};
+use crate::migration::{Entry, Phase, Step, Wish, lint, outline, plan};
 use crate::run::contraction;
 use crate::run::database::{DatabaseError, Fault};
 use crate::run::migrator::{self, Migrator, Outcome, Seen};
@@ -109,9 +109,9 @@ impl Resource for Migration {
         match look(&shared, &state, &cancel).await {
             // Write-only: only a plan can look.
             None => unchanged(state, private),
-            Some(Ok(Seen { ledger, holder })) => {
-                state::set_ledger(&mut state, &ledger, holder.is_some());
-                Stored { state: Some(state), private: Memory { ledger: Some(ledger), holder }.bytes() }
+            Some(Ok(seen)) => {
+                state::set_ledger(&mut state, &seen);
+                Stored { state: Some(state), private: Memory { seen: Some(seen) }.bytes() }
             }
             // A database that is down must not keep anybody from switching back.
             Some(Err(error)) => {
@@ -138,13 +138,12 @@ impl Resource for Migration {
             }
             return planned(state, private);
         };
-        let memory = Memory::read(&private);
         // A refresh has looked right before, unless it had no URL to look with, or looked elsewhere.
         let same = prior.as_ref().is_some_and(|prior| prior.get("database") == config.get("database"));
         let refreshed = same && !config.get("database").get("url").is_null();
-        let seen = match memory.ledger.clone().filter(|_| refreshed) {
-            Some(ledger) => Some(Seen { ledger, holder: memory.holder.clone() }),
-            None => self.look_for_plan(&shared, &config, &cancel, diagnostics).await,
+        let seen = match Memory::read(&private).seen.filter(|_| refreshed) {
+            Some(seen) => Some(seen),
+            None => look_for_plan(&shared, &config, &cancel, diagnostics).await,
         };
         let kept = self.schema.without_write_only(state.clone());
         let changed = prior.as_ref().is_some_and(|prior| kept != *prior);
@@ -199,45 +198,39 @@ fn finish(
     diagnostics: &mut Diagnostics,
 ) -> Stored {
     let Outcome { seen, failure } = outcome;
-    let before = Memory::read(&request.private);
     let is_seen = seen.is_some();
-    let Seen { ledger, holder } =
-        seen.unwrap_or(Seen { ledger: before.ledger.unwrap_or_default(), holder: before.holder });
-    let runs = holder.is_some();
-    let memory = Memory { ledger: Some(ledger.clone()), holder };
+    let seen = seen.or_else(|| Memory::read(&request.private).seen).unwrap_or_default();
+    let private = Memory { seen: Some(seen.clone()) }.bytes();
     if let Some(failure) = failure {
-        story::Told { config: &request.config, wish, address, ledger: &ledger, seen: is_seen }
+        story::Told { config: &request.config, wish, address, ledger: &seen.ledger, seen: is_seen }
             .failure(&failure, diagnostics);
         // Without a state before, nothing is lost: what ran is in the ledger, and the next apply finds it there.
         let Some(mut state) = request.prior.clone() else { return Stored::default() };
-        state::set_ledger(&mut state, &ledger, runs);
-        return Stored { state: Some(state), private: memory.bytes() };
+        state::set_ledger(&mut state, &seen);
+        return Stored { state: Some(state), private };
     }
     let mut state = planned.clone();
-    state::set_ledger(&mut state, &ledger, runs);
+    state::set_ledger(&mut state, &seen);
     state.set("phase", planned.get("phase").clone());
     if state.get("runbook").is_unknown() {
         state.set("runbook", Value::List(Vec::new()));
     }
-    Stored { state: Some(state), private: memory.bytes() }
+    Stored { state: Some(state), private }
 }
 
-impl Migration {
-    /// A look at the database for a plan that has none from a refresh. A plan that can't look is still one: runners that
-    /// only plan often have no way to the database.
-    async fn look_for_plan(
-        &self,
-        shared: &Shared,
-        config: &Value,
-        cancel: &Cancel,
-        diagnostics: &mut Diagnostics,
-    ) -> Option<Seen> {
-        match look(shared, config, cancel).await? {
-            Ok(seen) => Some(seen),
-            Err(error) => {
-                story::unseen_by_plan(config, &error, diagnostics);
-                None
-            }
+/// A look at the database for a plan that has none from a refresh. A plan that can't look is still one: runners that only
+/// plan often have no way to the database.
+async fn look_for_plan(
+    shared: &Shared,
+    config: &Value,
+    cancel: &Cancel,
+    diagnostics: &mut Diagnostics,
+) -> Option<Seen> {
+    match look(shared, config, cancel).await? {
+        Ok(seen) => Some(seen),
+        Err(error) => {
+            story::unseen_by_plan(config, &error, diagnostics);
+            None
         }
     }
 }
@@ -263,9 +256,11 @@ impl Draft<'_> {
         // What somebody is just running has neither run nor died: the apply waits, and looks again.
         let seen = seen.filter(|_| under_way.is_none()).map(|seen| &seen.ledger);
         let known = self.prior.and_then(|prior| Phase::parse(text(prior, "phase")));
-        let steps = match seen.map(|ledger| plan(self.wish, ledger)) {
-            Some(Ok(steps)) => steps,
-            Some(Err(refusal)) => return self.refuse(&refusal, seen, diagnostics),
+        let steps = match seen {
+            Some(ledger) => match plan(self.wish, ledger) {
+                Ok(steps) => steps,
+                Err(refusal) => return story::refused(self.config, self.wish, ledger, &refusal, diagnostics),
+            },
             None => {
                 let missing = |phase: &Phase| *phase <= self.wish.phase && known.is_none_or(|known| *phase > known);
                 Phase::ALL.into_iter().filter(missing).map(Step::Run).collect()
@@ -315,11 +310,6 @@ impl Draft<'_> {
         }
     }
 
-    fn refuse(&self, refusal: &Refusal, seen: Option<&Ledger>, diagnostics: &mut Diagnostics) {
-        let empty = Ledger::new();
-        story::refused(self.config, self.wish, seen.unwrap_or(&empty), refusal, diagnostics);
-    }
-
     /// What is doubtful about the phases that have not run yet.
     fn warn(&self, steps: &[Step], seen: Option<&Ledger>, diagnostics: &mut Diagnostics) {
         for step in steps {
@@ -328,11 +318,10 @@ impl Draft<'_> {
                 story::resolves(*phase, *resolve, entry, diagnostics);
             }
         }
-        let Some(dialect) = wish::dialect(self.config) else { return };
         for (phase, script) in &self.wish.scripts {
             let ran = seen.is_some_and(|ledger| ledger.contains_key(phase));
             if !ran {
-                story::concerns(*phase, &lint(script, *phase, dialect), text(self.config, phase.name()), diagnostics);
+                story::concerns(*phase, &lint(script, *phase), text(self.config, phase.name()), diagnostics);
             }
         }
     }

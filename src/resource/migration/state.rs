@@ -1,10 +1,9 @@
 //! What a migration remembers between runs, and the attributes that it computes.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::migration::{Entry, Phase, highest};
+use crate::run::migrator::Seen;
 use crate::tf_provider::Value;
 
 /// What is stored beside the state, for the provider alone.
@@ -12,9 +11,7 @@ use crate::tf_provider::Value;
 #[serde(default)]
 pub(super) struct Memory {
     /// The ledger, as the last refresh or apply saw it.
-    pub ledger: Option<BTreeMap<Phase, Entry>>,
-    /// Who ran a migration there at that time, where a phase had not come to its end.
-    pub holder: Option<String>,
+    pub seen: Option<Seen>,
 }
 
 impl Memory {
@@ -29,8 +26,9 @@ impl Memory {
     }
 }
 
-/// Writes what the ledger says into a state; `runs`: whether somebody runs a migration there right now.
-pub(super) fn set_ledger(state: &mut Value, ledger: &BTreeMap<Phase, Entry>, runs: bool) {
+/// Writes what the ledger says into a state.
+pub(super) fn set_ledger(state: &mut Value, seen: &Seen) {
+    let (ledger, runs) = (&seen.ledger, seen.holder.is_some());
     let name = state.get("name").as_str().unwrap_or_default().to_owned();
     state.set("id", Value::from(name.as_str()));
     state.set("phase", Value::from(highest(ledger).map(Phase::name)));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Ledger, text};
 use crate::database::Address;
-use crate::migration::{Concern, Danger, Dialect, Entry, Guard, Phase, Refusal, Resolve, Unmet, Wish, highest};
+use crate::migration::{Concern, Danger, Dialect, Entry, Guard, Phase, Refusal, Resolve, Unmet, Wish, highest, span};
 use crate::run::contraction::Barred;
 use crate::run::database::{Database as _, DatabaseError, Fault};
 use crate::run::lock::{self, Refused};
@@ -167,7 +167,7 @@ pub(super) fn refused(config: &Value, wish: &Wish, ledger: &Ledger, refusal: &Re
             let path = Path::attribute(phase.name());
             diagnostics.error_at(path, format!("{phase} comes too late"), detail);
         }
-        Refusal::Dirty { phase, entry } => dirty(config, name, *phase, entry, ledger, diagnostics),
+        Refusal::Dirty { phase, entry } => dirty(config, wish, *phase, entry, ledger, diagnostics),
         Refusal::ResolveAlone { phase } => {
             let detail = format!(
                 "resolve says what became of {phase}; what comes after it shall not run in the same apply, since resolve would wave it through if it dies. Set phase = \"{phase}\" and apply; then remove resolve and go on."
@@ -182,11 +182,11 @@ pub(super) fn refused(config: &Value, wish: &Wish, ledger: &Ledger, refusal: &Re
     }
 }
 
-fn dirty(config: &Value, name: &str, phase: Phase, entry: &Entry, ledger: &Ledger, diagnostics: &mut Diagnostics) {
+fn dirty(config: &Value, wish: &Wish, phase: Phase, entry: &Entry, ledger: &Ledger, diagnostics: &mut Diagnostics) {
+    let name = &wish.name;
     let source = text(config, phase.name());
-    let dialect = super::wish::dialect(config).unwrap_or(Dialect::Postgres);
-    let script = super::wish::script(config, phase, dialect).and_then(Result::ok);
-    let next = script.and_then(|script| script.statements.get(usize::try_from(entry.steps_done).ok()?).cloned());
+    let script = wish.scripts.get(&phase);
+    let next = script.and_then(|script| script.statements.get(usize::try_from(entry.steps_done).ok()?));
     let next = next.map_or(String::new(), |statement| {
         format!(" The one after them may have run or not:\n\n{}\n", excerpt(source, statement.line))
     });
@@ -209,10 +209,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
             let then = match unmet {
                 Unmet::Young { age } => {
                     let rest = guard.stable_for.saturating_sub(*age);
-                    format!(
-                        "Plan again in {}.",
-                        humantime::format_duration(std::time::Duration::from_secs(rest.as_secs()))
-                    )
+                    format!("Plan again in {}.", span(rest))
                 }
                 Unmet::Other { .. } | Unmet::NoRecord => {
                     format!("Switch to {} first, and let it be for long enough to be sure.", guard.live)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::database::{Address, Tls, TlsMode};
+use crate::digest;
 use crate::migration::{Dialect, Guard, Phase, Resolve, Script, Unreadable, Wish};
 use crate::resource::duration;
 use crate::run::migrator::Limits;
@@ -43,12 +44,7 @@ pub(super) fn address(config: &Value) -> Option<Result<Address, String>> {
 pub(super) fn script(config: &Value, phase: Phase, dialect: Dialect) -> Option<Result<Script, Unreadable>> {
     let text = config.get(phase.name()).as_str()?;
     let batched = phase == Phase::Backfill && config.get("batched").as_bool() == Some(true);
-    Some(Script::parse(text, dialect, batched, checksum(text)))
-}
-
-fn checksum(text: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, Script::canonical(text).as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    Some(Script::parse(text, dialect, batched, digest::sha256(&Script::canonical(text))))
 }
 
 /// The wish of a valid configuration; none if something that decides what runs is unknown.

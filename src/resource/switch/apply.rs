@@ -1,9 +1,6 @@
 //! A create or an update: locks, looks, plans anew, runs, and tells what came of it.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use super::contracts::Outdated;
 use super::state::{self, Memory, Report};
@@ -16,11 +13,8 @@ use crate::rollout::{Intent, Ledger, RouteSpec, Runbook, World, lint};
 use crate::run::events::{About, rfc3339};
 use crate::run::executor::{Ending, Outcome, Run};
 use crate::run::lock::{self, Lock, Refused};
-use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::ports::{FailureKind, Freshness};
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
-
-/// How long giving up the lock may take: it lapses by itself.
-const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 
 /// A create or an update.
 pub(super) struct Apply<'a> {
@@ -107,10 +101,8 @@ pub(super) async fn release(
     intent: &Intent,
     diagnostics: &mut Diagnostics,
 ) {
-    let late = || PortError::new(FailureKind::Other, "no answer in time");
-    let released = timeout(RELEASE_LIMIT, lock.release(left)).await.unwrap_or_else(|_| Err(late()));
     // One that is somebody else's by now is theirs to give up.
-    if let Err(error) = released
+    if let Err(error) = lock.release(left).await
         && error.kind != FailureKind::Conflict
     {
         story::not_released(&error, intent, diagnostics);

@@ -55,7 +55,8 @@ impl Outdated {
     pub fn bars(&self, config: &Value, (intent, world): (&Intent, &World), diagnostics: &mut Diagnostics) -> bool {
         let Some(to) = planner::wish(intent, world) else { return false };
         let contracted = config.get("contracted_for").get("color").as_str();
-        let moves = planner::current(intent, world).live.as_ref() != Some(&to);
+        let live = planner::current(intent, world).live;
+        let moves = live.as_ref() != Some(&to);
         if self.contract.is_empty() || !moves || contracted == Some(to.as_str()) || !self.has(&to, config) {
             return false;
         }
@@ -73,7 +74,7 @@ impl Outdated {
         }
         let detail = format!(
             "{why} Nothing was changed; {} serves as before. Deploy a newer release to {to} first (release in environments tells which one runs there). If {to} does work with the schema as it is now, set allow_after_contract = true.",
-            planner::current(intent, world).live.as_deref().unwrap_or("what is live")
+            live.as_deref().unwrap_or("what is live")
         );
         diagnostics.error_at(Path::attribute("active"), summary, detail);
         true

@@ -55,9 +55,7 @@ async fn play(program: &[PathBuf], redis: Option<&str>) -> anyhow::Result<()> {
     let terraform = Terraform::new()?;
     let main = std::fs::read_to_string(repository().join("examples/app/main.tf"))?;
     terraform.write(&main)?;
-    let provider = stage.provider();
-    terraform
-        .file("provider.tf", provider.split("\n\n").find(|part| part.starts_with("provider")).context("no block")?)?;
+    terraform.file("provider.tf", &stage.provider_block())?;
     let apply = async |active: &str| {
         let variables = json!({
             "active": active,

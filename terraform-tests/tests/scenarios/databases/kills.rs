@@ -12,36 +12,33 @@ use super::{database, guard, migration, offline, on, sql};
 const APPLY: [&str; 4] = ["apply", "-auto-approve", "-input=false", "-no-color"];
 const USERS: &str = "CREATE TABLE users (id int PRIMARY KEY, preference varchar(50))";
 
-/// Somebody in a transaction that has used the table, until this is dropped or released.
-struct Blocker(Option<Held>);
-
-enum Held {
+/// Somebody in a transaction that has used the table, until this is dropped or ends.
+enum Blocker {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
     Mariadb(sqlx::Transaction<'static, sqlx::MySql>),
 }
 
 impl Blocker {
     async fn uses(database: &Database) -> anyhow::Result<Blocker> {
-        Ok(Blocker(Some(match database {
+        Ok(match database {
             Database::Postgres(pool) => {
                 let mut held = pool.begin().await?;
                 // What a writer has of it, for which a concurrent build waits too.
                 sqlx::query("LOCK TABLE users IN ROW EXCLUSIVE MODE").execute(&mut *held).await?;
-                Held::Postgres(held)
+                Blocker::Postgres(held)
             }
             Database::Mariadb(pool) => {
                 let mut held = pool.begin().await?;
                 sqlx::query("SELECT count(*) FROM users").fetch_all(&mut *held).await?;
-                Held::Mariadb(held)
+                Blocker::Mariadb(held)
             }
-        })))
+        })
     }
 
-    async fn ends(mut self) -> anyhow::Result<()> {
-        match self.0.take() {
-            Some(Held::Postgres(held)) => Ok(held.rollback().await?),
-            Some(Held::Mariadb(held)) => Ok(held.rollback().await?),
-            None => Ok(()),
+    async fn ends(self) -> anyhow::Result<()> {
+        match self {
+            Blocker::Postgres(held) => Ok(held.rollback().await?),
+            Blocker::Mariadb(held) => Ok(held.rollback().await?),
         }
     }
 }

@@ -105,9 +105,7 @@ impl Play {
             terraform.file(&file, &std::fs::read_to_string(folder.join(&file))?)?;
         }
         terraform.file("main.tf", &std::fs::read_to_string(folder.join("main.tf"))?)?;
-        let provider = stage.provider();
-        let provider = provider.split("\n\n").find(|part| part.starts_with("provider")).context("no provider block")?;
-        terraform.file("provider.tf", provider)?;
+        terraform.file("provider.tf", &stage.provider_block())?;
         let variables = json!({
             "listener_arn": stage.listeners[0],
             "target_group_arns": stage.groups,

@@ -30,7 +30,7 @@ impl Capacities for Sizes {
             Scalable::ScalingGroup(name) => {
                 let seen = self.autoscaling.find(name).await?.filter(|seen| !seen.going);
                 Ok(seen.map(|seen| Capacity {
-                    min: seen.min_now,
+                    min: Some(seen.min_now),
                     max: seen.instances.max_size,
                     desired: seen.instances.desired_capacity.unwrap_or_default(),
                     pinned: seen.pinned,
@@ -39,7 +39,7 @@ impl Capacities for Sizes {
             Scalable::Service(arn) => {
                 let seen = self.ecs.find(cluster_of(arn)?, arn).await?;
                 let desired = seen.and_then(|seen| seen.service.desired_count);
-                Ok(desired.map(|desired| Capacity { min: 0, max: i32::MAX, desired, pinned: None }))
+                Ok(desired.map(|desired| Capacity { min: None, max: i32::MAX, desired, pinned: None }))
             }
         }
     }
@@ -53,7 +53,7 @@ impl Capacities for Sizes {
                     let tag = BTreeMap::from([(PINNED_TAG.to_owned(), pinned.to_string())]);
                     self.autoscaling.set_tags(name, &tag, &[]).await?;
                 }
-                let min = (before.min != after.min).then_some(after.min);
+                let min = after.min.filter(|_| before.min != after.min);
                 if min.is_some() || desired.is_some() {
                     self.autoscaling.resize(name, min, None, desired).await?;
                 }

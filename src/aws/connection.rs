@@ -15,6 +15,7 @@ use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use tokio::sync::OnceCell;
 
+use super::attempts::Attempts;
 use super::error::call_error;
 use super::http::SdkHttp;
 use super::identity::{AssumedRole, WebIdentityRole};
@@ -137,7 +138,7 @@ impl Connection {
         // Each SDK crate has a builder type of its own, so this can't be a function.
         macro_rules! client {
             ($sdk:ident, $endpoint:expr) => {{
-                let builder = $sdk::config::Builder::from(&config).retry_partition(retries());
+                let builder = $sdk::config::Builder::from(&config).retry_partition(retries()).interceptor(Attempts);
                 $endpoint.iter().fold(builder, |builder, url| builder.endpoint_url(url))
             }};
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, Listener, Rule, Tag, TargetGroup, TargetGroupAttribute, TargetHealthDescription,
+    Action, Listener, Rule, RulePriorityPair, Tag, TargetGroup, TargetGroupAttribute, TargetHealthDescription,
 };
 use futures::future::{join_all, try_join_all};
 
@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use super::group_attributes;
 use crate::rollout::gate::TargetHealth;
-use crate::rollout::{Conditions, Observed, RouteSpec, Terminal};
+use crate::rollout::{Conditions, Observed, Place, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, GroupFacts, LoadBalancer, PortError};
 use crate::stack;
 
@@ -114,7 +114,7 @@ async fn read_listeners(connection: Arc<Connection>, load_balancer: String) -> R
     let observed = |listener: &Listener| {
         let arn = listener.listener_arn()?.to_owned();
         let terminal = actions::terminal(listener.default_actions())?;
-        Some((arn.clone(), Observed { arn, terminal, conditions: None }))
+        Some((arn.clone(), Observed { arn, terminal, conditions: None, place: None }))
     };
     Ok(Arc::new(or_if_gone(listeners, Vec::new())?.iter().filter_map(observed).collect()))
 }
@@ -140,10 +140,21 @@ async fn read_rules(connection: Arc<Connection>, listener: String) -> Result<Rul
     let observed = |rule: &Rule| {
         let arn = rule.rule_arn()?.to_owned();
         let terminal = actions::terminal(rule.actions())?;
-        let observed = Observed { arn, terminal, conditions: conditions::from_aws(rule.conditions()) };
+        let observed = Observed { arn, terminal, conditions: conditions::from_aws(rule.conditions()), place: None };
         Some(SeenRule { priority: rule.priority()?.to_owned(), observed })
     };
     Ok(Arc::new(rules.iter().filter_map(observed).collect()))
+}
+
+/// A rule that is to be at a priority: the one that the switch made, wherever it stands, or else the one that stands there.
+fn own_rule(rules: &[SeenRule], priority: i32, arn: Option<&str>) -> Option<Observed> {
+    let there = rules.iter().find(|rule| rule.priority == priority.to_string());
+    let known = arn.and_then(|arn| rules.iter().find(|rule| rule.observed.arn == arn));
+    let rule = known.or(there)?;
+    let other = there.filter(|there| there.observed.arn != rule.observed.arn);
+    let place =
+        Place { priority: rule.priority.parse().ok()?, taken_by: other.map(|other| other.observed.arn.clone()) };
+    Some(Observed { place: Some(place), ..rule.observed.clone() })
 }
 
 fn described(target: &TargetHealthDescription) -> TargetHealth {
@@ -161,6 +172,10 @@ fn described(target: &TargetHealthDescription) -> TargetHealth {
     };
     let zone = target.target().and_then(|target| target.availability_zone()).filter(|zone| *zone != "all");
     TargetHealth { target: name, state: state.to_owned(), reason, zone: zone.map(str::to_owned) }
+}
+
+fn to_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 
 #[async_trait]
@@ -188,10 +203,8 @@ impl LoadBalancer for Elbv2 {
                 let rule = rules.get(&listener_of(arn))?.iter().find(|rule| rule.observed.arn == *arn)?;
                 Some(rule.observed.clone())
             }
-            RouteSpec::OwnRule { listener, priority, .. } => {
-                let priority = priority.to_string();
-                let rule = rules.get(listener)?.iter().find(|rule| rule.priority == priority)?;
-                Some(rule.observed.clone())
+            RouteSpec::OwnRule { listener, priority, arn, .. } => {
+                own_rule(rules.get(listener)?, *priority, arn.as_deref())
             }
         };
         Ok(routes.iter().filter_map(|route| Some((route.key(), find(route)?))).collect())
@@ -215,14 +228,41 @@ impl LoadBalancer for Elbv2 {
         conditions: &Conditions,
         terminal: &Terminal,
         tags: &BTreeMap<String, String>,
-    ) -> Result<(), PortError> {
-        let tags = tags.iter().filter_map(|(key, value)| Tag::builder().key(key).value(value).build().into());
+    ) -> Result<String, PortError> {
         let call = self.connection.elbv2().await?.create_rule().listener_arn(listener).priority(priority);
         let call = call.set_conditions(Some(conditions::to_aws(conditions)));
         let call = call.set_actions(Some(actions::with_terminal(Vec::new(), terminal)));
-        let tags: Vec<Tag> = tags.collect();
+        let tags = to_tags(tags);
         let result = call.set_tags((!tags.is_empty()).then_some(tags)).send().await;
-        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "CreateRule", &error))
+        let answer = result.map_err(|error| call_error("elasticloadbalancing", "CreateRule", &error))?;
+        let made = answer.rules().first().and_then(|rule| rule.rule_arn());
+        let unsaid = || PortError::new(FailureKind::Other, "elasticloadbalancing CreateRule: the answer names no rule");
+        made.map(str::to_owned).ok_or_else(unsaid)
+    }
+
+    async fn set_priority(&self, arn: &str, priority: i32) -> Result<(), PortError> {
+        let pair = RulePriorityPair::builder().rule_arn(arn).priority(priority).build();
+        let result = self.connection.elbv2().await?.set_rule_priorities().rule_priorities(pair).send().await;
+        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "SetRulePriorities", &error))
+    }
+
+    async fn rule_tags(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
+        let mut found = BTreeMap::new();
+        // One that is gone would spoil the answer about the others.
+        for arn in arns {
+            let answer = self.connection.elbv2().await?.describe_tags().resource_arns(arn).send().await;
+            let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTags", &error));
+            let Some(answer) = or_if_gone(answer.map(Some), None)? else { continue };
+            let tags = answer.tag_descriptions().iter().flat_map(|description| description.tags());
+            let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+            found.insert(arn.clone(), tags.filter_map(pair).collect());
+        }
+        Ok(found)
+    }
+
+    async fn tag_rule(&self, arn: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
+        let call = self.connection.elbv2().await?.add_tags().resource_arns(arn).set_tags(Some(to_tags(tags)));
+        call.send().await.map(drop).map_err(|error| call_error("elasticloadbalancing", "AddTags", &error))
     }
 
     async fn set_conditions(&self, arn: &str, conditions: &Conditions) -> Result<(), PortError> {
@@ -256,16 +296,18 @@ impl LoadBalancer for Elbv2 {
         Ok(group_attributes::facts(&answer.attributes().iter().filter_map(pair).collect()))
     }
 
-    async fn mark_previews(&self, groups: &[String], routes: &[String]) -> Result<(), PortError> {
+    async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {
         let client = self.connection.elbv2().await?;
-        let answer = client.describe_tags().set_resource_arns(Some(groups.to_vec())).send().await;
-        let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTags", &error))?;
-        let value = stack::preview_tag(routes);
-        for description in answer.tag_descriptions() {
-            let tag =
-                |key: &str| description.tags().iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
-            let arn = description.resource_arn().unwrap_or_default();
-            if tag(stack::TAG).is_none() || tag(stack::PREVIEW_TAG).unwrap_or_default() == value {
+        for arn in groups {
+            let answer = client.describe_tags().resource_arns(arn).send().await;
+            let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTags", &error));
+            // A group that is gone needs no note, and must not keep the others from theirs.
+            let Some(answer) = or_if_gone(answer.map(Some), None)? else { continue };
+            let tags: Vec<&Tag> = answer.tag_descriptions().iter().flat_map(|one| one.tags()).collect();
+            let tag = |key: &str| tags.iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
+            let before = tag(stack::PREVIEW_TAG).unwrap_or_default();
+            let value = stack::preview_tag(before, former, routes);
+            if tag(stack::TAG).is_none() || before == value {
                 continue;
             }
             if value.is_empty() {
@@ -301,7 +343,7 @@ impl LoadBalancer for Elbv2 {
         Ok(found)
     }
 
-    async fn splitting_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
+    async fn forwarding_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
         let client = self.connection.elbv2().await?;
         let pages = client.describe_load_balancers().into_paginator().items().send();
         let load_balancers = pages.collect::<Result<Vec<_>, _>>().await;
@@ -309,19 +351,18 @@ impl LoadBalancer for Elbv2 {
             load_balancers.map_err(|error| call_error("elasticloadbalancing", "DescribeLoadBalancers", &error))?;
         let arns = load_balancers.iter().filter_map(|balancer| balancer.load_balancer_arn()).map(str::to_owned);
         let mut found = self.routes_of(&arns.collect::<Vec<_>>(), Freshness::Shared).await?;
-        found.retain(
-            |(_, observed)| matches!(&observed.terminal, Terminal::Forward(forward) if forward.groups.len() > 1),
-        );
+        found.retain(|(_, observed)| matches!(&observed.terminal, Terminal::Forward(_)));
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
 
     async fn group_names(&self, arns: Vec<String>) -> Result<BTreeMap<String, String>, PortError> {
-        let call = self.connection.elbv2().await?.describe_target_groups().set_target_group_arns(Some(arns));
-        let answer = call.send().await;
-        let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTargetGroups", &error))?;
+        let call = self.connection.elbv2().await?.describe_target_groups();
+        let call = call.set_target_group_arns((!arns.is_empty()).then_some(arns));
+        let groups = call.into_paginator().items().send().collect::<Result<Vec<TargetGroup>, _>>().await;
+        let groups = groups.map_err(|error| call_error("elasticloadbalancing", "DescribeTargetGroups", &error))?;
         let pair =
             |group: &TargetGroup| Some((group.target_group_arn()?.to_owned(), group.target_group_name()?.to_owned()));
-        Ok(answer.target_groups().iter().filter_map(pair).collect())
+        Ok(groups.iter().filter_map(pair).collect())
     }
 }

@@ -96,6 +96,8 @@ fn kind_of(code: &str) -> FailureKind {
         | "ServiceNotActiveException"
         | "ResourceNotFoundException"
         | "ParameterVersionNotFound"
+        // Parameter Store's word for a parameter that isn't there, where it is asked for its tags.
+        | "InvalidResourceId"
         | "ClusterNotFoundException" => FailureKind::Gone,
         "AccessDenied"
         | "AccessDeniedException"

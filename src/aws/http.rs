@@ -113,6 +113,18 @@ async fn incoming(response: reqwest::Response) -> Result<HttpResponse, Connector
     Ok(out)
 }
 
+/// Whether a request that failed never got to a server: nobody accepted the connection.
+pub(super) fn never_left(error: &ConnectorError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<reqwest::Error>() {
+            return error.is_connect() || error.is_builder();
+        }
+        cause = error.source();
+    }
+    error.is_user()
+}
+
 /// The SDK repeats what broke on the way, and not what was wrong before it left.
 fn failed(error: reqwest::Error) -> ConnectorError {
     if error.is_timeout() {

@@ -33,9 +33,7 @@ impl Ssm {
         let call = match tags {
             None => call.overwrite(true),
             Some(tags) => {
-                let tags: Result<Vec<Tag>, _> =
-                    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
-                let tags = tags.map_err(|error| PortError::new(FailureKind::Other, error.to_string()))?;
+                let tags = to_tags(tags)?;
                 let description = if name.ends_with(".rollout") {
                     "A rollout that is under way, or that was interrupted"
                 } else {
@@ -72,6 +70,11 @@ impl Ssm {
             }
         }
     }
+}
+
+fn to_tags(tags: &BTreeMap<String, String>) -> Result<Vec<Tag>, PortError> {
+    let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+    tags.collect::<Result<_, _>>().map_err(|error| PortError::new(FailureKind::Other, error.to_string()))
 }
 
 /// A parameter's value, or why it can't be used.
@@ -147,5 +150,12 @@ impl Records for Ssm {
         let answer = call.send().await;
         let answer = answer.map_err(|error| call_error("ssm", &format!("ListTagsForResource {name}"), &error))?;
         Ok(answer.tag_list().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect())
+    }
+
+    async fn add_tags(&self, name: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
+        let call = self.connection.ssm().await?.add_tags_to_resource();
+        let call = call.resource_type(ResourceTypeForTagging::Parameter).resource_id(name);
+        let result = call.set_tags(Some(to_tags(tags)?)).send().await;
+        result.map(drop).map_err(|error| call_error("ssm", &format!("AddTagsToResource {name}"), &error))
     }
 }

@@ -65,6 +65,7 @@ impl Guard {
                 Status::Running => "has not ended",
                 Status::Held => "was stopped half-way",
                 Status::Stuck => "failed, and so did its way back",
+                Status::Unknown => "failed, with a call that was not answered",
             };
             return Err(Unmet::Rollout { words: format!("{} {how}", ledger.words()) });
         }

@@ -30,6 +30,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration as users write it.
+pub fn shown(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
 /// The rule for an attribute that holds a duration.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod pages;
 mod provider;
 mod switch;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aws::{self, Connection};
@@ -28,6 +29,45 @@ struct Shared {
     connection: Arc<Connection>,
     ports: Ports,
     services: Arc<aws::Services>,
+    switches: Arc<Switches>,
+}
+
+/// What the switches of one Terraform run know of each other.
+#[derive(Default)]
+struct Switches {
+    /// One rollout at a time for each record: a second switch waits for the first, which is no stranger.
+    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Which object had a route or a record last, by its token: an object that is replaced goes after its heir has come.
+    claims: Mutex<BTreeMap<String, String>>,
+}
+
+impl Switches {
+    /// Waits for one's turn with a record.
+    async fn turn(&self, record: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.entry(record.to_owned()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+
+    /// Notes that an object has these from now on.
+    fn claim(&self, things: impl IntoIterator<Item = String>, owner: &str) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.extend(things.into_iter().map(|thing| (thing, owner.to_owned())));
+    }
+
+    /// Forgets who has these.
+    fn unclaim(&self, things: impl IntoIterator<Item = String>) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        things.into_iter().for_each(|thing| drop(claims.remove(&thing)));
+    }
+
+    /// Whether another object has one of these.
+    fn is_claimed_by_another<'t>(&self, things: impl IntoIterator<Item = &'t String>, owner: &str) -> bool {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        things.into_iter().any(|thing| claims.get(thing).is_some_and(|other| other != owner))
+    }
 }
 
 impl Context {
@@ -35,7 +75,8 @@ impl Context {
         let connection = Arc::new(connection);
         let ports = aws::ports(&connection);
         let services = Arc::new(aws::Services::new(&connection));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Shared { connection, ports, services });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Shared { connection, ports, services, switches: Arc::default() });
     }
 
     /// A context with ports that are not AWS.
@@ -50,7 +91,8 @@ impl Context {
     fn set_ports(&self, ports: Ports) {
         let connection = Arc::new(Connection::new(Some(aws::Settings::default())));
         let services = Arc::new(aws::Services::new(&connection));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Shared { connection, ports, services });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Shared { connection, ports, services, switches: Arc::default() });
     }
 
     /// The connection, or an error that there is none.

@@ -14,8 +14,8 @@ pub enum Scalable {
 /// The size of a colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// The least; 0 for a service, which knows none.
-    pub min: i32,
+    /// The least; none for a service, which knows none.
+    pub min: Option<i32>,
     /// The most; for a service as many as there can be.
     pub max: i32,
     /// How many there are to be now.
@@ -55,15 +55,22 @@ impl Before {
 impl Capacity {
     /// With its minimum held at what there is now, so that no scale-in takes anything away.
     pub(super) fn pin(self) -> Capacity {
-        if self.min >= self.desired {
-            return self;
+        match self.min {
+            Some(min) if min < self.desired => {
+                Capacity { min: Some(self.desired), pinned: Some(self.pinned.unwrap_or(min)), ..self }
+            }
+            _ => self,
         }
-        Capacity { min: self.desired, pinned: Some(self.pinned.unwrap_or(self.min)), ..self }
+    }
+
+    /// The least that it can be lowered to.
+    pub(super) fn least(self) -> i32 {
+        self.min.unwrap_or_default()
     }
 
     /// With its own minimum again.
     pub(super) fn unpin(self) -> Capacity {
-        Capacity { min: self.pinned.unwrap_or(self.min), pinned: None, ..self }
+        Capacity { min: self.min.map(|min| self.pinned.unwrap_or(min)), pinned: None, ..self }
     }
 
     /// Whether it is as it shall be: scaling may have gone further the same way meanwhile.
@@ -81,10 +88,10 @@ impl Capacity {
 pub(super) fn words(color: &str, before: Capacity, after: Capacity) -> String {
     let mut words = Vec::new();
     if after.min > before.min {
-        words.push(format!("hold the minimum of {color} at {} (it is {})", after.min, before.min));
+        words.push(format!("hold the minimum of {color} at {} (it is {})", after.least(), before.least()));
     }
     if after.min < before.min {
-        words.push(format!("give {color} its minimum of {} back", after.min));
+        words.push(format!("give {color} its minimum of {} back", after.least()));
     }
     if after.desired > before.desired {
         words.push(format!("raise {color} from {} to {}", before.desired, after.desired));
@@ -93,7 +100,7 @@ pub(super) fn words(color: &str, before: Capacity, after: Capacity) -> String {
         words.push(format!("lower {color} from {} to {}", before.desired, after.desired));
     }
     if words.is_empty() {
-        words.push(format!("give {color} its minimum of {} back", after.min));
+        words.push(format!("give {color} its minimum of {} back", after.least()));
     }
     words.join(", ")
 }

@@ -141,17 +141,26 @@ impl Default for HttpCheck {
 }
 
 impl HttpCheck {
-    /// The address without what may be secret: no user, no password, no query.
+    /// The address without what may be secret: no user, no password, no query. Of what is no such address, nothing.
     pub fn shown_url(&self) -> String {
-        let plain = self.url.split(['?', '#']).next().unwrap_or_default();
-        match plain.split_once("://") {
-            Some((scheme, rest)) => {
-                let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
-                let host = host.rsplit('@').next().unwrap_or_default();
-                path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
-            }
-            None => plain.to_owned(),
-        }
+        let Some(parts) = UrlParts::of(&self.url) else {
+            return "an address that is no http:// or https:// URL".to_owned();
+        };
+        format!("{}://{}{}", parts.scheme, parts.host, parts.path)
+    }
+
+    /// What of the address may be secret: user, password, query and fragment.
+    pub fn secrets_in_url(&self) -> Vec<String> {
+        let Some(parts) = UrlParts::of(&self.url) else { return vec![self.url.clone()] };
+        let user = parts.user.into_iter().flat_map(|user| {
+            let password = user.split_once(':').map(|(_, password)| password.to_owned());
+            std::iter::once(user.to_owned()).chain(password)
+        });
+        let pairs = parts.query.into_iter().flat_map(|query| {
+            let values = query.split(['&', '#']).filter_map(|pair| Some(pair.split_once('=')?.1.to_owned()));
+            std::iter::once(query.to_owned()).chain(values)
+        });
+        user.chain(pairs).collect()
     }
 
     /// The check with `{color}` replaced everywhere.
@@ -162,6 +171,37 @@ impl HttpCheck {
         let connect_to = self.connect_to.as_deref().map(|to| fill(to, color));
         HttpCheck { url: fill(&self.url, color), headers, body, connect_to, ..self.clone() }
     }
+}
+
+/// The parts of an address, taken apart without guessing: what is written in another way than everybody reads it is none.
+struct UrlParts<'u> {
+    scheme: &'u str,
+    user: Option<&'u str>,
+    host: &'u str,
+    path: &'u str,
+    query: Option<&'u str>,
+}
+
+impl UrlParts<'_> {
+    fn of(url: &str) -> Option<UrlParts<'_>> {
+        let (scheme, rest) = url.split_once("://")?;
+        let is_known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        // Browsers take these for slashes, or leave them out.
+        if !is_known || url.contains(['\\', '\t', '\n', '\r', ' ']) {
+            return None;
+        }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+        let cut = rest.find(['?', '#']).unwrap_or(rest.len());
+        let (path, query) = rest.split_at(cut);
+        Some(UrlParts { scheme, user, host, path, query: query.get(1..).filter(|query| !query.is_empty()) })
+    }
+}
+
+/// Whether an address is written as `http://` or `https://`, a host, and what follows.
+pub fn is_plain_url(url: &str) -> bool {
+    UrlParts::of(url).is_some_and(|parts| !parts.host.is_empty())
 }
 
 /// A function to invoke.
@@ -192,8 +232,10 @@ impl LambdaCheck {
 pub struct CommandCheck {
     /// The program and its arguments; `{color}` stands for the colour.
     pub argv: Vec<String>,
-    /// Variables beside those of the provider's own environment.
+    /// Variables beside the few that every command needs.
     pub environment: BTreeMap<String, String>,
+    /// The names of variables of the provider's own environment that it gets too; `*` at the end stands for any end.
+    pub inherit: Vec<String>,
     /// Where it runs; where Terraform runs if left out.
     pub working_directory: Option<String>,
     /// When it is killed, with all its children.

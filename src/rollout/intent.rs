@@ -39,46 +39,25 @@ pub struct Intent {
     pub on_interrupt: OnFailure,
     /// How large the colours shall be; none: as they are.
     pub capacity: Option<CapacityPolicy>,
-    /// Rules that are known to be ours: their ARNs by [`RouteSpec::key`], an empty one where it isn't known.
-    pub owned: BTreeMap<String, String>,
     /// Rules of our own that are no longer wanted.
     pub removed: Vec<RouteSpec>,
 }
 
 impl Intent {
-    /// Whether this rule is the one that the switch made, and not one that somebody put in its place.
-    pub fn is_ours(&self, route: &RouteSpec, seen: &Observed) -> bool {
-        self.owned.get(&route.key()).is_some_and(|arn| arn.is_empty() || *arn == seen.arn)
-    }
-
     /// The colour that a target group belongs to.
     pub fn color_of(&self, arn: &str) -> Option<&str> {
-        color_of(&self.environments, arn)
+        let mut environments = self.environments.iter();
+        environments.find(|(_, environment)| environment.target_group_arn == arn).map(|(color, _)| color.as_str())
     }
 }
 
-fn color_of<'e>(environments: &'e BTreeMap<String, Environment>, arn: &str) -> Option<&'e str> {
-    environments.iter().find(|(_, environment)| environment.target_group_arn == arn).map(|(color, _)| color.as_str())
-}
-
-/// What shall be left when a switch goes.
+/// What goes with a switch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Removal {
-    /// The colours by name.
-    pub environments: BTreeMap<String, Environment>,
     /// Rules that the switch made.
     pub own_rules: Vec<RouteSpec>,
-    /// What comes back: routes as they were before.
-    pub originals: Vec<(RouteSpec, Observed)>,
     /// The record's name and what it shall say; none to delete it.
     pub record: Option<(String, Option<String>)>,
-}
-
-impl Removal {
-    /// The colour that a target group belongs to.
-    pub fn color_of(&self, arn: &str) -> Option<&str> {
-        color_of(&self.environments, arn)
-    }
 }
 
 /// One colour.
@@ -107,10 +86,17 @@ pub enum RouteSpec {
         priority: i32,
         /// What a request must match.
         conditions: Conditions,
+        /// The ARN of the rule that the switch made, once it is known: it is that rule wherever people move it.
+        arn: Option<String>,
     },
 }
 
 impl RouteSpec {
+    /// Whether this rule is the one that the switch made, and not one that somebody put in its place.
+    pub fn is_made(&self, seen: &Observed) -> bool {
+        matches!(self, RouteSpec::OwnRule { arn: Some(arn), .. } if *arn == seen.arn)
+    }
+
     /// A name that stays the same as long as it is the same route.
     pub fn key(&self) -> String {
         match self {

@@ -20,6 +20,20 @@ pub enum Entry {
     Done(StepId),
     /// The step can't be done.
     Failed(StepId, String),
+    /// What others wrote about a step that failed: for the diagnostics alone, and never for a state.
+    Saw(StepId, String),
+    /// The step's call was given up on, or ended without an answer: it may have had its effect, or have it later.
+    Unanswered(StepId, String),
+    /// Its answer came after all.
+    Answered(StepId),
+    /// So much time has passed that no answer will come; whether it has its effect is still unknown.
+    Expired(StepId),
+    /// The step was done, and its call had been sent before without an answer: that one may have its effect again.
+    Repeated(StepId),
+    /// The step made the rule with this ARN.
+    Made(StepId, String),
+    /// The rollout has arrived, and this step after it can't be done: it is left for the next apply.
+    Left(StepId, String),
     /// Somebody asked to stop.
     Interrupted,
     /// Somebody else moves what the rollout moves: it must not go on, nor back.
@@ -67,6 +81,65 @@ impl Journal {
         self.entries.contains(&Entry::Done(id))
     }
 
+    /// Whether a step is finished: done, or left for the next apply.
+    pub fn finished(&self, id: StepId) -> bool {
+        self.entries.iter().any(|entry| match entry {
+            Entry::Done(done) => *done == id,
+            Entry::Left(left, _) => *left == id,
+            _ => false,
+        })
+    }
+
+    /// The steps that were left for the next apply.
+    pub fn left(&self) -> impl Iterator<Item = (StepId, &str)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Left(id, reason) => Some((*id, reason.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The rule that a step made, as far as it was told.
+    pub fn made(&self, id: StepId) -> Option<&str> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Made(made, arn) if *made == id => Some(arn.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Whether a call of the step ever went without an answer, so that its effect may come at any time.
+    pub fn may_come_late(&self, id: StepId) -> bool {
+        self.entries.iter().any(|entry| match entry {
+            Entry::Unanswered(late, _) => *late == id,
+            Entry::Repeated(late) => *late == id,
+            _ => false,
+        })
+    }
+
+    /// The steps whose effect is unknown: no answer came, and none of it can be told from what is seen now.
+    pub fn doubts(&self) -> Vec<StepId> {
+        let mut open: Vec<StepId> = Vec::new();
+        for entry in &self.entries {
+            match entry {
+                Entry::Unanswered(id, _) if !open.contains(id) => open.push(*id),
+                Entry::Answered(id) => open.retain(|one| one != id),
+                _ => {}
+            }
+        }
+        open
+    }
+
+    /// The steps that were sent twice, and whose first call may still have its effect.
+    pub fn echoes(&self) -> Vec<StepId> {
+        let expired = |id: &StepId| self.is_expired(*id);
+        let repeated = |entry: &Entry| if let Entry::Repeated(id) = entry { Some(*id) } else { None };
+        self.entries.iter().filter_map(repeated).filter(|id| !expired(id)).collect()
+    }
+
+    /// Whether a step's call was waited for as long as it makes sense.
+    pub fn is_expired(&self, id: StepId) -> bool {
+        self.entries.contains(&Entry::Expired(id))
+    }
+
     /// Whether a step was undone.
     pub fn undone(&self, id: StepId) -> bool {
         self.entries.contains(&Entry::Undone(id))
@@ -94,6 +167,14 @@ impl Journal {
             Entry::Failed(id, reason) => Some((Some(*id), reason.clone())),
             Entry::Interrupted => Some((None, "the run was interrupted".to_owned())),
             Entry::Crossed(reason) => Some((None, reason.clone())),
+            _ => None,
+        })
+    }
+
+    /// What others wrote about a step that failed.
+    pub fn evidence(&self, id: StepId) -> Option<&str> {
+        self.entries.iter().find_map(|entry| match entry {
+            Entry::Saw(of, text) if *of == id => Some(text.as_str()),
             _ => None,
         })
     }

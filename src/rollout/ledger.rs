@@ -35,6 +35,9 @@ pub struct Ledger {
     /// The process.
     #[serde(default)]
     pub pid: u32,
+    /// The process that started it: one Terraform run.
+    #[serde(default)]
+    pub parent: u32,
     /// Since when (RFC 3339).
     #[serde(default)]
     pub since: String,
@@ -62,6 +65,12 @@ pub struct Ledger {
     /// What the record said.
     #[serde(default)]
     pub record: Option<String>,
+    /// The run whose dead lock was taken over, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_over: Option<String>,
+    /// The sizes that it raised, by colour.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sizes: BTreeMap<String, Raised>,
     /// Where the routes led, those that led alike together.
     #[serde(default)]
     pub origins: Vec<Origin>,
@@ -78,6 +87,17 @@ pub enum Status {
     Held,
     /// It failed, and so did the way back.
     Stuck,
+    /// It failed, and a call that was not answered may still have its effect.
+    Unknown,
+}
+
+/// A size that a rollout raised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raised {
+    /// How many there were to be before.
+    pub before: i32,
+    /// How many there were to be then.
+    pub raised: i32,
 }
 
 /// Where some routes led.
@@ -134,11 +154,6 @@ impl Ledger {
     pub fn origin(&self, key: &str, environments: &BTreeMap<String, Environment>) -> Option<Terminal> {
         let origin = self.origins.iter().find(|origin| origin.routes.iter().any(|route| route == end(key)))?;
         Some(origin.terminal(environments))
-    }
-
-    /// Whether, by this clock, its holder had its time to renew it.
-    pub fn is_lapsed(&self, now_seconds: u64) -> bool {
-        self.status != Status::Running || now_seconds > self.renewed.saturating_add(self.lease_seconds)
     }
 
     /// What is left of it, in words.

@@ -11,6 +11,10 @@ pub enum Decision {
     Do(Vec<StepId>),
     /// Undo these steps together, then look again.
     Undo(Vec<StepId>),
+    /// Calls of these steps went without an answer, and their effect may still come: wait, looking, until it is known.
+    Await(Vec<StepId>),
+    /// The undo of these steps was answered, and what is seen does not show it: look again, to be sure.
+    Unseen(Vec<StepId>),
     /// Somebody else moves what this rollout moves, in these words: look again, to be sure, and then don't go on.
     Crossed(String),
     /// Everything is as it shall be.
@@ -21,12 +25,14 @@ pub enum Decision {
     Held,
     /// An undo failed: a person is needed.
     Stuck,
+    /// It failed, and a call without an answer may still have its effect.
+    Unknown,
 }
 
 /// Decides. Steps whose postcondition holds already are never carried out again.
 ///
 /// Without a world, what is there could not be seen after the last change. Then nothing counts as undone that was not
-/// undone by a call that answered.
+/// undone by a call that answered. As long as a call without an answer may have its effect, nothing is over.
 pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decision {
     if !journal.is_broken() {
         return way_on(runbook, journal, world);
@@ -38,14 +44,45 @@ pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
     if let Some(reason) = world.and_then(|world| crossed(runbook, journal, world)) {
         return Decision::Crossed(reason);
     }
-    match if journal.is_interrupted() { runbook.on_interrupt } else { runbook.on_failure } {
+    let decision = match if journal.is_interrupted() { runbook.on_interrupt } else { runbook.on_failure } {
         OnFailure::Rollback => way_back(runbook, journal, world),
         OnFailure::Hold => level(runbook, journal, world),
         OnFailure::Leave => Decision::Held,
+    };
+    match decision {
+        Decision::RolledBack | Decision::Held => in_doubt(journal).unwrap_or(decision),
+        other => other,
     }
 }
 
+/// What is to be done about calls without an answer; none if there are none.
+fn in_doubt(journal: &Journal) -> Option<Decision> {
+    let doubts = journal.doubts();
+    let open: Vec<StepId> = doubts.iter().copied().filter(|id| !journal.is_expired(*id)).collect();
+    match (doubts.is_empty(), open.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(Decision::Unknown),
+        (false, false) => Some(Decision::Await(open)),
+    }
+}
+
+/// Whether the rollout has arrived: all that is left to do comes after it, and a failure there undoes nothing.
+pub fn has_arrived(runbook: &Runbook, journal: &Journal) -> bool {
+    if journal.is_broken() {
+        return false;
+    }
+    let reached = journal.last_stage();
+    let before = runbook.steps().filter(|(id, _)| !runbook.is_afterwards(id.stage));
+    // A later stage began because all before it were done.
+    let mut open = before.filter(|(id, _)| !journal.finished(*id) && reached.is_none_or(|stage| id.stage >= stage));
+    !runbook.is_empty() && open.next().is_none()
+}
+
 fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decision {
+    let late = world.map(|world| echoed(runbook, journal, world)).unwrap_or_default();
+    if !late.is_empty() {
+        return Decision::Do(late);
+    }
     // A stage began because all before it were done: what they made may have been moved on since, by a later one.
     let first = journal.last_stage().unwrap_or_default();
     for (stage, steps) in runbook.stages.iter().enumerate().skip(first) {
@@ -54,7 +91,7 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisi
             .iter()
             .enumerate()
             .map(|(n, step)| (StepId { stage, step: n }, step))
-            .filter(|(id, step)| !journal.done(*id) && !world.is_some_and(|world| step.holds(world)))
+            .filter(|(id, step)| !journal.finished(*id) && !world.is_some_and(|world| step.holds(world)))
             .map(|(id, _)| id)
             .collect();
         if open.is_empty() {
@@ -64,7 +101,40 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisi
         let crossed = world.filter(|_| changes).and_then(|world| crossed(runbook, journal, world));
         return crossed.map_or(Decision::Do(open), Decision::Crossed);
     }
-    Decision::Done
+    // What is called done is what is seen, not only what was answered.
+    if let Some(reason) = world.and_then(|world| crossed(runbook, journal, world)) {
+        return Decision::Crossed(reason);
+    }
+    let open: Vec<StepId> = journal.echoes().into_iter().filter(|id| leads_elsewhere(runbook, *id)).collect();
+    if open.is_empty() { Decision::Done } else { Decision::Await(open) }
+}
+
+/// Whether a route was led on since this step, so that a late effect of it would lead it back.
+fn leads_elsewhere(runbook: &Runbook, id: StepId) -> bool {
+    let Some(Step::Route { route, after, .. }) = runbook.step(id) else { return false };
+    let last = runbook.steps().filter_map(|(_, step)| match step {
+        Step::Route { route: other, after, .. } if other.key() == route.key() => Some(after),
+        _ => None,
+    });
+    last.last().is_some_and(|last| !last.is_same(after))
+}
+
+/// The steps to take again, since an earlier step's call had its effect a second time after them.
+pub fn echoed(runbook: &Runbook, journal: &Journal, world: &World) -> Vec<StepId> {
+    let mut again = Vec::new();
+    for (id, step) in runbook.steps().filter(|(id, _)| journal.done(*id)) {
+        let Step::Route { route, after, .. } = step else { continue };
+        let of_route = |other: &Step| route_key(other) == Some(route.key());
+        let is_last = !runbook.steps().any(|(later, other)| later > id && of_route(other) && journal.done(later));
+        let Some(seen) = world.routes.get(&route.key()).filter(|_| is_last) else { continue };
+        let is_echo = |(early, other): (StepId, &Step)| {
+            early < id && of_route(other) && journal.may_come_late(early) && other.holds(world)
+        };
+        if !seen.terminal.is_same(after) && runbook.steps().any(is_echo) {
+            again.push(id);
+        }
+    }
+    again
 }
 
 /// Whether somebody else moved a route or the record since this rollout began, in words.
@@ -82,7 +152,7 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
             expected.extend(origin(runbook, &key));
         }
         let Some(seen) = world.routes.get(&key) else {
-            // A rule that this rollout made is gone again on its way back.
+            // A rule that this rollout makes may not be there yet, and is gone again on its way back.
             if journal.is_broken() && origin(runbook, &key).is_none() {
                 continue;
             }
@@ -104,22 +174,27 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
     })
 }
 
-/// Where a route led before the first step that moves it.
+/// Where a route led before the first step that moves it; none if that step makes it.
 fn origin<'r>(runbook: &'r Runbook, key: &str) -> Option<&'r Terminal> {
-    runbook.steps().find_map(|(_, step)| match step {
-        Step::Route { route, before, .. } if route.key() == key => before.as_ref().map(|before| &before.terminal),
+    let mut steps = runbook.steps().filter_map(|(_, step)| match step {
+        Step::Route { route, before, .. } if route.key() == key => Some(before),
         _ => None,
-    })
+    });
+    steps.next()?.as_ref().map(|before| &before.terminal)
 }
 
-/// Where a route may lead now: where the last step that was done led it, or where it was; or where the next one leads it.
-/// None where that is for the step itself to find out.
+/// Where a route may lead now: where the last step that was done led it, or where it was; or where the next one leads it;
+/// or where a call leads it that is late. None where that is for the step itself to find out.
 fn expected<'r>(runbook: &'r Runbook, journal: &Journal, key: &str) -> Option<Vec<&'r Terminal>> {
+    let mut late: Vec<&Terminal> = Vec::new();
     let mut expected: Vec<&Terminal> = Vec::new();
     for (id, step) in runbook.steps() {
         let Step::Route { route, before, after, .. } = step else { continue };
         if route.key() != key {
             continue;
+        }
+        if journal.may_come_late(id) {
+            late.push(after);
         }
         if journal.done(id) {
             expected = vec![after];
@@ -129,8 +204,9 @@ fn expected<'r>(runbook: &'r Runbook, journal: &Journal, key: &str) -> Option<Ve
             expected.push(&before.as_ref()?.terminal);
         }
         expected.push(after);
-        return Some(expected);
+        break;
     }
+    expected.extend(late);
     Some(expected)
 }
 
@@ -139,37 +215,66 @@ fn expected<'r>(runbook: &'r Runbook, journal: &Journal, key: &str) -> Option<Ve
 fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decision {
     let begun: Vec<(StepId, &Step)> =
         runbook.steps().filter(|(id, step)| journal.began(*id) && !step.is_check()).collect();
+    let is_of = |step: &Step, other: &Step| route_key(step).is_some_and(|key| route_key(other) == Some(key));
     // Where a route is in the order: at the last step that moved it.
-    let place = |id: StepId| {
-        let key = runbook.step(id).and_then(route_key);
-        let last = begun.iter().rev().find(|(_, step)| key.is_some() && route_key(step) == key);
-        last.map_or(id.stage, |(last, _)| last.stage)
+    let place = |(id, step): &(StepId, &Step)| {
+        begun.iter().rev().find(|(_, other)| is_of(step, other)).map_or(id.stage, |(last, _)| last.stage)
     };
-    let is_first = |(id, step): &(StepId, &Step)| {
-        let first =
-            route_key(step).and_then(|key| begun.iter().find(|(_, other)| route_key(other).as_ref() == Some(&key)));
-        first.is_none_or(|(first, _)| first == id)
+    let units: Vec<&(StepId, &Step)> = begun
+        .iter()
+        .filter(|(id, step)| begun.iter().find(|(_, other)| is_of(step, other)).is_none_or(|(first, _)| first == id))
+        .collect();
+    let is_late = |(id, step): &(StepId, &Step)| {
+        journal.may_come_late(*id)
+            || begun.iter().any(|(other, moved)| is_of(step, moved) && journal.may_come_late(*other))
     };
+    // What comes late is put back whenever it is seen.
+    let again: Vec<StepId> = units
+        .iter()
+        .filter(|unit| is_late(unit) && is_there(unit, journal, world) && !has_failed_undo(unit.0, journal))
+        .map(|unit| unit.0)
+        .collect();
+    if !again.is_empty() {
+        return Decision::Undo(again);
+    }
     // A stage that was passed on the way back stays passed: an earlier stage's undo may look like a later one's effect.
-    let passed = journal.undos().map(|id| place(id) + 1).min().unwrap_or(runbook.stages.len());
+    let undone = |unit: &&&(StepId, &Step)| journal.undos().any(|id| id == unit.0);
+    let passed = units.iter().filter(undone).map(|unit| place(unit) + 1).min().unwrap_or(runbook.stages.len());
     for stage in (0..passed).rev() {
-        let open: Vec<StepId> = begun
-            .iter()
-            .filter(|(id, _)| place(*id) == stage)
-            .filter(|step| is_first(step))
-            .filter(|(id, step)| is_to_undo(*id, step, journal, world))
-            .map(|(id, _)| *id)
-            .collect();
+        let of_stage = units.iter().filter(|unit| place(unit) == stage);
+        let open: Vec<StepId> =
+            of_stage.filter(|unit| is_to_undo(unit.0, unit.1, journal, world)).map(|unit| unit.0).collect();
         if !open.is_empty() {
             return Decision::Undo(open);
         }
     }
-    if journal.undo_failures().next().is_none() { Decision::RolledBack } else { Decision::Stuck }
+    if journal.undo_failures().next().is_some() {
+        return Decision::Stuck;
+    }
+    let is_traffic = |step: &Step| matches!(step, Step::Route { .. } | Step::Record { .. });
+    let unseen = units.iter().filter(|unit| is_traffic(unit.1) && is_there(unit, journal, world));
+    let unseen: Vec<StepId> = unseen.map(|unit| unit.0).collect();
+    if unseen.is_empty() { Decision::RolledBack } else { Decision::Unseen(unseen) }
 }
 
-/// Whether a step that began is still to be undone, as far as it was not given up.
+/// Whether a step's effect can be seen.
+fn is_there((id, step): &(StepId, &Step), journal: &Journal, world: Option<&World>) -> bool {
+    world.is_some_and(|world| !step.is_undone(world, journal.made(*id)))
+}
+
+fn has_failed_undo(id: StepId, journal: &Journal) -> bool {
+    journal.undo_failures().any(|(failed, _)| failed == id)
+}
+
+/// Whether a step that began is still to be undone, as far as it was not given up. One that was done is undone by a call,
+/// whatever one look shows: it may be an old one.
 fn is_to_undo(id: StepId, step: &Step, journal: &Journal, world: Option<&World>) -> bool {
-    !journal.undos().any(|undone| undone == id) && !world.is_some_and(|world| step.is_undone(world))
+    if journal.undos().any(|undone| undone == id) {
+        let is_late = journal.may_come_late(id) && !has_failed_undo(id, journal);
+        return is_late && is_there(&(id, step), journal, world);
+    }
+    let seen_undone = world.is_some_and(|world| step.is_undone(world, journal.made(id)));
+    journal.done(id) || !seen_undone
 }
 
 fn route_key(step: &Step) -> Option<String> {
@@ -181,7 +286,9 @@ fn level(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisio
     let Some(stage) = journal.last_stage() else { return Decision::Held };
     let of_stage = || runbook.steps().filter(move |(id, _)| id.stage == stage);
     let is_whole = of_stage().all(|(id, step)| {
-        step.is_check() || journal.done(id) || world.is_some_and(|world| step.holds(world) && !step.is_undone(world))
+        let made = journal.made(id);
+        let is_there = |world: &World| step.holds(world) && !step.is_undone(world, made);
+        step.is_check() || journal.done(id) || world.is_some_and(is_there)
     });
     if is_whole {
         return Decision::Held;

@@ -28,11 +28,11 @@ mod tests;
 pub use capacity::{Before, Capacity, CapacityPolicy, Scalable};
 pub use check::{
     AlarmCheck, Block, Check, Checking, CommandCheck, HealthyPolicy, HttpCheck, LambdaCheck, Metric, MetricCheck,
-    MetricQuery, MetricSource, SessionCheck, Subject, fill,
+    MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
 };
 pub use intent::{Conditions, Environment, Intent, Removal, RouteSpec, Validation, short};
 pub use journal::{Entry, Journal, StepId};
-pub use ledger::Ledger;
-pub use runbook::{Convergence, OnFailure, Runbook, Stage, Step, Watch, terminal_words};
+pub use ledger::{Ledger, Raised};
+pub use runbook::{Convergence, OnFailure, Runbook, Stage, Step, Watch, is_made_by, terminal_words};
 pub use strategy::{Prove, Shift, Strategy, Tell, Verification};
-pub use world::{Forward, Observed, Redirect, Stickiness, Terminal, Traffic, World, traffic};
+pub use world::{Forward, Observed, Place, Redirect, Stickiness, Terminal, Traffic, World, traffic};

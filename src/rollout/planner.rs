@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::capacity::{Before, Capacity};
 use super::check::{Block, Check, Checking, Subject};
-use super::intent::{Environment, Intent, Removal, RouteSpec};
+use super::intent::{Environment, Intent, Removal, RouteSpec, short};
 use super::journal::StepId;
 use super::ledger::Ledger;
 use super::runbook::{Convergence, OnFailure, Runbook, Step, Watch, span, terminal_words};
@@ -54,37 +54,24 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     }
     let runbook = Runbook { on_failure: intent.on_failure, on_interrupt: intent.on_interrupt, ..Runbook::default() };
     let mut plan = Draft { intent, world: world.clone(), runbook, left: None };
-    match color.as_deref() {
-        Some(color) => plan.lead_to(color),
+    let moves = match color.as_deref() {
+        Some(color) if intent.active.is_some() || current(intent, world).live.is_none() => plan.lead_to(color),
+        Some(_) => plan.follow(),
         None => {
             let mut routes = intent.routes.iter().chain(&intent.preview_routes);
             if intent.environments.is_empty() || routes.any(|route| !world.routes.contains_key(&route.key())) {
                 return Err(Refusal::NothingToFollow);
             }
-            let steps = intent.routes.iter().filter_map(|route| join_route(intent, world, route)).collect();
-            plan.push(steps);
+            plan.follow()
         }
-    }
-    let changed = conditions(intent, &plan.world);
+    };
+    let changed = priorities(intent, &plan.world).into_iter().chain(conditions(intent, &plan.world)).collect();
     plan.push(changed);
     if let Some(color) = color.as_deref() {
         let record = record(intent, &plan.world, color);
         plan.push(record.into_iter().collect());
-        if let Some(idle) = idle(&intent.environments, color) {
-            plan.lead_previews(idle);
-        }
     }
-    let given_back = plan.give_back();
-    plan.push(given_back);
-    let wanted: Vec<&str> =
-        intent.routes.iter().chain(&intent.preview_routes).filter_map(|route| arn(world, route)).collect();
-    let removed = intent.removed.iter().filter(|route| {
-        let seen = world.routes.get(&route.key());
-        // A rule that is now named by its ARN is still wanted.
-        seen.is_some_and(|seen| intent.is_ours(route, seen) && !wanted.contains(&seen.arn.as_str()))
-    });
-    let removed = removed.filter_map(|route| remove(world, route)).collect();
-    plan.push(removed);
+    plan.finish(color.as_deref(), moves);
     Ok(plan.runbook)
 }
 
@@ -114,6 +101,10 @@ pub fn outline(intent: &Intent) -> Vec<String> {
     words.extend(
         checks.map(|check| format!("check that {}, unless it has all the traffic already", check.words(&subject))),
     );
+    if !intent.preview_routes.is_empty() && !intent.validation.checks.is_empty() && !intent.strategy.settle.is_zero() {
+        let settle = span(intent.strategy.settle);
+        words.push(format!("lead the preview routes to {color} and give them {settle} to settle, before those checks"));
+    }
     for shift in &intent.strategy.steps {
         let (percent, hold) = (shift.percent(), span(shift.hold));
         words.push(format!("lead {percent} % of the traffic to {color} for {hold}, unless it has more already"));
@@ -131,21 +122,9 @@ pub fn outline(intent: &Intent) -> Vec<String> {
     words
 }
 
-/// Plans the end of a switch: its own rules go, and what was there before comes back where that is wished.
+/// Plans the end of a switch: its own rules go, and the record is as it shall be.
 pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
     let mut runbook = Runbook { on_failure: OnFailure::Leave, on_interrupt: OnFailure::Leave, ..Runbook::default() };
-    let restore = removal.originals.iter().filter_map(|(route, original)| {
-        let before = world.routes.get(&route.key())?;
-        let color_of = |arn: &str| removal.color_of(arn);
-        let words = format!(
-            "{} → {}, as before",
-            terminal_words(&before.terminal, color_of),
-            terminal_words(&original.terminal, color_of)
-        );
-        let (before, after) = (Some(before.clone()), original.terminal.clone());
-        let step = Step::Route { route: route.clone(), before, after, words };
-        (!step.holds(world)).then_some(step)
-    });
     let own = removal.own_rules.iter().filter_map(|route| remove(world, route));
     let record = removal.record.as_ref().map(|(parameter, after)| Step::Record {
         parameter: parameter.clone(),
@@ -153,9 +132,44 @@ pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
         after: after.clone(),
     });
     let record = record.filter(|step| !step.holds(world));
-    runbook.push(restore.collect());
     runbook.push(own.collect());
     runbook.push(record.into_iter().collect());
+    runbook
+}
+
+/// Plans the way of routes back to where they led before the switch. Whoever gets traffic by that is checked like any
+/// colour about to go live; all routes go together.
+pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], world: &World) -> Runbook {
+    let color_of = |arn: &str| intent.color_of(arn);
+    let step = |(route, original): &(RouteSpec, Terminal)| {
+        let before = world.routes.get(&route.key())?;
+        let words = format!(
+            "{} → {}, as before",
+            terminal_words(&before.terminal, color_of),
+            terminal_words(original, color_of)
+        );
+        let step = Step::Route { route: route.clone(), before: Some(before.clone()), after: original.clone(), words };
+        (!step.holds(world)).then_some(step)
+    };
+    let steps: Vec<Step> = originals.iter().filter_map(step).collect();
+    let plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None };
+    let mut gaining: BTreeMap<String, String> = BTreeMap::new();
+    for step in &steps {
+        let Step::Route { before: Some(before), after: after @ Terminal::Forward(forward), .. } = step else {
+            continue;
+        };
+        let gains = forward.groups.iter().filter(|(arn, _)| after.share(arn) > before.terminal.share(arn) + 0.001);
+        gaining.extend(gains.map(|(arn, _)| (arn.clone(), color_of(arn).map_or_else(|| short(arn), str::to_owned))));
+    }
+    let mut runbook = Runbook::default();
+    for (group, color) in gaining {
+        let subject = plan.subject(&color, &group, Way::New);
+        runbook.push(vec![health_check(intent, &subject)]);
+        // The user's own checks are about colors.
+        let checks = intent.validation.checks.iter().filter(|_| color_of(&group).is_some());
+        runbook.push(checks.map(|checking| about(checking, &subject)).collect());
+    }
+    runbook.push(steps);
     runbook
 }
 
@@ -167,8 +181,12 @@ pub fn current(intent: &Intent, world: &World) -> Traffic {
 
 /// Whether all traffic is with the colour on record: then nothing is unfinished, whatever was written before.
 pub fn is_settled(intent: &Intent, world: &World) -> bool {
-    let on_record = world.record.as_ref().and_then(|color| intent.environments.get(color));
-    on_record.is_some_and(|environment| {
+    world.record.as_ref().is_some_and(|color| is_all_on(intent, world, color))
+}
+
+/// Whether a colour has all the traffic of all routes.
+pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
+    intent.environments.get(color).is_some_and(|environment| {
         let mut seen = intent.routes.iter().map(|route| world.routes.get(&route.key()));
         seen.all(|seen| seen.is_some_and(|seen| seen.terminal.share(&environment.target_group_arn) > 99.999))
     })
@@ -225,10 +243,10 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
     for route in intent.routes.iter().chain(&intent.preview_routes) {
         match (route, world.routes.get(&route.key())) {
             (RouteSpec::OwnRule { .. }, None) => {}
-            (RouteSpec::OwnRule { conditions, .. }, Some(seen)) => {
-                let ours = intent.is_ours(route, seen)
-                    || (seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen));
-                if !ours {
+            (RouteSpec::OwnRule { .. }, Some(seen)) => {
+                let ours = route.is_made(seen) || is_ours_by_looks(intent, route, seen);
+                let taken = seen.place.as_ref().is_some_and(|place| place.taken_by.is_some());
+                if !ours || taken {
                     return Err(Refusal::PriorityTaken(Box::new(route.clone())));
                 }
             }
@@ -243,6 +261,10 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
 fn refuse_too_small(intent: &Intent, world: &World, color: &str) -> Result<(), Refusal> {
     let live = current(intent, world).live.filter(|live| live != color);
     let (Some(policy), Some(live)) = (intent.capacity, live) else { return Ok(()) };
+    // The way back is no matter of sizes: the color carried everything a moment ago.
+    if intent.active.is_none() || unfinished(intent, world).is_some_and(|ledger| undoes(ledger, color)) {
+        return Ok(());
+    }
     let wanted = policy.before.wanted(world.capacities.get(&live).copied());
     match (world.capacities.get(color), wanted) {
         (Some(now), Some(wanted)) if wanted > now.max => {
@@ -252,7 +274,17 @@ fn refuse_too_small(intent: &Intent, world: &World, color: &str) -> Result<(), R
     }
 }
 
+/// Whether a rollout to this color would take back another one that did not come to its end.
+fn undoes(ledger: &Ledger, color: &str) -> bool {
+    ledger.from.as_deref() == Some(color) && ledger.to.as_deref() != Some(color)
+}
+
 /// What a rule of our own looks like, also when the run that made it was killed before it could tell.
+pub fn is_ours_by_looks(intent: &Intent, route: &RouteSpec, seen: &Observed) -> bool {
+    let RouteSpec::OwnRule { conditions, .. } = route else { return false };
+    seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen)
+}
+
 fn leads_only_to(environments: &BTreeMap<String, Environment>, seen: &Observed) -> bool {
     let Terminal::Forward(forward) = &seen.terminal else { return false };
     forward.groups.iter().all(|(arn, _)| environments.values().any(|e| e.target_group_arn == *arn))
@@ -268,10 +300,10 @@ struct Draft<'i> {
 }
 
 impl Draft<'_> {
-    /// Checks the colour if it is to gain traffic, and moves the routes to it.
-    fn lead_to(&mut self, color: &str) {
+    /// Checks the colour if it is to gain traffic, and moves the routes to it; whether any traffic is moved.
+    fn lead_to(&mut self, color: &str) -> bool {
         let intent = self.intent;
-        let Some(environment) = intent.environments.get(color) else { return };
+        let Some(environment) = intent.environments.get(color) else { return false };
         let group = environment.target_group_arn.as_str();
         let moves = intent.routes.iter().filter_map(|route| self.shift(route, color)).any(|step| {
             let Step::Route { before, after, .. } = &step else { return false };
@@ -279,30 +311,11 @@ impl Draft<'_> {
         });
         let way = self.way(color, group, moves);
         let subject = self.subject(color, group, way);
-        let mut health_after = false;
         // What is already done comes first: whatever comes after it is still to be done, the checks too.
-        if way == Way::On {
+        if matches!(way, Way::On | Way::New) {
             self.take_over();
         }
-        if moves {
-            let sizes = self.room(color);
-            self.push(sizes);
-            let attach = attach(intent, &self.world, group);
-            self.push(attach.into_iter().collect());
-            // A group that no action refers to is never checked by the load balancer.
-            health_after = !self.world.mentions(group);
-            // What has to come up first has nothing to answer with yet.
-            if !health_after {
-                self.push(vec![health_check(intent, &subject)]);
-            }
-            self.show(color, way);
-            let mut checks = Vec::new();
-            // A colour that a rollout has not even left yet needs no second look.
-            if way != Way::Undo {
-                checks.extend(intent.validation.checks.iter().map(|checking| about(checking, &subject)));
-            }
-            self.push(checks);
-        }
+        let health_after = moves && self.validate(&subject, way);
         for shift in self.steps_left(way, group) {
             self.step_to(color, shift, &subject);
         }
@@ -314,15 +327,106 @@ impl Draft<'_> {
         if matches!(way, Way::New | Way::On) && (moves || way == Way::On) {
             self.verify(&subject);
         }
+        moves
+    }
+
+    /// Makes room for a colour and checks it before it gets a request. Whether its health can only be known afterwards.
+    fn validate(&mut self, subject: &Subject, way: Way) -> bool {
+        let intent = self.intent;
+        // The way back waits for no size.
+        let sizes = if way == Way::Undo { Vec::new() } else { self.room(&subject.color) };
+        self.push(sizes);
+        let attach = attach(intent, &self.world, &subject.group);
+        self.push(attach.into_iter().collect());
+        // A group that no action refers to is never checked by the load balancer.
+        let health_after = !self.world.mentions(&subject.group);
+        // What has to come up first has nothing to answer with yet.
+        if !health_after {
+            let measured = self.measured(subject, way);
+            self.push(vec![health_check(intent, &measured)]);
+        }
+        // A colour that a rollout has not even left yet needs no second look.
+        if way != Way::Undo && !intent.validation.checks.is_empty() {
+            self.show(&subject.color);
+            self.push(intent.validation.checks.iter().map(|checking| about(checking, subject)).collect());
+        }
+        health_after
+    }
+
+    /// By whom a colour's health is measured: by the one that carries the most. A colour that carries the most itself, or
+    /// that carried everything before the rollout that is taken back, is measured by nobody: the way back from a canary is
+    /// not barred by the canary.
+    fn measured(&self, subject: &Subject, way: Way) -> Subject {
+        let share = |group: &str| {
+            let seen = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
+            seen.map(|seen| seen.terminal.share(group)).sum::<f64>()
+        };
+        let carries_most = subject.live_group.as_deref().is_some_and(|live| share(&subject.group) >= share(live));
+        if way == Way::Undo || (carries_most && way != Way::On) {
+            return Subject { live_color: None, live_group: None, ..subject.clone() };
+        }
+        subject.clone()
+    }
+
+    /// Where no colour was named nothing moves: colours that a route lacks join it at weight 0, and a new rule leads where
+    /// the others do.
+    fn follow(&mut self) -> bool {
+        let (intent, world) = (self.intent, &self.world);
+        let mut seen = intent.routes.iter().filter_map(|route| world.routes.get(&route.key()));
+        let serves = |seen: &&Observed| {
+            let mut groups = intent.environments.values().map(|one| &one.target_group_arn);
+            groups.any(|group| seen.terminal.share(group) > 0.0)
+        };
+        let model = seen.find(serves).map(|seen| seen.terminal.clone());
+        let step = |route: &RouteSpec| match (world.routes.get(&route.key()), &model) {
+            (Some(_), _) => join_route(intent, world, route),
+            (None, Some(model)) => Some(step(intent, route, None, with_all(intent, model))),
+            (None, None) => None,
+        };
+        let steps = intent.routes.iter().filter_map(step).collect();
+        self.push(steps);
+        false
+    }
+
+    /// What comes once the rollout has arrived. What fails of it is the next apply's work; where nothing was moved, it is
+    /// what the apply is for.
+    fn finish(&mut self, color: Option<&str>, moves: bool) {
+        if moves {
+            self.runbook.afterwards = Some(self.runbook.stages.len());
+        }
+        let (intent, followed) = (self.intent, self.intent.active.is_none());
+        let settled = color.is_some_and(|color| is_all_on(intent, &self.world, color));
+        if let Some(idle) = color.and_then(|color| idle(&intent.environments, color)).filter(|_| settled || !followed) {
+            self.lead_previews(idle);
+        }
+        let given_back = self.give_back();
+        self.push(given_back);
+        let world = self.world.clone();
+        let wanted: Vec<&str> =
+            intent.routes.iter().chain(&intent.preview_routes).filter_map(|route| arn(&world, route)).collect();
+        let removed = intent.removed.iter().filter(|route| {
+            let seen = world.routes.get(&route.key());
+            // A rule that is now named by its ARN is still wanted.
+            let ours = |seen: &Observed| route.is_made(seen) || is_ours_by_looks(intent, route, seen);
+            seen.is_some_and(|seen| ours(seen) && !wanted.contains(&seen.arn.as_str()))
+        });
+        let removed = removed.filter_map(|route| remove(&world, route)).collect();
+        self.push(removed);
     }
 
     /// Leads the previews to the colour that is about to be checked, which may be by way of them. Of two colours the idle
-    /// one has them already, unless they are new.
-    fn show(&mut self, color: &str, way: Way) {
-        if !matches!(way, Way::New | Way::On) || self.intent.validation.checks.is_empty() {
+    /// one has them already, but when they were led there is not known, and nodes follow late: what a preview shows is
+    /// given its time before it is believed.
+    fn show(&mut self, color: &str) {
+        if self.intent.preview_routes.is_empty() {
             return;
         }
         self.lead_previews(color);
+        let settle = self.intent.strategy.settle;
+        if !settle.is_zero() {
+            let convergence = Convergence { shares: BTreeMap::new(), prove: None, settle, previews: true };
+            self.push(vec![Step::Converge(convergence)]);
+        }
     }
 
     fn lead_previews(&mut self, color: &str) {
@@ -335,7 +439,7 @@ impl Draft<'_> {
     /// Whether this is a way back, or one that another run began.
     fn way(&self, color: &str, group: &str, moves: bool) -> Way {
         let ledger = unfinished(self.intent, &self.world);
-        let undoes = |ledger: &Ledger| ledger.from.as_deref() == Some(color) && ledger.to.as_deref() != Some(color);
+        let undoes = |ledger: &Ledger| undoes(ledger, color);
         let seen = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
         let has_some = seen.into_iter().any(|seen| seen.terminal.share(group) > 0.0);
         match (moves, ledger.is_some_and(undoes), has_some) {
@@ -374,13 +478,14 @@ impl Draft<'_> {
 
     /// What an earlier run moved is this one's to take back, to where it was before that run.
     fn take_over(&mut self) {
-        let (intent, Some(ledger)) = (self.intent, self.world.ledger.clone()) else { return };
+        let intent = self.intent;
+        let Some(ledger) = unfinished(intent, &self.world).cloned() else { return };
         let color_of = |arn: &str| intent.color_of(arn);
         let mut steps = Vec::new();
         for route in &intent.routes {
             let Some(now) = self.world.routes.get(&route.key()) else { continue };
             let was = ledger.origin(&route.key(), &intent.environments);
-            if was.as_ref().is_some_and(|was| was.is_same(&now.terminal)) {
+            if was.as_ref().is_some_and(|was| was.shares_like(&now.terminal)) {
                 continue;
             }
             let words = format!("{}, as {} left it", terminal_words(&now.terminal, color_of), ledger.words());
@@ -408,7 +513,7 @@ impl Draft<'_> {
             forward.groups.iter().any(|(other, _)| other != group && seen.terminal.share(other) > 0.0)
         };
         let splits = shares.iter().any(|seen| split(seen));
-        if matches!(way, Way::Undo | Way::Back) || !splits {
+        if matches!(way, Way::Undo | Way::Back) || !splits || self.intent.active.is_none() {
             return Vec::new();
         }
         // A route that is ahead waits for the others.
@@ -468,7 +573,8 @@ impl Draft<'_> {
         };
         let shares: BTreeMap<String, f64> =
             self.intent.environments.iter().map(|(name, one)| (name.clone(), share(one))).collect();
-        let convergence = Convergence { shares, prove: strategy.prove.clone(), settle: strategy.settle };
+        let convergence =
+            Convergence { shares, prove: strategy.prove.clone(), settle: strategy.settle, previews: false };
         self.push(vec![Step::Converge(convergence)]);
     }
 
@@ -486,17 +592,19 @@ impl Draft<'_> {
     fn stickiness(&self, route: &RouteSpec) -> Option<Stickiness> {
         let key = route.key();
         let ledger = self.world.ledger.as_ref().and_then(|ledger| ledger.origin(&key, &self.intent.environments));
-        let first = self.runbook.steps().find_map(|(_, step)| match step {
-            Step::Route { route, before, .. } if route.key() == key => before.as_ref().map(|one| one.terminal.clone()),
+        let mut before = self.runbook.steps().filter_map(|(_, step)| match step {
+            Step::Route { route, before, .. } if route.key() == key => Some(before),
             _ => None,
         });
+        let first = before.next().and_then(|before| before.as_ref().map(|one| one.terminal.clone()));
         let now = || self.world.routes.get(&key).map(|seen| seen.terminal.clone());
         ledger.or(first).or_else(now)?.stickiness()
     }
 
     /// Room for the colour to go live, and a floor under the one that is.
     fn room(&mut self, color: &str) -> Vec<Step> {
-        let Some(policy) = self.intent.capacity else { return Vec::new() };
+        // Whoever follows changes no size.
+        let Some(policy) = self.intent.capacity.filter(|_| self.intent.active.is_some()) else { return Vec::new() };
         let live = current(self.intent, &self.world).live.filter(|live| live != color);
         let size = |color: &str| self.world.capacities.get(color).copied();
         let of_live = live.as_deref().and_then(size);
@@ -510,15 +618,27 @@ impl Draft<'_> {
 
     /// What a rollout took is given back, also one that was killed; the colour that was left keeps what it shall keep.
     fn give_back(&self) -> Vec<Step> {
-        let Some(policy) = self.intent.capacity else { return Vec::new() };
-        let steps = self.world.capacities.iter().filter_map(|(color, now)| {
+        let (intent, world) = (self.intent, &self.world);
+        let (Some(policy), Some(active)) = (intent.capacity, intent.active.as_ref()) else { return Vec::new() };
+        let raised = |color: &String| world.ledger.as_ref().and_then(|ledger| ledger.sizes.get(color));
+        let steps = world.capacities.iter().filter_map(|(color, now)| {
             let mut after = now.unpin();
             // A floor that a killed rollout left is under the colour that was live then.
-            let was_live = now.pinned.is_some() && self.intent.active.as_ref() != Some(color);
+            let was_live = now.pinned.is_some() && active != color;
+            let group = intent.environments.get(color).map(|one| one.target_group_arn.as_str()).unwrap_or_default();
+            let mut routes = intent.routes.iter().filter_map(|route| world.routes.get(&route.key()));
+            let serves = routes.any(|seen| seen.terminal.share(group) > 0.0);
             if (self.left.as_ref() == Some(color) || was_live)
-                && let Some(keep) = policy.after_idle
+                && let Some(keep) = policy.after_idle.filter(|_| !serves)
             {
-                after.desired = now.desired.min(keep.max(after.min));
+                after.desired = now.desired.min(keep.max(after.least()));
+            } else if let Some(size) = raised(color)
+                && active != color
+                && world.record.as_ref() != Some(color)
+                && now.desired == size.raised
+                && !serves
+            {
+                after.desired = size.before.max(after.least());
             }
             self.sized(color, *now, after)
         });
@@ -621,6 +741,19 @@ fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: S
     if step.holds(world) { None } else { Some(step) }
 }
 
+/// A forward with every colour in it, those that it lacks at weight 0.
+fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
+    let Terminal::Forward(forward) = terminal else { return terminal.clone() };
+    let mut forward = forward.clone();
+    for environment in intent.environments.values() {
+        let group = &environment.target_group_arn;
+        if forward.groups.len() < MAX_GROUPS && !terminal.mentions(group) {
+            forward.groups.push((group.clone(), 0));
+        }
+    }
+    Terminal::Forward(forward)
+}
+
 /// Brings the colours that a route lacks into it at weight 0.
 fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
     let groups = intent.environments.values().map(|environment| environment.target_group_arn.as_str());
@@ -671,14 +804,27 @@ fn step(intent: &Intent, route: &RouteSpec, before: Option<&Observed>, after: Te
     Step::Route { route: route.clone(), before: before.cloned(), after, words }
 }
 
+fn priorities(intent: &Intent, world: &World) -> Vec<Step> {
+    let routes = intent.routes.iter().chain(&intent.preview_routes);
+    let moved = routes.filter_map(|route| {
+        let RouteSpec::OwnRule { priority, .. } = route else { return None };
+        let seen = world.routes.get(&route.key())?;
+        let before = seen.place.as_ref()?.priority;
+        let (arn, after) = (seen.arn.clone(), *priority);
+        (before != after).then(|| Step::Priority { route: route.clone(), arn, before, after })
+    });
+    moved.collect()
+}
+
 fn conditions(intent: &Intent, world: &World) -> Vec<Step> {
     let routes = intent.routes.iter().chain(&intent.preview_routes);
     let changed = routes.filter_map(|route| {
         let RouteSpec::OwnRule { conditions, .. } = route else { return None };
+        let seen = world.routes.get(&route.key())?;
         // Conditions that the switch doesn't know are not the ones that are wished.
-        let before = world.routes.get(&route.key())?.conditions.clone().unwrap_or_default();
-        let after = conditions.clone();
-        (before != after).then(|| Step::Conditions { route: route.clone(), before, after })
+        let before = seen.conditions.clone().unwrap_or_default();
+        let (arn, after) = (seen.arn.clone(), conditions.clone());
+        (before != after).then(|| Step::Conditions { route: route.clone(), arn, before, after })
     });
     changed.collect()
 }

@@ -8,7 +8,7 @@ use super::check::{Checking, Subject};
 use super::intent::{Conditions, RouteSpec, short};
 use super::journal::StepId;
 use super::strategy::Prove;
-use super::world::{Observed, Terminal, World};
+use super::world::{Observed, Place, Terminal, World};
 
 /// Stages in order; the steps of a stage are carried out together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Runbook {
     pub on_interrupt: OnFailure,
     /// Steps that an earlier run carried out, and that are this one's to take back.
     pub taken_over: Vec<StepId>,
+    /// From this stage on the rollout has arrived: what can't be done there is left for the next apply, and undoes nothing.
+    pub afterwards: Option<usize>,
 }
 
 /// What happens when a rollout can't go on.
@@ -62,10 +64,23 @@ pub enum Step {
         /// In words, where it shall lead.
         words: String,
     },
+    /// Bring a rule of our own back to its priority.
+    Priority {
+        /// Which route.
+        route: RouteSpec,
+        /// The rule's ARN.
+        arn: String,
+        /// The priority before.
+        before: i32,
+        /// The priority to be.
+        after: i32,
+    },
     /// Change the conditions of a rule of our own.
     Conditions {
         /// Which route.
         route: RouteSpec,
+        /// The rule's ARN.
+        arn: String,
         /// The conditions before.
         before: Conditions,
         /// The conditions to be.
@@ -109,6 +124,8 @@ pub struct Convergence {
     pub prove: Option<Prove>,
     /// How long it is waited for.
     pub settle: Duration,
+    /// Whether it is about the preview routes, by which no weights can be told.
+    pub previews: bool,
 }
 
 /// A hold.
@@ -149,6 +166,7 @@ impl Convergence {
                 let needed = prove.needed(&self.shares);
                 format!("ask {} until {needed} answers in a row agree with the weights", prove.request.shown_url())
             }
+            None if self.previews => format!("give the preview routes {} to settle", span(self.settle)),
             None => format!("give the load balancer {} to settle", span(self.settle)),
         }
     }
@@ -176,7 +194,10 @@ impl Step {
             Step::Conditions { route, after, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(after))
             }
-            Step::Remove { route, .. } => !world.routes.contains_key(&route.key()),
+            Step::Priority { route, after, .. } => stands_at(world, route, *after),
+            Step::Remove { route, before } => {
+                world.routes.get(&route.key()).is_none_or(|observed| observed.arn != before.arn)
+            }
             Step::Record { after, .. } => world.record == *after,
             Step::Capacity { color, before, after, .. } => {
                 world.capacities.get(color).is_some_and(|now| now.is_reached(*before, *after))
@@ -184,17 +205,19 @@ impl Step {
         }
     }
 
-    /// Whether the world is as it was before the step.
-    pub fn is_undone(&self, world: &World) -> bool {
+    /// Whether the world is as it was before the step; `made` is the rule that it made, where it is known to have made one.
+    pub fn is_undone(&self, world: &World, made: Option<&str>) -> bool {
         match self {
             Step::Check(_) | Step::Converge(_) | Step::Watch(_) => true,
-            Step::Route { route, before, after, .. } => match (world.routes.get(&route.key()), before) {
-                (None, None) => true,
-                (Some(now), Some(before)) => now.terminal.is_same(&before.terminal),
+            Step::Route { route, before, after, .. } => match (world.routes.get(&route.key()), before, made) {
+                (None, None, _) => true,
+                (Some(now), Some(before), _) => now.terminal.is_same(&before.terminal),
+                (Some(now), None, Some(made)) => now.arn != made,
                 // What stands there and is not what the step makes, somebody else made: it is not ours to delete.
-                (Some(now), None) => !is_made_by(now, route, after),
-                (None, Some(_)) => false,
+                (Some(now), None, None) => !is_made_by(now, route, after),
+                (None, Some(_), _) => false,
             },
+            Step::Priority { route, before, .. } => stands_at(world, route, *before),
             Step::Conditions { route, before, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(before))
             }
@@ -217,7 +240,13 @@ impl Step {
                     (None, RouteSpec::OwnRule { conditions, .. }) => Some(conditions.clone()),
                     (None, _) => None,
                 };
-                world.routes.insert(route.key(), Observed { arn, terminal: after.clone(), conditions });
+                let place = before.as_ref().and_then(|before| before.place.clone());
+                world.routes.insert(route.key(), Observed { arn, terminal: after.clone(), conditions, place });
+            }
+            Step::Priority { route, after, .. } => {
+                if let Some(observed) = world.routes.get_mut(&route.key()) {
+                    observed.place = Some(Place { priority: *after, taken_by: None });
+                }
             }
             Step::Conditions { route, after, .. } => {
                 if let Some(observed) = world.routes.get_mut(&route.key()) {
@@ -248,6 +277,9 @@ impl Step {
                 let verb = if before.is_none() { "create" } else { "set" };
                 format!("{verb} {route}: {words}")
             }
+            Step::Priority { route, before, after, .. } => {
+                format!("move {route} from priority {before} to {after}")
+            }
             Step::Conditions { route, .. } => format!("change the conditions of {route}"),
             Step::Remove { route, .. } => format!("delete {route}"),
             Step::Capacity { color, before, after, .. } => capacity::words(color, *before, *after),
@@ -260,8 +292,13 @@ impl Step {
     }
 }
 
+fn stands_at(world: &World, route: &RouteSpec, priority: i32) -> bool {
+    let place = world.routes.get(&route.key()).and_then(|observed| observed.place.as_ref());
+    place.is_some_and(|place| place.priority == priority)
+}
+
 /// Whether a rule is what a step that makes this route would leave.
-pub(super) fn is_made_by(now: &Observed, route: &RouteSpec, after: &Terminal) -> bool {
+pub fn is_made_by(now: &Observed, route: &RouteSpec, after: &Terminal) -> bool {
     let RouteSpec::OwnRule { conditions, .. } = route else { return false };
     now.terminal.is_same(after) && now.conditions.as_ref() == Some(conditions)
 }
@@ -272,6 +309,11 @@ impl Runbook {
         if !steps.is_empty() {
             self.stages.push(Stage { steps });
         }
+    }
+
+    /// Whether a stage comes after the rollout has arrived.
+    pub fn is_afterwards(&self, stage: usize) -> bool {
+        self.afterwards.is_some_and(|first| stage >= first)
     }
 
     /// Whether there is nothing to do.
@@ -299,6 +341,13 @@ impl Runbook {
             _ => Duration::ZERO,
         };
         self.stages.iter().map(|stage| stage.steps.iter().map(of).max().unwrap_or_default()).sum()
+    }
+
+    /// The world as it will be once all of it is done.
+    pub fn after(&self, world: &World) -> World {
+        let mut after = world.clone();
+        self.steps().for_each(|(_, step)| step.foresee(&mut after));
+        after
     }
 
     /// A step by id.

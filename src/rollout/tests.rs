@@ -13,6 +13,7 @@ fn listener(weights: &[(&str, u32)]) -> Observed {
         arn: "web".to_owned(),
         terminal: Terminal::Forward(Forward { groups, stickiness: None }),
         conditions: None,
+        place: None,
     }
 }
 
@@ -34,7 +35,6 @@ fn intent(active: &str) -> Intent {
         on_failure: OnFailure::Rollback,
         on_interrupt: OnFailure::Rollback,
         capacity: None,
-        owned: BTreeMap::new(),
         removed: Vec::new(),
     }
 }
@@ -112,9 +112,15 @@ fn small_shares_are_never_rounded_away() {
     assert_eq!(seen.live.as_deref(), Some("blue"));
 }
 
+/// One whose ARN is known.
+fn made_rule(priority: i32, path: &str, made: &str) -> RouteSpec {
+    let RouteSpec::OwnRule { listener, priority, conditions, .. } = own_rule(priority, path) else { unreachable!() };
+    RouteSpec::OwnRule { listener, priority, conditions, arn: Some(made.to_owned()) }
+}
+
 fn own_rule(priority: i32, path: &str) -> RouteSpec {
     let conditions = Conditions { path_patterns: vec![path.to_owned()], ..Conditions::default() };
-    RouteSpec::OwnRule { listener: "web".to_owned(), priority, conditions }
+    RouteSpec::OwnRule { listener: "web".to_owned(), priority, conditions, arn: None }
 }
 
 #[test]
@@ -184,10 +190,9 @@ fn rules_of_our_own_come_change_and_go_with_the_wish() {
     };
     seen.routes.insert("web#10".to_owned(), ours("/other/*"));
     assert_eq!(planner::plan(&wish, &seen), Err(planner::Refusal::PriorityTaken(Box::new(own_rule(10, "/api/*")))));
-    wish.owned.insert("web#10".to_owned(), String::new());
+    wish.routes[1] = made_rule(10, "/api/*", "web");
     wish.preview_routes.clear();
-    wish.removed.push(own_rule(11, "/preview/*"));
-    wish.owned.insert("web#11".to_owned(), String::new());
+    wish.removed.push(made_rule(11, "/preview/*", "web#11"));
     seen.routes.insert("web#11".to_owned(), ours("/preview/*"));
     check(
         &wish,
@@ -216,18 +221,16 @@ fn a_rule_that_a_killed_run_made_is_known_by_its_looks() {
 fn the_end_takes_away_what_was_made_and_restores_what_was_there() {
     let seen = world(&[("blue", 0), ("green", 100)], Some("green"));
     let wish = intent("green");
-    let removal = Removal {
-        environments: wish.environments.clone(),
-        own_rules: vec![own_rule(10, "/api/*")],
-        originals: vec![(wish.routes[0].clone(), listener(&[("blue", 1)]))],
-        record: Some(("/app/live".to_owned(), None)),
-    };
+    let originals = [(wish.routes[0].clone(), listener(&[("blue", 1)]).terminal)];
+    let runbook = planner::plan_restoration(&wish, &originals, &seen);
+    expect![[r#"
+        check that blue has at least 1 healthy target and 100 % of the live colour's
+        set listener web: blue 0 %, green 100 % → blue 100 %, as before"#]]
+    .assert_eq(&runbook.words().join("\n"));
+    let removal = Removal { own_rules: vec![own_rule(10, "/api/*")], record: Some(("/app/live".to_owned(), None)) };
     let runbook = planner::plan_removal(&removal, &seen);
     assert_eq!(runbook.on_failure, OnFailure::Leave);
-    expect![[r#"
-        set listener web: blue 0 %, green 100 % → blue 100 %, as before
-        delete /app/live"#]]
-    .assert_eq(&runbook.words().join("\n"));
+    expect!["delete /app/live"].assert_eq(&runbook.words().join("\n"));
 }
 
 #[test]
@@ -244,7 +247,7 @@ fn whoever_gains_traffic_is_checked_whatever_it_had() {
         &intent("green"),
         &world(&[("blue", 49), ("green", 51)], Some("green")),
         expect![[r#"
-            check that green has at least 1 healthy target and 100 % of the live colour's
+            check that green has at least 1 healthy target
             set listener web: blue 49 %, green 51 % → blue 0 %, green 100 %"#]],
     );
     check(
@@ -264,12 +267,11 @@ fn a_rule_that_is_wanted_by_its_arn_is_not_deleted() {
     seen.routes.insert("web#10".to_owned(), rule.clone());
     seen.routes.insert("rule-arn".to_owned(), rule);
     wish.routes.push(RouteSpec::Rule("rule-arn".to_owned()));
-    wish.removed.push(own_rule(10, "/api/*"));
-    wish.owned.insert("web#10".to_owned(), "rule-arn".to_owned());
+    wish.removed.push(made_rule(10, "/api/*", "rule-arn"));
     check(&wish, &seen, expect![""]);
     // One that somebody else put in the place of ours is not ours to delete either.
     wish.routes.pop();
-    wish.owned.insert("web#10".to_owned(), "another-arn".to_owned());
+    wish.removed = vec![made_rule(10, "/api/*", "another-arn")];
     check(&wish, &seen, expect![""]);
 }
 

@@ -39,6 +39,18 @@ pub struct Observed {
     pub terminal: Terminal,
     /// A rule's conditions, as far as the switch knows them; nothing for a listener.
     pub conditions: Option<Conditions>,
+    /// Where a rule of the switch's own stands among the listener's rules; none for what is not its own, or not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// Where a rule stands: people move rules, and a rule is itself wherever it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its priority now, 1 to 50000.
+    pub priority: i32,
+    /// The ARN of another rule that has the priority that is configured for this one.
+    pub taken_by: Option<String>,
 }
 
 /// The action that ends a route's list of actions.
@@ -101,6 +113,17 @@ impl Terminal {
     /// Whether the group is part of the action, at whatever weight.
     pub fn mentions(&self, group: &str) -> bool {
         matches!(self, Terminal::Forward(forward) if forward.groups.iter().any(|(arn, _)| arn == group))
+    }
+
+    /// Whether every group gets the same percentage of requests in both, those that get none left out.
+    pub fn shares_like(&self, other: &Terminal) -> bool {
+        match (self, other) {
+            (Terminal::Forward(x), Terminal::Forward(y)) => {
+                let groups = x.groups.iter().chain(&y.groups);
+                groups.into_iter().all(|(arn, _)| (self.share(arn) - other.share(arn)).abs() < 0.05)
+            }
+            _ => self == other,
+        }
     }
 
     /// Equal as far as requests can tell: the same groups with the same shares, weights 1/0 being weights 100/0, and the

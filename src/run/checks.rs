@@ -1,7 +1,8 @@
 //! Looks, and has what was seen judged: what must hold before, while and after traffic moves.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures::future::try_join_all;
@@ -19,8 +20,6 @@ use crate::rollout::{
     SessionCheck, Subject, Tell, Watch, fill,
 };
 
-/// Shorter values are words that a command may well write by itself.
-const SECRET_LENGTH: usize = 6;
 /// Answers of the load balancer are asked for at least so far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -29,6 +28,38 @@ const PROBE_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Looker<'a> {
     pub ports: &'a Ports,
     pub about: &'a About,
+    /// What commands wrote last: it is told beside the reason, and nowhere else.
+    pub wrote: &'a Mutex<String>,
+}
+
+/// The looks of a hold that failed. Everything that is looked at in one interval is one look.
+struct Looks {
+    start: Instant,
+    end: Instant,
+    interval: Duration,
+    failed: Mutex<BTreeSet<u64>>,
+}
+
+impl Looks {
+    /// The number of a look by when it began, from 1; the one at the end of the hold is one of its own.
+    fn number(&self, began: Instant) -> u64 {
+        let in_interval = |time: Duration| time.as_nanos() / self.interval.as_nanos().max(1);
+        let length = self.end.saturating_duration_since(self.start);
+        let number = if began < self.end {
+            in_interval(began.saturating_duration_since(self.start))
+        } else {
+            length.as_nanos().div_ceil(self.interval.as_nanos().max(1))
+                + in_interval(began.saturating_duration_since(self.end))
+        };
+        u64::try_from(number).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Notes that a look failed; how many have.
+    fn fail(&self, number: u64) -> usize {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.insert(number);
+        failed.len()
+    }
 }
 
 /// Since when traffic is as it is: what CloudWatch has of before says nothing.
@@ -67,11 +98,10 @@ impl Looker<'_> {
     pub(super) async fn watch(self, watch: &Watch) -> Result<(), String> {
         let since = Since::now();
         let end = since.instant + watch.hold;
-        let failures = AtomicU32::new(0);
+        let looks = Looks { start: since.instant, end, interval: watch.interval, failed: Mutex::default() };
         // As long as a number of CloudWatch's is waited for, the other eyes stay open.
         let open = AtomicUsize::new(watch.checks.iter().filter(|one| is_late(&one.check)).count());
-        let checks =
-            watch.checks.iter().map(|checking| self.keep_looking(watch, checking, (since, end), (&failures, &open)));
+        let checks = watch.checks.iter().map(|checking| self.keep_looking(watch, checking, since, (&looks, &open)));
         try_join_all(checks).await?;
         sleep_until(end).await;
         Ok(())
@@ -82,20 +112,22 @@ impl Looker<'_> {
         self,
         watch: &Watch,
         checking: &Checking,
-        (since, end): (Since, Instant),
-        (failures, open): (&AtomicU32, &AtomicUsize),
+        since: Since,
+        (looks, open): (&Looks, &AtomicUsize),
     ) -> Result<(), String> {
-        for look in 1_u64.. {
+        let end = looks.end;
+        loop {
             let began = Instant::now();
+            let look = looks.number(began);
             let verdict = self.look(checking, Some(since)).await;
             let failed = match &verdict {
                 Verdict::Pass | Verdict::Inconclusive(_) => None,
                 Verdict::Pending(seen) | Verdict::Fail(seen) => Some(seen),
             };
             if let Some(seen) = failed {
-                let count = failures.fetch_add(1, Ordering::Relaxed) + 1;
-                tracing::warn!(check = checking.place(), look, count, seen, "a look failed");
-                if count > watch.max_failures {
+                let count = looks.fail(look);
+                tracing::warn!(check = checking.place(), look, count, "a look failed");
+                if count > watch.max_failures as usize {
                     return Err(verdict_words(watch, checking, seen, (look, count), since));
                 }
             }
@@ -124,7 +156,6 @@ impl Looker<'_> {
             }
             sleep_until((began + watch.interval).min(end).max(Instant::now())).await;
         }
-        Ok(())
     }
 
     /// Looks once.
@@ -262,12 +293,10 @@ impl Looker<'_> {
         let own: Vec<String> = self.variables(subject).iter().map(|(name, value)| format!("{name}={value}")).collect();
         let given: Vec<&str> = check.environment.keys().map(String::as_str).collect();
         let given = if given.is_empty() { String::new() } else { format!(" and {}", given.join(", ")) };
-        // What was handed over in secret is not to come back in the open.
-        let secrets = check.environment.values().filter(|value| value.len() >= SECRET_LENGTH);
-        let wrote = secrets.fold(end.output.clone(), |wrote, secret| wrote.replace(secret.as_str(), "***"));
-        let wrote = wrote.trim_end();
-        let wrote = if wrote.is_empty() { "It wrote nothing.".to_owned() } else { format!("It wrote last:\n{wrote}") };
-        Err(format!("{shown} {how}, with {}{given}. {wrote}", own.join(" ")))
+        let wrote = end.output.trim_end();
+        let nothing = if wrote.is_empty() { ". It wrote nothing." } else { "" };
+        wrote.clone_into(&mut self.wrote.lock().unwrap_or_else(PoisonError::into_inner));
+        Err(format!("{shown} {how}, with {}{given}{nothing}", own.join(" ")))
     }
 
     /// What a command is told beside its arguments.
@@ -472,10 +501,10 @@ fn inconclusive(seen: &str) -> String {
     format!("{seen}; nothing can be said, which counts as failed (inconclusive = \"pass\" would let it pass)")
 }
 
-fn verdict_words(watch: &Watch, checking: &Checking, seen: &str, (look, count): (u64, u32), since: Since) -> String {
+fn verdict_words(watch: &Watch, checking: &Checking, seen: &str, (look, count): (u64, usize), since: Since) -> String {
     let after = span(Duration::from_secs(since.instant.elapsed().as_secs()));
     let allowed = watch.max_failures;
-    let tolerated = if allowed > 0 { format!(", the {count}th failure, {allowed} are allowed") } else { String::new() };
+    let tolerated = if allowed > 0 { format!(", {count} looks failed, {allowed} may fail") } else { String::new() };
     format!(
         "{seen}\n{} at {}, look {look}, {after} after {} % of the traffic was led to {}{tolerated}",
         checking.place(),

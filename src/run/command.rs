@@ -16,9 +16,21 @@ use crate::rollout::CommandCheck;
 const KEPT_BYTES: usize = 4000;
 /// How long a command's children may go on writing once it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// What Terraform and go-plugin tell the provider is not for its children.
+/// What Terraform and go-plugin tell the provider is never for its children.
 const NOT_INHERITED: [&str; 4] =
     ["TF_PLUGIN_MAGIC_COOKIE", "PLUGIN_CLIENT_CERT", "PLUGIN_PROTOCOL_VERSIONS", "TF_REATTACH_PROVIDERS"];
+/// What every command needs. All else in the environment of a provider may be a secret: it is given what it is told.
+const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "TMPDIR"];
+
+/// Whether a variable of this process is for a command.
+fn is_inherited(name: &str, asked: &[String]) -> bool {
+    let fits = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    };
+    let wanted = INHERITED.into_iter().chain(asked.iter().map(String::as_str)).any(fits);
+    wanted && !NOT_INHERITED.contains(&name)
+}
 
 /// Commands on this machine.
 pub struct Processes;
@@ -42,10 +54,10 @@ impl Commands for Processes {
             return Err(fail("argv is empty".to_owned()));
         };
         let mut command = Command::new(program);
-        command.args(arguments).envs(variables).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for name in NOT_INHERITED {
-            command.env_remove(name);
-        }
+        let own = std::env::vars_os()
+            .filter(|(name, _)| name.to_str().is_some_and(|name| is_inherited(name, &check.inherit)));
+        command.args(arguments).env_clear().envs(own).envs(variables);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(folder) = &check.working_directory {
             command.current_dir(folder);
         }
@@ -117,7 +129,8 @@ mod tests {
 
     async fn run(script: &str, timeout: Duration) -> CommandEnd {
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
-        let check = CommandCheck { argv, environment: BTreeMap::new(), working_directory: None, timeout };
+        let check =
+            CommandCheck { argv, environment: BTreeMap::new(), inherit: Vec::new(), working_directory: None, timeout };
         let variables = BTreeMap::from([("BLUEGREEN_COLOR".to_owned(), "green".to_owned())]);
         Processes.run(&check, &variables).await.unwrap()
     }
@@ -129,6 +142,17 @@ mod tests {
         assert!(end.output.contains("green\n") && end.output.contains("wrong\n"), "{end:?}");
         let end = run("yes | head -c 100000; echo the end", Duration::from_secs(20)).await;
         assert!(end.code == Some(0) && end.output.len() <= KEPT_BYTES && end.output.ends_with("the end\n"), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn p22_it_gets_a_clean_environment() {
+        let end = run("env | cut -d= -f1 | sort | tr '\\n' ' '", Duration::from_secs(20)).await;
+        let names: Vec<&str> = end.output.split_whitespace().collect();
+        let shell = ["PWD", "OLDPWD", "SHLVL", "_", "BLUEGREEN_COLOR"];
+        let fits = |name: &&str| is_inherited(name, &[]) || shell.contains(name);
+        assert!(names.contains(&"BLUEGREEN_COLOR") && names.iter().all(fits), "{names:?}");
+        assert!(is_inherited("AWS_PROFILE", &["AWS_*".to_owned()]) && !is_inherited("AWS_PROFILE", &[]));
+        assert!(!is_inherited("PLUGIN_CLIENT_CERT", &["*".to_owned()]));
     }
 
     #[tokio::test]

@@ -57,6 +57,8 @@ pub enum Phase {
     Held,
     /// A person is needed.
     Stuck,
+    /// A call that was not answered may still have its effect.
+    Unknown,
 }
 
 /// A message: its fields don't change their meaning.

@@ -1,22 +1,31 @@
 //! Carries a runbook out: asks the machine what to do, does it, writes it down, looks again.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{BoxFuture, join_all, select_all, try_join_all};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::call::Call;
 use super::checks::Looker;
 use super::events::{About, Phase, Teller};
 use super::lock::{Lock, Lost};
 use super::ports::{FailureKind, Freshness, PortError, Ports};
+use super::secrets::Secrets;
 use crate::rollout::machine::{self, Decision};
-use crate::rollout::{Conditions, Entry, Journal, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, World};
+use crate::rollout::{
+    Conditions, Entry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World,
+    is_made_by,
+};
 use crate::tf_provider::Cancel;
 
 /// How long a call that is under way may still take once the run was stopped.
 const GRACE: Duration = Duration::from_secs(4);
+/// How long a call without an answer is waited for: AWS's control planes answer within seconds, and give up themselves
+/// within a minute.
+const DOUBT: Duration = Duration::from_secs(60);
 /// How long the way back may take, whatever the run's own time was.
 const WAY_BACK: Duration = Duration::from_secs(600);
 /// How often, how long and with what pause the way back tries to see where the traffic is.
@@ -50,6 +59,8 @@ pub struct Run<'a> {
     pub cancel: &'a Cancel,
     /// How long it may take.
     pub limit: Duration,
+    /// What must not be told of what others write.
+    pub secrets: &'a Secrets,
 }
 
 /// What is looked at.
@@ -74,6 +85,8 @@ pub enum Ending {
     Held,
     /// It failed, and so did the way back.
     Stuck,
+    /// It failed, and a call that was not answered may still have its effect.
+    Unknown,
 }
 
 /// What came of a run.
@@ -138,6 +151,7 @@ impl Run<'_> {
             Ending::RolledBack => Phase::RolledBack,
             Ending::Held => Phase::Held,
             Ending::Stuck => Phase::Stuck,
+            Ending::Unknown => Phase::Unknown,
         };
         teller.tell(phase, &self.weights(outcome.world.as_ref()), &reason);
         teller.finish().await;
@@ -153,25 +167,20 @@ impl Run<'_> {
         }
         let mut exposure = Exposure::default();
         let mut world = Some(world);
-        let mut doubts = 0;
-        for _ in 0..MOST_DECISIONS_PER_STAGE * (self.runbook.stages.len() + 1) {
+        let mut air = Air::default();
+        let (mut doubts, mut decisions) = (0, 0);
+        let most = MOST_DECISIONS_PER_STAGE * (self.runbook.stages.len() + 1);
+        while decisions < most {
             exposure.note(self.share(world.as_ref()));
-            match is_lost.borrow().clone() {
-                Some(Lost::Taken(reason)) if !journal.is_crossed() => journal.push(Entry::Crossed(reason)),
-                Some(Lost::Silent(reason)) if !journal.is_broken() => {
-                    let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
-                    journal.push(Entry::Failed(id, reason));
-                }
-                _ => {}
-            }
-            if !journal.is_broken() && self.cancel.is_cancelled() {
-                journal.push(Entry::Interrupted);
-            }
+            air.learn(self.runbook, &mut journal, world.as_ref());
+            self.note_stops(&is_lost, &mut journal);
             let decision = machine::next(self.runbook, &journal, world.as_ref());
+            if !matches!(decision, Decision::Crossed(_) | Decision::Unseen(_) | Decision::Await(_)) {
+                (doubts, decisions) = (0, decisions + 1);
+            }
             let ending = match decision {
                 Decision::Do(ids) => {
-                    doubts = 0;
-                    self.carry_out(&ids, (deadline, &is_lost), world.as_ref(), &mut journal).await;
+                    self.carry_out(&ids, (deadline, &is_lost), world.as_ref(), (&mut journal, &mut air)).await;
                     self.tell_progress(&ids, &journal, world.as_ref(), teller);
                     None
                 }
@@ -179,7 +188,12 @@ impl Run<'_> {
                     self.undo(&ids, (world.as_ref(), &is_lost), &mut journal).await;
                     None
                 }
-                Decision::Crossed(_) if doubts < DOUBTS => {
+                Decision::Await(ids) => {
+                    let in_a_hurry = !journal.is_broken() && self.cancel.is_cancelled();
+                    air.wait(&ids, in_a_hurry, &mut journal).await;
+                    None
+                }
+                Decision::Crossed(_) | Decision::Unseen(_) if doubts < DOUBTS => {
                     doubts += 1;
                     sleep(LOOK_PAUSE).await;
                     None
@@ -188,10 +202,16 @@ impl Run<'_> {
                     journal.push(Entry::Crossed(reason));
                     None
                 }
+                Decision::Unseen(ids) => {
+                    let words = "the call was answered, and what is there does not show it";
+                    ids.into_iter().for_each(|id| journal.push(Entry::UndoFailed(id, words.to_owned())));
+                    None
+                }
                 Decision::Done => Some(Ending::Done),
                 Decision::RolledBack => Some(Ending::RolledBack),
                 Decision::Held => Some(Ending::Held),
                 Decision::Stuck => Some(Ending::Stuck),
+                Decision::Unknown => Some(Ending::Unknown),
             };
             if let Some(ending) = ending {
                 let exposure = exposure.told();
@@ -200,6 +220,51 @@ impl Run<'_> {
             self.look(deadline, &mut world, &mut journal).await;
         }
         Outcome { ending: Ending::Stuck, journal, world, exposure: exposure.told() }
+    }
+
+    /// Writes down that the lock was lost, or that somebody asked to stop. A rollout that has arrived is not undone for
+    /// either: what is left of it is left.
+    fn note_stops(&self, is_lost: &watch::Receiver<Option<Lost>>, journal: &mut Journal) {
+        let lost = is_lost.borrow().clone();
+        if machine::has_arrived(self.runbook, journal) {
+            let reason = match lost {
+                Some(Lost::Taken(reason) | Lost::Silent(reason)) => reason,
+                None if self.cancel.is_cancelled() => "the run was interrupted".to_owned(),
+                None => return,
+            };
+            let rest = self.runbook.steps().filter(|(id, _)| self.runbook.is_afterwards(id.stage));
+            let open: Vec<StepId> = rest.map(|(id, _)| id).filter(|id| !journal.finished(*id)).collect();
+            open.into_iter().for_each(|id| journal.push(Entry::Left(id, reason.clone())));
+            return;
+        }
+        match lost {
+            Some(Lost::Taken(reason)) if !journal.is_crossed() => journal.push(Entry::Crossed(reason)),
+            Some(Lost::Silent(reason)) if !journal.is_broken() => {
+                let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
+                journal.push(Entry::Failed(id, reason));
+            }
+            _ => {}
+        }
+        if !journal.is_broken() && self.cancel.is_cancelled() {
+            journal.push(Entry::Interrupted);
+        }
+    }
+
+    /// What is looked at, with the rules that this run made by what they are and not by where they stand.
+    fn sight(&self, journal: &Journal) -> Sight {
+        let mut sight = self.sight.clone();
+        for route in &mut sight.routes {
+            let key = route.key();
+            let RouteSpec::OwnRule { arn, .. } = route else { continue };
+            let made = self.runbook.steps().find_map(|(id, step)| match step {
+                Step::Route { route, .. } if route.key() == key => journal.made(id),
+                _ => None,
+            });
+            if let Some(made) = made {
+                *arn = Some(made.to_owned());
+            }
+        }
+        sight
     }
 
     /// The part of the colour to go live, over all routes.
@@ -246,17 +311,25 @@ impl Run<'_> {
     async fn look(&self, deadline: Instant, world: &mut Option<World>, journal: &mut Journal) {
         *world = None;
         if !journal.is_broken() {
+            let arrived = machine::has_arrived(self.runbook, journal);
             let seen = tokio::select! {
                 biased;
-                seen = self.observe_until(deadline) => seen,
+                seen = self.observe_until(deadline, journal) => seen,
                 () = self.cancel.cancelled() => {
-                    journal.push(Entry::Interrupted);
+                    if !arrived {
+                        journal.push(Entry::Interrupted);
+                    }
                     Err(PortError::new(FailureKind::Other, "interrupted"))
                 }
             };
             match seen {
                 Ok(seen) => {
                     *world = Some(seen);
+                    return;
+                }
+                // What was verified and written down is not undone because it can't be seen once more.
+                Err(error) if arrived => {
+                    tracing::warn!(%error, "what came of the last step can't be observed");
                     return;
                 }
                 Err(_) if journal.is_broken() => {}
@@ -269,7 +342,7 @@ impl Run<'_> {
         let before_undoing = journal.undos().next().is_none();
         let (looks, limit) = if before_undoing { (1, FIRST_LOOK) } else { (LOOKS, LOOK_LIMIT) };
         for look in 1..=looks {
-            match self.observe_until(Instant::now() + limit).await {
+            match self.observe_until(Instant::now() + limit, journal).await {
                 Ok(seen) => {
                     *world = Some(seen);
                     return;
@@ -282,17 +355,18 @@ impl Run<'_> {
         }
     }
 
-    async fn observe_until(&self, deadline: Instant) -> Result<World, PortError> {
-        let seen = timeout_at(deadline, observe(self.ports, self.sight, Freshness::Now)).await;
+    async fn observe_until(&self, deadline: Instant, journal: &Journal) -> Result<World, PortError> {
+        let sight = self.sight(journal);
+        let seen = timeout_at(deadline, observe(self.ports, &sight, Freshness::Now)).await;
         seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit)))
     }
 
-    async fn carry_out(
-        &self,
+    async fn carry_out<'r>(
+        &'r self,
         ids: &[StepId],
         (deadline, is_lost): (Instant, &watch::Receiver<Option<Lost>>),
         world: Option<&World>,
-        journal: &mut Journal,
+        (journal, air): (&mut Journal, &mut Air<'r>),
     ) {
         for id in ids {
             journal.push(Entry::Began(*id));
@@ -303,64 +377,145 @@ impl Run<'_> {
             let so_far = &so_far;
             async move {
                 tracing::info!(step = step.words(), "begins");
-                (id, step, self.within((deadline, is_lost), step, self.effect(step, world, so_far)).await)
+                let result = if step.is_check() {
+                    let looked = self.within((deadline, is_lost), self.look_at(step, so_far)).await;
+                    Ended { result: looked.map(|()| None), call: Call::new(), flight: None }
+                } else {
+                    self.change((id, step), (deadline, is_lost), world, so_far).await
+                };
+                (id, step, result)
             }
         }));
         let mut interrupted = false;
-        for (id, step, result) in results.await {
-            match result {
-                Err(Stop::Crossed(reason)) => journal.push(Entry::Crossed(reason)),
-                Ok(()) => {
-                    tracing::info!(step = step.words(), "done");
-                    journal.push(Entry::Done(id));
-                }
-                Err(Stop::Interrupted) => interrupted = true,
-                Err(Stop::Failed(error)) => {
-                    tracing::warn!(step = step.words(), %error, "failed");
-                    journal.push(Entry::Failed(id, error.message));
-                    // What stands in the way was made by somebody else: there is nothing of ours to take back.
-                    if error.kind == FailureKind::Conflict {
-                        journal.push(Entry::Undone(id));
-                    }
-                }
-            }
+        for (id, step, ended) in results.await {
+            interrupted |= self.note((id, step), ended, journal, air);
         }
-        if interrupted && !journal.is_broken() {
+        // A stop that came while the last step before the arrival was under way is heard.
+        let heard = ids.iter().all(|id| !self.runbook.is_afterwards(id.stage)) && self.cancel.is_cancelled();
+        if (interrupted || heard) && !journal.is_broken() {
             journal.push(Entry::Interrupted);
         }
     }
 
-    /// Bounds an effect by the run's time and by the stop signal. A call that changes something is given a moment to
-    /// end, since its answer tells more than a guess; a check is dropped at once.
-    async fn within(
+    /// Writes down how a step ended; whether it was interrupted.
+    fn note<'r>(
+        &self,
+        (id, step): (StepId, &Step),
+        Ended { result, call, flight }: Ended<'r>,
+        journal: &mut Journal,
+        air: &mut Air<'r>,
+    ) -> bool {
+        let in_doubt = call.unanswered() > 0 || flight.is_some();
+        if in_doubt {
+            air.doubt(id, call, flight);
+        }
+        let stop = match result {
+            Ok(made) => {
+                tracing::info!(step = step.words(), "done");
+                journal.push(Entry::Done(id));
+                journal_made(journal, id, made);
+                if in_doubt {
+                    journal.push(Entry::Repeated(id));
+                }
+                return false;
+            }
+            Err(stop) => stop,
+        };
+        if in_doubt {
+            journal.push(Entry::Unanswered(id, step.words()));
+        }
+        match stop {
+            Stop::Again => {}
+            stop if self.runbook.is_afterwards(id.stage) => {
+                tracing::warn!(step = step.words(), reason = stop.words(), "is left for the next apply");
+                journal.push(Entry::Left(id, self.secrets.strike(&stop.words())));
+            }
+            Stop::Crossed(reason) => journal.push(Entry::Crossed(reason)),
+            Stop::Interrupted => return true,
+            Stop::Failed(error) => {
+                let reason = self.secrets.strike(&error.message);
+                tracing::warn!(step = step.words(), reason, "failed");
+                journal.push(Entry::Failed(id, reason));
+                if let Some(evidence) = &error.evidence {
+                    journal.push(Entry::Saw(id, self.secrets.strike(evidence)));
+                }
+                // What stands in the way was made by somebody else: there is nothing of ours to take back.
+                if error.kind == FailureKind::Conflict && !in_doubt {
+                    journal.push(Entry::Undone(id));
+                }
+            }
+        }
+        false
+    }
+
+    /// Bounds what only looks by the run's time and by the stop signal.
+    async fn within<T>(
         &self,
         (deadline, is_lost): (Instant, &watch::Receiver<Option<Lost>>),
-        step: &Step,
-        effect: impl Future<Output = Result<(), Stop>>,
-    ) -> Result<(), Stop> {
-        tokio::pin!(effect);
-        let stop = tokio::select! {
+        work: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        tokio::select! {
             biased;
-            result = &mut effect => return result,
+            result = work => result,
+            stop = self.stopped((deadline, is_lost)) => Err(stop),
+        }
+    }
+
+    /// Returns when there is a reason to stop.
+    async fn stopped(&self, (deadline, is_lost): (Instant, &watch::Receiver<Option<Lost>>)) -> Stop {
+        tokio::select! {
+            biased;
             lost = lost(is_lost) => lost.into(),
             () = self.cancel.cancelled() => Stop::Interrupted,
             () = tokio::time::sleep_until(deadline) => {
                 let words = format!("the operation's time of {} ended first", humantime::format_duration(self.limit));
                 Stop::Failed(PortError::new(FailureKind::Other, words))
             }
-        };
-        if step.is_check() {
-            return Err(stop);
-        }
-        match timeout_at(Instant::now() + GRACE, effect).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(stop),
         }
     }
 
-    async fn effect(&self, step: &Step, world: Option<&World>, journal: &Journal) -> Result<(), Stop> {
-        let failed = |reason: String| Stop::Failed(PortError::new(FailureKind::Other, reason));
-        let looker = Looker { ports: self.ports, about: self.about };
+    /// Makes the call of a step. When the run is stopped it is given a moment to end, since its answer tells more than a
+    /// guess; what is still on its way then is not forgotten.
+    async fn change<'r>(
+        &'r self,
+        (id, step): (StepId, &'r Step),
+        (deadline, is_lost): (Instant, &watch::Receiver<Option<Lost>>),
+        world: Option<&World>,
+        journal: &Journal,
+    ) -> Ended<'r> {
+        let call = Call::new();
+        let ended = |result, flight| Ended { result, call: call.clone(), flight };
+        if let Some(lock) = self.lock
+            && let Err(lost) = lock.confirm().await
+        {
+            return ended(Err(lost.into()), None);
+        }
+        let (made, world) = (journal.made(id).map(str::to_owned), world.cloned());
+        let work = async move { self.effect(step, world.as_ref(), made.as_deref()).await };
+        let mut answer: BoxFuture<'r, Answer> = Box::pin(call.clone().make(work));
+        let stop = tokio::select! {
+            biased;
+            result = &mut answer => return ended(result.map_err(Stop::Failed), None),
+            stop = self.stopped((deadline, is_lost)) => stop,
+        };
+        match timeout_at(Instant::now() + GRACE, &mut answer).await {
+            Ok(Ok(made)) => ended(Ok(made), None),
+            Ok(Err(_)) => ended(Err(stop), None),
+            Err(_) => {
+                call.give_up();
+                ended(Err(stop), Some(answer))
+            }
+        }
+    }
+
+    async fn look_at(&self, step: &Step, journal: &Journal) -> Result<(), Stop> {
+        let wrote = Mutex::default();
+        let looker = Looker { ports: self.ports, about: self.about, wrote: &wrote };
+        let failed = |reason: String| {
+            let wrote = wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let evidence = Some(wrote).filter(|wrote| !wrote.is_empty());
+            Stop::Failed(PortError { evidence, ..PortError::new(FailureKind::Other, reason) })
+        };
         match step {
             Step::Check(checking) => looker.validate(checking).await.map_err(failed),
             Step::Converge(convergence) => looker.converge(convergence).await.map_err(failed),
@@ -378,77 +533,82 @@ impl Run<'_> {
                 tokio::select! {
                     biased;
                     watched = watched => watched,
-                    reason = self.guard(journal) => Err(Stop::Crossed(reason)),
+                    stop = self.guard(journal) => Err(stop),
                 }
             }
-            _ => {
-                if let Some(lock) = self.lock {
-                    lock.confirm().await?;
-                }
-                self.change(step, world).await.map_err(Stop::Failed)
-            }
+            _ => Ok(()),
         }
     }
 
-    /// Returns when somebody else moves the routes.
-    async fn guard(&self, journal: &Journal) -> String {
-        let mut doubts = 0;
+    /// Returns when somebody else moves the routes, or a late call of this very run does.
+    async fn guard(&self, journal: &Journal) -> Stop {
+        let (sight, mut doubts) = (self.sight(journal), 0);
         loop {
             sleep(if doubts == 0 { GUARD } else { LOOK_PAUSE }).await;
-            let Ok(seen) = observe(self.ports, self.sight, Freshness::Now).await else { continue };
+            let Ok(seen) = observe(self.ports, &sight, Freshness::Now).await else { continue };
+            if !machine::echoed(self.runbook, journal, &seen).is_empty() {
+                return Stop::Again;
+            }
             match machine::crossed(self.runbook, journal, &seen) {
-                Some(reason) if doubts >= DOUBTS => return reason,
+                Some(reason) if doubts >= DOUBTS => return Stop::Crossed(reason),
                 Some(_) => doubts += 1,
                 None => doubts = 0,
             }
         }
     }
 
-    async fn change(&self, step: &Step, world: Option<&World>) -> Result<(), PortError> {
+    /// Carries a step out; the rule that it made, if it made one.
+    async fn effect(&self, step: &Step, world: Option<&World>, made: Option<&str>) -> Answer {
         let load_balancer = &self.ports.load_balancer;
         let seen = |route: &RouteSpec| world.and_then(|world| world.routes.get(&route.key())).cloned();
+        let is_made = |seen: &Observed| made == Some(seen.arn.as_str());
         match step {
-            Step::Route { route, before: None, .. } if seen(route).is_some() => {
+            Step::Route { route, before: None, .. } if seen(route).is_some_and(|seen| !is_made(&seen)) => {
                 let words = format!("{route} was made by somebody else in the meantime");
                 Err(PortError::new(FailureKind::Conflict, words))
             }
             Step::Route { route, after, .. } => match (seen(route), route) {
-                (Some(seen), _) => load_balancer.set_terminal(route, &seen.arn, after).await,
-                (None, RouteSpec::OwnRule { listener, priority, conditions }) => {
+                (Some(seen), _) => load_balancer.set_terminal(route, &seen.arn, after).await.map(|()| None),
+                (None, RouteSpec::OwnRule { listener, priority, conditions, .. }) => {
                     let made = load_balancer.create_rule(listener, *priority, conditions, after, self.tags).await;
-                    self.settle_conflict(step, made).await
+                    self.settle_conflict(step, made.map(Some)).await
                 }
                 (None, _) => Err(PortError::new(FailureKind::Gone, format!("{route} is gone"))),
             },
-            Step::Conditions { route, after, .. } => match seen(route) {
-                Some(seen) => load_balancer.set_conditions(&seen.arn, after).await,
-                None => Err(PortError::new(FailureKind::Gone, format!("{route} is gone"))),
-            },
-            Step::Remove { route, .. } => match seen(route) {
-                Some(seen) => load_balancer.delete_rule(&seen.arn).await,
-                None => Ok(()),
-            },
+            Step::Priority { arn, after, .. } => load_balancer.set_priority(arn, *after).await.map(|()| None),
+            Step::Conditions { arn, after, .. } => load_balancer.set_conditions(arn, after).await.map(|()| None),
+            Step::Remove { before, .. } => load_balancer.delete_rule(&before.arn).await.map(|()| None),
             Step::Record { parameter, before, after } => match after {
-                None => self.ports.records.delete(parameter).await,
-                Some(after) if before.is_some() => self.ports.records.write(parameter, after).await.map(drop),
+                None => self.ports.records.delete(parameter).await.map(|()| None),
+                Some(after) if before.is_some() => self.ports.records.write(parameter, after).await.map(|_| None),
                 Some(after) => {
-                    let made = self.ports.records.create(parameter, after, self.tags).await.map(drop);
-                    self.settle_conflict(step, made).await
+                    let made = self.ports.records.create(parameter, after, self.tags).await;
+                    self.settle_conflict(step, made.map(|_| None)).await
                 }
             },
             Step::Capacity { scalable, before, after, .. } => {
-                self.ports.capacities.set(scalable, *before, *after).await
+                self.ports.capacities.set(scalable, *before, *after).await.map(|()| None)
             }
-            Step::Check(_) | Step::Converge(_) | Step::Watch(_) => Ok(()),
+            Step::Check(_) | Step::Converge(_) | Step::Watch(_) => Ok(None),
         }
     }
 
     /// A call that was repeated because its first answer was lost meets its own work: that is success.
-    async fn settle_conflict(&self, step: &Step, result: Result<(), PortError>) -> Result<(), PortError> {
+    async fn settle_conflict(&self, step: &Step, result: Answer) -> Answer {
         match result {
             Err(error) if error.kind == FailureKind::Conflict => {
                 let seen = observe(self.ports, self.sight, Freshness::Now).await?;
-                if step.holds(&seen) { Ok(()) } else { Err(error) }
+                let arn = |route: &RouteSpec| seen.routes.get(&route.key()).map(|seen| seen.arn.clone());
+                match step {
+                    Step::Route { route, after, .. }
+                        if seen.routes.get(&route.key()).is_some_and(|seen| is_made_by(seen, route, after)) =>
+                    {
+                        Ok(arn(route))
+                    }
+                    Step::Route { .. } => Err(error),
+                    _ if step.holds(&seen) => Ok(None),
+                    _ => Err(error),
+                }
             }
             other => other,
         }
@@ -467,12 +627,14 @@ impl Run<'_> {
             return;
         }
         let deadline = Instant::now() + WAY_BACK;
-        let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
+        let so_far = journal.clone();
+        let (steps, journal_before) = (ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?))), &so_far);
         let results = join_all(steps.map(|(id, step)| async move {
             tracing::warn!(step = step.words(), "goes back");
+            let made = journal_before.made(id);
             let result = tokio::select! {
                 biased;
-                result = timeout_at(deadline, self.take_back(step, world)) => result,
+                result = timeout_at(deadline, self.take_back(step, world, made)) => result,
                 // Whoever has the lock now goes on from what is there.
                 reason = taken(is_lost) => Ok(Err(PortError::new(FailureKind::Conflict, reason))),
             };
@@ -486,27 +648,27 @@ impl Run<'_> {
         }
     }
 
-    async fn take_back(&self, step: &Step, world: Option<&World>) -> Result<(), PortError> {
+    async fn take_back(&self, step: &Step, world: Option<&World>, made: Option<&str>) -> Result<(), PortError> {
         let load_balancer = &self.ports.load_balancer;
-        let seen = |route: &RouteSpec| world.and_then(|world| world.routes.get(&route.key())).cloned();
         match step {
             Step::Route { route, before: Some(before), .. } => {
                 load_balancer.set_terminal(route, &before.arn, &before.terminal).await
             }
-            Step::Route { .. } | Step::Conditions { .. } if world.is_none() => {
-                Err(PortError::new(FailureKind::Other, "it can't be seen whether it is there"))
+            Step::Route { route, before: None, after, .. } => match made {
+                Some(made) => load_balancer.delete_rule(made).await,
+                // What it made has a name that only a look tells.
+                None => match self.made_by(route, after, world).await {
+                    Some(made) => load_balancer.delete_rule(&made).await,
+                    None => Ok(()),
+                },
+            },
+            Step::Priority { arn, before, .. } => load_balancer.set_priority(arn, *before).await,
+            Step::Conditions { arn, before, .. } if *before != Conditions::default() => {
+                load_balancer.set_conditions(arn, before).await
             }
-            Step::Route { route, before: None, .. } => match seen(route) {
-                Some(seen) => load_balancer.delete_rule(&seen.arn).await,
-                None => Ok(()),
-            },
-            Step::Conditions { route, before, .. } => match seen(route) {
-                Some(seen) if *before != Conditions::default() => load_balancer.set_conditions(&seen.arn, before).await,
-                _ => Ok(()),
-            },
-            Step::Remove { route: RouteSpec::OwnRule { listener, priority, conditions }, before } => {
+            Step::Remove { route: RouteSpec::OwnRule { listener, priority, conditions, .. }, before } => {
                 let conditions = before.conditions.as_ref().unwrap_or(conditions);
-                load_balancer.create_rule(listener, *priority, conditions, &before.terminal, self.tags).await
+                load_balancer.create_rule(listener, *priority, conditions, &before.terminal, self.tags).await.map(drop)
             }
             Step::Record { parameter, before: Some(before), .. } => {
                 self.ports.records.write(parameter, before).await.map(drop)
@@ -515,8 +677,120 @@ impl Run<'_> {
             Step::Capacity { scalable, before, after, .. } => {
                 self.ports.capacities.set(scalable, *after, *before).await
             }
-            Step::Remove { .. } | Step::Check(_) | Step::Converge(_) | Step::Watch(_) => Ok(()),
+            Step::Conditions { .. } | Step::Remove { .. } | Step::Check(_) | Step::Converge(_) | Step::Watch(_) => {
+                Ok(())
+            }
         }
+    }
+
+    /// The rule that a step made whose answer did not tell; none if it made none. It is looked for until it can be seen
+    /// whether it is there.
+    async fn made_by(&self, route: &RouteSpec, after: &Terminal, world: Option<&World>) -> Option<String> {
+        let mut seen = world.cloned();
+        loop {
+            if let Some(world) = &seen {
+                let there = world.routes.get(&route.key()).filter(|seen| is_made_by(seen, route, after));
+                return there.map(|seen| seen.arn.clone());
+            }
+            sleep(LOOK_PAUSE).await;
+            seen = observe(self.ports, self.sight, Freshness::Now).await.ok();
+        }
+    }
+}
+
+/// What a call that changes something answers: the rule that it made, if it made one.
+type Answer = Result<Option<String>, PortError>;
+
+/// How a step's call ended.
+struct Ended<'r> {
+    result: Result<Option<String>, Stop>,
+    call: Arc<Call>,
+    /// The call, where it is still on its way.
+    flight: Option<BoxFuture<'r, Answer>>,
+}
+
+/// Calls without an answer.
+#[derive(Default)]
+struct Air<'r>(BTreeMap<StepId, Flight<'r>>);
+
+struct Flight<'r> {
+    call: Arc<Call>,
+    since: Instant,
+    answer: Option<BoxFuture<'r, Answer>>,
+}
+
+impl<'r> Air<'r> {
+    fn doubt(&mut self, id: StepId, call: Arc<Call>, answer: Option<BoxFuture<'r, Answer>>) {
+        self.0.insert(id, Flight { call, since: Instant::now(), answer });
+    }
+
+    fn is_in_doubt(&self, id: StepId) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    /// What can be seen of a single call's effect needs no answer any more.
+    fn learn(&mut self, runbook: &Runbook, journal: &mut Journal, world: Option<&World>) {
+        let Some(world) = world else { return };
+        for id in journal.doubts() {
+            let sent_once = self.0.get(&id).is_some_and(|flight| flight.call.unanswered() <= 1);
+            let is_there = runbook.step(id).is_some_and(|step| step.holds(world));
+            if sent_once && is_there {
+                journal.push(Entry::Answered(id));
+                self.0.remove(&id);
+            }
+        }
+    }
+
+    /// Waits a moment, or until one of these is answered.
+    async fn wait(&mut self, ids: &[StepId], in_a_hurry: bool, journal: &mut Journal) {
+        let waiting = self.0.iter_mut().filter(|(id, _)| ids.contains(id));
+        let answers: Vec<_> = waiting
+            .filter_map(|(id, flight)| {
+                let answer = flight.answer.as_mut()?;
+                Some(Box::pin(async move { (*id, answer.await) }))
+            })
+            .collect();
+        let answered = if answers.is_empty() {
+            sleep(LOOK_PAUSE).await;
+            None
+        } else {
+            tokio::select! {
+                biased;
+                ((id, answer), _, _) = select_all(answers) => Some((id, answer)),
+                () = sleep(LOOK_PAUSE) => None,
+            }
+        };
+        if let Some((id, answer)) = answered {
+            let unanswered = self.0.get(&id).map_or(0, |flight| flight.call.unanswered());
+            if let Some(flight) = self.0.get_mut(&id) {
+                flight.answer = None;
+            }
+            match answer {
+                Ok(made) => {
+                    journal.push(Entry::Done(id));
+                    journal_made(journal, id, made);
+                    journal.push(Entry::Answered(id));
+                    // It was sent before, too.
+                    if unanswered > 0 {
+                        journal.push(Entry::Repeated(id));
+                    }
+                }
+                Err(_) if unanswered == 0 => journal.push(Entry::Answered(id)),
+                Err(error) => tracing::warn!(%error, "a call has no answer"),
+            }
+        }
+        for id in ids {
+            let late = self.0.get(id).is_none_or(|flight| flight.since.elapsed() >= DOUBT);
+            if (late || in_a_hurry) && !journal.is_expired(*id) {
+                journal.push(Entry::Expired(*id));
+            }
+        }
+    }
+}
+
+fn journal_made(journal: &mut Journal, id: StepId, made: Option<String>) {
+    if let Some(arn) = made {
+        journal.push(Entry::Made(id, arn));
     }
 }
 
@@ -525,6 +799,19 @@ enum Stop {
     Failed(PortError),
     Crossed(String),
     Interrupted,
+    /// A late call of this very run moved what was done since: that is to be done again.
+    Again,
+}
+
+impl Stop {
+    fn words(&self) -> String {
+        match self {
+            Stop::Failed(error) => error.message.clone(),
+            Stop::Crossed(reason) => reason.clone(),
+            Stop::Interrupted => "the run was interrupted".to_owned(),
+            Stop::Again => "a late call moved it".to_owned(),
+        }
+    }
 }
 
 /// Returns when the lock is lost.

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
+use super::call::Call;
 use super::ports::{
     Capacities, CommandEnd, Commands, FailureKind, Freshness, Functions, GroupFacts, HttpProbe, LoadBalancer, MetricOf,
     Monitoring, Notifier, PortError, Ports, Records,
@@ -14,8 +17,8 @@ use crate::migration::Recorded;
 use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{
-    Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, RouteSpec, Scalable, Terminal,
-    World,
+    Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, Place, RouteSpec, Scalable,
+    Terminal, World,
 };
 
 /// What goes wrong at a call that changes something.
@@ -29,12 +32,20 @@ pub(crate) enum Fault {
     DiesBefore,
     /// The process dies after the effect.
     DiesAfter,
+    /// The effect comes after so many seconds, whether anybody waits for it or not. The answer comes with it, unless the
+    /// attempt was given up after twenty seconds.
+    Late(u64),
+    /// The effect comes at once, and after so many seconds once more; the answer comes at once, to the second attempt.
+    Echo(u64),
 }
+
+/// How long an attempt waits for its answer.
+const ATTEMPT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// The state of the world, and what goes wrong in it.
 #[derive(Debug, Default)]
 pub(crate) struct Fake {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     died: Notify,
 }
 
@@ -49,6 +60,16 @@ struct State {
     unseen: BTreeMap<String, Observed>,
     /// Reads fail once so many changing calls were made, so many times.
     blind: Option<(usize, usize)>,
+    /// So many looks show the world as it was before the last change.
+    stale: usize,
+    /// Reads of the lock that show this instead, one after the other.
+    odd: Vec<Option<String>>,
+    /// The tags of rules and parameters.
+    tags: BTreeMap<String, BTreeMap<String, String>>,
+    /// The routes that are noted as previews, by group.
+    previews: BTreeMap<String, Vec<String>>,
+    /// Groups that are gone.
+    gone: Vec<String>,
     /// By the number of the changing call, from 0.
     faults: BTreeMap<usize, Fault>,
     /// Other parameters than the record, with all their versions.
@@ -82,7 +103,7 @@ impl Fake {
         let health = groups.iter().map(|group| ((*group).to_owned(), vec![target(1), target(2)])).collect();
         let history = vec![world.clone()];
         Arc::new(Fake {
-            state: Mutex::new(State { world, health, status: 200, history, ..State::default() }),
+            state: Arc::new(Mutex::new(State { world, health, status: 200, history, ..State::default() })),
             died: Notify::new(),
         })
     }
@@ -210,27 +231,113 @@ impl Fake {
         self.died.notified().await;
     }
 
-    async fn change(&self, what: String, effect: impl FnOnce(&mut World) + Send) -> Result<(), PortError> {
+    /// So many looks are old ones.
+    pub(crate) fn be_stale(&self, looks: usize) {
+        self.state().stale = looks;
+    }
+
+    /// The next reads of a lock show these: nothing, or a text.
+    pub(crate) fn be_odd(&self, reads: Vec<Option<String>>) {
+        self.state().odd = reads;
+    }
+
+    /// The routes that are noted as previews on a group.
+    pub(crate) fn previews(&self, group: &str) -> Vec<String> {
+        self.state().previews.get(group).cloned().unwrap_or_default()
+    }
+
+    /// Deletes a target group, as somebody else would.
+    pub(crate) fn delete_group(&self, group: &str) {
+        self.state().gone.push(group.to_owned());
+    }
+
+    async fn change(&self, what: String, effect: impl Fn(&mut World) + Send + 'static) -> Result<(), PortError> {
+        let lost = || PortError::new(FailureKind::Other, "it broke");
         let fault = {
             let mut state = self.state();
             let fault = state.faults.get(&state.calls.len()).copied();
             state.calls.push(what);
-            if !matches!(fault, Some(Fault::Refused | Fault::DiesBefore)) {
-                effect(&mut state.world);
-                let world = state.world.clone();
-                state.history.push(world);
+            if !matches!(fault, Some(Fault::Refused | Fault::DiesBefore | Fault::Late(_))) {
+                state.have(&effect);
             }
             fault
         };
         match fault {
             None => Ok(()),
-            Some(Fault::Refused | Fault::LostAnswer) => Err(PortError::new(FailureKind::Other, "it broke")),
+            Some(Fault::Refused) => Err(lost()),
+            Some(Fault::LostAnswer) => {
+                unanswered();
+                Err(lost())
+            }
             Some(Fault::DiesBefore | Fault::DiesAfter) => {
                 self.died.notify_one();
                 std::future::pending().await
             }
+            Some(Fault::Late(seconds)) => {
+                let answer = self.come_late(seconds, effect);
+                match timeout(ATTEMPT, answer).await {
+                    Ok(_) => Ok(()),
+                    Err(_) => {
+                        unanswered();
+                        Err(PortError::new(FailureKind::Other, "no answer in time"))
+                    }
+                }
+            }
+            Some(Fault::Echo(seconds)) => {
+                unanswered();
+                drop(self.come_late(seconds, effect));
+                Ok(())
+            }
         }
     }
+
+    /// The effect, later, whoever waits for it.
+    fn come_late(&self, seconds: u64, effect: impl Fn(&mut World) + Send + 'static) -> JoinHandle<()> {
+        let state = self.state.clone();
+        tokio::spawn(async move {
+            sleep(std::time::Duration::from_secs(seconds)).await;
+            state.lock().unwrap_or_else(PoisonError::into_inner).have(&effect);
+        })
+    }
+}
+
+fn unanswered() {
+    if let Some(call) = Call::current() {
+        call.note_unanswered();
+    }
+}
+
+impl State {
+    fn have(&mut self, effect: &impl Fn(&mut World)) {
+        effect(&mut self.world);
+        let world = self.world.clone();
+        self.history.push(world);
+    }
+
+    /// What a look shows.
+    fn shown(&mut self) -> World {
+        if self.stale > 0 && self.history.len() > 1 {
+            self.stale -= 1;
+            return self.history[self.history.len() - 2].clone();
+        }
+        self.world.clone()
+    }
+}
+
+/// A rule that is to be at a priority, as AWS would be asked for it.
+fn find(world: &World, route: &RouteSpec) -> Option<Observed> {
+    let RouteSpec::OwnRule { listener, priority, arn, .. } = route else {
+        return world.routes.get(&route.key()).cloned();
+    };
+    // Rules stand in the map by their priority, and keep their ARN when they are moved.
+    let of_listener = |key: &&String| key.starts_with(&format!("{listener}#"));
+    let known = world.routes.iter().find(|(key, seen)| of_listener(key) && Some(&seen.arn) == arn.as_ref());
+    let there = world.routes.get_key_value(&route.key());
+    let (key, seen) = known.or(there)?;
+    let taken_by = there.map(|(_, there)| there.arn.clone()).filter(|there| *there != seen.arn);
+    let stands = key.rsplit('#').next()?.parse().ok()?;
+    let place = (stands != *priority || taken_by.is_some()).then_some(Place { priority: stands, taken_by });
+    Some(Observed { place, ..seen.clone() })
 }
 
 #[async_trait]
@@ -245,15 +352,27 @@ impl LoadBalancer for Fake {
             *looks -= 1;
             return Err(PortError::new(FailureKind::Denied, "the token expired"));
         }
-        let find = |route: &RouteSpec| Some((route.key(), state.world.routes.get(&route.key())?.clone()));
-        Ok(routes.iter().filter_map(find).collect())
+        let shown = state.shown();
+        Ok(routes.iter().filter_map(|route| Some((route.key(), find(&shown, route)?))).collect())
     }
 
-    async fn set_terminal(&self, route: &RouteSpec, _: &str, terminal: &Terminal) -> Result<(), PortError> {
-        let (key, terminal) = (route.key(), terminal.clone());
-        let effect = |world: &mut World| {
-            if let Some(observed) = world.routes.get_mut(&key) {
-                observed.terminal = terminal;
+    async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError> {
+        if let Terminal::Forward(forward) = terminal
+            && let Some((group, _)) = forward.groups.iter().find(|(group, _)| self.state().gone.contains(group))
+        {
+            return Err(PortError::new(FailureKind::Gone, format!("TargetGroupNotFound: {group}")));
+        }
+        let (arn, key, terminal) = (arn.to_owned(), route.key(), terminal.clone());
+        let effect = move |world: &mut World| {
+            let named = world.routes.iter_mut().find(|(own, seen)| seen.arn == arn && own.contains('#'));
+            let route = named.map(|(_, seen)| seen);
+            match route {
+                Some(observed) => observed.terminal = terminal.clone(),
+                None => {
+                    if let Some(observed) = world.routes.get_mut(&key) {
+                        observed.terminal = terminal.clone();
+                    }
+                }
             }
         };
         self.change(format!("set {}", route.key()), effect).await
@@ -265,8 +384,8 @@ impl LoadBalancer for Fake {
         priority: i32,
         conditions: &Conditions,
         terminal: &Terminal,
-        _: &BTreeMap<String, String>,
-    ) -> Result<(), PortError> {
+        tags: &BTreeMap<String, String>,
+    ) -> Result<String, PortError> {
         let key = format!("{listener}#{priority}");
         let unseen = self.state().unseen.remove(&key);
         if let Some(observed) = unseen {
@@ -276,25 +395,54 @@ impl LoadBalancer for Fake {
             return Err(PortError::new(FailureKind::Conflict, "PriorityInUse"));
         }
         let conditions = Some(conditions.clone());
-        let observed = Observed { arn: key.clone(), terminal: terminal.clone(), conditions };
-        self.change(format!("create {key}"), |world| drop(world.routes.insert(key.clone(), observed))).await
+        let arn = if self.state().tags.contains_key(&key) { format!("{key} again") } else { key.clone() };
+        self.state().tags.insert(arn.clone(), tags.clone());
+        let observed = Observed { arn: arn.clone(), terminal: terminal.clone(), conditions, place: None };
+        let words = format!("create {key}");
+        self.change(words, move |world| drop(world.routes.insert(key.clone(), observed.clone()))).await.map(|()| arn)
+    }
+
+    async fn set_priority(&self, arn: &str, priority: i32) -> Result<(), PortError> {
+        let own = arn.to_owned();
+        let effect = move |world: &mut World| {
+            let key = world.routes.iter().find(|(_, seen)| seen.arn == own).map(|(key, _)| key.clone());
+            let Some((key, seen)) = key.and_then(|key| world.routes.remove_entry(&key)) else { return };
+            let listener = key.rsplit_once('#').map_or(key.as_str(), |(listener, _)| listener);
+            world.routes.insert(format!("{listener}#{priority}"), seen);
+        };
+        self.change(format!("priority {arn}"), effect).await
+    }
+
+    async fn rule_tags(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
+        let state = self.state();
+        let there = arns.iter().filter(|arn| state.world.routes.values().any(|seen| seen.arn == **arn));
+        Ok(there.map(|arn| (arn.clone(), state.tags.get(arn).cloned().unwrap_or_default())).collect())
+    }
+
+    async fn tag_rule(&self, arn: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
+        self.state().tags.entry(arn.to_owned()).or_default().extend(tags.clone());
+        Ok(())
     }
 
     async fn set_conditions(&self, arn: &str, conditions: &Conditions) -> Result<(), PortError> {
-        let conditions = Some(conditions.clone());
-        let effect = |world: &mut World| {
-            if let Some(observed) = world.routes.get_mut(arn) {
-                observed.conditions = conditions;
+        let (own, conditions) = (arn.to_owned(), Some(conditions.clone()));
+        let effect = move |world: &mut World| {
+            if let Some(observed) = world.routes.values_mut().find(|seen| seen.arn == own) {
+                observed.conditions = conditions.clone();
             }
         };
         self.change(format!("conditions {arn}"), effect).await
     }
 
     async fn delete_rule(&self, arn: &str) -> Result<(), PortError> {
-        self.change(format!("delete {arn}"), |world| drop(world.routes.remove(arn))).await
+        let own = arn.to_owned();
+        self.change(format!("delete {arn}"), move |world| world.routes.retain(|_, seen| seen.arn != own)).await
     }
 
     async fn target_health(&self, group: &str, _: bool) -> Result<Vec<TargetHealth>, PortError> {
+        if self.state().gone.iter().any(|gone| gone == group) {
+            return Err(PortError::new(FailureKind::Gone, format!("TargetGroupNotFound: {group}")));
+        }
         Ok(self.state().health.get(group).cloned().unwrap_or_default())
     }
 
@@ -302,15 +450,21 @@ impl LoadBalancer for Fake {
         Ok(GroupFacts::default())
     }
 
-    async fn mark_previews(&self, _: &[String], _: &[String]) -> Result<(), PortError> {
+    async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {
+        let mut state = self.state();
+        for group in groups {
+            let noted = state.previews.entry(group.clone()).or_default();
+            noted.retain(|one| !former.contains(one) && !routes.contains(one));
+            noted.extend(routes.iter().cloned());
+        }
         Ok(())
     }
 
     async fn routes_of(&self, _: &[String], _: Freshness) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
-        self.splitting_routes().await
+        self.forwarding_routes().await
     }
 
-    async fn splitting_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
+    async fn forwarding_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
         let routes = self.state().world.routes.clone();
         Ok(routes.into_iter().map(|(key, observed)| (RouteSpec::Listener(key), observed)).collect())
     }
@@ -323,13 +477,16 @@ impl LoadBalancer for Fake {
 #[async_trait]
 impl Records for Fake {
     async fn get(&self, _: &str, _: Freshness) -> Result<Option<String>, PortError> {
-        Ok(self.state().world.record.clone())
+        Ok(self.state().shown().record)
     }
 
     async fn get_version(&self, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, PortError> {
-        let state = self.state();
+        let mut state = self.state();
         if state.lost {
             return Err(PortError::new(FailureKind::Other, "no answer in time"));
+        }
+        if version.is_none() && !state.odd.is_empty() {
+            return Ok(state.odd.remove(0).map(|value| (value, 1)));
         }
         let Some(versions) = state.parameters.get(name) else { return Ok(None) };
         let version = version.unwrap_or(versions.len() as i64);
@@ -342,7 +499,7 @@ impl Records for Fake {
         Ok(color.map(|color| Recorded { color, since: std::time::SystemTime::UNIX_EPOCH }))
     }
 
-    async fn create(&self, name: &str, value: &str, _: &BTreeMap<String, String>) -> Result<i64, PortError> {
+    async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError> {
         if name.ends_with(".rollout") {
             let mut state = self.state();
             if state.parameters.contains_key(name) {
@@ -354,8 +511,9 @@ impl Records for Fake {
         if self.state().world.record.is_some() {
             return Err(PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"));
         }
+        self.state().tags.insert(name.to_owned(), tags.clone());
         let value = Some(value.to_owned());
-        self.change(format!("create {name}"), |world| world.record = value).await.map(|()| 1)
+        self.change(format!("create {name}"), move |world| world.record.clone_from(&value)).await.map(|()| 1)
     }
 
     async fn write(&self, name: &str, value: &str) -> Result<i64, PortError> {
@@ -364,7 +522,7 @@ impl Records for Fake {
             return Ok(self.state().parameters.get(name).map_or(0, Vec::len) as i64);
         }
         let value = Some(value.to_owned());
-        self.change(format!("write {name}"), |world| world.record = value).await.map(|()| 1)
+        self.change(format!("write {name}"), move |world| world.record.clone_from(&value)).await.map(|()| 1)
     }
 
     async fn delete(&self, name: &str) -> Result<(), PortError> {
@@ -375,8 +533,17 @@ impl Records for Fake {
         self.change(format!("delete {name}"), |world| world.record = None).await
     }
 
-    async fn tags(&self, _: &str) -> Result<BTreeMap<String, String>, PortError> {
-        Ok(BTreeMap::new())
+    async fn tags(&self, name: &str) -> Result<BTreeMap<String, String>, PortError> {
+        let state = self.state();
+        if state.world.record.is_none() {
+            return Err(PortError::new(FailureKind::Gone, "InvalidResourceId"));
+        }
+        Ok(state.tags.get(name).cloned().unwrap_or_default())
+    }
+
+    async fn add_tags(&self, name: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
+        self.state().tags.entry(name.to_owned()).or_default().extend(tags.clone());
+        Ok(())
     }
 }
 
@@ -395,10 +562,8 @@ impl Capacities for Fake {
 
     async fn set(&self, of: &Scalable, _: Capacity, after: Capacity) -> Result<(), PortError> {
         let color = color_of(of);
-        let effect = |world: &mut World| {
-            world.capacities.insert(color.clone(), after);
-        };
-        self.change(format!("size {color}"), effect).await
+        let words = format!("size {color}");
+        self.change(words, move |world| drop(world.capacities.insert(color.clone(), after))).await
     }
 }
 

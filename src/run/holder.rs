@@ -11,6 +11,8 @@ pub struct Holder {
     pub machine: String,
     /// The process.
     pub pid: u32,
+    /// The process that started it.
+    pub parent: u32,
 }
 
 /// This process.
@@ -20,7 +22,20 @@ pub fn this() -> Holder {
         ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "somebody".to_owned());
     let pid = std::process::id();
     let pipeline = pipeline().map(|run| format!(", {run}")).unwrap_or_default();
-    Holder { name: format!("{user}@{host} (process {pid}{pipeline})"), machine: machine(&host), pid }
+    Holder { name: format!("{user}@{host} (process {pid}{pipeline})"), machine: machine(&host), pid, parent: parent() }
+}
+
+fn parent() -> u32 {
+    let pid = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    u32::try_from(pid).unwrap_or_default()
+}
+
+/// Whether a process of this machine was started by the one that started this one: another resource of the same Terraform
+/// run holds what is asked for, and will be done with it.
+pub fn is_sibling(machine: &str, parent: u32) -> bool {
+    let this = this();
+    // A process whose parent has gone is the first one's child, and no sibling of others like it.
+    !machine.is_empty() && machine == this.machine && parent > 1 && parent == this.parent
 }
 
 /// The pipeline's own name for this run.

@@ -4,10 +4,11 @@
 //! numbers the versions of a parameter, by which two that take over the same dead lock find out who was first.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::holder;
@@ -21,20 +22,25 @@ use crate::tf_provider::Cancel;
 const LEASE: Duration = Duration::from_secs(60);
 /// A holder that could not renew it for so long gives up, while nobody else can have taken it over yet.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How long one renewal may take.
-const BEAT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a renewal is waited for; one that takes longer goes on, and keeps its place before those that follow.
+const BEAT_LIMIT: Duration = Duration::from_secs(10);
 /// How long giving it up may take: it lapses by itself.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 /// How often a holder renews it.
 const BEAT: Duration = Duration::from_secs(10);
 /// How often somebody who waits looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// Clocks of machines differ; beyond this a lapsed lease is one by anybody's clock.
-const SKEW: u64 = 300;
+/// How often it is looked for before it is believed that it is gone, or somebody else's: an answer may be old, and one
+/// that came second takes its name back within moments.
+const LOOKS: usize = 4;
+/// A lease that somebody else wrote is believed within these bounds.
+const LEASES: (u64, u64) = (LEASE.as_secs(), 300);
 /// Time for another one that takes over at the same moment to show.
 const SETTLE: Duration = Duration::from_millis(1500);
-/// A parameter that was just deleted may be there, or not, for some seconds.
-const MOST_TRIES: usize = 90;
+/// A lock that comes and goes for so long is no lock.
+const MOST_WAIT: Duration = Duration::from_secs(400);
+/// How long another resource of this very Terraform run is waited for.
+const SIBLING_WAIT: Duration = Duration::from_secs(6 * 3600);
 
 /// The name of the lock of a record.
 pub fn name(parameter: &str) -> String {
@@ -43,18 +49,38 @@ pub fn name(parameter: &str) -> String {
 
 /// A lock that is held, until it is released or lost.
 pub struct Lock {
+    kept: Arc<Kept>,
+    /// What goes on by itself; it ends with this.
+    works: std::sync::Mutex<JoinSet<()>>,
+    /// What a dead holder left.
+    pub found: Option<Ledger>,
+}
+
+/// What is held: a renewal that is slow goes on with it by itself.
+struct Kept {
     ports: Ports,
     name: String,
+    tags: BTreeMap<String, String>,
     state: Mutex<State>,
     /// When it was renewed last, by a clock that stops while the machine sleeps, and by one that doesn't.
     renewed: std::sync::Mutex<(Instant, SystemTime)>,
-    /// What a dead holder left.
-    pub found: Option<Ledger>,
 }
 
 struct State {
     ledger: Ledger,
     version: i64,
+}
+
+/// What stands in the lock's place.
+enum Place {
+    /// Ours.
+    Ours,
+    /// Nothing.
+    Empty,
+    /// Somebody else's.
+    Other(Box<Ledger>),
+    /// Something that can't be read.
+    Strange,
 }
 
 /// Why a lock is no longer held.
@@ -99,6 +125,7 @@ pub fn draft(switch: &str, run: &str, since: &str) -> Ledger {
         holder: holder.name,
         machine: holder.machine,
         pid: holder.pid,
+        parent: holder.parent,
         since: since.to_owned(),
         renewed: seconds(clock::wall()),
         lease_seconds: LEASE.as_secs(),
@@ -141,13 +168,16 @@ async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, S
     let held = |ledger: Ledger, version, found| {
         let state = Mutex::new(State { ledger, version });
         let renewed = std::sync::Mutex::new((Instant::now(), clock::wall()));
-        Lock { ports: ports.clone(), name: name.to_owned(), state, renewed, found }
+        let kept = Kept { ports: ports.clone(), name: name.to_owned(), tags: tags.clone(), state, renewed };
+        Lock { kept: Arc::new(kept), works: std::sync::Mutex::default(), found }
     };
     let value = text(&mine).map_err(Refused::Failed)?;
-    let mut watched: Option<(String, u64, Instant)> = None;
-    for _ in 0..MOST_TRIES {
+    let mut watched: Option<Watched> = None;
+    let mut ours = Claim { ledger: mine, found: None };
+    let (start, mut sibling) = (Instant::now(), false);
+    while start.elapsed() < if sibling { SIBLING_WAIT } else { MOST_WAIT } {
         match ports.records.create(name, &value, tags).await {
-            Ok(version) => return Ok(held(mine, version, None)),
+            Ok(version) => return Ok(held(ours.ledger, version, ours.found)),
             Err(error) if error.kind == FailureKind::Conflict => {}
             Err(error) => return Err(Refused::Failed(error)),
         }
@@ -157,76 +187,99 @@ async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, S
             continue;
         };
         let theirs = read(&seen).map_err(Refused::Strange)?;
-        // The answer to our own call was lost, and the call was repeated.
-        if theirs.run == mine.run {
-            return Ok(held(mine, version, None));
+        // The answer to our own call was lost, and the call was repeated; or the look that was to confirm it was an old one.
+        if theirs.run == ours.ledger.run {
+            return Ok(held(ours.ledger, version, ours.found));
         }
-        match is_dead(&theirs, &mut watched) {
+        match is_dead(&theirs, version, &mut watched) {
+            Some(false) if holder::is_sibling(&theirs.machine, theirs.parent) => {
+                sibling = true;
+                sleep(LOOK).await;
+            }
             Some(false) => return Err(Refused::Held(Box::new(theirs))),
             None => sleep(LOOK).await,
-            Some(true) => match take_over(ports, name, &theirs, version, &mine).await? {
-                Some(version) => return Ok(held(mine, version, Some(theirs))),
-                None => sleep(LOOK).await,
-            },
+            Some(true) => {
+                ours = Claim { ledger: heir(&theirs, &ours.ledger), found: Some(theirs.clone()) };
+                match take_over(ports, name, version, &ours.ledger).await? {
+                    Some(version) => return Ok(held(ours.ledger, version, ours.found)),
+                    None => sleep(LOOK).await,
+                }
+            }
         }
     }
     Err(Refused::Strange("it comes and goes".to_owned()))
 }
 
-/// Whether the holder is dead; none if it has to be watched for longer. What it says of the time is believed only where
-/// it is long past: clocks differ, and one that lives shows it within its lease.
-fn is_dead(theirs: &Ledger, watched: &mut Option<(String, u64, Instant)>) -> Option<bool> {
-    if theirs.is_lapsed(seconds(clock::wall()).saturating_sub(SKEW)) {
+/// What is claimed, and of whom.
+struct Claim {
+    ledger: Ledger,
+    found: Option<Ledger>,
+}
+
+/// A holder that is watched for a sign of life.
+struct Watched {
+    run: String,
+    sign: (u64, i64),
+    since: Instant,
+}
+
+/// Whether the holder is dead; none if it has to be watched for longer. What it says of the time is never believed: clocks
+/// differ, and one that lives shows it within its lease.
+fn is_dead(theirs: &Ledger, version: i64, watched: &mut Option<Watched>) -> Option<bool> {
+    if theirs.status != Status::Running {
         return Some(true);
     }
     if let Some(alive) = holder::is_alive(&theirs.machine, theirs.pid) {
         return Some(!alive);
     }
+    let sign = (theirs.beat, version);
     match watched {
-        Some((run, beat, since)) if *run == theirs.run => {
-            if *beat != theirs.beat {
+        Some(known) if known.run == theirs.run => {
+            if known.sign != sign {
                 return Some(false);
             }
-            (since.elapsed() > Duration::from_secs(theirs.lease_seconds)).then_some(true)
+            let lease = Duration::from_secs(theirs.lease_seconds.clamp(LEASES.0, LEASES.1));
+            (known.since.elapsed() > lease).then_some(true)
         }
         _ => {
-            *watched = Some((theirs.run.clone(), theirs.beat, Instant::now()));
+            *watched = Some(Watched { run: theirs.run.clone(), sign, since: Instant::now() });
             None
         }
     }
 }
 
-/// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
-async fn take_over(
-    ports: &Ports,
-    name: &str,
-    theirs: &Ledger,
-    version: i64,
-    mine: &Ledger,
-) -> Result<Option<i64>, Refused> {
-    // Until this run has looked, what the dead one knew is what is known.
-    let heir = Ledger {
+/// Our name with what a dead one knew: until this run has looked, that is what is known.
+fn heir(theirs: &Ledger, mine: &Ledger) -> Ledger {
+    Ledger {
         from: theirs.from.clone(),
         to: theirs.to.clone(),
         record: theirs.record.clone(),
         origins: theirs.origins.clone(),
+        sizes: theirs.sizes.clone(),
+        took_over: Some(theirs.run.clone()),
         phase: format!("takes over from {}", theirs.holder),
         ..mine.clone()
-    };
-    let value = text(&heir).map_err(Refused::Failed)?;
+    }
+}
+
+/// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
+async fn take_over(ports: &Ports, name: &str, version: i64, heir: &Ledger) -> Result<Option<i64>, Refused> {
+    let value = text(heir).map_err(Refused::Failed)?;
     ports.records.write(name, &value).await.map_err(Refused::Failed)?;
     sleep(SETTLE).await;
-    let first = ports.records.get_version(name, Some(version + 1)).await.map_err(Refused::Failed)?;
-    let first = first.and_then(|(value, _)| Some((read(&value).ok()?, value)));
-    match first {
-        Some((ledger, _)) if ledger.run == mine.run => reclaim(ports, name, mine, &value).await.map(Some),
-        Some((_, theirs)) => {
-            ports.records.write(name, &theirs).await.map_err(Refused::Failed)?;
-            Ok(None)
+    for _ in 0..LOOKS {
+        let first = ports.records.get_version(name, Some(version + 1)).await.map_err(Refused::Failed)?;
+        match first.and_then(|(value, _)| Some((read(&value).ok()?, value))) {
+            Some((ledger, _)) if ledger.run == heir.run => return reclaim(ports, name, heir, &value).await.map(Some),
+            Some((_, theirs)) => {
+                ports.records.write(name, &theirs).await.map_err(Refused::Failed)?;
+                return Ok(None);
+            }
+            // An old look; or it was released and made anew in between: then begin again.
+            None => sleep(LOOK).await,
         }
-        // Released and made anew in between: begin again.
-        None => Ok(None),
     }
+    Ok(None)
 }
 
 /// The one that was second may have written over the first for a moment, and puts its name back; or died before it did.
@@ -241,12 +294,8 @@ async fn reclaim(ports: &Ports, name: &str, mine: &Ledger, value: &str) -> Resul
     ports.records.write(name, value).await.map_err(Refused::Failed)
 }
 
-impl Lock {
-    /// Writes down what is to be done from here on, and from where.
-    ///
-    /// # Errors
-    /// When it can't be written, or is somebody else's by now.
-    pub async fn note(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
+impl Kept {
+    async fn note(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
         let mut state = self.state.lock().await;
         let mut ledger = state.ledger.clone();
         change(&mut ledger);
@@ -255,23 +304,50 @@ impl Lock {
         self.put(&mut state, ledger).await
     }
 
+    /// What stands in the lock's place, by several looks where it is not ours.
+    async fn place(&self, run: &str) -> Result<Place, PortError> {
+        let mut place = Place::Empty;
+        for look in 0..LOOKS {
+            if look > 0 {
+                sleep(LOOK).await;
+            }
+            let seen = self.ports.records.get_version(&self.name, None).await?;
+            place = match seen.map(|(value, _)| read(&value)) {
+                Some(Ok(ledger)) if ledger.run == run => return Ok(Place::Ours),
+                Some(Ok(other)) => Place::Other(Box::new(other)),
+                Some(Err(_)) => Place::Strange,
+                None => Place::Empty,
+            };
+        }
+        Ok(place)
+    }
+
     async fn put(&self, state: &mut State, ledger: Ledger) -> Result<(), PortError> {
         let value = text(&ledger)?;
-        // What somebody else holds by now is not to be written over.
-        let Some((seen, _)) = self.ports.records.get_version(&self.name, None).await? else {
-            let words = format!("the rollout's lock {} was removed", self.name);
-            return Err(PortError::new(FailureKind::Conflict, words));
+        let version = match self.place(&ledger.run).await? {
+            // What somebody else holds by now is not to be written over.
+            Place::Other(other) if !self.is_late_claim(&other, &ledger) => return Err(lost(&other)),
+            // It was removed, by hand or by a call of somebody's that came late: it is taken again if it is free.
+            Place::Empty => {
+                tracing::warn!(name = self.name, "the rollout's lock was removed, and is made again");
+                let made = self.ports.records.create(&self.name, &value, &self.tags).await;
+                let removed = |error: PortError| match error.kind {
+                    FailureKind::Conflict => {
+                        let words = format!("the rollout's lock {} was removed, and somebody else has it", self.name);
+                        PortError::new(FailureKind::Conflict, words)
+                    }
+                    _ => error,
+                };
+                made.map_err(removed)?
+            }
+            Place::Ours | Place::Other(_) | Place::Strange => self.ports.records.write(&self.name, &value).await?,
         };
-        if let Some(other) = read(&seen).ok().filter(|other| other.run != ledger.run) {
-            return Err(PortError::new(FailureKind::Conflict, lost(&other)));
-        }
-        let version = self.ports.records.write(&self.name, &value).await?;
         // A write that was repeated since its answer was lost counts twice; one of somebody else's shows in between.
         for between in state.version + 1..version {
             let seen = self.ports.records.get_version(&self.name, Some(between)).await?;
             let other = seen.and_then(|(value, _)| read(&value).ok()).filter(|other| other.run != ledger.run);
-            if let Some(other) = other {
-                return Err(PortError::new(FailureKind::Conflict, lost(&other)));
+            if let Some(other) = other.filter(|other| !self.is_late_claim(other, &ledger)) {
+                return Err(lost(&other));
             }
         }
         (state.ledger, state.version) = (ledger, version);
@@ -279,68 +355,20 @@ impl Lock {
         Ok(())
     }
 
+    /// Whether a name that stands in the place of ours has no right to it: that of the one that we took it over from, or
+    /// of one that took it over from somebody else while we renewed it.
+    fn is_late_claim(&self, other: &Ledger, ours: &Ledger) -> bool {
+        match &other.took_over {
+            _ if ours.took_over.as_ref() == Some(&other.run) => true,
+            Some(of) => *of != ours.run && self.silent_for() < LEASE,
+            None => false,
+        }
+    }
+
     fn silent_for(&self) -> Duration {
         let (instant, wall) = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
         // A machine that slept has a clock that did not.
         instant.elapsed().max(clock::wall().duration_since(wall).unwrap_or_default())
-    }
-
-    /// As [`Lock::note`], bounded in time.
-    async fn beat(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
-        in_time(BEAT_LIMIT, self.note(change)).await
-    }
-
-    /// Writes down what is being done. That it could not be written is no reason to stop, as long as the lock is held.
-    pub async fn tell(&self, phase: &str) -> Result<(), Lost> {
-        let noted = self.beat(|ledger| phase.clone_into(&mut ledger.phase)).await;
-        self.judge(noted)
-    }
-
-    /// Makes sure that it is still held, before something is changed.
-    pub async fn confirm(&self) -> Result<(), Lost> {
-        if self.silent_for() < LEASE / 2 {
-            return Ok(());
-        }
-        let noted = self.beat(|_| {}).await;
-        self.judge(noted)
-    }
-
-    fn judge(&self, noted: Result<(), PortError>) -> Result<(), Lost> {
-        match noted {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind == FailureKind::Conflict => Err(Lost::Taken(error.message)),
-            Err(error) => {
-                tracing::warn!(%error, "the rollout's lock could not be renewed");
-                let silent = self.silent_for();
-                if silent < PATIENCE {
-                    return Ok(());
-                }
-                let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
-                Err(Lost::Silent(format!(
-                    "the rollout's lock {} could not be renewed for {silent}: {error}",
-                    self.name
-                )))
-            }
-        }
-    }
-
-    /// Renews it as long as it is polled; returns when it is lost.
-    pub async fn keep(&self) -> Lost {
-        loop {
-            sleep(BEAT).await;
-            let beaten = self.beat(|_| {}).await;
-            if let Err(lost) = self.judge(beaten) {
-                return lost;
-            }
-        }
-    }
-
-    /// Gives it up; what is left undone stays written down.
-    ///
-    /// # Errors
-    /// When it can't be written or deleted.
-    pub async fn release(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
-        in_time(RELEASE_LIMIT, self.leave(left)).await
     }
 
     async fn leave(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
@@ -352,20 +380,107 @@ impl Lock {
                 })
                 .await;
         }
+        // Renewals that are still under way come first: they would bring it back.
         let run = self.state.lock().await.ledger.run.clone();
-        let seen = self.ports.records.get_version(&self.name, None).await?;
-        match seen.map(|(value, _)| read(&value)) {
-            Some(Ok(ledger)) if ledger.run == run => self.ports.records.delete(&self.name).await,
-            _ => Ok(()),
+        match self.place(&run).await? {
+            Place::Ours => self.ports.records.delete(&self.name).await,
+            Place::Empty | Place::Other(_) | Place::Strange => Ok(()),
         }
     }
 }
 
-async fn in_time(limit: Duration, work: impl Future<Output = Result<(), PortError>>) -> Result<(), PortError> {
-    let late = || PortError::new(FailureKind::Other, "no answer in time");
-    timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
+impl Lock {
+    /// Writes down what is to be done from here on, and from where.
+    ///
+    /// # Errors
+    /// When it can't be written, or is somebody else's by now.
+    pub async fn note(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
+        self.kept.note(change).await
+    }
+
+    /// What is written down.
+    pub async fn ledger(&self) -> Ledger {
+        self.kept.state.lock().await.ledger.clone()
+    }
+
+    /// Renews it, bounded in time: what takes longer goes on by itself, before whatever comes after it.
+    async fn beat(&self, phase: Option<String>) -> Result<(), PortError> {
+        let kept = self.kept.clone();
+        let change = move |ledger: &mut Ledger| ledger.phase = phase.unwrap_or(std::mem::take(&mut ledger.phase));
+        self.in_time(BEAT_LIMIT, async move { kept.note(change).await }).await
+    }
+
+    /// Waits so long for work that goes on by itself: a call that was sent is not called back by forgetting it.
+    async fn in_time(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<(), PortError>> + Send + 'static,
+    ) -> Result<(), PortError> {
+        let failed = |words: &str| PortError::new(FailureKind::Other, words);
+        let (done, answer) = oneshot::channel();
+        self.works.lock().unwrap_or_else(PoisonError::into_inner).spawn(async move { drop(done.send(work.await)) });
+        match timeout(limit, answer).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(failed("the work ended without an answer")),
+            Err(_) => Err(failed("no answer in time")),
+        }
+    }
+
+    /// Writes down what is being done. That it could not be written is no reason to stop, as long as the lock is held.
+    pub async fn tell(&self, phase: &str) -> Result<(), Lost> {
+        let noted = self.beat(Some(phase.to_owned())).await;
+        self.judge(noted)
+    }
+
+    /// Makes sure that it is still held, before something is changed.
+    pub async fn confirm(&self) -> Result<(), Lost> {
+        if self.kept.silent_for() < LEASE / 2 {
+            return Ok(());
+        }
+        let noted = self.beat(None).await;
+        self.judge(noted)
+    }
+
+    fn judge(&self, noted: Result<(), PortError>) -> Result<(), Lost> {
+        match noted {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind == FailureKind::Conflict => Err(Lost::Taken(error.message)),
+            Err(error) => {
+                tracing::warn!(%error, "the rollout's lock could not be renewed");
+                let silent = self.kept.silent_for();
+                if silent < PATIENCE {
+                    return Ok(());
+                }
+                let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
+                Err(Lost::Silent(format!(
+                    "the rollout's lock {} could not be renewed for {silent}: {error}",
+                    self.kept.name
+                )))
+            }
+        }
+    }
+
+    /// Renews it as long as it is polled; returns when it is lost.
+    pub async fn keep(&self) -> Lost {
+        loop {
+            sleep(BEAT).await;
+            let beaten = self.beat(None).await;
+            if let Err(lost) = self.judge(beaten) {
+                return lost;
+            }
+        }
+    }
+
+    /// Gives it up; what is left undone stays written down.
+    ///
+    /// # Errors
+    /// When it can't be written or deleted.
+    pub async fn release(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
+        let kept = self.kept.clone();
+        self.in_time(RELEASE_LIMIT, async move { kept.leave(left).await }).await
+    }
 }
 
-fn lost(other: &Ledger) -> String {
-    format!("the rollout's lock was taken over by {}", other.holder)
+fn lost(other: &Ledger) -> PortError {
+    PortError::new(FailureKind::Conflict, format!("the rollout's lock was taken over by {}", other.holder))
 }

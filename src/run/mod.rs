@@ -1,5 +1,6 @@
 //! Effects: carries a runbook out through ports, and tells what came of it. Decides nothing.
 
+pub mod call;
 mod checks;
 pub mod command;
 pub mod contraction;
@@ -12,6 +13,7 @@ mod holder;
 pub mod lock;
 pub mod migrator;
 pub mod ports;
+pub mod secrets;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,8 @@ pub struct PortError {
     pub kind: FailureKind,
     /// For a person: what was called and what it answered.
     pub message: String,
+    /// What others wrote about it, such as the output of a command: for the diagnostics alone.
+    pub evidence: Option<String>,
 }
 
 /// The kinds of failure that somebody tells apart.
@@ -41,7 +43,7 @@ pub enum FailureKind {
 impl PortError {
     /// A failure of a kind.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> PortError {
-        PortError { kind, message: message.into() }
+        PortError { kind, message: message.into(), evidence: None }
     }
 }
 
@@ -71,7 +73,7 @@ pub trait LoadBalancer: Send + Sync {
     /// Replaces the action that ends a route's list of actions; whatever comes before it stays.
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError>;
 
-    /// Makes a rule.
+    /// Makes a rule; its ARN.
     async fn create_rule(
         &self,
         listener: &str,
@@ -79,7 +81,16 @@ pub trait LoadBalancer: Send + Sync {
         conditions: &Conditions,
         terminal: &Terminal,
         tags: &BTreeMap<String, String>,
-    ) -> Result<(), PortError>;
+    ) -> Result<String, PortError>;
+
+    /// Moves a rule to another priority of its listener, 1 to 50000.
+    async fn set_priority(&self, arn: &str, priority: i32) -> Result<(), PortError>;
+
+    /// The tags of rules by ARN; those that are gone are missing.
+    async fn rule_tags(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError>;
+
+    /// Adds tags to a rule.
+    async fn tag_rule(&self, arn: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError>;
 
     /// Replaces a rule's conditions.
     async fn set_conditions(&self, arn: &str, conditions: &Conditions) -> Result<(), PortError>;
@@ -94,8 +105,9 @@ pub trait LoadBalancer: Send + Sync {
     async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError>;
 
     /// Notes on those target groups that are an environment's which routes are previews: an idle colour with all of a
-    /// preview's traffic serves no users.
-    async fn mark_previews(&self, groups: &[String], routes: &[String]) -> Result<(), PortError>;
+    /// preview's traffic serves no users. Routes in `former` that are no previews any more are struck out; what others
+    /// noted stays. A group that is gone needs no note.
+    async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError>;
 
     /// Every route of these load balancers.
     async fn routes_of(
@@ -104,10 +116,10 @@ pub trait LoadBalancer: Send + Sync {
         age: Freshness,
     ) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
 
-    /// Every route in the account and region that forwards to more than one target group.
-    async fn splitting_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
+    /// Every route in the account and region that forwards to target groups.
+    async fn forwarding_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
 
-    /// The names of target groups, by ARN.
+    /// The names of target groups, by ARN: of these, or of all where none is named.
     async fn group_names(&self, arns: Vec<String>) -> Result<BTreeMap<String, String>, PortError>;
 }
 
@@ -132,8 +144,11 @@ pub trait Records: Send + Sync {
     /// Deletes the parameter; one that is gone already is no failure.
     async fn delete(&self, name: &str) -> Result<(), PortError>;
 
-    /// The parameter's tags.
+    /// The parameter's tags; one that isn't there is [`FailureKind::Gone`].
     async fn tags(&self, name: &str) -> Result<BTreeMap<String, String>, PortError>;
+
+    /// Adds tags to the parameter.
+    async fn add_tags(&self, name: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError>;
 }
 
 /// Requests to a colour.

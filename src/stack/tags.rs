@@ -22,10 +22,13 @@ fn id(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
 
-/// What [`PREVIEW_TAG`] says for these routes. Those that it has no room for count as production, which is the safe side.
-pub fn preview_tag(routes: &[String]) -> String {
+/// What [`PREVIEW_TAG`] says once `former` routes are struck out of what it said and `routes` are noted. What others noted
+/// stays. Those that it has no room for count as production, which is the safe side.
+pub fn preview_tag(before: &str, former: &[String], routes: &[String]) -> String {
+    let is_of = |list: &[String], own: &str| list.iter().any(|arn| id(arn) == own);
+    let kept = before.split(' ').filter(|own| !own.is_empty() && !is_of(former, own) && !is_of(routes, own));
     let mut value = String::new();
-    for id in routes.iter().map(|arn| id(arn)) {
+    for id in kept.chain(routes.iter().map(|arn| id(arn))) {
         if value.len() + 1 + id.len() <= LONGEST {
             value += if value.is_empty() { "" } else { " " };
             value += id;

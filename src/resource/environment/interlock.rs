@@ -101,7 +101,10 @@ pub(super) async fn make_known(
         loop {
             match load_balancer.create_rule(listener, priority, &conditions, &terminal, tags).await {
                 Err(error) if error.kind == FailureKind::Conflict && priority > LAST - TRIES => priority -= 1,
-                other => break other?,
+                other => {
+                    other?;
+                    break;
+                }
             }
         }
     }

@@ -20,9 +20,11 @@ pub(super) async fn tell(
     diagnostics: &mut Diagnostics,
 ) {
     let moves = runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. }));
-    if let Some(ledger) = planner::unfinished(intent, world).filter(|_| !runbook.is_empty()) {
+    let followed = intent.active.is_none();
+    if let Some(ledger) = planner::unfinished(intent, world).filter(|_| followed || !runbook.is_empty()) {
         unfinished(ledger, intent, diagnostics);
     }
+    held_sizes(intent, world, diagnostics);
     let Some(color) = planner::wish(intent, world).filter(|_| moves && intent.active.is_some()) else { return };
     let live = planner::current(intent, world).live.filter(|live| *live != color);
     let splits = !intent.strategy.steps.is_empty();
@@ -52,6 +54,7 @@ fn unfinished(ledger: &Ledger, intent: &Intent, diagnostics: &mut Diagnostics) {
     let what = ledger.words();
     let last = if ledger.phase.is_empty() { String::new() } else { format!(" It said last: {}.", ledger.phase) };
     let goes = match (&intent.active, &ledger.from, &ledger.to) {
+        (None, ..) => "this apply moves no traffic, since active is left out: set it to go on, or to go back.",
         (Some(active), _, Some(to)) if active == to => "this apply goes on from there, with the same step again.",
         (Some(active), Some(from), _) if active == from => "this apply takes it back, all at once.",
         _ => "this apply starts from what is there.",
@@ -64,6 +67,14 @@ fn unfinished(ledger: &Ledger, intent: &Intent, diagnostics: &mut Diagnostics) {
             "A rollout could not go back",
             format!("{} failed, and could not be taken back.{last} {}", sentence(&what), sentence(goes)),
         ),
+        Status::Unknown => (
+            "A rollout ended in doubt",
+            format!(
+                "{} failed, and a call of it was not answered, which may have had its effect since.{last} {}",
+                sentence(&what),
+                sentence(goes)
+            ),
+        ),
         Status::Running => (
             "A rollout has not ended",
             format!(
@@ -73,6 +84,20 @@ fn unfinished(ledger: &Ledger, intent: &Intent, diagnostics: &mut Diagnostics) {
         ),
     };
     diagnostics.warning_at(Path::attribute("active"), summary, detail);
+}
+
+/// What a killed rollout holds is not given back by an apply that changes no size.
+fn held_sizes(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
+    if intent.active.is_some() || intent.capacity.is_none() {
+        return;
+    }
+    for (color, size) in &world.capacities {
+        let (Some(min), Some(own)) = (size.min, size.pinned) else { continue };
+        let detail = format!(
+            "A rollout that did not come to its end holds the minimum of {color} at {min}; its own is {own}. With active left out no apply changes a size. Set active to the color that is live: then it is given back."
+        );
+        diagnostics.warning_at(Path::attribute("capacity"), format!("The minimum of {color} is still held"), detail);
+    }
 }
 
 /// A colour whose instances leave while requests are under way answers longer than the rollout watches.

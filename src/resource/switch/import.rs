@@ -47,7 +47,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, id: &str) -> Result
         }
     };
     let found: Vec<(RouteSpec, Observed)> = if id.routes.is_empty() {
-        load_balancer.splitting_routes().await.map_err(|error| error.message)?
+        load_balancer.forwarding_routes().await.map_err(|error| error.message)?
     } else {
         let mut seen = load_balancer.observe(&id.routes, Freshness::Now).await.map_err(|error| error.message)?;
         let take = |route: &RouteSpec| {
@@ -77,10 +77,18 @@ async fn choose(
         let groups = forward.groups.iter().map(|(arn, _)| arn.clone()).collect();
         sets.entry(groups).or_default().push((route, observed));
     }
+    let names = shared.ports.load_balancer.group_names(Vec::new()).await.map_err(|error| error.message)?;
+    // Most stacks forward to one group until they have a switch: which groups are its colors, the names tell.
+    let sets: BTreeMap<BTreeSet<String>, Vec<(RouteSpec, Observed)>> =
+        sets.into_iter().fold(BTreeMap::new(), |mut sets, (groups, routes)| {
+            let groups = if groups.len() == 1 { with_siblings(groups, record, &names) } else { groups };
+            sets.entry(groups).or_default().extend(routes);
+            sets
+        });
     let mut candidates = Vec::new();
     for (groups, routes) in sets {
-        let names = shared.ports.load_balancer.group_names(groups.into_iter().collect()).await;
-        let colors = colors(&names.map_err(|error| error.message)?);
+        let own = names.iter().filter(|(arn, _)| groups.contains(*arn));
+        let colors = colors(&own.map(|(arn, name)| (arn.clone(), name.clone())).collect(), record);
         let live = traffic(&colors, routes.iter().map(|(_, observed)| observed), record).live;
         if record.is_none_or(|record| live.as_deref() == Some(record)) {
             candidates.push((routes.into_iter().map(|(route, _)| route).collect::<Vec<_>>(), colors));
@@ -93,7 +101,7 @@ async fn choose(
         (true, Some(record)) => {
             format!("No listener or rule leads to a target group whose name tells that it is {record:?}.")
         }
-        (true, None) => "No listener or rule forwards to two or more target groups.".to_owned(),
+        (true, None) => "No listener or rule forwards to target groups whose names tell colors.".to_owned(),
         (false, _) => "More than one set of routes fits:".to_owned(),
     };
     for (routes, colors) in &candidates {
@@ -104,18 +112,49 @@ async fn choose(
     Err(format!("{text}\n{HOW}"))
 }
 
-/// Names colours after what tells the target groups' names apart: `myapp-blue`, `myapp-green` are blue and green.
-fn colors(names: &BTreeMap<String, String>) -> Colors {
-    let words: Vec<Vec<&str>> = names.values().map(|name| name.split(['-', '_']).collect()).collect();
-    let same_length = words.windows(2).all(|pair| pair[0].len() == pair[1].len());
+/// A group with those whose names differ from its own in one word only: of `myapp-blue` that is `myapp-green`. The word is
+/// the one that the record says, where there is a record.
+fn with_siblings(groups: BTreeSet<String>, record: Option<&str>, names: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let Some(name) = groups.first().and_then(|arn| names.get(arn)) else { return groups };
+    let own = words(name);
+    let siblings = |at: usize| -> BTreeSet<String> {
+        let is_sibling = |name: &String| {
+            let other = words(name);
+            other.len() == own.len() && own.iter().zip(&other).enumerate().all(|(n, (a, b))| n == at || a == b)
+        };
+        names.iter().filter(|(_, name)| is_sibling(name)).map(|(arn, _)| arn.clone()).collect()
+    };
+    let places = own.iter().enumerate().filter(|(_, word)| {
+        let word = word.to_ascii_lowercase();
+        record.map_or_else(|| ["blue", "green"].contains(&word.as_str()), |record| word == record)
+    });
+    let mut found: Vec<BTreeSet<String>> = places.map(|(at, _)| siblings(at)).collect();
+    found.retain(|siblings| (2..=5).contains(&siblings.len()));
+    if found.len() == 1 { found.remove(0) } else { groups }
+}
+
+fn words(name: &str) -> Vec<&str> {
+    name.split(['-', '_']).collect()
+}
+
+/// Names colours after what tells the target groups' names apart: `myapp-blue`, `myapp-green` are blue and green. One that
+/// stands alone is the color that the record says, if its name says so too.
+fn colors(names: &BTreeMap<String, String>, record: Option<&str>) -> Colors {
+    let split: Vec<Vec<&str>> = names.values().map(|name| words(name)).collect();
+    let same_length = split.windows(2).all(|pair| pair[0].len() == pair[1].len());
     let color = |n: usize, name: &str| {
-        let own: Vec<&str> = words[n]
+        let alone = record.filter(|record| names.len() == 1 && split[n].contains(record));
+        let own: Vec<&str> = split[n]
             .iter()
             .enumerate()
-            .filter(|(at, word)| !same_length || words.iter().any(|other| other[*at] != **word))
+            .filter(|(at, word)| !same_length || split.iter().any(|other| other[*at] != **word))
             .map(|(_, word)| *word)
             .collect();
-        let text = if own.is_empty() { name.to_owned() } else { own.join("-") };
+        let text = match alone {
+            Some(record) => record.to_owned(),
+            None if own.is_empty() => name.to_owned(),
+            None => own.join("-"),
+        };
         text.to_ascii_lowercase()
     };
     let environment = |(n, (arn, name)): (usize, (&String, &String))| {
@@ -152,11 +191,26 @@ mod tests {
     fn colours_are_what_tells_the_names_apart() {
         let named = |names: &[&str]| {
             let names = names.iter().map(|name| (format!("arn:{name}"), (*name).to_owned())).collect();
-            colors(&names).into_keys().collect::<Vec<_>>()
+            colors(&names, None).into_keys().collect::<Vec<_>>()
         };
         assert_eq!(named(&["myapp-blue", "myapp-green"]), ["blue", "green"]);
         assert_eq!(named(&["blue-tg", "green-tg"]), ["blue", "green"]);
         assert_eq!(named(&["Legacy", "web-new"]), ["legacy", "web-new"]);
+    }
+
+    #[test]
+    fn p21_a_group_alone_finds_its_siblings() {
+        let names = ["myapp-blue", "myapp-green", "other-blue", "myapp-web-blue", "legacy"];
+        let names: BTreeMap<String, String> =
+            names.iter().map(|name| (format!("arn:{name}"), (*name).to_owned())).collect();
+        let of = |name: &str, record| with_siblings(BTreeSet::from([format!("arn:{name}")]), record, &names);
+        let both = BTreeSet::from(["arn:myapp-blue".to_owned(), "arn:myapp-green".to_owned()]);
+        assert_eq!(of("myapp-blue", Some("blue")), both);
+        assert_eq!(of("myapp-blue", None), both);
+        assert_eq!(of("legacy", Some("blue")).len(), 1);
+        assert_eq!(of("other-blue", Some("blue")).len(), 1);
+        let alone = BTreeMap::from([("arn:other-blue".to_owned(), "other-blue".to_owned())]);
+        assert_eq!(colors(&alone, Some("blue")).into_keys().collect::<Vec<_>>(), ["blue"]);
     }
 
     #[test]

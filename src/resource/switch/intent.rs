@@ -28,7 +28,6 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         on_failure: on(value, "on_failure"),
         on_interrupt: on(value, "on_interrupt"),
         capacity: capacity(value.get("capacity"))?,
-        owned: BTreeMap::new(),
         removed: Vec::new(),
     })
 }
@@ -66,12 +65,6 @@ fn capacity(value: &Value) -> Option<Option<CapacityPolicy>> {
     Some(Some(CapacityPolicy { before, after_idle: number("after_idle") }))
 }
 
-/// The rules that a state says are the switch's own.
-pub(super) fn own_rules(intent: &Intent) -> impl Iterator<Item = &RouteSpec> {
-    let routes = intent.routes.iter().chain(&intent.preview_routes);
-    routes.filter(|route| matches!(route, RouteSpec::OwnRule { .. }))
-}
-
 fn environments(value: &Value) -> Option<BTreeMap<String, Environment>> {
     let environment = |(color, value): (&String, &Value)| {
         let target_group_arn = value.get("target_group_arn").as_str()?.to_owned();
@@ -102,7 +95,7 @@ fn route(value: &Value) -> Option<RouteSpec> {
     let Some(priority) = value.get("priority").as_i64().and_then(|number| i32::try_from(number).ok()) else {
         return Some(RouteSpec::Listener(listener));
     };
-    Some(RouteSpec::OwnRule { listener, priority, conditions: conditions(value.get("conditions")).sorted() })
+    Some(RouteSpec::OwnRule { listener, priority, conditions: conditions(value.get("conditions")).sorted(), arn: None })
 }
 
 fn conditions(value: &Value) -> Conditions {

@@ -23,6 +23,8 @@ mod contracts;
 mod import;
 mod intent;
 mod parity;
+mod promise;
+mod removal;
 mod schema;
 mod state;
 mod story;
@@ -39,12 +41,11 @@ use async_trait::async_trait;
 use self::apply::Apply;
 use self::contracts::Outdated;
 use self::state::Memory;
-use self::story::Failure;
 use super::{Context, Shared};
 use crate::rollout::planner::{self, Refusal};
-use crate::rollout::{Intent, Removal, RouteSpec, Runbook, World};
-use crate::run::executor::{self, Ending, Run};
-use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::rollout::{Intent, RouteSpec, Runbook, World};
+use crate::run::executor;
+use crate::run::ports::Freshness;
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
@@ -53,6 +54,8 @@ pub(in crate::resource) use self::schema::parameter;
 
 /// What the switch makes carries this tag, with the switch's name.
 const TAG: &str = "bluegreen:switch";
+/// And this one, with the token of the object that made it or took it over last: a name may be used again.
+const OWNER_TAG: &str = "bluegreen:owner";
 /// What only an apply can tell, unless a plan can.
 const TOLD_BY_APPLY: [&str; 7] = ["live", "idle", "previous", "weights", "switched_at", "runbook", "last_rollout"];
 
@@ -73,22 +76,36 @@ fn name(value: &Value) -> &str {
     value.get("name").as_str().unwrap_or("the switch")
 }
 
-fn tags(shared: &Shared, name: &str) -> BTreeMap<String, String> {
+fn tags(shared: &Shared, name: &str, owner: &str) -> BTreeMap<String, String> {
     let mut tags = shared.connection.settings().map(|settings| settings.default_tags.clone()).unwrap_or_default();
     tags.insert(TAG.to_owned(), name.to_owned());
+    if !owner.is_empty() {
+        tags.insert(OWNER_TAG.to_owned(), owner.to_owned());
+    }
     tags
 }
 
 /// The wish of a configuration, with what the state before knows of rules that are ours.
 fn wish(config: &Value, before: Option<&Intent>, memory: &Memory) -> Option<Intent> {
     let mut intent = intent::parse(config)?;
-    let wanted: Vec<String> = intent::own_rules(&intent).map(RouteSpec::key).collect();
-    let mut own: Vec<RouteSpec> = before.into_iter().flat_map(intent::own_rules).cloned().collect();
-    let known: Vec<String> = own.iter().map(RouteSpec::key).collect();
-    own.extend(memory.own_routes().filter(|route| before.is_some() && !known.contains(&route.key())));
-    let arn = |route: &RouteSpec| memory.own.get(&route.key()).cloned().unwrap_or_default();
-    intent.owned = own.iter().map(|route| (route.key(), arn(route))).collect();
-    intent.removed = own.into_iter().filter(|route| !wanted.contains(&route.key())).collect();
+    let mut former = memory.own_routes(before).into_iter().filter(|_| before.is_some()).collect::<Vec<_>>();
+    let wanted: Vec<String> = intent.routes.iter().chain(&intent.preview_routes).map(RouteSpec::key).collect();
+    for route in intent.routes.iter_mut().chain(&mut intent.preview_routes) {
+        memory.name(route);
+        let RouteSpec::OwnRule { listener, conditions, arn, .. } = route else { continue };
+        // A rule whose priority was changed is still the same rule.
+        let is_same = |other: &RouteSpec| {
+            matches!(other, RouteSpec::OwnRule { listener: own, conditions: of, arn: Some(_), .. } if own == listener && of == conditions)
+                && !wanted.contains(&other.key())
+        };
+        if arn.is_none()
+            && let Some(at) = former.iter().position(is_same)
+            && let RouteSpec::OwnRule { arn: known, .. } = former.remove(at)
+        {
+            *arn = known;
+        }
+    }
+    intent.removed = former.into_iter().filter(|route| !wanted.contains(&route.key())).collect();
     Some(intent)
 }
 
@@ -117,10 +134,13 @@ async fn look(
 /// What the last refresh saw, if it saw everything that this wish is about.
 fn seen_by_refresh(intent: &Intent, before: Option<&Intent>, memory: &Memory) -> Option<World> {
     let before = before?;
-    let looked: Vec<String> = intent::all_routes(before).iter().map(RouteSpec::key).collect();
-    let wanted = intent.routes.iter().chain(&intent.preview_routes);
-    let all = wanted.into_iter().all(|route| looked.contains(&route.key()));
-    memory.world.clone().filter(|_| all && before.record == intent.record)
+    let (looked, wanted) = (intent::sight(before), intent::sight(intent));
+    let keys: Vec<String> = looked.routes.iter().map(RouteSpec::key).collect();
+    let routes = wanted.routes.iter().filter(|route| !intent.removed.contains(route));
+    let all = routes.into_iter().all(|route| keys.contains(&route.key()));
+    // Sizes, too: what was not looked at can't be told, and an apply does only what its plan told.
+    let sizes = wanted.scalables.iter().all(|(color, scalable)| looked.scalables.get(color) == Some(scalable));
+    memory.world.clone().filter(|_| all && sizes && before.record == intent.record)
 }
 
 #[async_trait]
@@ -137,14 +157,16 @@ impl Resource for Switch {
         let ReadRequest { mut state, private, .. } = request;
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
         let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
-        let Some(intent) = intent::parse(&state).filter(|_| shared.connection.is_known()) else {
+        let memory = Memory::read(&private);
+        let before = intent::parse(&state);
+        let Some(intent) = wish(&state, before.as_ref(), &memory).filter(|_| shared.connection.is_known()) else {
             return unchanged(state, private);
         };
         let Some(world) = look(&shared, &intent, Freshness::Shared, name(&state), diagnostics).await else {
             return unchanged(state, private);
         };
         // Also where no route is left: the record may be ours, and only destroy can take it away.
-        let mut memory = Memory::read(&private);
+        let mut memory = memory;
         state::set_traffic(&mut state, &intent.environments, &planner::current(&intent, &world));
         memory.world = Some(world);
         Stored { state: Some(state), private: memory.bytes() }
@@ -162,7 +184,7 @@ impl Resource for Switch {
         parity::check(&config, diagnostics);
         let known = intent.filter(|_| shared.connection.is_known());
         let Some(intent) = known else {
-            plan_unknown(&mut state, &config, prior.as_ref());
+            plan_unknown(&mut state, &config);
             return Planned { state: Some(state), replace: Vec::new(), private };
         };
         if !is_region_right(&shared, &intent, diagnostics) {
@@ -178,7 +200,7 @@ impl Resource for Switch {
                 Err(Refusal::RouteMissing(route)) => {
                     // It was there once. A plan that fails here would also keep people from destroying the switch.
                     story::route_gone(&route, &intent, diagnostics);
-                    plan_unknown(&mut state, &config, prior.as_ref());
+                    plan_unknown(&mut state, &config);
                 }
                 Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
             }
@@ -186,7 +208,7 @@ impl Resource for Switch {
         }
         // Terraform plans once more while it applies, and what was known must be the same then. Nothing that is only
         // seen now can be promised: other resources of this apply, or people, may change it in between.
-        plan_unknown(&mut state, &config, prior.as_ref());
+        plan_unknown(&mut state, &config);
         state.set("runbook", Value::from(planner::outline(&intent)));
         if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
             match planner::plan(&intent, &world) {
@@ -206,8 +228,9 @@ impl Resource for Switch {
         let Some(shared) = self.context.shared(diagnostics) else { return before };
         match (&request.planned, &request.prior) {
             (Some(planned), prior) => {
-                // What was not known when planning is compared now, before anything moves.
+                // What was not known when planning is looked at now, before anything moves.
                 let mut compared = Diagnostics::new();
+                validate::validate(&request.config, &mut compared);
                 parity::check(&request.config, &mut compared);
                 if compared.has_errors() {
                     diagnostics.extend(compared);
@@ -222,7 +245,7 @@ impl Resource for Switch {
                 let apply = Apply { shared: &shared, request: &request, planned, intent };
                 apply.run(diagnostics).await
             }
-            (None, Some(prior)) => destroy(&shared, prior, &request, diagnostics).await,
+            (None, Some(prior)) => removal::destroy(&shared, prior, &request, diagnostics).await,
             (None, None) => before,
         }
     }
@@ -259,7 +282,7 @@ fn is_region_right(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnosti
 }
 
 /// Not everything is known: what will be live is, if the colour is named; the rest is for the apply to tell.
-fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
+fn plan_unknown(state: &mut Value, config: &Value) {
     for name in TOLD_BY_APPLY {
         state.set(name, Value::UNKNOWN);
     }
@@ -274,18 +297,8 @@ fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
     if let Some(environments) = config.get("environments").as_map() {
         state::set_all_on(state, environments, active);
     }
-    if let Some(prior) = prior {
-        let live = prior.get("live");
-        let same = live.as_str() == Some(active);
-        state.set("previous", if same { prior.get("previous").clone() } else { live.clone() });
-        // A group that is made anew has no traffic yet: this apply leads it there, though the colour is the same.
-        let groups = config.get("environments").as_map().into_iter().flatten();
-        let known =
-            groups.clone().count() > 0 && groups.clone().all(|(_, one)| !one.get("target_group_arn").is_unknown());
-        if same && known {
-            state.set("switched_at", prior.get("switched_at").clone());
-        }
-    }
+    // Whether another color was live before, and when that changed, is for the apply to tell: what a killed rollout left
+    // shows only in the looks.
 }
 
 /// Everything is known from the last refresh: what will be done is told step by step.
@@ -327,97 +340,4 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
     }
     state.set("runbook", Value::from(runbook.words()));
     state.set("last_rollout", Value::UNKNOWN);
-}
-
-/// What is to be left: nothing that the switch made, and what was before where that is wished.
-async fn removal(
-    shared: &Shared,
-    prior: &Value,
-    (intent, world): (&Intent, &World),
-    memory: &Memory,
-) -> Result<Removal, PortError> {
-    let ours = |route: &&RouteSpec| world.routes.get(&route.key()).is_some_and(|seen| intent.is_ours(route, seen));
-    let own = intent::own_rules(intent).chain(&intent.removed).filter(ours).cloned().collect();
-    let restore = prior.get("on_destroy").as_str() == Some("restore");
-    let routes = intent.routes.iter().chain(&intent.preview_routes);
-    let foreign = routes.filter(|route| restore && !matches!(route, RouteSpec::OwnRule { .. }));
-    let original = |route: &RouteSpec| Some((route.clone(), memory.originals.routes.get(&route.key())?.clone()));
-    let mut removal = Removal {
-        environments: intent.environments.clone(),
-        own_rules: own,
-        originals: foreign.filter_map(original).collect(),
-        record: None,
-    };
-    if let Some(parameter) = &intent.record {
-        // The tag says who made it, also where an earlier run was killed before it could.
-        let tags = match shared.ports.records.tags(parameter).await {
-            Ok(tags) => tags,
-            Err(error) if error.kind == FailureKind::Gone => BTreeMap::new(),
-            Err(error) => return Err(error),
-        };
-        let ours =
-            memory.made_record.as_ref() == Some(parameter) || tags.get(TAG).map(String::as_str) == Some(name(prior));
-        let known = memory.original_record_of.as_ref() == Some(parameter);
-        let before = memory.originals.record.clone().filter(|_| restore && known);
-        removal.record = match (ours, before) {
-            (true, _) => Some((parameter.clone(), None)),
-            (false, Some(value)) => Some((parameter.clone(), Some(value))),
-            (false, None) => None,
-        };
-    }
-    Ok(removal)
-}
-
-async fn destroy(shared: &Shared, prior: &Value, request: &ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
-    let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
-    let mut memory = Memory::read(&request.private);
-    let own = intent::parse(prior);
-    let Some(intent) = wish(prior, own.as_ref(), &memory) else { return Stored::default() };
-    let Some(world) = look(shared, &intent, Freshness::Now, name(prior), diagnostics).await else { return before };
-    let runbook = match removal(shared, prior, (&intent, &world), &memory).await {
-        Ok(removal) => planner::plan_removal(&removal, &world),
-        Err(error) => {
-            story::unreadable(name(prior), &error, diagnostics);
-            return before;
-        }
-    };
-    let about = apply::about(&intent, &world, name(prior), &Value::Null);
-    let lock = match apply::lock(shared, &intent, &world, &about, &request.cancel).await {
-        Ok(lock) => lock,
-        Err(refused) => {
-            story::refused(&refused, &intent, diagnostics);
-            return before;
-        }
-    };
-    let run = Run {
-        ports: &shared.ports,
-        runbook: &runbook,
-        sight: &intent::sight(&intent),
-        tags: &BTreeMap::new(),
-        about: &about,
-        lock: lock.as_ref(),
-        cancel: &request.cancel,
-        limit: intent::timeout(prior, "delete"),
-    };
-    let outcome = run.run(world).await;
-    if let Some(lock) = &lock {
-        // What an unfinished rollout left is still to be known if the switch stays.
-        let left = apply::as_found(lock).filter(|_| outcome.ending != Ending::Done);
-        apply::release(lock, left, &intent, diagnostics).await;
-    }
-    if outcome.ending == Ending::Done {
-        return Stored::default();
-    }
-    let failure = Failure {
-        summary: format!("Failed to remove the switch {}", name(prior)),
-        intent: &intent,
-        config: &Value::Null,
-        runbook: &runbook,
-        outcome: &outcome,
-        from: None,
-        is_new: false,
-    };
-    failure.tell(diagnostics);
-    memory.world = outcome.world;
-    Stored { state: Some(prior.clone()), private: memory.bytes() }
 }

@@ -123,7 +123,7 @@ fn stickiness() -> Vec<Attribute> {
 fn notify() -> Vec<Attribute> {
     vec![Attribute::string("sns_topic_arn").required().check(topic).describe(
         "A topic that gets a JSON message for each phase: `started`, `validated`, `shifted`, `watched`, `rolling_back`, \
-         `completed`, `rolled_back`, `held`, `stuck`.",
+         `completed`, `rolled_back`, `held`, `stuck`, `unknown`.",
     )]
 }
 
@@ -142,7 +142,10 @@ fn computed() -> Vec<Attribute> {
         text("id", "The rollout's id."),
         text("from", "The colour that was live."),
         text("to", "The colour that was to be live."),
-        text("status", "`completed`, `rolled_back`, `held` or `stuck`."),
+        text(
+            "status",
+            "`completed`, `rolled_back`, `held`, `stuck`, or `unknown`: a call was not answered, and may still have its effect.",
+        ),
         text("started_at", "When it began (RFC 3339)."),
         text("finished_at", "When it ended (RFC 3339)."),
         Attribute::strings("steps").computed().describe("What was done, in words."),

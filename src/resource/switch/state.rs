@@ -1,6 +1,7 @@
 //! What a switch remembers between runs, and the attributes that it computes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,16 @@ use crate::tf_provider::{Number, Value};
 pub(super) struct Memory {
     /// The format's version.
     version: u32,
+    /// This very object, as what it made is tagged: another object of the same name is another owner.
+    pub owner: String,
     /// What the last refresh or apply saw: a plan right after it need not look again.
     pub world: Option<World>,
     /// Routes and record as they were before the switch, for `on_destroy = "restore"`.
     pub originals: World,
+    /// The colors of the target groups in the originals, by ARN: a color may have another group by now.
+    pub original_colors: BTreeMap<String, String>,
+    /// The ARNs of the routes that are noted as previews on the environments' groups.
+    pub previews: Vec<String>,
     /// The parameter that the originals' record is of, be it that there was none.
     pub original_record_of: Option<String>,
     /// Rules that the switch made and that were there last: their ARNs by route key.
@@ -45,8 +52,12 @@ impl Memory {
     /// Notes how routes and record were before the switch touched them.
     pub fn keep_originals(&mut self, intent: &Intent, world: &World) {
         for route in intent.routes.iter().chain(&intent.preview_routes) {
-            if let Some(observed) = world.routes.get(&route.key()) {
-                self.originals.routes.entry(route.key()).or_insert_with(|| observed.clone());
+            let Some(observed) = world.routes.get(&route.key()) else { continue };
+            if let Entry::Vacant(free) = self.originals.routes.entry(route.key()) {
+                free.insert(observed.clone());
+                let colors =
+                    intent.environments.iter().filter(|(_, one)| observed.terminal.mentions(&one.target_group_arn));
+                self.original_colors.extend(colors.map(|(color, one)| (one.target_group_arn.clone(), color.clone())));
             }
         }
         if intent.record.is_some() && self.original_record_of != intent.record {
@@ -59,7 +70,14 @@ impl Memory {
     pub fn keep_made(&mut self, intent: &Intent, runbook: &Runbook, journal: &Journal, world: &World) {
         let wanted = intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed);
         let own = wanted.filter(|route| matches!(route, RouteSpec::OwnRule { .. }));
-        self.own = own.filter_map(|route| Some((route.key(), world.routes.get(&route.key())?.arn.clone()))).collect();
+        let made = |key: &str| {
+            runbook.steps().find_map(|(id, step)| match step {
+                Step::Route { route, .. } if route.key() == key && !journal.undone(id) => journal.made(id),
+                _ => None,
+            })
+        };
+        let arn = |key: &str| made(key).or_else(|| Some(world.routes.get(key)?.arn.as_str())).map(str::to_owned);
+        self.own = own.filter_map(|route| Some((route.key(), arn(&route.key())?))).collect();
         for (id, step) in runbook.steps() {
             if let Step::Record { parameter, before: None, after: Some(_) } = step
                 && journal.done(id)
@@ -70,13 +88,29 @@ impl Memory {
         }
     }
 
-    /// The rules that the switch made, as routes; of one that the configuration no longer has, the place is known.
-    pub fn own_routes(&self) -> impl Iterator<Item = RouteSpec> {
-        self.own.keys().filter_map(|key| {
-            let (listener, priority) = key.rsplit_once('#')?;
-            let priority = priority.parse().ok()?;
-            Some(RouteSpec::OwnRule { listener: listener.to_owned(), priority, conditions: Conditions::default() })
-        })
+    /// The rules that the switch made, as routes; of one that the state no longer has, the place is known.
+    pub fn own_routes(&self, before: Option<&Intent>) -> Vec<RouteSpec> {
+        let routes = before.into_iter().flat_map(|intent| intent.routes.iter().chain(&intent.preview_routes));
+        let mut own: Vec<RouteSpec> =
+            routes.filter(|route| matches!(route, RouteSpec::OwnRule { .. })).cloned().collect();
+        for key in self.own.keys() {
+            let place = key.rsplit_once('#').and_then(|(listener, priority)| Some((listener, priority.parse().ok()?)));
+            let Some((listener, priority)) = place else { continue };
+            if !own.iter().any(|route| route.key() == *key) {
+                let (listener, conditions) = (listener.to_owned(), Conditions::default());
+                own.push(RouteSpec::OwnRule { listener, priority, conditions, arn: None });
+            }
+        }
+        own.iter_mut().for_each(|route| self.name(route));
+        own
+    }
+
+    /// Names a rule that the switch made by what it is.
+    pub fn name(&self, route: &mut RouteSpec) {
+        let key = route.key();
+        if let RouteSpec::OwnRule { arn, .. } = route {
+            *arn = self.own.get(&key).cloned();
+        }
     }
 }
 
@@ -120,6 +154,7 @@ impl Report<'_> {
             Ending::RolledBack => "rolled_back",
             Ending::Held => "held",
             Ending::Stuck => "stuck",
+            Ending::Unknown => "unknown",
         };
         let done = self.runbook.steps().filter(|(id, _)| self.journal.done(*id));
         let steps: Vec<String> = done.map(|(_, step)| step.words()).collect();

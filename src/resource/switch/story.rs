@@ -140,6 +140,34 @@ pub(super) fn not_released(error: &PortError, intent: &Intent, diagnostics: &mut
     diagnostics.warning_at(Path::attribute("parameter"), "The rollout's lock is left", detail);
 }
 
+/// What an earlier object made could not be taken over.
+pub(super) fn unclaimed(name: &str, error: &PortError, diagnostics: &mut Diagnostics) {
+    let detail = format!(
+        "{error}.\n\nNothing was changed. Rules and the record carry the tag bluegreen:owner, so that the object that goes when this one is replaced leaves them alone; here it has to be written anew.{}",
+        advice(error.kind)
+    );
+    diagnostics.error(format!("Failed to take over what {name} made before"), detail);
+}
+
+/// What was left undone after the rollout had arrived.
+pub(super) fn left(runbook: &Runbook, outcome: &Outcome, name: &str, diagnostics: &mut Diagnostics) {
+    let mut text = String::new();
+    for (id, reason) in outcome.journal.left() {
+        let words = runbook.step(id).map(Step::words).unwrap_or_default();
+        let _ = write!(text, "\n  {words}: {reason}");
+        if outcome.journal.doubts().contains(&id) {
+            text.push_str(" (its call was not answered, and may still have its effect)");
+        }
+    }
+    if text.is_empty() {
+        return;
+    }
+    let detail = format!(
+        "The rollout has come to its end: traffic and record are as they shall be. What comes after it could not all be done:{text}\n\nNext: run `terraform apply` again; the plan shows what is left."
+    );
+    diagnostics.warning(format!("Not everything after the rollout of {name} was done"), detail);
+}
+
 /// The place in the configuration that a route comes from.
 fn route_path(route: &RouteSpec, intent: &Intent) -> Path {
     let position = |routes: &[RouteSpec]| routes.iter().position(|other| other == route);
@@ -165,9 +193,10 @@ fn step_path(step: &Step, intent: &Intent, config: &Value) -> Option<Path> {
         Step::Converge(_) if config.get("strategy").get("prove").is_null() => None,
         Step::Converge(_) => Some(Path::attribute("strategy").attr("prove")),
         Step::Watch(_) => Some(Path::attribute("verification")),
-        Step::Route { route, .. } | Step::Conditions { route, .. } | Step::Remove { route, .. } => {
-            Some(route_path(route, intent))
-        }
+        Step::Route { route, .. }
+        | Step::Priority { route, .. }
+        | Step::Conditions { route, .. }
+        | Step::Remove { route, .. } => Some(route_path(route, intent)),
         Step::Record { .. } => Some(Path::attribute("parameter")),
         Step::Capacity { .. } => Some(Path::attribute("capacity")),
     }
@@ -225,6 +254,7 @@ impl Failure<'_> {
         parts.push(match self.outcome.ending {
             Ending::Stuck => self.undo_failures(),
             Ending::Held => self.held(),
+            Ending::Unknown => self.unknown(),
             Ending::RolledBack if self.changed_anything() => "Everything was put back as it was before.".to_owned(),
             Ending::RolledBack => "Nothing was changed.".to_owned(),
             Ending::Done => String::new(),
@@ -241,7 +271,31 @@ impl Failure<'_> {
 
     fn failed_step(&self, id: StepId, reason: &str) -> String {
         let words = self.runbook.step(id).map(Step::words).unwrap_or_default();
-        format!("Failed to {words}:\n  {}", reason.replace('\n', "\n  "))
+        let mut text = format!("Failed to {words}:\n  {}", reason.replace('\n', "\n  "));
+        if let Some(wrote) = self.outcome.journal.evidence(id) {
+            let _ = write!(text, "\n  It wrote last:\n  {}", wrote.replace('\n', "\n  "));
+        }
+        text
+    }
+
+    /// What can't be known, said as such.
+    fn unknown(&self) -> String {
+        let journal = &self.outcome.journal;
+        let mut text = "IT IS NOT KNOWN HOW THIS ENDS. These calls were sent, and no answer came: each may still have its effect, now or later.".to_owned();
+        for id in journal.doubts() {
+            let words = self.runbook.step(id).map(Step::words).unwrap_or_default();
+            let _ = write!(text, "\n  {words}");
+        }
+        let undone = journal.undos().next().is_some();
+        text.push_str(if undone {
+            "\nEverything else that this rollout had changed was put back."
+        } else {
+            "\nNothing of their effect was seen so far."
+        });
+        if let Some(parameter) = &self.intent.record {
+            let _ = write!(text, " The rollout is noted as open in {}.", lock::name(parameter));
+        }
+        text
     }
 
     fn changed_anything(&self) -> bool {
@@ -306,6 +360,9 @@ impl Failure<'_> {
         match self.outcome.ending {
             Ending::Stuck => format!(
                 "Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
+            ),
+            Ending::Unknown => format!(
+                "Next: look where the traffic is in a minute. Run `terraform apply` then: it starts from what is there. To be led back, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
             ),
             Ending::Held if self.outcome.journal.is_crossed() => {
                 "Next: find out who else moves it (another pipeline, another Terraform, a person), and end that. Then plan again: it starts from what is there.".to_owned()

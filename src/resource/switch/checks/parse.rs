@@ -47,10 +47,15 @@ pub(in crate::resource::switch) fn verification(value: &Value) -> Option<Option<
     all.extend(checks(value, Block::Verification));
     Some(Some(Verification {
         duration: duration(value),
-        interval: time(value, "interval").unwrap_or(VERIFY_INTERVAL),
+        interval: interval(value),
         max_failures: number(value, "max_failures").unwrap_or_default(),
         checks: all,
     }))
+}
+
+/// How often to look while something is verified.
+pub(in crate::resource::switch) fn interval(verification: &Value) -> Duration {
+    time(verification, "interval").unwrap_or(VERIFY_INTERVAL)
 }
 
 /// How long to watch after the last step: where metrics are to be judged, there must be some.
@@ -140,6 +145,7 @@ fn command(value: &Value) -> CommandCheck {
     CommandCheck {
         argv: value.get("argv").strings(),
         environment: value.get("environment").string_map(),
+        inherit: value.get("inherit_environment").strings(),
         working_directory: value.get("working_directory").as_str().map(str::to_owned),
         timeout: time(value, "timeout").unwrap_or(COMMAND_TIMEOUT),
     }

@@ -151,7 +151,14 @@ fn command() -> Vec<Attribute> {
         ),
         Attribute::plain("environment", Type::map(Type::String))
             .sensitive()
-            .describe("Variables beside those that Terraform itself has. Their values are struck out of what is told."),
+            .describe(
+                "Variables for it. Beside them it gets only `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `LANG`, \
+                 `LC_*`, `TZ` and `TMPDIR` of Terraform's own environment. Their values are struck out of what is told.",
+            ),
+        Attribute::strings("inherit_environment").check(variables).describe(
+            "Names of variables of Terraform's own environment that the command gets too, such as `AWS_PROFILE`; a `*` at \
+             the end stands for any end, such as `AWS_*`.",
+        ),
         Attribute::string("working_directory").describe("Where it runs; where Terraform runs if left out."),
         Attribute::string("timeout")
             .check(interval)
@@ -294,6 +301,18 @@ fn argv(value: &Value) -> Result<(), String> {
             first.as_str().unwrap_or_default()
         )),
         Some(_) => Ok(()),
+    }
+}
+
+fn variables(value: &Value) -> Result<(), String> {
+    let Some(items) = value.as_list() else { return Ok(()) };
+    let fits = |name: &str| {
+        let name = name.strip_suffix('*').unwrap_or(name);
+        !name.contains(['=', '*', '\0'])
+    };
+    match items.iter().find(|item| item.is_null() || item.as_str().is_some_and(|name| name.is_empty() || !fits(name))) {
+        Some(item) => Err(format!("{:?} is no name of a variable", item.as_str().unwrap_or_default())),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::parse;
 use crate::resource::duration;
-use crate::rollout::HttpCheck;
+use crate::rollout::{HttpCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// What is wrong with the checks, the steps, or the times of a configuration.
@@ -29,7 +29,41 @@ pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Di
         }
     }
     strategy(config.get("strategy"), diagnostics);
+    failures(config, diagnostics);
     timeouts(config, diagnostics);
+}
+
+/// A hold that may fail at every look sees nothing: it can't fail.
+fn failures(config: &Value, diagnostics: &mut Diagnostics) {
+    let verification = config.get("verification");
+    let Some(allowed) = verification.get("max_failures").as_i64().filter(|allowed| *allowed > 0) else { return };
+    if !verification.get("interval").is_wholly_known()
+        || !verification.get("duration").is_wholly_known()
+        || !verification.get("metrics").is_wholly_known()
+        || !config.get("strategy").is_wholly_known()
+    {
+        return;
+    }
+    let interval = parse::interval(verification);
+    let looks = |hold: Duration| hold.as_millis().div_ceil(interval.as_millis().max(1)) + 1;
+    let steps = parse::steps(config.get("strategy"));
+    let holds = steps.iter().map(|step| (step.hold, format!("the hold at {} %", step.percent())));
+    let last = (parse::duration(verification), "the verification at 100 % (duration)".to_owned());
+    let path = Path::attribute("verification").attr("max_failures");
+    for (hold, what) in holds.chain([last]) {
+        let looks = looks(hold);
+        if looks > u128::try_from(allowed).unwrap_or_default() {
+            continue;
+        }
+        let detail = format!(
+            "{path} is {allowed}, and {what} of {} has {looks} look{} at an interval of {}: it could never fail. Allow fewer failures, or hold longer.",
+            duration::shown(hold),
+            if looks == 1 { "" } else { "s" },
+            duration::shown(interval)
+        );
+        diagnostics.error_at(path.clone(), "The verification can't fail", detail);
+        return;
+    }
 }
 
 fn request(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
@@ -45,14 +79,16 @@ fn request(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
     let Some(url) = check.get("url").as_str() else { return };
     let filled = placeholders(url).fold(url.to_owned(), |url, placeholder| url.replace(placeholder, "color"));
     let wrong = match reqwest::Url::parse(&filled) {
-        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => return,
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() && is_plain_url(&filled) => {
+            return;
+        }
         Ok(_) => "it must begin with http:// or https:// and a host".to_owned(),
         Err(error) => error.to_string(),
     };
     let path = path.attr("url");
     // Without what may be secret in it.
     let shown = HttpCheck { url: url.to_owned(), ..HttpCheck::default() }.shown_url();
-    diagnostics.error_at(path.clone(), "Invalid URL", format!("{path}: {shown:?} is not a URL to check: {wrong}."));
+    diagnostics.error_at(path.clone(), "Invalid URL", format!("{path}: {shown} is not a URL to check: {wrong}."));
 }
 
 fn placeholders(text: &str) -> impl Iterator<Item = &str> {

@@ -26,7 +26,7 @@ struct Stage {
 fn world(blue: u32, green: u32) -> World {
     let groups = vec![(BLUE.to_owned(), blue), (GREEN.to_owned(), green)];
     let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-    let observed = Observed { arn: LISTENER.to_owned(), terminal, conditions: None };
+    let observed = Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None };
     World {
         routes: BTreeMap::from([(LISTENER.to_owned(), observed)]),
         record: None,

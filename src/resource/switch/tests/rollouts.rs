@@ -253,7 +253,15 @@ async fn of_two_heirs_one_has_the_lock() {
     (dead.machine, dead.renewed) = ("one that is gone".to_owned(), 0);
     stage.fake.set_parameter(LOCK, &serde_json::to_string(&dead).unwrap());
     let (ports, tags, cancel) = (stage.fake.ports(), std::collections::BTreeMap::new(), Cancel::never());
-    let heir = |run: &str| lock::acquire(&ports, "/app/live", lock::draft("app", run, "now"), &tags, &cancel);
+    // On machines of their own: another resource of this very run would be waited for.
+    let heir = async |run: &str| {
+        let mine = Ledger { machine: format!("the machine of {run}"), ..lock::draft("app", run, "now") };
+        let lock = lock::acquire(&ports, "/app/live", mine, &tags, &cancel).await?;
+        tokio::select! {
+            lost = lock.keep() => panic!("{lost:?}"),
+            () = tokio::time::sleep(Duration::from_secs(100)) => Ok::<_, lock::Refused>(lock),
+        }
+    };
     let (one, other) = futures::join!(heir("one"), heir("other"));
     let (winner, loser) = match (one, other) {
         (Ok(winner), Err(loser)) | (Err(loser), Ok(winner)) => (winner, loser),
@@ -307,26 +315,23 @@ async fn a_lock_that_can_t_be_renewed_leads_back_in_time() {
     assert_eq!(applied.state.unwrap().get("live"), &text("blue"));
 }
 
+/// Two switches with one record in one apply: the second one waits for the first, and both lead to the same colour.
 #[tokio::test(start_paused = true)]
-async fn a_second_rollout_is_refused_and_told_by_whom() {
+async fn p15_a_second_switch_of_this_run_waits_for_the_first() {
     let (stage, stored) = on_blue().await;
     let config = careful(&stage, "green");
+    let start = tokio::time::Instant::now();
     let second = async {
-        tokio::time::sleep(Duration::from_secs(30)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
         stage.apply(&config, Some(&stored)).await
     };
-    let ((_, first), (_, second)) = futures::join!(stage.apply(&config, Some(&stored)), second);
-    assert!(!first.has_errors(), "{first:?}");
-    let said = told(&second);
-    for part in [
-        "Another rollout of /app/live is under way",
-        &lock::draft("", "", "").holder,
-        "the rollout from blue to green",
-        "watch green at 10 % for 2m",
-        "Nothing was changed.",
-    ] {
-        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    let ((one, first), (two, second)) = futures::join!(stage.apply(&config, Some(&stored)), second);
+    assert!(!first.has_errors() && !second.has_errors(), "{first:?} {second:?}");
+    assert!(start.elapsed().as_secs() >= 2 * 120 + 60 + 3 * 10, "{:?}", start.elapsed());
+    for applied in [one, two] {
+        assert_eq!(applied.state.unwrap().get("live"), &text("green"));
     }
+    assert_eq!(stage.fake.parameter(LOCK), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -336,6 +341,8 @@ async fn a_lock_of_another_machine_is_waited_for_and_taken_over() {
     let mut theirs = lock::draft("app", "another-run", "2026-01-01T00:00:00Z");
     theirs.machine = "another".to_owned();
     theirs.holder = "me@elsewhere".to_owned();
+    (theirs.from, theirs.to) = (Some("blue".to_owned()), Some("green".to_owned()));
+    theirs.phase = "watch green at 10 % for 2m".to_owned();
     stage.fake.set_parameter(LOCK, &serde_json::to_string(&theirs).unwrap());
     // One that lives shows it.
     let beat = async {
@@ -343,7 +350,15 @@ async fn a_lock_of_another_machine_is_waited_for_and_taken_over() {
         stage.fake.set_parameter(LOCK, &serde_json::to_string(&Ledger { beat: 1, ..theirs.clone() }).unwrap());
     };
     let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), beat);
-    assert!(told(&diagnostics).contains("me@elsewhere has it under way"), "{}", told(&diagnostics));
+    let said = told(&diagnostics);
+    for part in [
+        "Another rollout of /app/live is under way",
+        "me@elsewhere has it under way: the rollout from blue to green",
+        "said last: watch green at 10 % for 2m",
+        "Nothing was changed.",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
     assert_eq!(stage.fake.calls(), Vec::<String>::new());
     // One that doesn't is dead after its lease.
     let start = tokio::time::Instant::now();
@@ -459,7 +474,8 @@ async fn every_kind_of_check_tells_what_it_saw() {
     expect_test::expect![[r#"
         Failed to switch app to green
         Failed to check that `npm` (2 arguments) passes green:
-          `npm` (2 arguments) ended with exit code 1, with BLUEGREEN_COLOR=green BLUEGREEN_LIVE=blue BLUEGREEN_ROLLOUT=ID BLUEGREEN_SWITCH=app BLUEGREEN_TARGET_GROUP_ARN=arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1. It wrote last:
+          `npm` (2 arguments) ended with exit code 1, with BLUEGREEN_COLOR=green BLUEGREEN_LIVE=blue BLUEGREEN_ROLLOUT=ID BLUEGREEN_SWITCH=app BLUEGREEN_TARGET_GROUP_ARN=arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1
+          It wrote last:
           1 of 9 failed"#]]
     .assert_eq(&said);
     expect_test::expect![[r#"

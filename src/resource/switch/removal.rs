@@ -1,0 +1,295 @@
+//! The end of a switch: what it made goes, unless another object has taken it over; what was there before comes back where
+//! that is wished and can be done.
+
+use std::collections::BTreeMap;
+
+use super::promise::Promise;
+use super::state::Memory;
+use super::story::{self, Failure};
+use super::{OWNER_TAG, Shared, TAG, apply, intent, look, name, wish};
+use crate::rollout::planner::{self, is_ours_by_looks};
+use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Terminal, World, short, terminal_words};
+use crate::run::events::About;
+use crate::run::executor::{Ending, Outcome, Run};
+use crate::run::lock::Lock;
+use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::secrets::Secrets;
+use crate::tf_provider::{ApplyRequest, Diagnostics, Path, Stored, Value};
+
+/// A switch that goes.
+struct End<'a> {
+    shared: &'a Shared,
+    prior: &'a Value,
+    request: &'a ApplyRequest,
+    intent: Intent,
+    memory: Memory,
+}
+
+/// What of a switch's things is still its own.
+#[derive(Default)]
+struct Owned {
+    rules: Vec<RouteSpec>,
+    /// Whether the record is, where there is one.
+    record: bool,
+    /// Whether another object has taken something over: then routes and previews are that one's business.
+    heir: bool,
+}
+
+/// Destroys.
+pub(super) async fn destroy(
+    shared: &Shared,
+    prior: &Value,
+    request: &ApplyRequest,
+    diagnostics: &mut Diagnostics,
+) -> Stored {
+    let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
+    let memory = Memory::read(&request.private);
+    let own = intent::parse(prior);
+    let Some(intent) = wish(prior, own.as_ref(), &memory) else {
+        diagnostics
+            .error("The provider has a bug", "The state can't be read, so nothing was destroyed. Please report this.");
+        return before;
+    };
+    let Some(world) = look(shared, &intent, Freshness::Now, name(prior), diagnostics).await else { return before };
+    let end = End { shared, prior, request, intent, memory };
+    end.run(world, diagnostics).await
+}
+
+impl End<'_> {
+    async fn run(mut self, world: World, diagnostics: &mut Diagnostics) -> Stored {
+        let before = Stored { state: Some(self.prior.clone()), private: self.request.private.clone() };
+        let owned = match self.owned(&world).await {
+            Ok(owned) => owned,
+            Err(error) => {
+                story::unreadable(name(self.prior), &error, diagnostics);
+                return before;
+            }
+        };
+        let restoration = self.restoration(&world, &owned, diagnostics);
+        if self.is_barred((&world, &restoration), diagnostics) {
+            return before;
+        }
+        let removal = self.removal(&owned, true);
+        let nothing = restoration.is_empty() && planner::plan_removal(&removal, &world).is_empty();
+        let about = apply::about(&self.intent, &world, name(self.prior), &Value::Null);
+        let lock = if nothing { Ok(None) } else { self.lock(&world, &about).await };
+        let lock = match lock {
+            Ok(lock) => lock,
+            Err(refused) => {
+                story::refused(&refused, &self.intent, diagnostics);
+                return before;
+            }
+        };
+        let outcome = self.carry_out((world, restoration), &owned, &about, lock.as_ref(), diagnostics).await;
+        if let Some(lock) = &lock {
+            // What an unfinished rollout left is still to be known if the switch stays.
+            let left = apply::as_found(lock).filter(|_| outcome.ending != Ending::Done);
+            apply::release(lock, left, &self.intent, diagnostics).await;
+        }
+        let is_unmarked = owned.heir || self.unmark(diagnostics).await;
+        if outcome.ending == Ending::Done && is_unmarked {
+            return Stored::default();
+        }
+        self.memory.world = outcome.world;
+        Stored { state: Some(self.prior.clone()), private: self.memory.bytes() }
+    }
+
+    async fn lock(&self, world: &World, about: &About) -> Result<Option<Lock>, crate::run::lock::Refused> {
+        apply::lock(self.shared, &self.intent, (world, &Runbook::default()), about, &self.request.cancel).await
+    }
+
+    /// What was there before comes back, and then what was made goes.
+    async fn carry_out(
+        &self,
+        (world, restoration): (World, Runbook),
+        owned: &Owned,
+        about: &About,
+        lock: Option<&Lock>,
+        diagnostics: &mut Diagnostics,
+    ) -> Outcome {
+        let (mut world, mut restored) = (world, true);
+        if !restoration.is_empty() {
+            let outcome = self.perform(&restoration, world.clone(), about, lock).await;
+            match outcome.ending {
+                Ending::Done => world = outcome.world.unwrap_or_else(|| restoration.after(&world)),
+                Ending::RolledBack if !outcome.journal.is_interrupted() => {
+                    self.kept(&restoration, &outcome, diagnostics);
+                    (world, restored) = (outcome.world.unwrap_or(world), false);
+                }
+                _ => {
+                    self.failed(&restoration, &outcome, diagnostics);
+                    return outcome;
+                }
+            }
+        }
+        let runbook = planner::plan_removal(&self.removal(owned, restored), &world);
+        let outcome = self.perform(&runbook, world, about, lock).await;
+        if outcome.ending != Ending::Done {
+            self.failed(&runbook, &outcome, diagnostics);
+        }
+        outcome
+    }
+
+    async fn perform(&self, runbook: &Runbook, world: World, about: &About, lock: Option<&Lock>) -> Outcome {
+        let run = Run {
+            ports: &self.shared.ports,
+            runbook,
+            sight: &intent::sight(&self.intent),
+            tags: &BTreeMap::new(),
+            about,
+            lock,
+            cancel: &self.request.cancel,
+            limit: intent::timeout(self.prior, "delete"),
+            secrets: &Secrets::of(runbook, apply::known_secrets(self.shared)),
+        };
+        run.run(world).await
+    }
+
+    fn failed(&self, runbook: &Runbook, outcome: &Outcome, diagnostics: &mut Diagnostics) {
+        let failure = Failure {
+            summary: format!("Failed to remove the switch {}", name(self.prior)),
+            intent: &self.intent,
+            config: &Value::Null,
+            runbook,
+            outcome,
+            from: None,
+            is_new: false,
+        };
+        failure.tell(diagnostics);
+    }
+
+    /// Asks the things themselves whose they are: another object may have taken them over since.
+    async fn owned(&self, world: &World) -> Result<Owned, PortError> {
+        let (intent, mine) = (&self.intent, self.memory.owner.as_str());
+        let routes = intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed);
+        let seen = |route: &RouteSpec| world.routes.get(&route.key());
+        let keys: Vec<String> = routes.clone().map(RouteSpec::key).collect();
+        let mut owned = Owned { heir: self.shared.switches.is_claimed_by_another(&keys, mine), ..Owned::default() };
+        let rules: Vec<(&RouteSpec, &Observed)> = routes
+            .filter_map(|route| Some((route, seen(route)?)))
+            .filter(|(route, seen)| route.is_made(seen) || is_ours_by_looks(intent, route, seen))
+            .collect();
+        let arns: Vec<String> = rules.iter().map(|(_, seen)| seen.arn.clone()).collect();
+        let tags = self.shared.ports.load_balancer.rule_tags(&arns).await?;
+        for (route, seen) in rules {
+            let Some(tags) = tags.get(&seen.arn) else { continue };
+            let known = route.is_made(seen) || tags.get(TAG).map(String::as_str) == Some(name(self.prior));
+            if tags.get(OWNER_TAG).is_some_and(|owner| owner != mine) {
+                owned.heir = true;
+            } else if known && !owned.rules.contains(route) {
+                owned.rules.push(route.clone());
+            }
+        }
+        if let Some(parameter) = &intent.record {
+            // The tag says who made it, also where an earlier run was killed before it could.
+            let tags = match self.shared.ports.records.tags(parameter).await {
+                Ok(tags) => tags,
+                Err(error) if error.kind == FailureKind::Gone => BTreeMap::new(),
+                Err(error) => return Err(error),
+            };
+            let other = tags.get(OWNER_TAG).is_some_and(|owner| owner != mine);
+            let same_name = tags.get(TAG).map(String::as_str) == Some(name(self.prior));
+            owned.record = !other && (self.memory.made_record.as_ref() == Some(parameter) || same_name);
+            owned.heir |= other && same_name;
+        }
+        if owned.heir {
+            owned.rules.clear();
+            owned.record = false;
+        }
+        Ok(owned)
+    }
+
+    fn removal(&self, owned: &Owned, restored: bool) -> Removal {
+        let restore = self.prior.get("on_destroy").as_str() == Some("restore") && restored && !owned.heir;
+        let known = self.memory.original_record_of == self.intent.record;
+        let before = self.memory.originals.record.clone().filter(|_| restore && known);
+        let record = self.intent.record.clone().and_then(|parameter| match (owned.record, before) {
+            (true, _) => Some((parameter, None)),
+            (false, Some(value)) => Some((parameter, Some(value))),
+            (false, None) => None,
+        });
+        Removal { own_rules: owned.rules.clone(), record }
+    }
+
+    /// How the routes come back to where they led before the switch: by colors, which may have other groups by now.
+    fn restoration(&self, world: &World, owned: &Owned, diagnostics: &mut Diagnostics) -> Runbook {
+        if self.prior.get("on_destroy").as_str() != Some("restore") {
+            return Runbook::default();
+        }
+        if owned.heir {
+            let detail = "Another object has taken over what this one made, as where a switch is replaced. The routes are that one's now, and stay as they are.";
+            diagnostics.warning_at(Path::attribute("on_destroy"), "The routes are another switch's by now", detail);
+            return Runbook::default();
+        }
+        let routes = self.intent.routes.iter().chain(&self.intent.preview_routes);
+        let foreign = routes.filter(|route| !matches!(route, RouteSpec::OwnRule { .. }));
+        let original = |route: &RouteSpec| {
+            Some((route.clone(), self.by_color(&self.memory.originals.routes.get(&route.key())?.terminal)))
+        };
+        let originals: Vec<(RouteSpec, Terminal)> = foreign.filter_map(original).collect();
+        planner::plan_restoration(&self.intent, &originals, world)
+    }
+
+    /// The same with the groups that the colors have now.
+    fn by_color(&self, terminal: &Terminal) -> Terminal {
+        let Terminal::Forward(forward) = terminal else { return terminal.clone() };
+        let mut forward = forward.clone();
+        for (arn, _) in &mut forward.groups {
+            let color = self.memory.original_colors.get(arn);
+            if let Some(now) = color.and_then(|color| self.intent.environments.get(color)) {
+                arn.clone_from(&now.target_group_arn);
+            }
+        }
+        Terminal::Forward(forward)
+    }
+
+    /// Traffic that is elsewhere than the plan saw it is not led back to where it once was.
+    fn is_barred(&self, (world, restoration): (&World, &Runbook), diagnostics: &mut Diagnostics) -> bool {
+        let (Some(planned), Some(prior)) = (&self.memory.world, intent::parse(self.prior)) else { return false };
+        let promise = Promise { world: planned, prior: &prior, is_known: true };
+        promise.bars(name(self.prior), (&self.intent, world, restoration), diagnostics)
+    }
+
+    /// The routes could not be led back: that is told, and the rest goes.
+    fn kept(&self, restoration: &Runbook, outcome: &Outcome, diagnostics: &mut Diagnostics) {
+        let why = outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default();
+        let color_of = |arn: &str| self.intent.color_of(arn);
+        let wanted = restoration.steps().filter_map(|(_, step)| match step {
+            crate::rollout::Step::Route { route, after, .. } => {
+                Some(format!("\n  {route}: {}", terminal_words(after, color_of)))
+            }
+            _ => None,
+        });
+        let detail = format!(
+            "on_destroy = \"restore\" would have led the routes back to where they led before the switch:{}\nThat can't be done:\n  {}\n\nThe routes stay as they are, and so does the record where it is not the switch's own.\n\n{}",
+            wanted.collect::<String>(),
+            why.replace('\n', "\n  "),
+            story::traffic_now(&self.intent, outcome.world.as_ref())
+        );
+        diagnostics.warning_at(Path::attribute("on_destroy"), "The routes were not restored", detail);
+    }
+
+    /// Strikes the previews from the environments' groups: a note that stays would let another listener's traffic pass for a
+    /// preview's.
+    async fn unmark(&self, diagnostics: &mut Diagnostics) -> bool {
+        if self.memory.previews.is_empty() && self.intent.preview_routes.is_empty() {
+            return true;
+        }
+        let groups: Vec<String> = self.intent.environments.values().map(|one| one.target_group_arn.clone()).collect();
+        let routes = self.intent.preview_routes.iter();
+        let seen = |route: &RouteSpec| match route {
+            RouteSpec::Listener(arn) | RouteSpec::Rule(arn) => Some(arn.clone()),
+            RouteSpec::OwnRule { arn, .. } => arn.clone(),
+        };
+        let former: Vec<String> = self.memory.previews.iter().cloned().chain(routes.filter_map(seen)).collect();
+        let Err(error) = self.shared.ports.load_balancer.mark_previews(&groups, &former, &[]).await else {
+            return true;
+        };
+        let names = groups.iter().map(|group| short(group)).collect::<Vec<_>>().join(", ");
+        let detail = format!(
+            "{error}.\n\nThe target groups ({names}) are tagged with the switch's preview routes, and a tag that stays would turn protect_live off where another switch uses these routes. Everything else is gone; run `terraform destroy` again once the cause is mended."
+        );
+        diagnostics.error_at(Path::attribute("preview_routes"), "Failed to strike out the preview routes", detail);
+        false
+    }
+}

@@ -1,0 +1,53 @@
+//! One call that changes something, from both its sides: whoever makes it may give it up, and learns whether an attempt
+//! went without an answer; the adapter asks whether it may still try.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+tokio::task_local! {
+    static CURRENT: Arc<Call>;
+}
+
+/// A call that changes something.
+#[derive(Debug, Default)]
+pub struct Call {
+    given_up: AtomicBool,
+    unanswered: AtomicU32,
+}
+
+impl Call {
+    /// A call that is about to be made.
+    pub fn new() -> Arc<Call> {
+        Arc::default()
+    }
+
+    /// The call that the adapter is asked to make right now, if whoever asks wants to know.
+    pub fn current() -> Option<Arc<Call>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+
+    /// Makes it: the adapter finds it as [`Call::current`] meanwhile.
+    pub async fn make<F: Future>(self: Arc<Call>, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+
+    /// No further attempt may begin: what is on its way can't be called back, and must not be sent again.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no further attempt may begin.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
+    /// An attempt was sent, and its answer did not come.
+    pub fn note_unanswered(&self) {
+        self.unanswered.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many attempts were sent whose answer did not come: each may have its effect, now or later.
+    pub fn unanswered(&self) -> u32 {
+        self.unanswered.load(Ordering::SeqCst)
+    }
+}

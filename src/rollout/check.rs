@@ -193,6 +193,9 @@ impl UrlParts<'_> {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+        if host.is_empty() {
+            return None;
+        }
         let cut = rest.find(['?', '#']).unwrap_or(rest.len());
         let (path, query) = rest.split_at(cut);
         Some(UrlParts { scheme, user, host, path, query: query.get(1..).filter(|query| !query.is_empty()) })
@@ -201,7 +204,7 @@ impl UrlParts<'_> {
 
 /// Whether an address is written as `http://` or `https://`, a host, and what follows.
 pub fn is_plain_url(url: &str) -> bool {
-    UrlParts::of(url).is_some_and(|parts| !parts.host.is_empty())
+    UrlParts::of(url).is_some()
 }
 
 /// A function to invoke.

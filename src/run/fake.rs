@@ -60,8 +60,14 @@ struct State {
     unseen: BTreeMap<String, Observed>,
     /// Reads fail once so many changing calls were made, so many times.
     blind: Option<(usize, usize)>,
+    /// The look after so many more fails.
+    blind_after: Option<usize>,
+    /// So many reads of an earlier version find none.
+    hidden_versions: usize,
     /// So many looks show the world as it was before the last change.
     stale: usize,
+    /// How long a look takes.
+    slow: std::time::Duration,
     /// Reads of the lock that show this instead, one after the other.
     odd: Vec<Option<String>>,
     /// The tags of rules and parameters.
@@ -231,9 +237,42 @@ impl Fake {
         self.died.notified().await;
     }
 
-    /// So many looks are old ones.
+    /// So many looks are old ones, as they were before the last change.
     pub(crate) fn be_stale(&self, looks: usize) {
         self.state().stale = looks;
+    }
+
+    /// The look after so many more fails.
+    pub(crate) fn blind_after(&self, looks: usize) {
+        self.state().blind_after = Some(looks);
+    }
+
+    /// So many reads of a version of a parameter find none: they are old ones.
+    pub(crate) fn hide_versions(&self, reads: usize) {
+        self.state().hidden_versions = reads;
+    }
+
+    /// Looks take so long from now on.
+    pub(crate) fn be_slow(&self, time: std::time::Duration) {
+        self.state().slow = time;
+    }
+
+    /// Moves a rule to another priority, as somebody else would; what stands there goes nowhere.
+    pub(crate) fn move_rule(&self, from: &str, to: &str) {
+        self.meddle(|world| {
+            if let Some(seen) = world.routes.remove(from) {
+                world.routes.insert(to.to_owned(), seen);
+            }
+        });
+    }
+
+    /// The tags of a rule, by ARN, or of a parameter.
+    pub(crate) fn tags_of(&self, thing: &str) -> BTreeMap<String, String> {
+        self.state().tags.get(thing).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn remove_parameter(&self, name: &str) {
+        self.state().parameters.remove(name);
     }
 
     /// The next reads of a lock show these: nothing, or a text.
@@ -343,8 +382,16 @@ fn find(world: &World, route: &RouteSpec) -> Option<Observed> {
 #[async_trait]
 impl LoadBalancer for Fake {
     async fn observe(&self, routes: &[RouteSpec], _: Freshness) -> Result<BTreeMap<String, Observed>, PortError> {
+        let slow = self.state().slow;
+        sleep(slow).await;
         let mut state = self.state();
         let calls = state.calls.len();
+        if let Some(left) = state.blind_after {
+            state.blind_after = left.checked_sub(1);
+            if left == 0 {
+                return Err(PortError::new(FailureKind::Denied, "the token expired"));
+            }
+        }
         if let Some((after, looks)) = &mut state.blind
             && calls >= *after
             && *looks > 0
@@ -484,6 +531,10 @@ impl Records for Fake {
         let mut state = self.state();
         if state.lost {
             return Err(PortError::new(FailureKind::Other, "no answer in time"));
+        }
+        if version.is_some() && state.hidden_versions > 0 {
+            state.hidden_versions -= 1;
+            return Ok(None);
         }
         if version.is_none() && !state.odd.is_empty() {
             return Ok(state.odd.remove(0).map(|value| (value, 1)));

@@ -256,18 +256,18 @@ impl Draft<'_> {
         // What somebody is just running has neither run nor died: the apply waits, and looks again.
         let seen = seen.filter(|_| under_way.is_none()).map(|seen| &seen.ledger);
         let known = self.prior.and_then(|prior| Phase::parse(text(prior, "phase")));
+        let missing = |phase: &Phase| *phase <= self.wish.phase && known.is_none_or(|known| *phase > known);
+        // What the state alone tells: the same whenever Terraform plans, whatever somebody else runs in between.
+        let expected = Phase::ALL.into_iter().any(|phase| missing(&phase));
         let steps = match seen {
             Some(ledger) => match plan(self.wish, ledger) {
                 Ok(steps) => steps,
                 Err(refusal) => return story::refused(self.config, self.wish, ledger, &refusal, diagnostics),
             },
-            None => {
-                let missing = |phase: &Phase| *phase <= self.wish.phase && known.is_none_or(|known| *phase > known);
-                Phase::ALL.into_iter().filter(missing).map(Step::Run).collect()
-            }
+            None => Phase::ALL.into_iter().filter(missing).map(Step::Run).collect(),
         };
         self.warn(&steps, seen, diagnostics);
-        if self.prior.is_some() && steps.is_empty() {
+        if self.prior.is_some() && steps.is_empty() && (self.refreshed || !expected) {
             // An apply that has nothing to run still reads what is there, which only a refresh could have told.
             if !self.refreshed && self.changed {
                 state.set("phases", Value::UNKNOWN);
@@ -280,11 +280,13 @@ impl Draft<'_> {
         }
         // What is seen while a migration is made may be another thing when Terraform plans again.
         let runbook = if self.refreshed && under_way.is_none() {
-            steps.iter().map(|step| self.words(*step)).collect()
+            Value::from(steps.iter().map(|step| self.words(*step)).collect::<Vec<String>>())
+        } else if expected || self.prior.is_none() {
+            Value::from(outline(self.wish, known))
         } else {
-            outline(self.wish, known)
+            Value::UNKNOWN
         };
-        state.set("runbook", Value::from(runbook));
+        state.set("runbook", runbook);
         state.set("phases", Value::UNKNOWN);
         state.set("contracted_for", Value::UNKNOWN);
         let contracts = steps.contains(&Step::Run(Phase::Contract));

@@ -1,5 +1,6 @@
 //! The resource over a world in memory: what it plans, applies and reads, without a Terraform.
 
+mod heart;
 mod random;
 mod rollouts;
 
@@ -86,8 +87,19 @@ impl Stage {
     }
 
     async fn apply_until(&self, config: &Value, prior: Option<&Stored>, cancel: Cancel) -> (Stored, Diagnostics) {
-        let (planned, mut diagnostics) = self.plan(config, prior).await;
+        let (planned, diagnostics) = self.plan(config, prior).await;
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        self.apply_planned(config, prior, (planned, diagnostics), cancel).await
+    }
+
+    /// Applies what was planned before.
+    async fn apply_planned(
+        &self,
+        config: &Value,
+        prior: Option<&Stored>,
+        (planned, mut diagnostics): (Planned, Diagnostics),
+        cancel: Cancel,
+    ) -> (Stored, Diagnostics) {
         let request = ApplyRequest {
             prior: prior.and_then(|prior| prior.state.clone()),
             planned: planned.state.clone(),
@@ -101,6 +113,25 @@ impl Stage {
             assert_kept(planned.state.as_ref().unwrap(), stored.state.as_ref().unwrap());
         }
         (stored, diagnostics)
+    }
+
+    async fn destroy(&self, stored: &Stored) -> (Stored, Diagnostics) {
+        let mut diagnostics = Diagnostics::new();
+        let request = ApplyRequest {
+            prior: stored.state.clone(),
+            planned: None,
+            config: Value::Null,
+            private: stored.private.clone(),
+            checkpoint: Checkpoint::default(),
+            cancel: Cancel::never(),
+        };
+        (self.switch.apply(request, &mut diagnostics).await, diagnostics)
+    }
+
+    /// Another process of the provider over the same world.
+    fn restarted(&self) -> Stage {
+        let switch = Arc::new(Switch::new(Arc::new(Context::with_ports(self.fake.ports()))));
+        Stage { fake: self.fake.clone(), switch }
     }
 
     async fn read(&self, stored: &Stored) -> Stored {

@@ -14,7 +14,7 @@ use crate::run::ports::CommandEnd;
 use crate::tf_provider::cancel::CancelSource;
 use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
 
-const LOCK: &str = "/app/live.rollout";
+pub(super) const LOCK: &str = "/app/live.rollout";
 
 fn text(value: &str) -> Value {
     Value::from(value)
@@ -29,7 +29,7 @@ fn step(weight: f64, hold: &str) -> Value {
 }
 
 /// 10 %, 50 %, 100 %, and a request to green every ten seconds.
-fn careful(stage: &Stage, active: &str) -> Value {
+pub(super) fn careful(stage: &Stage, active: &str) -> Value {
     let mut config = config(&stage.switch, text(active));
     let steps = Value::List(vec![step(10.0, "2m"), step(50.0, "2m")]);
     config.set("strategy", Value::object([("steps", steps)]));
@@ -38,7 +38,7 @@ fn careful(stage: &Stage, active: &str) -> Value {
     config
 }
 
-async fn on_blue() -> (Stage, Stored) {
+pub(super) async fn on_blue() -> (Stage, Stored) {
     let stage = stage(world(100, 0));
     let (stored, diagnostics) = stage.apply(&config(&stage.switch, text("blue")), None).await;
     assert!(!diagnostics.has_errors(), "{diagnostics:?}");
@@ -46,7 +46,7 @@ async fn on_blue() -> (Stage, Stored) {
     (stage, stored)
 }
 
-fn told(diagnostics: &Diagnostics) -> String {
+pub(super) fn told(diagnostics: &Diagnostics) -> String {
     let texts = diagnostics.iter().map(|one| format!("{}\n{}", one.summary, one.detail));
     texts.collect::<Vec<_>>().join("\n---\n")
 }

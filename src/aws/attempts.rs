@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 
-use super::http::never_left;
+use super::http::{never_left, was_answered};
 use crate::run::call::Call;
 
 /// Watches the attempts of every client.
@@ -69,13 +69,13 @@ impl Intercept for Attempts {
         cfg: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let sent = cfg.load::<Sent>().is_some_and(|sent| sent.0);
-        let refused = context.output_or_error().and_then(Result::err).and_then(|error| error.as_connector_error());
+        let broken = context.output_or_error().and_then(Result::err).and_then(|error| error.as_connector_error());
         if let Some(call) = changing(cfg)
             && sent
             && context.response().is_none()
-            && !refused.is_some_and(never_left)
+            && !broken.is_some_and(|error| never_left(error) || was_answered(error))
         {
-            call.note_unanswered();
+            call.note_unanswered(broken.is_none_or(|error| error.is_timeout()));
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The SDK's HTTP client on reqwest: one TLS stack and one place for proxies, CA bundles and timeouts.
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -103,7 +105,7 @@ async fn incoming(response: reqwest::Response) -> Result<HttpResponse, Connector
     let status =
         StatusCode::try_from(response.status().as_u16()).map_err(|error| ConnectorError::other(error.into(), None))?;
     let headers = response.headers().clone();
-    let body = response.bytes().await.map_err(failed)?;
+    let body = response.bytes().await.map_err(|error| ConnectorError::io(Box::new(BrokenAnswer(error))))?;
     let mut out = HttpResponse::new(status, SdkBody::from(body.to_vec()));
     for (name, value) in &headers {
         if let Ok(value) = value.to_str() {
@@ -113,16 +115,35 @@ async fn incoming(response: reqwest::Response) -> Result<HttpResponse, Connector
     Ok(out)
 }
 
+/// An answer that broke off in its middle: whatever was asked for was done, or refused.
+#[derive(Debug)]
+struct BrokenAnswer(reqwest::Error);
+
+impl fmt::Display for BrokenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer broke off")
+    }
+}
+
+impl Error for BrokenAnswer {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Whether an answer began before the connection failed.
+pub(super) fn was_answered(error: &ConnectorError) -> bool {
+    causes(error).any(|cause| cause.is::<BrokenAnswer>())
+}
+
+fn causes(error: &ConnectorError) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn Error + 'static)), |error: &&(dyn Error + 'static)| (*error).source())
+}
+
 /// Whether a request that failed never got to a server: nobody accepted the connection.
 pub(super) fn never_left(error: &ConnectorError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<reqwest::Error>() {
-            return error.is_connect() || error.is_builder();
-        }
-        cause = error.source();
-    }
-    error.is_user()
+    let of_client = causes(error).find_map(|cause| cause.downcast_ref::<reqwest::Error>());
+    of_client.map_or(error.is_user(), |error| error.is_connect() || error.is_builder())
 }
 
 /// The SDK repeats what broke on the way, and not what was wrong before it left.

@@ -50,9 +50,17 @@ pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
         OnFailure::Leave => Decision::Held,
     };
     match decision {
-        Decision::RolledBack | Decision::Held => in_doubt(journal).unwrap_or(decision),
+        Decision::RolledBack | Decision::Held => {
+            in_doubt(journal).or_else(|| echoing(journal)).unwrap_or(decision)
+        }
         other => other,
     }
+}
+
+/// What went back, or stays, is watched as long as a call that was sent twice may still lead it on again.
+fn echoing(journal: &Journal) -> Option<Decision> {
+    let echoes = journal.echoes();
+    (!echoes.is_empty()).then_some(Decision::Await(echoes))
 }
 
 /// What is to be done about calls without an answer; none if there are none.
@@ -198,6 +206,8 @@ fn expected<'r>(runbook: &'r Runbook, journal: &Journal, key: &str) -> Option<Ve
         }
         if journal.done(id) {
             expected = vec![after];
+            // One step back, where others could not be taken.
+            expected.extend(before.iter().map(|before| &before.terminal).filter(|_| journal.undone(id)));
             continue;
         }
         if expected.is_empty() {
@@ -288,7 +298,7 @@ fn level(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisio
     let is_whole = of_stage().all(|(id, step)| {
         let made = journal.made(id);
         let is_there = |world: &World| step.holds(world) && !step.is_undone(world, made);
-        step.is_check() || journal.done(id) || world.is_some_and(is_there)
+        step.is_check() || (journal.done(id) && !journal.undone(id)) || world.is_some_and(is_there)
     });
     if is_whole {
         return Decision::Held;

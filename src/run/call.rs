@@ -13,6 +13,7 @@ tokio::task_local! {
 pub struct Call {
     given_up: AtomicBool,
     unanswered: AtomicU32,
+    silent: AtomicBool,
 }
 
 impl Call {
@@ -41,9 +42,16 @@ impl Call {
         self.given_up.load(Ordering::SeqCst)
     }
 
-    /// An attempt was sent, and its answer did not come.
-    pub fn note_unanswered(&self) {
+    /// An attempt was sent, and its answer did not come: the other side fell silent, or it closed the connection.
+    pub fn note_unanswered(&self, silent: bool) {
         self.unanswered.fetch_add(1, Ordering::SeqCst);
+        self.silent.fetch_or(silent, Ordering::SeqCst);
+    }
+
+    /// Whether the other side fell silent at an attempt: it may still be at it, where one that closed the connection is
+    /// done, or never began.
+    pub fn fell_silent(&self) -> bool {
+        self.silent.load(Ordering::SeqCst)
     }
 
     /// How many attempts were sent whose answer did not come: each may have its effect, now or later.

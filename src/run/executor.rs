@@ -26,6 +26,10 @@ const GRACE: Duration = Duration::from_secs(4);
 /// How long a call without an answer is waited for: AWS's control planes answer within seconds, and give up themselves
 /// within a minute.
 const DOUBT: Duration = Duration::from_secs(60);
+/// The same where the other side closed the connection: whoever was at it then has it done within seconds.
+const CLOSED_DOUBT: Duration = Duration::from_secs(10);
+/// How often a call on the way back that is not answered is made again: it may be repeated.
+const UNDO_TRIES: usize = 3;
 /// How long the way back may take, whatever the run's own time was.
 const WAY_BACK: Duration = Duration::from_secs(600);
 /// How often, how long and with what pause the way back tries to see where the traffic is.
@@ -634,7 +638,7 @@ impl Run<'_> {
             let made = journal_before.made(id);
             let result = tokio::select! {
                 biased;
-                result = timeout_at(deadline, self.take_back(step, world, made)) => result,
+                result = timeout_at(deadline, self.take_back_surely(step, world, made)) => result,
                 // Whoever has the lock now goes on from what is there.
                 reason = taken(is_lost) => Ok(Err(PortError::new(FailureKind::Conflict, reason))),
             };
@@ -646,6 +650,19 @@ impl Run<'_> {
                 Err(error) => Entry::UndoFailed(id, error.message),
             });
         }
+    }
+
+    /// Takes a step back, again where no answer came: the call may be repeated, and its effect may have come.
+    async fn take_back_surely(&self, step: &Step, world: Option<&World>, made: Option<&str>) -> Result<(), PortError> {
+        for _ in 1..UNDO_TRIES {
+            let call = Call::new();
+            let result = call.clone().make(self.take_back(step, world, made)).await;
+            if result.is_ok() || call.unanswered() == 0 || matches!(step, Step::Remove { .. }) {
+                return result;
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+        self.take_back(step, world, made).await
     }
 
     async fn take_back(&self, step: &Step, world: Option<&World>, made: Option<&str>) -> Result<(), PortError> {
@@ -780,7 +797,11 @@ impl<'r> Air<'r> {
             }
         }
         for id in ids {
-            let late = self.0.get(id).is_none_or(|flight| flight.since.elapsed() >= DOUBT);
+            let patience = |flight: &Flight<'_>| {
+                let closed = flight.answer.is_none() && !flight.call.fell_silent();
+                if closed { CLOSED_DOUBT } else { DOUBT }
+            };
+            let late = self.0.get(id).is_none_or(|flight| flight.since.elapsed() >= patience(flight));
             if (late || in_a_hurry) && !journal.is_expired(*id) {
                 journal.push(Entry::Expired(*id));
             }

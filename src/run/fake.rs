@@ -342,7 +342,7 @@ impl Fake {
 
 fn unanswered() {
     if let Some(call) = Call::current() {
-        call.note_unanswered();
+        call.note_unanswered(true);
     }
 }
 

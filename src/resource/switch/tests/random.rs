@@ -1,8 +1,8 @@
 //! Random rollouts: whatever fails, dies or is meddled with, no client was ever led astray, the state tells the truth, and
 //! the next apply comes right.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
@@ -13,7 +13,8 @@ use crate::resource::Context;
 use crate::resource::switch::Switch;
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::fake::{Fake, Fault};
-use crate::tf_provider::{Number, Stored, Value};
+use crate::tf_provider::cancel::CancelSource;
+use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
 
 const RED: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/red/1";
 const GROUPS: [&str; 3] = [BLUE, GREEN, RED];
@@ -36,21 +37,47 @@ struct Case {
     breaks: Option<usize>,
     /// After so many seconds of an apply somebody else moves the first route.
     meddled: Option<u64>,
-    /// The wishes, one after the other; the last one without anything wrong.
-    wishes: Vec<usize>,
+    /// After so many seconds somebody stops the run.
+    stopped: Option<u64>,
+    /// So many looks are old ones.
+    stale: usize,
+    /// What else is done about an apply.
+    turn: Turn,
+    /// The wishes, one after the other; the last one without anything wrong. None follows whatever is live.
+    wishes: Vec<Option<usize>>,
+}
+
+/// What else there may be about an apply.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Turn {
+    /// Nothing.
+    Plain,
+    /// It is planned, and somebody moves the first route before it is applied.
+    Saved,
+    /// Something of a check is unknown when it is planned first.
+    Unknown,
+    /// The object is replaced, its heir made first.
+    Replaced,
 }
 
 fn case() -> impl Strategy<Value = Case> {
     let weights = prop::collection::btree_set(1_u32..1000, 0..4);
     let shape = (2_usize..4, 1_usize..4, any::<bool>(), weights, any::<bool>(), any::<bool>(), any::<bool>());
     let trouble = (
-        prop::collection::vec((0_usize..12, 0_u8..4), 0..3),
+        prop::collection::vec((0_usize..12, 0_u8..7), 0..3),
         prop::option::weighted(0.2, 0_usize..8),
         prop::option::weighted(0.2, 0_u64..120),
-        prop::collection::vec(0_usize..3, 1..4),
+        prop::option::weighted(0.2, 0_u64..150),
+        prop_oneof![4 => Just(0_usize), 1 => 1_usize..3],
+        prop_oneof![4 => Just(Turn::Plain), 1 => Just(Turn::Saved), 1 => Just(Turn::Unknown), 1 => Just(Turn::Replaced)],
+        prop::collection::vec(prop::option::weighted(0.85, 0_usize..3), 1..4),
+        0_usize..3,
     );
     (shape, trouble).prop_map(
-        |((colors, routes, own_rule, weights, attached, verified, hold), (faults, breaks, meddled, wishes))| Case {
+        |(
+            (colors, routes, own_rule, weights, attached, verified, hold),
+            (faults, breaks, meddled, stopped, stale, turn, wishes, last),
+        )| Case {
             colors,
             routes,
             own_rule,
@@ -61,7 +88,11 @@ fn case() -> impl Strategy<Value = Case> {
             faults,
             breaks,
             meddled,
-            wishes: wishes.into_iter().map(|wish| wish % colors).collect(),
+            stopped,
+            stale,
+            turn,
+            // The last one is for a color: it must come right.
+            wishes: wishes.into_iter().chain([Some(last)]).map(|wish| wish.map(|wish| wish % colors)).collect(),
         },
     )
 }
@@ -82,8 +113,8 @@ impl Case {
         World { routes: (0..self.routes).map(observed).collect(), record, ..World::default() }
     }
 
-    fn config(&self, switch: &Switch, wish: usize) -> Value {
-        let mut config = super::config(switch, Value::from(COLORS[wish]));
+    fn config(&self, switch: &Switch, wish: Option<usize>) -> Value {
+        let mut config = super::config(switch, Value::from(wish.map(|wish| COLORS[wish])));
         let environment = |n: usize| (COLORS[n], Value::object([("target_group_arn", Value::from(GROUPS[n]))]));
         config.set("environments", Value::object((0..self.colors).map(environment)));
         let mut routes: Vec<Value> =
@@ -115,47 +146,109 @@ impl Case {
         config
     }
 
-    /// One apply, with everything that goes wrong, and what is left of it. None if the process was killed.
-    async fn apply(&self, stage: &Stage, config: &Value, prior: Option<&Stored>) -> Option<Stored> {
+    /// One apply, with everything that goes wrong: what is left of it, and what was said. None if the process was killed.
+    async fn apply(&self, stage: &Stage, config: &Value, prior: Option<&Stored>) -> Option<(Stored, Diagnostics)> {
         let breaking = async {
             loop {
                 if self.breaks.is_some_and(|calls| stage.fake.calls().len() > calls) {
                     stage.fake.set_status(500);
                 }
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
         let meddling = async {
             if let Some(seconds) = self.meddled {
-                tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
-                stage.fake.meddle(|world| {
-                    if let Some(route) = world.routes.get_mut(&listener(0)) {
-                        let groups = vec![(BLUE.to_owned(), 63), (GREEN.to_owned(), 37)];
-                        route.terminal = Terminal::Forward(Forward { groups, stickiness: None });
-                    }
-                });
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                move_by_hand(stage);
             }
             std::future::pending::<()>().await;
         };
+        let source = CancelSource::new();
+        let stopping = async {
+            if let Some(seconds) = self.stopped {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                source.stop();
+            }
+            std::future::pending::<()>().await;
+        };
+        let planned = stage.plan(config, prior).await;
+        if planned.1.has_errors() {
+            return Some((prior.cloned().unwrap_or_default(), planned.1));
+        }
         tokio::select! {
-            (stored, _) = stage.apply(config, prior) => Some(stored),
+            applied = stage.apply_planned(config, prior, planned, source.token()) => Some(applied),
             () = stage.fake.died() => None,
             () = breaking => None,
             () = meddling => None,
+            () = stopping => None,
         }
     }
 
-    /// No route ever lost a request, and what a colour got was a step, or what it had before.
-    fn check_history(&self, stage: &Stage, wish: usize, seen: &mut Vec<f64>) -> Result<(), TestCaseError> {
+    /// What is planned is kept, whatever was unknown first; and what somebody moved since the plan is left to them.
+    async fn take_turn(
+        &self,
+        stage: &Stage,
+        (config, wish): (&Value, Option<usize>),
+        prior: Option<&Stored>,
+    ) -> Result<(), TestCaseError> {
+        let Some(known) = prior else { return Ok(()) };
+        let mut unknown = config.clone();
+        match self.turn {
+            Turn::Unknown => {
+                unknown.set("validation", Value::UNKNOWN);
+                let (first, _) = stage.plan(&unknown, prior).await;
+                let (second, _) = stage.plan(config, prior).await;
+                let (first, second) = (first.state.unwrap_or(Value::Null), second.state.unwrap_or(Value::Null));
+                for (name, value) in first.as_map().into_iter().flatten().filter(|(_, value)| value.is_wholly_known()) {
+                    prop_assert_eq!(value, second.get(name), "{} with something unknown", name);
+                }
+            }
+            Turn::Saved => {
+                let planned = stage.plan(config, prior).await;
+                let now = stage.fake.world();
+                let nothing = planned.1.has_errors() || !planned.0.state.as_ref().is_some_and(is_a_rollout);
+                if nothing && stage.fake.parameter("/app/live.rollout").is_none() && wish.is_some() {
+                    move_by_hand(stage);
+                    let moved = stage.fake.world();
+                    if !planned.1.has_errors() {
+                        drop(stage.apply_planned(config, prior, planned, Cancel::never()).await);
+                    }
+                    prop_assert_eq!(&stage.fake.world().routes, &moved.routes, "a plan that told of no move");
+                    stage.fake.meddle(|world| *world = now);
+                }
+            }
+            Turn::Replaced => {
+                let before = stage.fake.world();
+                // An heir that only looks on, and the end of the one before it.
+                let follower = self.config(&stage.switch, None);
+                let (heir, diagnostics) = stage.apply(&follower, None).await;
+                prop_assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+                let made = stage.fake.world();
+                let (gone, diagnostics) = stage.destroy(known).await;
+                prop_assert!(gone.state.is_none(), "{diagnostics:?}");
+                prop_assert_eq!(&stage.fake.world(), &made, "what the heir has was taken away");
+                for (key, seen) in &before.routes {
+                    prop_assert!(made.routes.get(key).is_some_and(|now| now.terminal.shares_like(&seen.terminal)));
+                }
+                drop(heir);
+            }
+            Turn::Plain => {}
+        }
+        Ok(())
+    }
+
+    /// No route ever lost a request, and what a colour got was a step, or what it had before. Whoever follows moves nothing.
+    fn check_history(&self, stage: &Stage, wish: Option<usize>, seen: &mut Vec<f64>) -> Result<(), TestCaseError> {
         let steps = self.weights.iter().map(|weight| f64::from(*weight) / 10.0).chain([0.0, 100.0]);
-        let allowed: Vec<f64> = steps.chain(seen.iter().copied()).collect();
+        let allowed: Vec<f64> = steps.filter(|_| wish.is_some()).chain(seen.iter().copied()).collect();
         for world in stage.fake.history() {
             for (key, seen) in &world.routes {
                 let shares: Vec<f64> = GROUPS.iter().map(|group| seen.terminal.share(group)).collect();
                 let sum: f64 = shares.iter().sum();
                 prop_assert!((sum - 100.0).abs() < 0.01, "{key}: {shares:?}");
-                let fits = allowed.iter().any(|step| (shares[wish] - step).abs() < 0.01);
-                prop_assert!(fits, "{key}: {} of {shares:?} is no step of {allowed:?}", COLORS[wish]);
+                let own = wish.map_or(shares[0], |wish| shares[wish]);
+                let fits = allowed.iter().any(|step| (own - step).abs() < 0.01);
+                prop_assert!(fits, "{key}: {own} of {shares:?} is no step of {allowed:?}");
             }
         }
         for route in stage.fake.world().routes.values() {
@@ -170,44 +263,47 @@ impl Case {
         switch.context.set_ports(fake.ports());
         let stage = Stage { fake, switch: switch.clone() };
         let mut stored: Option<Stored> = None;
-        let mut seen: Vec<f64> = vec![63.0, 37.0];
-        let faults: BTreeMap<usize, Fault> = self
-            .faults
-            .iter()
-            .map(|(call, kind)| {
-                let kinds = [Fault::Refused, Fault::LostAnswer, Fault::DiesBefore, Fault::DiesAfter];
-                (*call, kinds[usize::from(*kind)])
-            })
-            .collect();
+        let mut seen: Vec<f64> = vec![63.0, 37.0, 100.0, 0.0];
         for (n, wish) in self.wishes.iter().enumerate() {
             let config = self.config(&stage.switch, *wish);
             stage.fake.heal();
             stage.fake.set_status(200);
             let is_last = n + 1 == self.wishes.len();
+            if n > 0 && !is_last {
+                self.take_turn(&stage, (&config, *wish), stored.as_ref()).await?;
+                if self.turn == Turn::Replaced {
+                    stored = None;
+                }
+                stage.fake.forget();
+            }
+            stage.fake.heal();
             if !is_last {
-                faults.iter().for_each(|(call, fault)| stage.fake.fault(*call, *fault));
+                self.plant(&stage);
             }
             let before = stage.fake.world();
             let result = if is_last {
                 let (result, diagnostics) = stage.apply(&config, stored.as_ref()).await;
                 prop_assert!(!diagnostics.has_errors(), "{diagnostics:?}");
-                Some(result)
+                Some((result, diagnostics))
             } else {
                 self.apply(&stage, &config, stored.as_ref()).await
             };
             match result {
-                Some(result) => {
-                    self.check_outcome(&stage, (&before, *wish), &result)?;
+                Some((result, diagnostics)) => {
+                    self.check_outcome(&stage, (&before, *wish), (&result, &diagnostics)).await?;
                     stored = result.state.is_some().then_some(result).or(stored);
                 }
                 None => bury(&stage),
             }
+            // Whatever is still on its way comes.
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            stage.fake.be_stale(0);
             self.check_history(&stage, *wish, &mut seen)?;
             if let Some(known) = &stored {
                 stored = Some(stage.read(known).await);
             }
         }
-        let wish = self.wishes.last().copied().unwrap_or_default();
+        let wish = self.wishes.last().copied().flatten().unwrap_or_default();
         let world = stage.fake.world();
         prop_assert_eq!(world.record.as_deref(), Some(COLORS[wish]));
         for (key, seen) in &world.routes {
@@ -217,31 +313,58 @@ impl Case {
         if !stage.fake.calls().is_empty() {
             prop_assert_eq!(stage.fake.parameter("/app/live.rollout"), None);
         }
-        let (planned, _) = stage.plan(&self.config(&stage.switch, wish), stored.as_ref()).await;
+        let (planned, _) = stage.plan(&self.config(&stage.switch, Some(wish)), stored.as_ref()).await;
         prop_assert_eq!(planned.state.as_ref(), stored.as_ref().and_then(|stored| stored.state.as_ref()));
         Ok(())
     }
 
-    /// What an apply that came to its end says is what is there.
-    fn check_outcome(
+    /// What goes wrong in an apply.
+    fn plant(&self, stage: &Stage) {
+        for (call, kind) in &self.faults {
+            let kinds = [
+                Fault::Refused,
+                Fault::LostAnswer,
+                Fault::DiesBefore,
+                Fault::DiesAfter,
+                Fault::Late(10),
+                Fault::Late(40),
+                Fault::Echo(15),
+            ];
+            stage.fake.fault(*call, kinds[usize::from(*kind)]);
+        }
+        stage.fake.be_stale(self.stale);
+    }
+
+    /// What an apply that came to its end says is what is there, and stays so.
+    async fn check_outcome(
         &self,
         stage: &Stage,
-        (before, wish): (&World, usize),
-        result: &Stored,
+        (before, wish): (&World, Option<usize>),
+        (result, diagnostics): (&Stored, &Diagnostics),
     ) -> Result<(), TestCaseError> {
         let after = stage.fake.world();
+        let lock = stage.fake.parameter("/app/live.rollout");
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let later = stage.fake.world();
+        let said: String = diagnostics.iter().map(|one| one.detail.as_str()).collect();
+        let moved = self.meddled.is_some();
+        if !said.contains("IT IS NOT KNOWN") && !moved {
+            prop_assert_eq!(leads(&after), leads(&later), "{}", said);
+            prop_assert_eq!(&after.record, &later.record, "{}", said);
+        }
+        if said.contains("IT IS NOT KNOWN") {
+            prop_assert!(lock.is_some(), "{}", said);
+        }
+        let put_back = said.contains("Everything was put back as it was before.");
         let Some(state) = &result.state else { return Ok(()) };
         let status = state.get("last_rollout").get("status").as_str().unwrap_or("completed").to_owned();
-        let leads = |world: &World| -> Vec<String> {
-            let shares = |seen: &Observed| GROUPS.map(|group| format!("{:.1}", seen.terminal.share(group))).join("/");
-            world.routes.iter().map(|(key, seen)| format!("{key} {}", shares(seen))).collect()
-        };
-        match status.as_str() {
-            "completed" => prop_assert_eq!(after.record.as_deref(), Some(COLORS[wish])),
-            "rolled_back" if before.ledger.is_none() && stage.fake.parameter("/app/live.rollout").is_none() => {
+        match (status.as_str(), wish) {
+            ("completed", Some(wish)) if !diagnostics.has_errors() => {
+                prop_assert_eq!(after.record.as_deref(), Some(COLORS[wish]));
+            }
+            ("rolled_back", _) if put_back && !moved && lock.is_none() => {
                 prop_assert_eq!(&after.record, &before.record);
-                let all_on_one = leads(before).iter().all(|route| route.contains("100.0"));
-                if all_on_one {
+                if leads(before).iter().all(|route| route.contains("100.0")) {
                     prop_assert_eq!(leads(&after), leads(before));
                 }
             }
@@ -249,6 +372,27 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// Where every route leads.
+fn leads(world: &World) -> Vec<String> {
+    let shares = |seen: &Observed| GROUPS.map(|group| format!("{:.1}", seen.terminal.share(group))).join("/");
+    world.routes.iter().map(|(key, seen)| format!("{key} {}", shares(seen))).collect()
+}
+
+/// Whether a plan tells of a rollout.
+fn is_a_rollout(planned: &Value) -> bool {
+    !planned.get("last_rollout").is_wholly_known()
+}
+
+/// Somebody moves the first route.
+fn move_by_hand(stage: &Stage) {
+    stage.fake.meddle(|world| {
+        if let Some(route) = world.routes.get_mut(&listener(0)) {
+            let groups = vec![(BLUE.to_owned(), 63), (GREEN.to_owned(), 37)];
+            route.terminal = Terminal::Forward(Forward { groups, stickiness: None });
+        }
+    });
 }
 
 /// The same rollouts each time, unless a seed is given: a failure tells the one it had.

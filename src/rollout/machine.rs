@@ -50,9 +50,12 @@ pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
         OnFailure::Leave => Decision::Held,
     };
     match decision {
-        Decision::RolledBack | Decision::Held => {
-            in_doubt(journal).or_else(|| echoing(journal)).unwrap_or(decision)
-        }
+        Decision::RolledBack | Decision::Held => in_doubt(journal).or_else(|| echoing(journal)).unwrap_or(decision),
+        // A person is called once it is known what to.
+        Decision::Stuck => match in_doubt(journal) {
+            Some(wait @ Decision::Await(_)) => wait,
+            _ => decision,
+        },
         other => other,
     }
 }
@@ -241,7 +244,7 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
     // What comes late is put back whenever it is seen.
     let again: Vec<StepId> = units
         .iter()
-        .filter(|unit| is_late(unit) && is_there(unit, journal, world) && !has_failed_undo(unit.0, journal))
+        .filter(|unit| is_late(unit) && is_there(unit, journal, world) && !is_given_up(unit.0, journal))
         .map(|unit| unit.0)
         .collect();
     if !again.is_empty() {
@@ -272,15 +275,16 @@ fn is_there((id, step): &(StepId, &Step), journal: &Journal, world: Option<&Worl
     world.is_some_and(|world| !step.is_undone(world, journal.made(*id)))
 }
 
-fn has_failed_undo(id: StepId, journal: &Journal) -> bool {
-    journal.undo_failures().any(|(failed, _)| failed == id)
+/// Whether the undo of a step was given up: what comes late is worth a second try.
+fn is_given_up(id: StepId, journal: &Journal) -> bool {
+    journal.undo_failures().filter(|(failed, _)| *failed == id).count() > 1
 }
 
 /// Whether a step that began is still to be undone, as far as it was not given up. One that was done is undone by a call,
 /// whatever one look shows: it may be an old one.
 fn is_to_undo(id: StepId, step: &Step, journal: &Journal, world: Option<&World>) -> bool {
     if journal.undos().any(|undone| undone == id) {
-        let is_late = journal.may_come_late(id) && !has_failed_undo(id, journal);
+        let is_late = journal.may_come_late(id) && !is_given_up(id, journal);
         return is_late && is_there(&(id, step), journal, world);
     }
     let seen_undone = world.is_some_and(|world| step.is_undone(world, journal.made(id)));

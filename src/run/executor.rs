@@ -741,10 +741,6 @@ impl<'r> Air<'r> {
         self.0.insert(id, Flight { call, since: Instant::now(), answer });
     }
 
-    fn is_in_doubt(&self, id: StepId) -> bool {
-        self.0.contains_key(&id)
-    }
-
     /// What can be seen of a single call's effect needs no answer any more.
     fn learn(&mut self, runbook: &Runbook, journal: &mut Journal, world: Option<&World>) {
         let Some(world) = world else { return };

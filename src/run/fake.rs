@@ -614,7 +614,10 @@ impl Capacities for Fake {
     async fn set(&self, of: &Scalable, _: Capacity, after: Capacity) -> Result<(), PortError> {
         let color = color_of(of);
         let words = format!("size {color}");
-        self.change(words, move |world| drop(world.capacities.insert(color.clone(), after))).await
+        let effect = move |world: &mut World| {
+            world.capacities.insert(color.clone(), after);
+        };
+        self.change(words, effect).await
     }
 }
 

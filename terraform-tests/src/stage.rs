@@ -64,14 +64,32 @@ impl Stage {
         Ok(stage)
     }
 
+    /// A stage as [`Stage::new`], whose nodes follow a change so much later than the API.
+    ///
+    /// # Errors
+    /// When something can't be set up.
+    pub async fn late(converge: Duration) -> anyhow::Result<Stage> {
+        let mut stage = Stage::bare_with(converge).await?;
+        for color in ["blue", "green"] {
+            stage.color(color).await?;
+        }
+        stage.listener(Leads::Color("blue")).await?;
+        Ok(stage)
+    }
+
     /// A stage with a load balancer, and nothing behind it.
     ///
     /// # Errors
     /// When something can't be set up.
     pub async fn bare() -> anyhow::Result<Stage> {
+        Stage::bare_with(Duration::ZERO).await
+    }
+
+    async fn bare_with(converge: Duration) -> anyhow::Result<Stage> {
         let config = Config {
             moto_python: repository().join(".tools/venv/bin/python"),
             health_interval_scale: 0.01,
+            converge,
             ..Config::default()
         };
         let aws = LocalAws::start(config).await?;
@@ -393,6 +411,19 @@ resource "bluegreen_environment" "app" {{
     /// When none comes to it.
     pub async fn rollout_begins(&self) -> anyhow::Result<()> {
         self.until(|stage| stage.aws.calls().iter().any(|call| call.mutating && is_about_lock(call)), "begins").await
+    }
+
+    /// Waits until the provider, having begun its rollout, asks for the health of targets.
+    ///
+    /// # Errors
+    /// When it never does.
+    pub async fn waits_for_health(&self) -> anyhow::Result<()> {
+        let waits = |stage: &Stage| {
+            let calls = stage.aws.calls();
+            let began = calls.iter().position(|call| call.mutating && is_about_lock(call));
+            began.is_some_and(|began| calls[began..].iter().any(|call| call.operation == "DescribeTargetHealth"))
+        };
+        self.until(waits, "waits for health").await
     }
 
     /// Waits until something holds.

@@ -118,9 +118,12 @@ pub(super) async fn ledger_left(shared: &Shared, intent: &Intent, world: &World)
     }
 }
 
-/// How what a dead rollout left stood when its lock was taken over.
+/// How what a dead rollout left stood when its lock was taken over. Nobody runs it any more.
 pub(super) fn as_found(lock: &Lock) -> Option<(Status, String)> {
-    lock.found.as_ref().map(|left| (left.status, left.phase.clone()))
+    lock.found.as_ref().map(|left| match left.status {
+        Status::Running => (Status::Held, format!("was killed, and has been left since: {}", shortened(&left.phase))),
+        status => (status, left.phase.clone()),
+    })
 }
 
 /// Gives the lock up, with what is left undone.
@@ -213,8 +216,7 @@ impl Apply<'_> {
         let prior = self.request.prior.as_ref().and_then(intent::parse);
         let memory = Memory::read(&self.request.private);
         let (Some(prior), Some(planned)) = (prior, &memory.world) else { return false };
-        let is_known = self.planned.get("runbook").is_wholly_known();
-        let promise = Promise { world: planned, prior: &prior, is_known };
+        let promise = Promise { world: planned, prior: &prior };
         promise.bars(name(self.planned), (&self.intent, world, runbook), diagnostics)
     }
 

@@ -88,24 +88,10 @@ fn tags(shared: &Shared, name: &str, owner: &str) -> BTreeMap<String, String> {
 /// The wish of a configuration, with what the state before knows of rules that are ours.
 fn wish(config: &Value, before: Option<&Intent>, memory: &Memory) -> Option<Intent> {
     let mut intent = intent::parse(config)?;
-    let mut former = memory.own_routes(before).into_iter().filter(|_| before.is_some()).collect::<Vec<_>>();
+    let former = memory.own_routes(before).into_iter().filter(|_| before.is_some());
     let wanted: Vec<String> = intent.routes.iter().chain(&intent.preview_routes).map(RouteSpec::key).collect();
-    for route in intent.routes.iter_mut().chain(&mut intent.preview_routes) {
-        memory.name(route);
-        let RouteSpec::OwnRule { listener, conditions, arn, .. } = route else { continue };
-        // A rule whose priority was changed is still the same rule.
-        let is_same = |other: &RouteSpec| {
-            matches!(other, RouteSpec::OwnRule { listener: own, conditions: of, arn: Some(_), .. } if own == listener && of == conditions)
-                && !wanted.contains(&other.key())
-        };
-        if arn.is_none()
-            && let Some(at) = former.iter().position(is_same)
-            && let RouteSpec::OwnRule { arn: known, .. } = former.remove(at)
-        {
-            *arn = known;
-        }
-    }
-    intent.removed = former.into_iter().filter(|route| !wanted.contains(&route.key())).collect();
+    intent.routes.iter_mut().chain(&mut intent.preview_routes).for_each(|route| memory.name(route));
+    intent.removed = former.filter(|route| !wanted.contains(&route.key())).collect();
     Some(intent)
 }
 

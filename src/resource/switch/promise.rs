@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::rollout::{Intent, RouteSpec, Runbook, Step, Terminal, World, short, terminal_words};
+use crate::rollout::{Intent, RouteSpec, Runbook, Step, Terminal, World, terminal_words};
 use crate::tf_provider::{Diagnostics, Path};
 
 /// Where the plan saw the traffic.
@@ -11,8 +11,6 @@ pub(super) struct Promise<'a> {
     pub world: &'a World,
     /// What was configured then.
     pub prior: &'a Intent,
-    /// Whether the plan could tell its steps. Where it could not, a target group may have been made anew in this apply.
-    pub is_known: bool,
 }
 
 impl Promise<'_> {
@@ -67,26 +65,27 @@ impl Promise<'_> {
     ) -> Option<(&'w RouteSpec, &'w Terminal, Option<&'w Terminal>)> {
         let was = &self.world.routes.get(&route.key())?.terminal;
         let is = world.routes.get(&route.key()).map(|seen| &seen.terminal);
-        if is.is_some_and(|is| is.shares_like(was)) || (!self.is_known && self.was_replaced(was, intent)) {
-            return None;
-        }
-        Some((route, was, is))
+        let is_as_planned = is.is_some_and(|is| is.shares_like(was) || self.is_detached(was, is, intent));
+        (!is_as_planned).then_some((route, was, is))
     }
 
-    /// Whether a color that had a part of this traffic has another target group by now.
-    fn was_replaced(&self, was: &Terminal, intent: &Intent) -> bool {
-        let mut had = self.prior.environments.iter().filter(|(_, one)| was.mentions(&one.target_group_arn));
-        had.any(|(color, before)| {
-            let now = intent.environments.get(color).map(|one| one.target_group_arn.as_str());
-            let replaced = now != Some(before.target_group_arn.as_str());
-            if replaced {
-                tracing::info!(
-                    color,
-                    group = short(&before.target_group_arn),
-                    "its target group was made anew since the plan"
-                );
-            }
-            replaced
-        })
+    /// Whether a route is as it was but for target groups that were made anew since: an environment that goes is taken out
+    /// of its routes, and where nothing is left they answer 503.
+    fn is_detached(&self, was: &Terminal, is: &Terminal, intent: &Intent) -> bool {
+        let Terminal::Forward(forward) = was else { return false };
+        let gone = |group: &str| {
+            let color = self.prior.color_of(group).and_then(|color| intent.environments.get(color));
+            color.is_some_and(|now| now.target_group_arn != group)
+        };
+        let mut left = forward.clone();
+        left.groups.retain(|(group, _)| !gone(group));
+        if left.groups.len() == forward.groups.len() {
+            return false;
+        }
+        let serves = left.groups.iter().any(|(_, weight)| *weight > 0);
+        match is {
+            Terminal::FixedResponse { status, .. } => !serves && status == "503",
+            other => serves && other.shares_like(&Terminal::Forward(left)),
+        }
     }
 }

@@ -246,7 +246,7 @@ impl End<'_> {
     /// Traffic that is elsewhere than the plan saw it is not led back to where it once was.
     fn is_barred(&self, (world, restoration): (&World, &Runbook), diagnostics: &mut Diagnostics) -> bool {
         let (Some(planned), Some(prior)) = (&self.memory.world, intent::parse(self.prior)) else { return false };
-        let promise = Promise { world: planned, prior: &prior, is_known: true };
+        let promise = Promise { world: planned, prior: &prior };
         promise.bars(name(self.prior), (&self.intent, world, restoration), diagnostics)
     }
 

@@ -330,6 +330,10 @@ impl Failure<'_> {
 
     fn undo_failures(&self) -> String {
         let mut text = "PUTTING IT BACK FAILED TOO. A person is needed:".to_owned();
+        for id in self.outcome.journal.doubts() {
+            let words = self.runbook.step(id).map(Step::words).unwrap_or_default();
+            let _ = write!(text, "\n  no answer came to \"{words}\": it may still have its effect");
+        }
         let mut commands = Vec::new();
         for (id, reason) in self.outcome.journal.undo_failures() {
             let Some(step) = self.runbook.step(id) else { continue };

@@ -182,7 +182,7 @@ async fn interrupted_while_it_waits() -> anyhow::Result<()> {
     terraform.write(&stage.switch(Some("green"), ""))?;
     stage.aws.clear_calls();
     let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
-    stage.rollout_begins().await?;
+    stage.waits_for_health().await?;
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(pid) = pid {
         kill_process(pid, Signal::INT)?;

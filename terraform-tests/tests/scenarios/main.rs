@@ -7,6 +7,7 @@ mod databases;
 mod environments;
 mod faults;
 mod gates;
+mod heart;
 mod imports;
 mod invalid;
 mod native;

@@ -81,7 +81,11 @@ impl Phase {
 
     /// Waits until it is there.
     async fn comes(self, stage: &Stage) -> anyhow::Result<()> {
-        stage.rollout_begins().await?;
+        match self {
+            // What is waited for is the very thing that the stop is to meet.
+            Phase::Health => return stage.waits_for_health().await,
+            _ => stage.rollout_begins().await?,
+        }
         let called = match self {
             Phase::Shift => Some("ModifyListener"),
             Phase::Record => Some("PutParameter"),

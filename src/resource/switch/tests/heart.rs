@@ -138,6 +138,25 @@ async fn p02_a_saved_plan_moves_only_what_it_told() {
     assert_eq!(stage.fake.calls(), Vec::<String>::new());
 }
 
+/// What this very apply did to a route is no other hand: an environment that is made anew is taken out of it.
+#[tokio::test(start_paused = true)]
+async fn p02_a_group_that_is_made_anew_is_no_other_hand() {
+    let other = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/2";
+    let fixed = Terminal::FixedResponse { status: "503".to_owned(), content_type: None, body: None };
+    for (after, refused) in [(fixed, false), (world(0, 100).routes[LISTENER].terminal.clone(), true)] {
+        let (stage, stored) = on_blue().await;
+        let environment = |arn: &str| Value::object([("target_group_arn", text(arn))]);
+        let mut wish = config(&stage.switch, text("blue"));
+        wish.set("environments", Value::object([("blue", environment(other)), ("green", environment(GREEN))]));
+        let stored = stage.read(&stored).await;
+        let planned = stage.plan(&wish, Some(&stored)).await;
+        stage.fake.set_health(other, &["healthy", "healthy"]);
+        stage.fake.meddle(|all| all.routes.get_mut(LISTENER).unwrap().terminal = after);
+        let (_, diagnostics) = stage.apply_planned(&wish, Some(&stored), planned, Cancel::never()).await;
+        assert_eq!(diagnostics.has_errors(), refused, "{}", told(&diagnostics));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn p03_whoever_follows_moves_nothing() {
     for (blue, green, record) in [(60, 40, "blue"), (40, 60, "blue"), (50, 50, "green"), (0, 100, "blue")] {
@@ -294,19 +313,6 @@ async fn p06_a_rule_is_known_by_its_arn() {
     ok(stage.destroy(&stored).await);
     assert!(stage.fake.world().routes.values().any(|seen| seen.arn == "theirs"));
     assert_eq!(stage.fake.world().routes.len(), 2);
-}
-
-/// A priority that is changed is the same rule in another place.
-#[tokio::test(start_paused = true)]
-async fn p06_a_priority_changes_in_place() {
-    let (stage, mut wish, stored) = with_rule("blue").await;
-    wish.set("routes", list([listener(), own_rule(30, "/api/*")]));
-    let stored = ok(stage.apply(&wish, Some(&stored)).await);
-    assert_eq!(stage.fake.calls(), [format!("priority {LISTENER}#10")]);
-    assert!(stage.fake.world().routes.contains_key(&format!("{LISTENER}#30")));
-    let stored = stage.read(&stored).await;
-    let (planned, _) = stage.plan(&wish, Some(&stored)).await;
-    assert_eq!(planned.state, stored.state);
 }
 
 /// Replaced with its heir made first: what the heir goes by is not deleted by the one that goes.

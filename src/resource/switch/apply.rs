@@ -354,7 +354,11 @@ impl Apply<'_> {
         let rules = routes.filter(|route| matches!(route, RouteSpec::OwnRule { .. }));
         let arns: Vec<String> = rules.filter_map(|rule| Some(world.routes.get(&rule.key())?.arn.clone())).collect();
         if !arns.is_empty() {
-            for (arn, tags) in self.shared.ports.load_balancer.rule_tags(&arns).await? {
+            let tags = match self.shared.ports.load_balancer.rule_tags(&arns).await {
+                Err(error) if error.kind == FailureKind::Denied => BTreeMap::new(),
+                tags => tags?,
+            };
+            for (arn, tags) in tags {
                 self.shared.ports.load_balancer.tag_rule(&arn, &own).await?;
                 claimed.extend(tags.get(OWNER_TAG).map(|owner| (Thing::Rule(arn), owner.clone())));
             }

@@ -170,7 +170,13 @@ impl End<'_> {
             .filter(|(route, seen)| route.is_made(seen) || is_ours_by_looks(intent, route, seen))
             .collect();
         let arns: Vec<String> = rules.iter().map(|(_, seen)| seen.arn.clone()).collect();
-        let tags = self.shared.ports.load_balancer.rule_tags(&arns).await?;
+        let tags = match self.shared.ports.load_balancer.rule_tags(&arns).await {
+            // Who may not read tags goes by what is known of the rules themselves.
+            Err(error) if error.kind == FailureKind::Denied => {
+                arns.iter().map(|arn| (arn.clone(), BTreeMap::new())).collect()
+            }
+            tags => tags?,
+        };
         for (route, seen) in rules {
             let Some(tags) = tags.get(&seen.arn) else { continue };
             let known = route.is_made(seen) || tags.get(TAG).map(String::as_str) == Some(name(self.prior));

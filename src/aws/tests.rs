@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Connection, Settings, ports};
 use crate::rollout::{Conditions, Forward, RouteSpec, Stickiness, Terminal};
+use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, Ports};
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1111/2222";
@@ -148,6 +149,73 @@ async fn what_comes_before_the_forward_is_sent_back_to_the_letter() {
         2.Order = 2
         2.Type = forward"#]]
     .assert_eq(&shown.join("\n"));
+}
+
+/// Ports to a server that lets each call but the reads end so, and counts them.
+async fn broken(how: &'static [u8]) -> (Ports, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let count = count.clone();
+            tokio::spawn(async move {
+                if read_request(&mut stream, &mut Vec::new()).await.is_some() {
+                    *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                    drop(stream.write_all(how).await);
+                }
+            });
+        }
+    });
+    let settings = Settings {
+        region: Some("eu-central-1".to_owned()),
+        access_key: Some("key".to_owned()),
+        secret_key: Some("secret".to_owned()),
+        endpoint_url: Some(format!("http://{address}")),
+        max_retries: Some(1),
+        ..Settings::default()
+    };
+    (ports(&Arc::new(Connection::new(Some(settings)))), asked)
+}
+
+/// What was sent and not answered may have its effect; an answer that broke off is one; what is given up is not sent again.
+#[tokio::test]
+async fn p09_attempts_without_an_answer_are_noted() {
+    let closed: &[u8] = b"";
+    let cut: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n<half";
+    for (how, unanswered) in [(closed, 2), (cut, 0)] {
+        let (ports, asked) = broken(how).await;
+        let call = Call::new();
+        let failed = call.clone().make(ports.load_balancer.set_conditions("arn", &Conditions::default())).await;
+        assert!(failed.is_err());
+        assert_eq!((call.unanswered(), call.fell_silent()), (unanswered, false), "{how:?}");
+        assert_eq!(*asked.lock().unwrap(), 2);
+    }
+    let (ports, asked) = broken(closed).await;
+    // Reads change nothing, so nothing is unknown of them.
+    let call = Call::new();
+    assert!(call.clone().make(ports.load_balancer.target_health(GROUP, false)).await.is_err());
+    assert_eq!(call.unanswered(), 0);
+    let before = *asked.lock().unwrap();
+    let call = Call::new();
+    call.give_up();
+    let refused = call.clone().make(ports.load_balancer.delete_rule("arn")).await.unwrap_err();
+    assert!(refused.message.contains("stopped before it was sent"), "{refused}");
+    assert_eq!((call.unanswered(), *asked.lock().unwrap()), (0, before));
+    // Nobody is there: it never left.
+    let settings = Settings {
+        region: Some("eu-central-1".to_owned()),
+        access_key: Some("key".to_owned()),
+        secret_key: Some("secret".to_owned()),
+        endpoint_url: Some("http://127.0.0.1:9".to_owned()),
+        max_retries: Some(0),
+        ..Settings::default()
+    };
+    let ports = super::ports(&Arc::new(Connection::new(Some(settings))));
+    let call = Call::new();
+    assert!(call.clone().make(ports.load_balancer.delete_rule("arn")).await.is_err());
+    assert_eq!(call.unanswered(), 0);
 }
 
 fn refused(call: &BTreeMap<String, String>) -> (u16, String) {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::contracts::Outdated;
 use super::promise::Promise;
@@ -18,6 +21,10 @@ use crate::run::lock::{self, Lock, Refused};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::secrets::Secrets;
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
+
+/// How often it is looked before it is believed that somebody moved the traffic since the plan, and with what pause.
+pub(super) const LOOKS: usize = 4;
+pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// A create or an update.
 pub(super) struct Apply<'a> {
@@ -169,9 +176,7 @@ impl Apply<'_> {
             }
         };
         let Some(lock) = lock else {
-            if self.breaks_promise((&world, &runbook), diagnostics) {
-                return before;
-            }
+            let Some((world, runbook)) = self.look_as_planned(None, diagnostics).await else { return before };
             return self.carry_out((world, runbook), &about, None, diagnostics).await;
         };
         match self.look_again(&lock, world, &about, diagnostics).await {
@@ -226,6 +231,26 @@ impl Apply<'_> {
         Outdated::of(&self.request.config, self.request.prior.as_ref(), &noted)
     }
 
+    /// Looks, plans, and holds that against what was planned before. That somebody else moved the traffic is not believed of
+    /// one look: it may be an old one.
+    async fn look_as_planned(&self, found: Option<&Ledger>, diagnostics: &mut Diagnostics) -> Option<(World, Runbook)> {
+        for look in 1.. {
+            let seen = self.look(diagnostics).await?;
+            let world = World { ledger: found.cloned(), ..seen };
+            let runbook = self.plan(&world, diagnostics)?;
+            let mut broken = Diagnostics::new();
+            if !self.breaks_promise((&world, &runbook), &mut broken) {
+                return Some((world, runbook));
+            }
+            if look == LOOKS {
+                diagnostics.extend(broken);
+                break;
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+        None
+    }
+
     /// With the lock, nobody else of this provider moves anything: what is seen now holds, and so does what a dead
     /// rollout left.
     async fn look_again(
@@ -235,12 +260,7 @@ impl Apply<'_> {
         about: &About,
         diagnostics: &mut Diagnostics,
     ) -> Option<(World, Runbook, About)> {
-        let seen = self.look(diagnostics).await?;
-        let world = World { ledger: lock.found.clone(), ..seen };
-        let runbook = self.plan(&world, diagnostics)?;
-        if self.breaks_promise((&world, &runbook), diagnostics) {
-            return None;
-        }
+        let (world, runbook) = self.look_as_planned(lock.found.as_ref(), diagnostics).await?;
         let mut now = self::about(&self.intent, &world, name(self.planned), self.planned);
         now.id.clone_from(&about.id);
         if world != before {

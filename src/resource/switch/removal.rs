@@ -65,10 +65,9 @@ impl End<'_> {
                 return before;
             }
         };
-        let restoration = self.restoration(&world, &owned, diagnostics);
-        if self.is_barred((&world, &restoration), diagnostics) {
+        let Some((world, restoration)) = self.restoration_as_planned(world, &owned, diagnostics).await else {
             return before;
-        }
+        };
         let removal = self.removal(&owned, true);
         let nothing = restoration.is_empty() && planner::plan_removal(&removal, &world).is_empty();
         let about = apply::about(&self.intent, &world, name(self.prior), &Value::Null);
@@ -249,11 +248,30 @@ impl End<'_> {
         Terminal::Forward(forward)
     }
 
-    /// Traffic that is elsewhere than the plan saw it is not led back to where it once was.
-    fn is_barred(&self, (world, restoration): (&World, &Runbook), diagnostics: &mut Diagnostics) -> bool {
-        let (Some(planned), Some(prior)) = (&self.memory.world, intent::parse(self.prior)) else { return false };
-        let promise = Promise { world: planned, prior: &prior };
-        promise.bars(name(self.prior), (&self.intent, world, restoration), diagnostics)
+    /// Traffic that is elsewhere than the plan saw it is not led back to where it once was. One look may be an old one.
+    async fn restoration_as_planned(
+        &self,
+        world: World,
+        owned: &Owned,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<(World, Runbook)> {
+        let mut world = world;
+        for seen in 1.. {
+            let mut said = Diagnostics::new();
+            let restoration = self.restoration(&world, owned, &mut said);
+            let prior = intent::parse(self.prior);
+            let barred = self.memory.world.as_ref().zip(prior.as_ref()).is_some_and(|(planned, prior)| {
+                let promise = Promise { world: planned, prior };
+                promise.bars(name(self.prior), (&self.intent, &world, &restoration), &mut said)
+            });
+            if !barred || seen == apply::LOOKS {
+                diagnostics.extend(said);
+                return (!barred).then_some((world, restoration));
+            }
+            tokio::time::sleep(apply::LOOK_PAUSE).await;
+            world = look(self.shared, &self.intent, Freshness::Now, name(self.prior), diagnostics).await?;
+        }
+        None
     }
 
     /// The routes could not be led back: that is told, and the rest goes.

@@ -138,6 +138,20 @@ async fn p02_a_saved_plan_moves_only_what_it_told() {
     assert_eq!(stage.fake.calls(), Vec::<String>::new());
 }
 
+/// One old look is no other hand either.
+#[tokio::test(start_paused = true)]
+async fn p02_an_old_look_breaks_no_promise() {
+    let (stage, stored) = on_blue().await;
+    let green = config(&stage.switch, text("green"));
+    let stored = stage.read(&ok(stage.apply(&green, Some(&stored)).await)).await;
+    let blue = config(&stage.switch, text("blue"));
+    let planned = stage.plan(&blue, Some(&stored)).await;
+    // Both looks of one moment: the routes and the record.
+    stage.fake.be_stale(4);
+    ok(stage.apply_planned(&blue, Some(&stored), planned, Cancel::never()).await);
+    assert_all_on(&stage, BLUE);
+}
+
 /// What this very apply did to a route is no other hand: an environment that is made anew is taken out of it.
 #[tokio::test(start_paused = true)]
 async fn p02_a_group_that_is_made_anew_is_no_other_hand() {
@@ -252,6 +266,18 @@ async fn p05_restore_leads_nowhere_that_can_t_carry_it() {
         assert_all_on(&stage, GREEN);
         assert_eq!(stage.fake.world().record.as_deref(), Some("green"));
     }
+}
+
+/// What somebody moved since the plan is not led back, and nothing of it is destroyed half-way.
+#[tokio::test(start_paused = true)]
+async fn p05_restore_moves_only_what_the_plan_saw() {
+    let (stage, kept, diagnostics) = restorable(|stage| {
+        stage.fake.meddle(|all| all.routes = world(37, 63).routes);
+    })
+    .await;
+    assert!(told(&diagnostics).contains("was moved since the plan"), "{}", told(&diagnostics));
+    assert!(kept.state.is_some());
+    assert!((share(&stage, LISTENER, GREEN) - 63.0).abs() < 0.01);
 }
 
 /// The color that was live before may have another target group by now.

@@ -7,7 +7,7 @@ use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 
@@ -31,6 +31,11 @@ fn changing(cfg: &ConfigBag) -> Option<Arc<Call>> {
     let reads = ["Describe", "Get", "List"];
     let name = cfg.load::<Metadata>().map(Metadata::name)?;
     Call::current().filter(|_| !reads.iter().any(|read| name.starts_with(read)))
+}
+
+/// Whether an answer is one of whoever stands between: what the call itself came to is not in it.
+fn is_of_a_gateway(response: &HttpResponse) -> bool {
+    matches!(response.status().as_u16(), 502 | 504)
 }
 
 #[dyn_dispatch_hint]
@@ -72,7 +77,7 @@ impl Intercept for Attempts {
         let broken = context.output_or_error().and_then(Result::err).and_then(|error| error.as_connector_error());
         if let Some(call) = changing(cfg)
             && sent
-            && context.response().is_none()
+            && context.response().is_none_or(is_of_a_gateway)
             && !broken.is_some_and(|error| never_left(error) || was_answered(error))
         {
             call.note_unanswered(broken.is_none_or(|error| error.is_timeout()));

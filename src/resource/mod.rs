@@ -39,6 +39,8 @@ struct Switches {
     turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Which object had a route or a record last, by its token: an object that is replaced goes after its heir has come.
     claims: Mutex<BTreeMap<String, String>>,
+    /// Which color the switches want live that keep a record: by the record, the first route of each and its color.
+    wishes: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
 }
 
 impl Switches {
@@ -49,6 +51,14 @@ impl Switches {
             turns.entry(record.to_owned()).or_default().clone()
         };
         turn.lock_owned().await
+    }
+
+    /// Notes which color a switch wants live on a record; the color that another switch wants there, if it is another one.
+    fn wish(&self, record: &str, route: &str, color: &str) -> Option<String> {
+        let mut wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_record = wishes.entry(record.to_owned()).or_default();
+        of_record.insert(route.to_owned(), color.to_owned());
+        of_record.iter().find(|(other, wanted)| *other != route && *wanted != color).map(|(_, wanted)| wanted.clone())
     }
 
     /// Notes that an object has these from now on.

@@ -15,6 +15,8 @@ use super::world::Observed;
 /// The whole wish for one switch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Intent {
+    /// The switch's name.
+    pub name: String,
     /// The colour that shall be live; none: whichever is.
     pub active: Option<String>,
     /// The colours by name, two to five.

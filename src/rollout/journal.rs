@@ -187,6 +187,17 @@ impl Journal {
         })
     }
 
+    /// Whether the undo of a step was tried since it was done last: an answer that comes late does it once more.
+    pub fn is_taken_back(&self, id: StepId) -> bool {
+        let last = |of: &dyn Fn(&Entry) -> bool| self.entries.iter().rposition(of);
+        let undone = last(&|entry| match entry {
+            Entry::Undone(undone) => *undone == id,
+            Entry::UndoFailed(failed, _) => *failed == id,
+            _ => false,
+        });
+        undone > last(&|entry| *entry == Entry::Done(id))
+    }
+
     /// The steps whose undo was tried, whatever came of it.
     pub fn undos(&self) -> impl Iterator<Item = StepId> {
         self.entries.iter().filter_map(|entry| match entry {

@@ -244,7 +244,8 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
     // What comes late is put back whenever it is seen.
     let again: Vec<StepId> = units
         .iter()
-        .filter(|unit| is_late(unit) && is_there(unit, journal, world) && !is_given_up(unit.0, journal))
+        .filter(|unit| is_late(unit) && !is_given_up(unit.0, journal))
+        .filter(|unit| is_there(unit, journal, world) || (journal.undone(unit.0) && !journal.is_taken_back(unit.0)))
         .map(|unit| unit.0)
         .collect();
     if !again.is_empty() {
@@ -283,7 +284,7 @@ fn is_given_up(id: StepId, journal: &Journal) -> bool {
 /// Whether a step that began is still to be undone, as far as it was not given up. One that was done is undone by a call,
 /// whatever one look shows: it may be an old one.
 fn is_to_undo(id: StepId, step: &Step, journal: &Journal, world: Option<&World>) -> bool {
-    if journal.undos().any(|undone| undone == id) {
+    if journal.is_taken_back(id) {
         let is_late = journal.may_come_late(id) && !is_given_up(id, journal);
         return is_late && is_there(&(id, step), journal, world);
     }

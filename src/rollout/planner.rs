@@ -152,7 +152,7 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         (!step.holds(world)).then_some(step)
     };
     let steps: Vec<Step> = originals.iter().filter_map(step).collect();
-    let plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None };
+    let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None };
     let mut gaining: BTreeMap<String, String> = BTreeMap::new();
     for step in &steps {
         let Step::Route { before: Some(before), after: after @ Terminal::Forward(forward), .. } = step else {
@@ -161,16 +161,17 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         let gains = forward.groups.iter().filter(|(arn, _)| after.share(arn) > before.terminal.share(arn) + 0.001);
         gaining.extend(gains.map(|(arn, _)| (arn.clone(), color_of(arn).map_or_else(|| short(arn), str::to_owned))));
     }
-    let mut runbook = Runbook::default();
     for (group, color) in gaining {
         let subject = plan.subject(&color, &group, Way::New);
-        runbook.push(vec![health_check(intent, &subject)]);
+        plan.push(vec![health_check(intent, &subject)]);
         // The user's own checks are about colors.
-        let checks = intent.validation.checks.iter().filter(|_| color_of(&group).is_some());
-        runbook.push(checks.map(|checking| about(checking, &subject)).collect());
+        if color_of(&group).is_some() && !intent.validation.checks.is_empty() {
+            plan.show(&color);
+            plan.push(intent.validation.checks.iter().map(|checking| about(checking, &subject)).collect());
+        }
     }
-    runbook.push(steps);
-    runbook
+    plan.push(steps);
+    plan.runbook
 }
 
 /// Who gets the traffic now.
@@ -194,7 +195,9 @@ pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
 
 /// What a rollout left that moved something before it died; one that moved nothing left nothing.
 pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
-    let ledger = world.ledger.as_ref().filter(|_| !is_settled(intent, world))?;
+    // What another switch left, or a contract, is theirs to go on with.
+    let own = |ledger: &&Ledger| ledger.what.is_empty() && ledger.switch == intent.name;
+    let ledger = world.ledger.as_ref().filter(own).filter(|_| !is_settled(intent, world))?;
     let moved = intent.routes.iter().any(|route| {
         let (seen, was) = (world.routes.get(&route.key()), ledger.origin(&route.key(), &intent.environments));
         match (seen, was) {
@@ -327,7 +330,7 @@ impl Draft<'_> {
         if matches!(way, Way::New | Way::On) && (moves || way == Way::On) {
             self.verify(&subject);
         }
-        moves
+        moves || way == Way::On
     }
 
     /// Makes room for a colour and checks it before it gets a request. Whether its health can only be known afterwards.
@@ -362,7 +365,7 @@ impl Draft<'_> {
             seen.map(|seen| seen.terminal.share(group)).sum::<f64>()
         };
         let carries_most = subject.live_group.as_deref().is_some_and(|live| share(&subject.group) >= share(live));
-        if way == Way::Undo || (carries_most && way != Way::On) {
+        if way == Way::Undo || (way == Way::Back && carries_most) {
             return Subject { live_color: None, live_group: None, ..subject.clone() };
         }
         subject.clone()
@@ -513,7 +516,7 @@ impl Draft<'_> {
             forward.groups.iter().any(|(other, _)| other != group && seen.terminal.share(other) > 0.0)
         };
         let splits = shares.iter().any(|seen| split(seen));
-        if matches!(way, Way::Undo | Way::Back) || !splits || self.intent.active.is_none() {
+        if matches!(way, Way::Undo | Way::Back) || !splits {
             return Vec::new();
         }
         // A route that is ahead waits for the others.

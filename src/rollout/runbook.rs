@@ -343,10 +343,10 @@ impl Runbook {
         self.stages.iter().map(|stage| stage.steps.iter().map(of).max().unwrap_or_default()).sum()
     }
 
-    /// The world as it will be once all of it is done.
-    pub fn after(&self, world: &World) -> World {
+    /// The world as it is once these of its steps are done.
+    pub fn after(&self, world: &World, done: impl Fn(StepId) -> bool) -> World {
         let mut after = world.clone();
-        self.steps().for_each(|(_, step)| step.foresee(&mut after));
+        self.steps().filter(|(id, _)| done(*id)).for_each(|(_, step)| step.foresee(&mut after));
         after
     }
 

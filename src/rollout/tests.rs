@@ -23,6 +23,7 @@ fn intent(active: &str) -> Intent {
         (color.to_owned(), environment)
     };
     Intent {
+        name: "app".to_owned(),
         active: Some(active.to_owned()),
         environments: BTreeMap::from([environment("blue"), environment("green")]),
         routes: vec![RouteSpec::Listener("web".to_owned())],

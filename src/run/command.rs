@@ -12,8 +12,8 @@ use tokio::time::{Duration, timeout};
 use super::ports::{CommandEnd, Commands, FailureKind, PortError};
 use crate::rollout::CommandCheck;
 
-/// As much of what a command wrote as a person reads.
-const KEPT_BYTES: usize = 4000;
+/// The end of what a command wrote; more than a person reads, so that a secret at the cut is cut off with it.
+const KEPT_BYTES: usize = 64 * 1024;
 /// How long a command's children may go on writing once it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// What Terraform and go-plugin tell the provider is never for its children.

@@ -189,12 +189,11 @@ impl Run<'_> {
                     None
                 }
                 Decision::Undo(ids) => {
-                    self.undo(&ids, (world.as_ref(), &is_lost), &mut journal).await;
+                    self.undo(&ids, (world.as_ref(), &is_lost), (&mut journal, &mut air)).await;
                     None
                 }
                 Decision::Await(ids) => {
-                    let in_a_hurry = !journal.is_broken() && self.cancel.is_cancelled();
-                    air.wait(&ids, in_a_hurry, &mut journal).await;
+                    air.wait(&ids, &mut journal).await;
                     None
                 }
                 Decision::Crossed(_) | Decision::Unseen(_) if doubts < DOUBTS => {
@@ -318,11 +317,11 @@ impl Run<'_> {
             let arrived = machine::has_arrived(self.runbook, journal);
             let seen = tokio::select! {
                 biased;
-                seen = self.observe_until(deadline, journal) => seen,
-                () = self.cancel.cancelled() => {
-                    if !arrived {
-                        journal.push(Entry::Interrupted);
-                    }
+                // What is left then is told by what is seen: neither the run's time nor a stop closes the eyes.
+                seen = self.observe_until(Instant::now() + LOOK_LIMIT, journal), if arrived => seen,
+                seen = self.observe_until(deadline, journal), if !arrived => seen,
+                () = self.cancel.cancelled(), if !arrived => {
+                    journal.push(Entry::Interrupted);
                     Err(PortError::new(FailureKind::Other, "interrupted"))
                 }
             };
@@ -432,12 +431,12 @@ impl Run<'_> {
             Stop::Again => {}
             stop if self.runbook.is_afterwards(id.stage) => {
                 tracing::warn!(step = step.words(), reason = stop.words(), "is left for the next apply");
-                journal.push(Entry::Left(id, self.secrets.strike(&stop.words())));
+                journal.push(Entry::Left(id, self.secrets.strike_own(&stop.words())));
             }
             Stop::Crossed(reason) => journal.push(Entry::Crossed(reason)),
             Stop::Interrupted => return true,
             Stop::Failed(error) => {
-                let reason = self.secrets.strike(&error.message);
+                let reason = self.secrets.strike_own(&error.message);
                 tracing::warn!(step = step.words(), reason, "failed");
                 journal.push(Entry::Failed(id, reason));
                 if let Some(evidence) = &error.evidence {
@@ -622,7 +621,7 @@ impl Run<'_> {
         &self,
         ids: &[StepId],
         (world, is_lost): (Option<&World>, &watch::Receiver<Option<Lost>>),
-        journal: &mut Journal,
+        (journal, air): (&mut Journal, &mut Air<'_>),
     ) {
         if let Some(lock) = self.lock
             && let Err(Lost::Taken(reason)) = lock.confirm().await
@@ -632,37 +631,48 @@ impl Run<'_> {
         }
         let deadline = Instant::now() + WAY_BACK;
         let so_far = journal.clone();
-        let (steps, journal_before) = (ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?))), &so_far);
+        let (steps, before) = (ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?))), &so_far);
         let results = join_all(steps.map(|(id, step)| async move {
             tracing::warn!(step = step.words(), "goes back");
-            let made = journal_before.made(id);
+            let (made, call) = (before.made(id), Call::new());
             let result = tokio::select! {
                 biased;
-                result = timeout_at(deadline, self.take_back_surely(step, world, made)) => result,
+                result = timeout_at(deadline, self.take_back_surely(step, world, made, &call)) => result,
                 // Whoever has the lock now goes on from what is there.
                 reason = taken(is_lost) => Ok(Err(PortError::new(FailureKind::Conflict, reason))),
             };
-            (id, result.unwrap_or_else(|_| Err(timed_out("the way back", WAY_BACK))))
+            (id, call, result.unwrap_or_else(|_| Err(timed_out("the way back", WAY_BACK))))
         }));
-        for (id, result) in results.await {
+        for (id, call, result) in results.await {
             journal.push(match result {
                 Ok(()) => Entry::Undone(id),
                 Err(error) => Entry::UndoFailed(id, error.message),
             });
+            // A call of the way back that was sent twice may have its effect when somebody has gone on already.
+            if call.unanswered() > 0 {
+                journal.push(Entry::Repeated(id));
+                air.doubt(id, call, None);
+            }
         }
     }
 
     /// Takes a step back, again where no answer came: the call may be repeated, and its effect may have come.
-    async fn take_back_surely(&self, step: &Step, world: Option<&World>, made: Option<&str>) -> Result<(), PortError> {
+    async fn take_back_surely(
+        &self,
+        step: &Step,
+        world: Option<&World>,
+        made: Option<&str>,
+        call: &Arc<Call>,
+    ) -> Result<(), PortError> {
         for _ in 1..UNDO_TRIES {
-            let call = Call::new();
+            let before = call.unanswered();
             let result = call.clone().make(self.take_back(step, world, made)).await;
-            if result.is_ok() || call.unanswered() == 0 || matches!(step, Step::Remove { .. }) {
+            if result.is_ok() || call.unanswered() == before || matches!(step, Step::Remove { .. }) {
                 return result;
             }
             sleep(LOOK_PAUSE).await;
         }
-        self.take_back(step, world, made).await
+        call.clone().make(self.take_back(step, world, made)).await
     }
 
     async fn take_back(&self, step: &Step, world: Option<&World>, made: Option<&str>) -> Result<(), PortError> {
@@ -745,7 +755,9 @@ impl<'r> Air<'r> {
     fn learn(&mut self, runbook: &Runbook, journal: &mut Journal, world: Option<&World>) {
         let Some(world) = world else { return };
         for id in journal.doubts() {
-            let sent_once = self.0.get(&id).is_some_and(|flight| flight.call.unanswered() <= 1);
+            // One that is still on its way was sent, too.
+            let sent = |flight: &Flight<'_>| flight.call.unanswered() + u32::from(flight.answer.is_some());
+            let sent_once = self.0.get(&id).is_some_and(|flight| sent(flight) <= 1);
             let is_there = runbook.step(id).is_some_and(|step| step.holds(world));
             if sent_once && is_there {
                 journal.push(Entry::Answered(id));
@@ -755,7 +767,7 @@ impl<'r> Air<'r> {
     }
 
     /// Waits a moment, or until one of these is answered.
-    async fn wait(&mut self, ids: &[StepId], in_a_hurry: bool, journal: &mut Journal) {
+    async fn wait(&mut self, ids: &[StepId], journal: &mut Journal) {
         let waiting = self.0.iter_mut().filter(|(id, _)| ids.contains(id));
         let answers: Vec<_> = waiting
             .filter_map(|(id, flight)| {
@@ -798,7 +810,7 @@ impl<'r> Air<'r> {
                 if closed { CLOSED_DOUBT } else { DOUBT }
             };
             let late = self.0.get(id).is_none_or(|flight| flight.since.elapsed() >= patience(flight));
-            if (late || in_a_hurry) && !journal.is_expired(*id) {
+            if late && !journal.is_expired(*id) {
                 journal.push(Entry::Expired(*id));
             }
         }

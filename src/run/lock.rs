@@ -174,15 +174,19 @@ async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, S
     let value = text(&mine).map_err(Refused::Failed)?;
     let mut watched: Option<Watched> = None;
     let mut ours = Claim { ledger: mine, found: None };
-    let (start, mut sibling) = (Instant::now(), false);
+    let (start, mut sibling, mut absent) = (Instant::now(), false, true);
     while start.elapsed() < if sibling { SIBLING_WAIT } else { MOST_WAIT } {
-        match ports.records.create(name, &value, tags).await {
-            Ok(version) => return Ok(held(ours.ledger, version, ours.found)),
-            Err(error) if error.kind == FailureKind::Conflict => {}
-            Err(error) => return Err(Refused::Failed(error)),
+        // Written only where there is nothing: writes are scarce, and others wait too.
+        if absent {
+            match ports.records.create(name, &value, tags).await {
+                Ok(version) => return Ok(held(ours.ledger, version, ours.found)),
+                Err(error) if error.kind == FailureKind::Conflict => absent = false,
+                Err(error) => return Err(Refused::Failed(error)),
+            }
         }
         let seen = ports.records.get_version(name, None).await.map_err(Refused::Failed)?;
         let Some((seen, version)) = seen else {
+            absent = true;
             sleep(LOOK).await;
             continue;
         };
@@ -193,7 +197,7 @@ async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, S
         }
         match is_dead(&theirs, version, &mut watched) {
             Some(false) if holder::is_sibling(&theirs.machine, theirs.parent) => {
-                sibling = true;
+                (sibling, watched) = (true, None);
                 sleep(LOOK).await;
             }
             Some(false) => return Err(Refused::Held(Box::new(theirs))),
@@ -229,8 +233,11 @@ fn is_dead(theirs: &Ledger, version: i64, watched: &mut Option<Watched>) -> Opti
     if theirs.status != Status::Running {
         return Some(true);
     }
-    if let Some(alive) = holder::is_alive(&theirs.machine, theirs.pid) {
-        return Some(!alive);
+    // A process of this Terraform run lives as long as the run does: of its rollout the beats tell.
+    match holder::is_alive(&theirs.machine, theirs.pid) {
+        Some(false) => return Some(true),
+        Some(true) if !holder::is_sibling(&theirs.machine, theirs.parent) => return Some(false),
+        _ => {}
     }
     let sign = (theirs.beat, version);
     match watched {
@@ -246,6 +253,11 @@ fn is_dead(theirs: &Ledger, version: i64, watched: &mut Option<Watched>) -> Opti
             None
         }
     }
+}
+
+/// Whether it is known, without waiting, that nobody runs this any more.
+pub fn is_surely_dead(ledger: &Ledger) -> bool {
+    ledger.status != Status::Running || holder::is_alive(&ledger.machine, ledger.pid) == Some(false)
 }
 
 /// Our name with what a dead one knew: until this run has looked, that is what is known.
@@ -327,7 +339,12 @@ impl Kept {
         let version = match self.place(&ledger.run).await? {
             // What somebody else holds by now is not to be written over.
             Place::Other(other) if !self.is_late_claim(&other, &ledger) => return Err(lost(&other)),
-            // It was removed, by hand or by a call of somebody's that came late: it is taken again if it is free.
+            // It was removed, by hand or by a call of somebody's that came late: it is taken again if it is free. Not after a
+            // sleep: then somebody else may have had it, and have come to an end.
+            Place::Empty if self.silent_for() >= LEASE => {
+                let words = format!("the rollout's lock {} lapsed, and is gone", self.name);
+                return Err(PortError::new(FailureKind::Conflict, words));
+            }
             Place::Empty => {
                 tracing::warn!(name = self.name, "the rollout's lock was removed, and is made again");
                 let made = self.ports.records.create(&self.name, &value, &self.tags).await;
@@ -396,6 +413,19 @@ impl Lock {
     /// When it can't be written, or is somebody else's by now.
     pub async fn note(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
         self.kept.note(change).await
+    }
+
+    /// Gives it up with what a dead rollout of another switch left, which is that one's to go on with.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn hand_back(&self, found: Ledger, phase: String) -> Result<(), PortError> {
+        let kept = self.kept.clone();
+        let change = move |ledger: &mut Ledger| {
+            let ours = std::mem::take(ledger);
+            *ledger = Ledger { run: ours.run, beat: ours.beat, status: Status::Held, phase, ..found };
+        };
+        self.in_time(RELEASE_LIMIT, async move { kept.note(change).await }).await
     }
 
     /// What is written down.

@@ -17,6 +17,9 @@ const MOST_CHARS: usize = 4000;
 #[derive(Clone, Default)]
 pub struct Secrets(Vec<String>);
 
+/// In what the provider says itself, values shorter than this are words of its own.
+const OWN_WORDS: usize = 6;
+
 impl Secrets {
     /// Everything secret in a runbook's checks and in this process's environment, and these.
     pub fn of(runbook: &Runbook, more: impl IntoIterator<Item = String>) -> Secrets {
@@ -40,7 +43,9 @@ impl Secrets {
         }
         values.extend(std::env::vars_os().filter_map(|(name, value)| {
             let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
-            is_telling(&name).then_some(value)
+            // An input variable may be a count or a word as well.
+            let plain = name.starts_with("TF_VAR_") && (value.len() < OWN_WORDS || value.parse::<f64>().is_ok());
+            (is_telling(&name) && !plain).then_some(value)
         }));
         Secrets::new(values.into_iter().filter(|value| !public.contains(value)))
     }
@@ -51,13 +56,22 @@ impl Secrets {
             .into_iter()
             .flat_map(|value| {
                 let trimmed = value.trim().to_owned();
-                [value, trimmed]
+                // As it stands in a text that is quoted.
+                let quoted = format!("{trimmed:?}");
+                let quoted = quoted.trim_matches('"').to_owned();
+                [value, trimmed, quoted]
             })
             .filter(|value| !value.trim().is_empty())
             .collect();
         values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         values.dedup();
         Secrets(values)
+    }
+
+    /// What the provider says itself, in which it may quote others: short secrets may be words of its own there.
+    pub fn strike_own(&self, text: &str) -> String {
+        let long = self.0.iter().filter(|secret| secret.chars().count() >= OWN_WORDS);
+        long.fold(text.to_owned(), |text, secret| text.replace(secret, STRUCK)).chars().map(plain).collect()
     }
 
     /// A text of somebody else's without what is secret, without what would steer a terminal, and no longer than a person

@@ -34,6 +34,7 @@ fn intent() -> Intent {
     };
     let listener = |name: &str| RouteSpec::Listener(name.to_owned());
     Intent {
+        name: "app".to_owned(),
         active: Some("green".to_owned()),
         environments: BTreeMap::from(["blue", "green"].map(environment)),
         routes: vec![listener("web"), listener("api"), own_rule()],

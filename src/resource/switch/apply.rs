@@ -14,7 +14,7 @@ use super::{OWNER_TAG, Shared, TAG, TOLD_BY_APPLY, intent, look, name, tags};
 use crate::clock;
 use crate::rollout::ledger::Status;
 use crate::rollout::planner;
-use crate::rollout::{Intent, Ledger, Raised, RouteSpec, Runbook, Step, World, lint};
+use crate::rollout::{Intent, Ledger, Observed, Raised, RouteSpec, Runbook, Step, World, lint};
 use crate::run::events::{About, rfc3339};
 use crate::run::executor::{Ending, Outcome, Run};
 use crate::run::lock::{self, Lock, Refused};
@@ -110,19 +110,24 @@ fn new_owner() -> String {
 /// What a rollout left that did not come to its end. It is only looked for where the traffic looks like it: refreshes of
 /// many switches share their calls, and this is one more.
 pub(super) async fn ledger_left(shared: &Shared, intent: &Intent, world: &World) -> Option<Ledger> {
-    let parameter = intent.record.as_ref()?;
     // A run that was killed while it checked has moved nothing, but may have raised a size.
     if planner::is_settled(intent, world) && intent.capacity.is_none() {
         return None;
     }
-    let seen = shared.ports.records.get_version(&lock::name(parameter), None).await;
-    match seen {
-        Ok(seen) => lock::read(&seen?.0).ok(),
+    match seen_ledger(shared, intent).await {
+        Ok(ledger) => ledger,
         Err(error) => {
             tracing::warn!(%error, "it can't be seen whether a rollout is under way");
             None
         }
     }
+}
+
+/// What stands in the lock's place, as far as it can be read; that it is no ledger is for whoever takes the lock to tell.
+pub(super) async fn seen_ledger(shared: &Shared, intent: &Intent) -> Result<Option<Ledger>, PortError> {
+    let Some(parameter) = &intent.record else { return Ok(None) };
+    let seen = shared.ports.records.get_version(&lock::name(parameter), None).await?;
+    Ok(seen.and_then(|(value, _)| lock::read(&value).ok()))
 }
 
 /// How what a dead rollout left stood when its lock was taken over. Nobody runs it any more.
@@ -133,6 +138,46 @@ pub(super) fn as_found(lock: &Lock) -> Option<(Status, String)> {
     })
 }
 
+/// Gives the lock up as it was found, by a run that did nothing.
+async fn give_back(lock: &Lock, intent: &Intent, diagnostics: &mut Diagnostics) {
+    match foreign(lock, intent) {
+        Some((found, phase)) => told(lock.hand_back(found, phase).await, intent, diagnostics),
+        None => release(lock, as_found(lock), intent, diagnostics).await,
+    }
+}
+
+/// What a dead rollout of another switch left in this lock: that one goes on with it, or back.
+fn foreign(lock: &Lock, intent: &Intent) -> Option<(Ledger, String)> {
+    let found = lock.found.clone().filter(|found| found.what.is_empty() && found.switch != intent.name)?;
+    let (_, phase) = as_found(lock)?;
+    Some((found, phase))
+}
+
+/// Gives the lock up after a run, with what is written down of a rollout that did not come to its end, or of an earlier one
+/// that still has not.
+pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let reason = shortened(&outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default());
+    let left = match outcome.ending {
+        Ending::Held => Some((Status::Held, format!("was held: {reason}"))),
+        Ending::Stuck => Some((Status::Stuck, format!("could not go back: {reason}"))),
+        Ending::Unknown => Some((Status::Unknown, format!("has a call without an answer: {reason}"))),
+        Ending::Done | Ending::RolledBack => {
+            if let Some((found, phase)) = foreign(lock, intent) {
+                return told(lock.hand_back(found, phase).await, intent, diagnostics);
+            }
+            let found = as_found(lock);
+            let seen = outcome.world.clone().unwrap_or_default();
+            let is_seen = outcome.world.is_some();
+            let world = World { ledger: Some(lock.ledger().await), ..seen };
+            // A run that moved nothing of it leaves it where it was.
+            found.filter(|_| {
+                if is_seen { planner::unfinished(intent, &world).is_some() } else { outcome.ending != Ending::Done }
+            })
+        }
+    };
+    release(lock, left, intent, diagnostics).await;
+}
+
 /// Gives the lock up, with what is left undone.
 pub(super) async fn release(
     lock: &Lock,
@@ -140,8 +185,12 @@ pub(super) async fn release(
     intent: &Intent,
     diagnostics: &mut Diagnostics,
 ) {
+    told(lock.release(left).await, intent, diagnostics);
+}
+
+fn told(released: Result<(), PortError>, intent: &Intent, diagnostics: &mut Diagnostics) {
     // One that is somebody else's by now is theirs to give up.
-    if let Err(error) = lock.release(left).await
+    if let Err(error) = released
         && error.kind != FailureKind::Conflict
     {
         story::not_released(&error, intent, diagnostics);
@@ -152,10 +201,21 @@ impl Apply<'_> {
     pub async fn run(&self, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
         let cancel = &self.request.cancel;
-        let Some(world) = self.look(diagnostics).await else { return before };
+        let Some(seen) = self.look(diagnostics).await else { return before };
+        // What a dead run left is a part of what is seen: the plan had it, too.
+        let ledger = match seen_ledger(self.shared, &self.intent).await {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                story::unreadable(name(self.planned), &error, diagnostics);
+                return before;
+            }
+        };
+        let is_left = ledger.as_ref().is_some_and(lock::is_surely_dead);
+        let world = World { ledger, ..seen };
         let Some(runbook) = self.plan(&world, diagnostics) else { return before };
         let about = about(&self.intent, &world, name(self.planned), self.planned);
-        if runbook.is_empty() {
+        // A lock that a dead run left is cleared away also where nothing else is to be done.
+        if runbook.is_empty() && !is_left {
             return self.carry_out((world, runbook), &about, None, diagnostics).await;
         }
         // Another switch of this very run may have the record: it is waited for, and then looked at again.
@@ -182,7 +242,7 @@ impl Apply<'_> {
         match self.look_again(&lock, world, &about, diagnostics).await {
             Some((world, runbook, about)) => self.carry_out((world, runbook), &about, Some(&lock), diagnostics).await,
             None => {
-                release(&lock, as_found(&lock), &self.intent, diagnostics).await;
+                give_back(&lock, &self.intent, diagnostics).await;
                 before
             }
         }
@@ -282,11 +342,13 @@ impl Apply<'_> {
     ) -> Stored {
         let intent = &self.intent;
         let mut memory = Memory::read(&self.request.private);
-        let claimed = match self.claim(&mut memory, &world).await {
-            Ok(claimed) => claimed,
+        let mut claimed = Vec::new();
+        match self.claim(&mut memory, &world, &mut claimed).await {
+            Ok(()) => {}
             Err(error) => {
+                self.give_claims_back(claimed).await;
                 if let Some(lock) = lock {
-                    release(lock, as_found(lock), intent, diagnostics).await;
+                    give_back(lock, intent, diagnostics).await;
                 }
                 story::unclaimed(name(self.planned), &error, diagnostics);
                 return Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
@@ -309,8 +371,7 @@ impl Apply<'_> {
         };
         let outcome = run.run(world.clone()).await;
         if let Some(lock) = lock {
-            let left = self.left(lock, &outcome).await;
-            release(lock, left, intent, diagnostics).await;
+            end(lock, &outcome, intent, diagnostics).await;
         }
         let report = Report {
             about,
@@ -320,7 +381,11 @@ impl Apply<'_> {
             runbook: &runbook,
             journal: &outcome.journal,
         };
-        let foreseen = || if outcome.ending == Ending::Done { runbook.after(&world) } else { world.clone() };
+        // What could not be seen at the end is as far as what was done.
+        let foreseen = || match outcome.ending {
+            Ending::Done => runbook.after(&world, |id| outcome.journal.done(id)),
+            _ => world.clone(),
+        };
         let seen = outcome.world.clone().unwrap_or_else(foreseen);
         memory.keep_made(intent, &runbook, &outcome.journal, &seen);
         memory.world = Some(World { ledger: None, ..seen });
@@ -337,64 +402,54 @@ impl Apply<'_> {
         self.failed(&report, &outcome, memory, diagnostics)
     }
 
-    /// What is written down of a rollout that did not come to its end, or of an earlier one that still has not.
-    async fn left(&self, lock: &Lock, outcome: &Outcome) -> Option<(Status, String)> {
-        let reason = outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default();
-        match outcome.ending {
-            Ending::Done => None,
-            Ending::RolledBack => {
-                let found = as_found(lock)?;
-                let Some(seen) = outcome.world.clone() else { return Some(found) };
-                let world = World { ledger: Some(lock.ledger().await), ..seen };
-                planner::unfinished(&self.intent, &world).is_some().then_some(found)
-            }
-            Ending::Held => Some((Status::Held, format!("was held: {}", shortened(&reason)))),
-            Ending::Stuck => Some((Status::Stuck, format!("could not go back: {}", shortened(&reason)))),
-            Ending::Unknown => Some((Status::Unknown, format!("has a call without an answer: {}", shortened(&reason)))),
-        }
-    }
-
-    /// Takes over what an earlier object made and this one will go by: whoever has it last is its owner. What was taken,
-    /// with its owner before.
-    async fn claim(&self, memory: &mut Memory, world: &World) -> Result<Vec<(Thing, String)>, PortError> {
+    /// Takes over what an earlier object made and this one will go by: whoever has it last is its owner. What was taken is
+    /// noted with its owner before.
+    async fn claim(
+        &self,
+        memory: &mut Memory,
+        world: &World,
+        claimed: &mut Vec<(Thing, String)>,
+    ) -> Result<(), PortError> {
         let intent = &self.intent;
-        let is_new = memory.owner.is_empty();
-        if is_new {
+        if memory.owner.is_empty() {
             memory.owner = new_owner();
         }
         let routes = intent.routes.iter().chain(&intent.preview_routes);
         self.shared.switches.claim(routes.clone().map(RouteSpec::key), &memory.owner);
-        let mut claimed = Vec::new();
-        if !is_new {
-            return Ok(claimed);
-        }
-        let own = tags(self.shared, name(self.planned), &memory.owner);
+        let own = BTreeMap::from([(TAG, name(self.planned)), (OWNER_TAG, memory.owner.as_str())]);
         let own: BTreeMap<String, String> =
-            own.into_iter().filter(|(key, _)| [TAG, OWNER_TAG].contains(&key.as_str())).collect();
+            own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let rules = routes.filter(|route| matches!(route, RouteSpec::OwnRule { .. }));
-        let arns: Vec<String> = rules.filter_map(|rule| Some(world.routes.get(&rule.key())?.arn.clone())).collect();
-        if !arns.is_empty() {
-            let tags = match self.shared.ports.load_balancer.rule_tags(&arns).await {
-                Err(error) if error.kind == FailureKind::Denied => BTreeMap::new(),
-                tags => tags?,
-            };
-            for (arn, tags) in tags {
-                self.shared.ports.load_balancer.tag_rule(&arn, &own).await?;
-                claimed.extend(tags.get(OWNER_TAG).map(|owner| (Thing::Rule(arn), owner.clone())));
+        let rules: Vec<(&RouteSpec, &Observed)> =
+            rules.filter_map(|rule| Some((rule, world.routes.get(&rule.key())?))).collect();
+        let arns: Vec<String> = rules.iter().map(|(_, seen)| seen.arn.clone()).collect();
+        let tags = tolerated(self.shared.ports.load_balancer.rule_tags(&arns).await)?;
+        for (route, seen) in rules {
+            let Some(tags) = tags.get(&seen.arn) else { continue };
+            if !route.is_made(seen) && tags.get(TAG).is_none_or(|owner| owner != name(self.planned)) {
+                let words = format!(
+                    "{route} has these conditions and leads to these colors, but it does not carry the tag {TAG} = {}: somebody else made it. Choose another priority, or adopt it with rule_arn instead of listener_arn, priority and conditions",
+                    name(self.planned)
+                );
+                return Err(PortError::new(FailureKind::Conflict, words));
             }
+            if own.iter().all(|(key, value)| tags.get(key) == Some(value)) {
+                continue;
+            }
+            tolerated(self.shared.ports.load_balancer.tag_rule(&seen.arn, &own).await)?;
+            claimed.push((Thing::Rule(seen.arn.clone()), tags.get(OWNER_TAG).cloned().unwrap_or_default()));
         }
-        let Some(parameter) = intent.record.as_ref().filter(|_| world.record.is_some()) else { return Ok(claimed) };
+        let Some(parameter) = intent.record.as_ref().filter(|_| world.record.is_some()) else { return Ok(()) };
         let tags = match self.shared.ports.records.tags(parameter).await {
-            Ok(tags) => tags,
-            // Whoever may not read tags made none.
-            Err(error) if matches!(error.kind, FailureKind::Gone | FailureKind::Denied) => BTreeMap::new(),
-            Err(error) => return Err(error),
+            Err(error) if error.kind == FailureKind::Gone => BTreeMap::new(),
+            tags => tolerated(tags)?,
         };
-        if tags.get(TAG).map(String::as_str) == Some(name(self.planned)) {
-            self.shared.ports.records.add_tags(parameter, &own).await?;
-            claimed.extend(tags.get(OWNER_TAG).map(|owner| (Thing::Record(parameter.clone()), owner.clone())));
+        let is_ours = tags.get(TAG).map(String::as_str) == Some(name(self.planned));
+        if is_ours && tags.get(OWNER_TAG) != Some(&memory.owner) {
+            tolerated(self.shared.ports.records.add_tags(parameter, &own).await)?;
+            claimed.push((Thing::Record(parameter.clone()), tags.get(OWNER_TAG).cloned().unwrap_or_default()));
         }
-        Ok(claimed)
+        Ok(())
     }
 
     async fn give_claims_back(&self, claimed: Vec<(Thing, String)>) {
@@ -521,6 +576,17 @@ impl Apply<'_> {
         }
         state.set("last_rollout", report.value());
         Stored { state: Some(state), private: memory.bytes() }
+    }
+}
+
+/// Whoever may not read or write tags goes by what is known without them.
+pub(super) fn tolerated<T: Default>(result: Result<T, PortError>) -> Result<T, PortError> {
+    match result {
+        Err(error) if error.kind == FailureKind::Denied => {
+            tracing::warn!(%error, "tags can't be had: what another object takes over can't be told");
+            Ok(T::default())
+        }
+        other => other,
     }
 }
 

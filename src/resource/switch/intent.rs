@@ -16,6 +16,7 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         return None;
     }
     Some(Intent {
+        name: value.get("name").as_str().unwrap_or_default().to_owned(),
         active: active.as_str().map(str::to_owned),
         environments: environments(value.get("environments"))?,
         routes: routes(value.get("routes"))?,

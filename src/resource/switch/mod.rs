@@ -173,6 +173,9 @@ impl Resource for Switch {
             plan_unknown(&mut state, &config);
             return Planned { state: Some(state), replace: Vec::new(), private };
         };
+        if wants_another_color(&shared, &intent, diagnostics) {
+            return Planned { state: Some(state), replace: Vec::new(), private };
+        }
         if !is_region_right(&shared, &intent, diagnostics) {
             return Planned { state: Some(state), replace: Vec::new(), private };
         }
@@ -246,6 +249,20 @@ impl Resource for Switch {
             }
         }
     }
+}
+
+/// Two switches with one record lead to one color, or the record would be wrong about one of them. Whether that is so is
+/// told.
+fn wants_another_color(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) -> bool {
+    let (Some(record), Some(active), Some(route)) = (&intent.record, &intent.active, intent.routes.first()) else {
+        return false;
+    };
+    let Some(other) = shared.switches.wish(record, &route.key(), active) else { return false };
+    let detail = format!(
+        "active is {active:?}, and another switch of this configuration that keeps the record {record} wants {other:?} live. A record names one color. Give both the same active, or each a record of its own."
+    );
+    diagnostics.error_at(Path::attribute("active"), "Two switches want different colors on one record", detail);
+    true
 }
 
 /// A provider works in one region; an ARN of another would only be "not found" there.

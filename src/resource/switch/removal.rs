@@ -11,7 +11,7 @@ use crate::rollout::planner::{self, is_ours_by_looks};
 use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Terminal, World, short, terminal_words};
 use crate::run::events::About;
 use crate::run::executor::{Ending, Outcome, Run};
-use crate::run::lock::Lock;
+use crate::run::lock::{Lock, is_surely_dead};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::secrets::Secrets;
 use crate::tf_provider::{ApplyRequest, Diagnostics, Path, Stored, Value};
@@ -69,7 +69,10 @@ impl End<'_> {
             return before;
         };
         let removal = self.removal(&owned, true);
-        let nothing = restoration.is_empty() && planner::plan_removal(&removal, &world).is_empty();
+        // A lock that a dead run left goes, too.
+        let is_left =
+            matches!(apply::seen_ledger(self.shared, &self.intent).await, Ok(Some(left)) if is_surely_dead(&left));
+        let nothing = restoration.is_empty() && planner::plan_removal(&removal, &world).is_empty() && !is_left;
         let about = apply::about(&self.intent, &world, name(self.prior), &Value::Null);
         let lock = if nothing { Ok(None) } else { self.lock(&world, &about).await };
         let lock = match lock {
@@ -82,8 +85,15 @@ impl End<'_> {
         let outcome = self.carry_out((world, restoration), &owned, &about, lock.as_ref(), diagnostics).await;
         if let Some(lock) = &lock {
             // What an unfinished rollout left is still to be known if the switch stays.
-            let left = apply::as_found(lock).filter(|_| outcome.ending != Ending::Done);
-            apply::release(lock, left, &self.intent, diagnostics).await;
+            match (outcome.ending, apply::as_found(lock)) {
+                (Ending::Done, _) => apply::release(lock, None, &self.intent, diagnostics).await,
+                (Ending::Held, found @ Some(_)) => apply::release(lock, found, &self.intent, diagnostics).await,
+                // A removal that stopped half-way left nothing that a rollout would have to know.
+                (Ending::Held, None) if !outcome.journal.is_crossed() && outcome.journal.doubts().is_empty() => {
+                    apply::release(lock, None, &self.intent, diagnostics).await;
+                }
+                _ => apply::end(lock, &outcome, &self.intent, diagnostics).await,
+            }
         }
         let is_unmarked = owned.heir || self.unmark(diagnostics).await;
         if outcome.ending == Ending::Done && is_unmarked {
@@ -110,7 +120,7 @@ impl End<'_> {
         if !restoration.is_empty() {
             let outcome = self.perform(&restoration, world.clone(), about, lock).await;
             match outcome.ending {
-                Ending::Done => world = outcome.world.unwrap_or_else(|| restoration.after(&world)),
+                Ending::Done => world = outcome.world.unwrap_or_else(|| restoration.after(&world, |_| true)),
                 Ending::RolledBack if !outcome.journal.is_interrupted() => {
                     self.kept(&restoration, &outcome, diagnostics);
                     (world, restored) = (outcome.world.unwrap_or(world), false);
@@ -179,9 +189,12 @@ impl End<'_> {
         for (route, seen) in rules {
             let Some(tags) = tags.get(&seen.arn) else { continue };
             let known = route.is_made(seen) || tags.get(TAG).map(String::as_str) == Some(name(self.prior));
-            if tags.get(OWNER_TAG).is_some_and(|owner| owner != mine) {
+            if tags.get(OWNER_TAG).is_some_and(|owner| !owner.is_empty() && owner != mine) {
                 owned.heir = true;
-            } else if known && !owned.rules.contains(route) {
+            } else if known
+                && !owned.rules.contains(route)
+                && !self.shared.switches.is_claimed_by_another([&route.key()], mine)
+            {
                 owned.rules.push(route.clone());
             }
         }
@@ -192,14 +205,10 @@ impl End<'_> {
                 Err(error) if error.kind == FailureKind::Gone => BTreeMap::new(),
                 Err(error) => return Err(error),
             };
-            let other = tags.get(OWNER_TAG).is_some_and(|owner| owner != mine);
+            let other = tags.get(OWNER_TAG).is_some_and(|owner| !owner.is_empty() && owner != mine);
             let same_name = tags.get(TAG).map(String::as_str) == Some(name(self.prior));
             owned.record = !other && (self.memory.made_record.as_ref() == Some(parameter) || same_name);
             owned.heir |= other && same_name;
-        }
-        if owned.heir {
-            owned.rules.clear();
-            owned.record = false;
         }
         Ok(owned)
     }

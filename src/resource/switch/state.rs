@@ -51,6 +51,16 @@ impl Memory {
 
     /// Notes how routes and record were before the switch touched them.
     pub fn keep_originals(&mut self, intent: &Intent, world: &World) {
+        let mut world = world.clone();
+        // What a killed run had begun to move was elsewhere before.
+        if let Some(left) = planner::unfinished(intent, &world).cloned() {
+            for (key, seen) in &mut world.routes {
+                if let Some(terminal) = left.origin(key, &intent.environments) {
+                    seen.terminal = terminal;
+                }
+            }
+            world.record = left.record;
+        }
         for route in intent.routes.iter().chain(&intent.preview_routes) {
             let Some(observed) = world.routes.get(&route.key()) else { continue };
             if let Entry::Vacant(free) = self.originals.routes.entry(route.key()) {
@@ -76,7 +86,15 @@ impl Memory {
                 _ => None,
             })
         };
-        let arn = |key: &str| made(key).or_else(|| Some(world.routes.get(key)?.arn.as_str())).map(str::to_owned);
+        // One that could not be deleted is still there, whatever one look shows.
+        let left = |key: &str| {
+            runbook.steps().find_map(|(id, step)| match step {
+                Step::Remove { route, before } if route.key() == key && !journal.done(id) => Some(before.arn.as_str()),
+                _ => None,
+            })
+        };
+        let seen = |key: &str| Some(world.routes.get(key)?.arn.as_str());
+        let arn = |key: &str| made(key).or_else(|| left(key)).or_else(|| seen(key)).map(str::to_owned);
         self.own = own.filter_map(|route| Some((route.key(), arn(&route.key())?))).collect();
         for (id, step) in runbook.steps() {
             if let Step::Record { parameter, before: None, after: Some(_) } = step

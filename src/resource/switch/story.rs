@@ -259,6 +259,11 @@ impl Failure<'_> {
             Ending::RolledBack => "Nothing was changed.".to_owned(),
             Ending::Done => String::new(),
         });
+        if self.outcome.ending == Ending::Held && !journal.doubts().is_empty() {
+            let steps = journal.doubts().into_iter().filter_map(|id| self.runbook.step(id)).map(Step::words);
+            let steps = steps.collect::<Vec<_>>().join("\n  ");
+            parts.push(format!("No answer came to these calls, which may still have their effect:\n  {steps}"));
+        }
         parts.extend(self.exposed());
         parts.push(traffic_now(self.intent, self.outcome.world.as_ref()));
         parts.push(self.next());
@@ -286,14 +291,12 @@ impl Failure<'_> {
             let words = self.runbook.step(id).map(Step::words).unwrap_or_default();
             let _ = write!(text, "\n  {words}");
         }
-        let undone = journal.undos().next().is_some();
-        text.push_str(if undone {
-            "\nEverything else that this rollout had changed was put back."
-        } else {
-            "\nNothing of their effect was seen so far."
-        });
+        let policy = if journal.is_interrupted() { self.runbook.on_interrupt } else { self.runbook.on_failure };
+        if policy == OnFailure::Rollback && journal.undos().next().is_some() {
+            text.push_str("\nEverything else that this rollout had changed was put back.");
+        }
         if let Some(parameter) = &self.intent.record {
-            let _ = write!(text, " The rollout is noted as open in {}.", lock::name(parameter));
+            let _ = write!(text, "\nThe rollout is noted as open in {}.", lock::name(parameter));
         }
         text
     }

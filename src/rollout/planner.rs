@@ -448,8 +448,6 @@ impl Draft<'_> {
         match (moves, ledger.is_some_and(undoes), has_some) {
             (true, true, true) => return Way::Undo,
             (true, true, false) => return Way::Back,
-            // The colour on record that still has a part of the traffic was whole before somebody split it.
-            (true, false, true) if self.world.record.as_deref() == Some(color) => return Way::Back,
             _ => {}
         }
         let on = ledger.filter(|ledger| ledger.to.as_deref() == Some(color) && ledger.from.as_deref() != Some(color));
@@ -460,7 +458,13 @@ impl Draft<'_> {
             let before = was.map_or(0.0, |was| was.share(group));
             on.is_some() && seen.is_some_and(|seen| seen.terminal.share(group) > before + 0.001)
         });
-        if arrived && self.world.record.as_deref() != Some(color) { Way::On } else { Way::New }
+        let is_recorded = self.world.record.as_deref() == Some(color);
+        match (arrived, moves && has_some && is_recorded) {
+            (true, _) => Way::On,
+            // The colour on record that still has a part of the traffic was whole before somebody split it.
+            (false, true) => Way::Back,
+            (false, false) => Way::New,
+        }
     }
 
     fn subject(&self, color: &str, group: &str, way: Way) -> Subject {

@@ -35,6 +35,9 @@ pub(crate) enum Fault {
     /// The effect comes after so many seconds, whether anybody waits for it or not. The answer comes with it, unless the
     /// attempt was given up after twenty seconds.
     Late(u64),
+    /// It is sent twice, the second time after twenty seconds: the first one has its effect after so many seconds, and the
+    /// second one, with the answer, after so many.
+    Twice(u64, u64),
     /// The effect comes at once, and after so many seconds once more; the answer comes at once, to the second attempt.
     Echo(u64),
 }
@@ -290,13 +293,13 @@ impl Fake {
         self.state().gone.push(group.to_owned());
     }
 
-    async fn change(&self, what: String, effect: impl Fn(&mut World) + Send + 'static) -> Result<(), PortError> {
+    async fn change(&self, what: String, effect: impl Fn(&mut World) + Send + Sync + 'static) -> Result<(), PortError> {
         let lost = || PortError::new(FailureKind::Other, "it broke");
         let fault = {
             let mut state = self.state();
             let fault = state.faults.get(&state.calls.len()).copied();
             state.calls.push(what);
-            if !matches!(fault, Some(Fault::Refused | Fault::DiesBefore | Fault::Late(_))) {
+            if !matches!(fault, Some(Fault::Refused | Fault::DiesBefore | Fault::Late(_) | Fault::Twice(..))) {
                 state.have(&effect);
             }
             fault
@@ -321,6 +324,16 @@ impl Fake {
                         Err(PortError::new(FailureKind::Other, "no answer in time"))
                     }
                 }
+            }
+            Some(Fault::Twice(first, second)) => {
+                let effect = Arc::new(effect);
+                let again = effect.clone();
+                drop(self.come_late(first, move |world: &mut World| effect(world)));
+                let answer = self.come_late(second, move |world: &mut World| again(world));
+                sleep(ATTEMPT).await;
+                unanswered();
+                drop(answer.await);
+                Ok(())
             }
             Some(Fault::Echo(seconds)) => {
                 unanswered();

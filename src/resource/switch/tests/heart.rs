@@ -487,6 +487,47 @@ async fn p09_a_rule_that_comes_late_goes_again() {
     }
 }
 
+/// A call that was sent twice is known only when both are: what is seen may be the first one's.
+#[tokio::test(start_paused = true)]
+async fn p09_two_attempts_in_the_air_are_two() {
+    let (stage, stored) = on_blue().await;
+    let wish = config(&stage.switch, text("green"));
+    stage.fake.fault(0, Fault::Twice(25, 45));
+    let source = CancelSource::new();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(22)).await;
+        source.stop();
+    };
+    let ((_, diagnostics), ()) = futures::join!(stage.apply_until(&wish, Some(&stored), source.token()), stop);
+    let (said, lock) = (told(&diagnostics), stage.fake.parameter(LOCK));
+    let ended = stage.fake.world();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(lock.is_some() || ended == stage.fake.world(), "{said}");
+    assert!(lock.is_some() || share(&stage, LISTENER, BLUE) > 99.0, "{said}");
+}
+
+/// Destroying keeps the lock, too, as long as it is not known what a call did.
+#[tokio::test(start_paused = true)]
+async fn p09_a_restoration_without_an_answer_keeps_the_lock() {
+    let stage = stage(crate::rollout::World { record: Some("blue".to_owned()), ..world(100, 0) });
+    let mut wish = config(&stage.switch, text("green"));
+    wish.set("on_destroy", text("restore"));
+    let stored = stage.read(&ok(stage.apply(&wish, None).await)).await;
+    stage.fake.heal();
+    stage.fake.fault(0, Fault::Late(110));
+    let (kept, diagnostics) = stage.destroy(&stored).await;
+    let said = told(&diagnostics);
+    assert!(said.contains("IT IS NOT KNOWN") && kept.state.is_some(), "{said}");
+    let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    assert_eq!(left.status, ledger::Status::Unknown);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    stage.fake.heal();
+    let gone = ok(stage.destroy(&stage.read(&kept).await).await);
+    assert!(gone.state.is_none());
+    assert_all_on(&stage, BLUE);
+    assert_eq!(stage.fake.parameter(LOCK), None);
+}
+
 /// Killed at 10 %; whatever spoils the run that takes over, the origin is where the first one began.
 #[tokio::test(start_paused = true)]
 async fn p10_who_takes_over_knows_where_it_began() {
@@ -529,6 +570,59 @@ async fn p10_who_takes_over_knows_where_it_began() {
         assert_all_on(&stage, BLUE);
         assert_eq!(stage.fake.parameter(LOCK), None, "{trouble}");
     }
+}
+
+/// An apply that moves nothing leaves what a killed one left to the apply that does.
+#[tokio::test(start_paused = true)]
+async fn p10_whoever_follows_leaves_what_was_left() {
+    let (stage, stored) = on_blue().await;
+    stage.fake.fault(1, Fault::DiesBefore);
+    let wish = careful(&stage, "green");
+    tokio::select! {
+        _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    bury(&stage);
+    let stored = stage.read(&stored).await;
+    let mut follower = careful(&stage, "green");
+    follower.set("active", Value::Null);
+    follower.set("routes", list([listener(), own_rule(10, "/api/*")]));
+    let stored = ok(stage.apply(&follower, Some(&stored)).await);
+    assert!((share(&stage, LISTENER, GREEN) - 10.0).abs() < 0.01);
+    let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    assert_eq!((left.status, left.from.as_deref()), (ledger::Status::Held, Some("blue")));
+    stage.fake.set_status(500);
+    let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
+    assert!(diagnostics.has_errors());
+    assert!((share(&stage, LISTENER, BLUE) - 100.0).abs() < 0.01, "{}", told(&diagnostics));
+}
+
+/// What another switch of the same record left is that one's to go on with.
+#[tokio::test(start_paused = true)]
+async fn p10_what_another_switch_left_is_handed_back() {
+    let (stage, stored) = on_blue().await;
+    stage.fake.fault(1, Fault::DiesBefore);
+    let wish = careful(&stage, "green");
+    tokio::select! {
+        _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    bury(&stage);
+    let second = format!("{LISTENER}9");
+    let there = Observed { arn: second.clone(), ..world(100, 0).routes[LISTENER].clone() };
+    stage.fake.meddle(|world| drop(world.routes.insert(second.clone(), there)));
+    let mut other = config(&stage.switch, text("green"));
+    other.set("name", text("other"));
+    other.set("routes", list([Value::object([("listener_arn", text(&second))])]));
+    ok(stage.apply(&other, None).await);
+    let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    assert_eq!((left.switch.as_str(), left.from.as_deref(), left.to.as_deref()), ("app", Some("blue"), Some("green")));
+    stage.fake.set_status(500);
+    let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
+    assert!(diagnostics.has_errors());
+    assert!((share(&stage, LISTENER, BLUE) - 100.0).abs() < 0.01, "{}", told(&diagnostics));
 }
 
 /// What goes wrong after a preview rule was made is no matter of somebody else's.
@@ -664,6 +758,38 @@ async fn p13_a_raise_of_a_killed_run_is_given_back() {
         let (planned, _) = stage.plan(&wish, Some(&stage.read(&stored).await)).await;
         assert_eq!(planned.state, stored.state);
     }
+}
+
+/// Nothing is held and nothing is moved, and still what was told is done: an apply knows what its plan knew.
+#[tokio::test(start_paused = true)]
+async fn p13_an_apply_knows_what_a_dead_run_left() {
+    let (stage, mut wish) = sized();
+    stage.fake.meddle(|world| {
+        for (color, size) in &mut world.capacities {
+            (size.min, size.pinned) = (None, None);
+            size.desired = if color == "blue" { 4 } else { 2 };
+        }
+    });
+    wish.set("capacity", Value::object([("before", text("match_live"))]));
+    wish.set("active", text("blue"));
+    let stored = stage.read(&ok(stage.apply(&wish, None).await)).await;
+    wish.set("active", text("green"));
+    stage.fake.heal();
+    stage.fake.fault(0, Fault::DiesAfter);
+    tokio::select! {
+        _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    bury(&stage);
+    let stored = stage.read(&stored).await;
+    wish.set("active", text("blue"));
+    assert_eq!(runbook(&stage, &wish, &stored).await, ["lower green from 4 to 2"]);
+    let stored = ok(stage.apply(&wish, Some(&stored)).await);
+    assert_eq!(stage.fake.world().capacities["green"].desired, 2);
+    assert_eq!(stage.fake.parameter(LOCK), None);
+    let (planned, _) = stage.plan(&wish, Some(&stage.read(&stored).await)).await;
+    assert_eq!(planned.state, stored.state);
 }
 
 /// Whatever is unknown when planning after a kill, the second plan keeps what the first one said.
@@ -820,6 +946,70 @@ async fn p20_what_comes_after_the_record_undoes_nothing() {
         ok(stage.apply(&wish, Some(&stage.read(&stored).await)).await);
         assert_eq!(stage.fake.world().routes.len(), 1, "{fault:?}");
     }
+}
+
+/// A stop after the record leaves what is left to the next apply, which knows of it.
+#[tokio::test(start_paused = true)]
+async fn p20_a_stop_after_the_record_loses_nothing() {
+    for blind in [false, true] {
+        let (stage, mut wish, stored) = with_rule("blue").await;
+        wish.set("active", text("green"));
+        wish.set("routes", list([listener()]));
+        stage.fake.fault(2, Fault::Late(110));
+        if blind {
+            stage.fake.blind(3, 1);
+        }
+        let source = CancelSource::new();
+        let stop = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            source.stop();
+        };
+        let ((stored, diagnostics), ()) = futures::join!(stage.apply_until(&wish, Some(&stored), source.token()), stop);
+        let said = told(&diagnostics);
+        assert!(said.contains("Not everything after the rollout of app was done"), "{said}");
+        assert!((share(&stage, LISTENER, GREEN) - 100.0).abs() < 0.01, "{said}");
+        stage.fake.heal();
+        let stored = stage.read(&stored).await;
+        assert_eq!(runbook(&stage, &wish, &stored).await, ["delete rule 10 of listener web/2"]);
+        ok(stage.apply(&wish, Some(&stored)).await);
+        assert_eq!(stage.fake.world().routes.len(), 1);
+    }
+}
+
+/// Also where the rollout was one that was gone on with.
+#[tokio::test(start_paused = true)]
+async fn p20_a_rollout_that_was_gone_on_with_has_an_end_too() {
+    let (stage, mut wish, stored) = with_rule("blue").await;
+    wish.set("active", text("green"));
+    wish.set("routes", list([listener()]));
+    // It dies at the record, with all the traffic on green.
+    stage.fake.fault(1, Fault::DiesBefore);
+    tokio::select! {
+        _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    bury(&stage);
+    let stored = stage.read(&stored).await;
+    // The record, and then the rule.
+    stage.fake.fault(1, Fault::Refused);
+    let (_, diagnostics) = stage.apply(&wish, Some(&stored)).await;
+    let said = told(&diagnostics);
+    assert!(!diagnostics.has_errors() && said.contains("delete rule 10 of listener web/2"), "{said}");
+    assert!((share(&stage, LISTENER, GREEN) - 100.0).abs() < 0.01, "{said}");
+    assert_eq!(stage.fake.world().record.as_deref(), Some("green"));
+}
+
+/// Two switches that want different colors on one record are told so when they are planned.
+#[tokio::test(start_paused = true)]
+async fn p15_two_wishes_for_one_record_are_refused() {
+    let (stage, stored) = on_blue().await;
+    let (_, diagnostics) = stage.plan(&config(&stage.switch, text("green")), Some(&stored)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let mut other = config(&stage.switch, text("blue"));
+    other.set("routes", list([Value::object([("listener_arn", text(&format!("{LISTENER}9")))])]));
+    let (_, diagnostics) = stage.plan(&other, None).await;
+    assert!(told(&diagnostics).contains("Two switches want different colors on one record"), "{}", told(&diagnostics));
 }
 
 #[tokio::test(start_paused = true)]

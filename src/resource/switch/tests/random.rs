@@ -64,7 +64,7 @@ fn case() -> impl Strategy<Value = Case> {
     let weights = prop::collection::btree_set(1_u32..1000, 0..4);
     let shape = (2_usize..4, 1_usize..4, any::<bool>(), weights, any::<bool>(), any::<bool>(), any::<bool>());
     let trouble = (
-        prop::collection::vec((0_usize..12, 0_u8..7), 0..3),
+        prop::collection::vec((0_usize..12, 0_u8..8), 0..3),
         prop::option::weighted(0.2, 0_usize..8),
         prop::option::weighted(0.2, 0_u64..120),
         prop::option::weighted(0.2, 0_u64..150),
@@ -142,6 +142,7 @@ impl Case {
         }
         if self.hold_on_failure {
             config.set("on_failure", Value::from("hold"));
+            config.set("on_interrupt", Value::from(if self.verified { "hold" } else { "rollback" }));
         }
         config
     }
@@ -329,6 +330,7 @@ impl Case {
                 Fault::Late(10),
                 Fault::Late(40),
                 Fault::Echo(15),
+                Fault::Twice(25, 35),
             ];
             stage.fake.fault(*call, kinds[usize::from(*kind)]);
         }

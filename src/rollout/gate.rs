@@ -183,7 +183,8 @@ impl HttpAnswer {
 /// Whether an answer is what the check asks for. What is wrong with it is told with what was seen.
 pub fn http(check: &HttpCheck, answer: &HttpAnswer) -> Verdict {
     let mut wrong = Vec::new();
-    if !check.status.contains(&answer.status) {
+    let fits = check.status.contains(&answer.status);
+    if !fits {
         let wanted = check.status.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ");
         wrong.push(format!("status {} instead of {wanted}", answer.status));
     }
@@ -198,5 +199,7 @@ pub fn http(check: &HttpCheck, answer: &HttpAnswer) -> Verdict {
     }
     let body =
         if answer.excerpt.is_empty() { String::new() } else { format!("; the body begins {:?}", answer.excerpt) };
-    Verdict::Pending(format!("{} {} answered with {}{body}", check.method, check.shown_url(), wrong.join(" and ")))
+    let status = if fits { format!("status {}, but ", answer.status) } else { String::new() };
+    let wrong = wrong.join(" and ");
+    Verdict::Pending(format!("{} {} answered with {status}{wrong}{body}", check.method, check.shown_url()))
 }

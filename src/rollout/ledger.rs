@@ -68,6 +68,10 @@ pub struct Ledger {
     /// The run whose dead lock was taken over, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_over: Option<String>,
+    /// Where it led: the parts of the colour to go live in tenths of a percent, each written down before it was led there.
+    /// None in what an older version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led: Option<Vec<u32>>,
     /// The sizes that it raised, by colour.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, Raised>,

@@ -123,11 +123,11 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisi
 /// Whether a route was led on since this step, so that a late effect of it would lead it back.
 fn leads_elsewhere(runbook: &Runbook, id: StepId) -> bool {
     let Some(Step::Route { route, after, .. }) = runbook.step(id) else { return false };
-    let last = runbook.steps().filter_map(|(_, step)| match step {
+    let last = runbook.steps().rev().find_map(|(_, step)| match step {
         Step::Route { route: other, after, .. } if other.key() == route.key() => Some(after),
         _ => None,
     });
-    last.last().is_some_and(|last| !last.is_same(after))
+    last.is_some_and(|last| !last.is_same(after))
 }
 
 /// The steps to take again, since an earlier step's call had its effect a second time after them.

@@ -65,8 +65,10 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
             plan.follow()
         }
     };
-    let changed = priorities(intent, &plan.world).into_iter().chain(conditions(intent, &plan.world)).collect();
-    plan.push(changed);
+    for routes in [&intent.routes, &intent.preview_routes] {
+        let changed = priorities(routes, &plan.world).into_iter().chain(conditions(routes, &plan.world)).collect();
+        plan.push(changed);
+    }
     if let Some(color) = color.as_deref() {
         let record = record(intent, &plan.world, color);
         plan.push(record.into_iter().collect());
@@ -205,7 +207,35 @@ pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
             (seen, was) => seen.is_some() != was.is_some(),
         }
     });
-    moved.then_some(ledger)
+    // Where it never led, somebody else led since: there nothing is left of it to go on with, or to take back.
+    let mut seen = intent.routes.iter().filter_map(|route| Some((route, world.routes.get(&route.key())?)));
+    let led = seen.all(|(route, seen)| is_led(intent, ledger, &route.key(), &seen.terminal));
+    (moved && led).then_some(ledger)
+}
+
+/// Whether a route leads where it led before a rollout, or where that rollout led it.
+fn is_led(intent: &Intent, ledger: &Ledger, key: &str, now: &Terminal) -> bool {
+    let to = ledger.to.as_ref().and_then(|to| intent.environments.get(to)).map(|one| one.target_group_arn.as_str());
+    let (Some(led), Some(to)) = (&ledger.led, to) else { return true };
+    let was = ledger.origin(key, &intent.environments);
+    let share = now.share(to);
+    let is_step = led.iter().any(|permille| (f64::from(*permille) / 10.0 - share).abs() < 0.15);
+    match was {
+        Some(was) if was.shares_like(now) => true,
+        Some(was) if is_step => {
+            // The others have what is left as they had it before.
+            let (rest, left) = (100.0 - was.share(to), 100.0 - share);
+            let Terminal::Forward(forward) = &was else { return true };
+            rest < 0.1
+                || forward
+                    .groups
+                    .iter()
+                    .filter(|(arn, _)| arn != to)
+                    .all(|(arn, _)| (was.share(arn) / rest * left - now.share(arn)).abs() < 1.1)
+        }
+        Some(_) => false,
+        None => is_step,
+    }
 }
 
 /// The colour that shall be live: the one that was named, or else the one that is, or else the one on record.
@@ -238,7 +268,13 @@ fn busiest_but(intent: &Intent, world: &World, but: Option<&str>) -> Option<Stri
             *shares.entry(group).or_default() += observed.terminal.share(group);
         }
     }
-    let busiest = shares.into_iter().filter(|(_, share)| *share > 0.0).max_by(|a, b| a.1.total_cmp(&b.1));
+    // Of two that have as much the live one is meant.
+    let live = current(intent, world).live.and_then(|live| intent.environments.get(&live));
+    let is_live = |group: &str| live.is_some_and(|live| live.target_group_arn == group);
+    let busiest = shares
+        .into_iter()
+        .filter(|(_, share)| *share > 0.0)
+        .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| is_live(a.0).cmp(&is_live(b.0))));
     busiest.map(|(group, _)| group.to_owned())
 }
 
@@ -424,6 +460,11 @@ impl Draft<'_> {
         if self.intent.preview_routes.is_empty() {
             return;
         }
+        // What a request must match to come by it, and which rule it meets first, is a part of what it shows.
+        let previews = self.intent.preview_routes.as_slice();
+        let put_right =
+            priorities(previews, &self.world).into_iter().chain(conditions(previews, &self.world)).collect();
+        self.push(put_right);
         self.lead_previews(color);
         let settle = self.intent.strategy.settle;
         if !settle.is_zero() {
@@ -811,9 +852,8 @@ fn step(intent: &Intent, route: &RouteSpec, before: Option<&Observed>, after: Te
     Step::Route { route: route.clone(), before: before.cloned(), after, words }
 }
 
-fn priorities(intent: &Intent, world: &World) -> Vec<Step> {
-    let routes = intent.routes.iter().chain(&intent.preview_routes);
-    let moved = routes.filter_map(|route| {
+fn priorities(routes: &[RouteSpec], world: &World) -> Vec<Step> {
+    let moved = routes.iter().filter_map(|route| {
         let RouteSpec::OwnRule { priority, .. } = route else { return None };
         let seen = world.routes.get(&route.key())?;
         let before = seen.place.as_ref()?.priority;
@@ -823,9 +863,8 @@ fn priorities(intent: &Intent, world: &World) -> Vec<Step> {
     moved.collect()
 }
 
-fn conditions(intent: &Intent, world: &World) -> Vec<Step> {
-    let routes = intent.routes.iter().chain(&intent.preview_routes);
-    let changed = routes.filter_map(|route| {
+fn conditions(routes: &[RouteSpec], world: &World) -> Vec<Step> {
+    let changed = routes.iter().filter_map(|route| {
         let RouteSpec::OwnRule { conditions, .. } = route else { return None };
         let seen = world.routes.get(&route.key())?;
         // Conditions that the switch doesn't know are not the ones that are wished.

@@ -306,7 +306,7 @@ impl Looker<'_> {
         let given: Vec<&str> = check.environment.keys().map(String::as_str).collect();
         let given = if given.is_empty() { String::new() } else { format!(" and {}", given.join(", ")) };
         let wrote = end.output.trim_end();
-        let nothing = if wrote.is_empty() { ". It wrote nothing." } else { "" };
+        let nothing = if wrote.is_empty() { ", and wrote nothing" } else { "" };
         wrote.clone_into(&mut self.wrote.lock().unwrap_or_else(PoisonError::into_inner));
         Err(format!("{shown} {how}, with {}{given}{nothing}", own.join(" ")))
     }

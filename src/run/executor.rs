@@ -270,11 +270,23 @@ impl Run<'_> {
         sight
     }
 
-    /// The part of the colour to go live, over all routes.
+    /// The part of the colour to go live, over all routes; of what it had before this rollout, nothing.
     fn share(&self, world: Option<&World>) -> Option<f64> {
         let (world, group) = (world?, self.about.groups.get(self.about.to.as_ref()?)?);
-        let routes = self.about.routes.iter().filter_map(|route| world.routes.get(&route.key()));
-        routes.map(|seen| seen.terminal.share(group)).reduce(f64::max)
+        let had = |key: &str| {
+            let mut steps = self.runbook.steps().filter_map(|(_, step)| match step {
+                Step::Route { route, before, .. } if route.key() == key => Some(before),
+                _ => None,
+            });
+            steps.next().map(|before| before.as_ref().map_or(0.0, |before| before.terminal.share(group)))
+        };
+        let routes =
+            self.about.routes.iter().filter_map(|route| Some((world.routes.get(&route.key())?, had(&route.key())?)));
+        let gained = |(seen, had): (&Observed, f64)| {
+            let share = seen.terminal.share(group);
+            if share > had + 0.05 { share } else { 0.0 }
+        };
+        routes.map(gained).reduce(f64::max)
     }
 
     fn weights(&self, world: Option<&World>) -> BTreeMap<String, u32> {
@@ -374,6 +386,13 @@ impl Run<'_> {
         for id in ids {
             journal.push(Entry::Began(*id));
         }
+        if let Err(lost) = self.note_led(ids).await {
+            match lost {
+                Lost::Taken(reason) => journal.push(Entry::Crossed(reason)),
+                Lost::Silent(reason) => journal.push(Entry::Failed(ids[0], reason)),
+            }
+            return;
+        }
         let so_far = journal.clone();
         let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
         let results = join_all(steps.map(|(id, step)| {
@@ -398,6 +417,28 @@ impl Run<'_> {
         if (interrupted || heard) && !journal.is_broken() {
             journal.push(Entry::Interrupted);
         }
+    }
+
+    /// Writes down where traffic is about to be led, for whoever finds it there.
+    async fn note_led(&self, ids: &[StepId]) -> Result<(), Lost> {
+        let Some(lock) = self.lock else { return Ok(()) };
+        let led = ids.iter().filter_map(|id| match self.runbook.step(*id)? {
+            Step::Route { route, before, after, .. } if self.about.routes.contains(route) => {
+                let moves = before.as_ref().is_none_or(|before| !before.terminal.shares_like(after));
+                moves.then(|| after.clone())
+            }
+            _ => None,
+        });
+        let led: Vec<Terminal> = led.collect();
+        if led.is_empty() {
+            return Ok(());
+        }
+        let groups = self.about.groups.clone();
+        let part = move |color: &str| {
+            let share = |after: &Terminal| groups.get(color).map_or(0.0, |group| after.share(group));
+            led.iter().map(|after| (share(after) * 10.0).round() as u32).collect()
+        };
+        lock.lead(part).await
     }
 
     /// Writes down how a step ended; whether it was interrupted.

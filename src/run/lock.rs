@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::call::Call;
 use super::holder;
 use super::ports::{FailureKind, PortError, Ports};
 use crate::clock;
@@ -24,6 +25,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long a renewal is waited for; one that takes longer goes on, and keeps its place before those that follow.
 const BEAT_LIMIT: Duration = Duration::from_secs(10);
+/// How long a call that takes it may still take once the run was stopped.
+const GRACE: Duration = Duration::from_secs(4);
 /// How long giving it up may take: it lapses by itself.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 /// How often a holder renews it.
@@ -102,7 +105,10 @@ pub enum Refused {
     /// It could not be read or written.
     Failed(PortError),
     /// The run was stopped while it waited.
-    Interrupted,
+    Interrupted {
+        /// Whether a call that takes it may still have its effect.
+        in_doubt: bool,
+    },
 }
 
 /// What a lock says of itself.
@@ -129,6 +135,7 @@ pub fn draft(switch: &str, run: &str, since: &str) -> Ledger {
         since: since.to_owned(),
         renewed: seconds(clock::wall()),
         lease_seconds: LEASE.as_secs(),
+        led: Some(Vec::new()),
         ..Ledger::default()
     }
 }
@@ -156,12 +163,30 @@ pub async fn acquire(
     tags: &BTreeMap<String, String>,
     cancel: &Cancel,
 ) -> Result<Lock, Refused> {
-    let name = name(parameter);
-    let work = take(ports, &name, mine, tags);
-    tokio::select! {
-        taken = work => taken,
-        () = cancel.cancelled() => Err(Refused::Interrupted),
-    }
+    let (ports, name, tags, call) = (ports.clone(), name(parameter), tags.clone(), Call::new());
+    // It goes on by itself: a call that was sent is not called back by forgetting it.
+    let work = async move { take(&ports, &name, mine, &tags).await };
+    let mut work = tokio::spawn(call.clone().make(work));
+    let taken = tokio::select! {
+        taken = &mut work => taken,
+        () = cancel.cancelled() => {
+            call.give_up();
+            let late = timeout(GRACE, &mut work).await;
+            let in_doubt = late.is_err();
+            tokio::spawn(async move {
+                let taken = match late {
+                    Ok(taken) => taken,
+                    Err(_) => work.await,
+                };
+                if let Ok(Ok(lock)) = taken {
+                    lock.let_go().await;
+                }
+            });
+            return Err(Refused::Interrupted { in_doubt });
+        }
+    };
+    let ended = |_| Refused::Failed(PortError::new(FailureKind::Other, "the work ended without an answer"));
+    taken.unwrap_or_else(|error| Err(ended(error)))
 }
 
 async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, String>) -> Result<Lock, Refused> {
@@ -268,6 +293,7 @@ fn heir(theirs: &Ledger, mine: &Ledger) -> Ledger {
         record: theirs.record.clone(),
         origins: theirs.origins.clone(),
         sizes: theirs.sizes.clone(),
+        led: theirs.led.clone(),
         took_over: Some(theirs.run.clone()),
         phase: format!("takes over from {}", theirs.holder),
         ..mine.clone()
@@ -428,6 +454,20 @@ impl Lock {
         self.in_time(RELEASE_LIMIT, async move { kept.note(change).await }).await
     }
 
+    /// Gives up what was taken too late, as it was found.
+    async fn let_go(&self) {
+        let gone = match self.found.clone() {
+            Some(found) => {
+                let phase = found.phase.clone();
+                self.hand_back(found, phase).await
+            }
+            None => self.release(None).await,
+        };
+        if let Err(error) = gone {
+            tracing::warn!(%error, "a lock that was taken after the run was stopped is left; it lapses by itself");
+        }
+    }
+
     /// What is written down.
     pub async fn ledger(&self) -> Ledger {
         self.kept.state.lock().await.ledger.clone()
@@ -438,6 +478,27 @@ impl Lock {
         let kept = self.kept.clone();
         let change = move |ledger: &mut Ledger| ledger.phase = phase.unwrap_or(std::mem::take(&mut ledger.phase));
         self.in_time(BEAT_LIMIT, async move { kept.note(change).await }).await
+    }
+
+    /// Writes down where the traffic is about to be led: the parts, in tenths of a percent, that the colour to go live gets
+    /// by the weights of `forward`, which tells the part of a colour. That it could not be written is no reason to stop, as
+    /// long as the lock is held.
+    ///
+    /// # Errors
+    /// When it is held no more.
+    pub async fn lead(&self, forward: impl Fn(&str) -> Vec<u32> + Send + 'static) -> Result<(), Lost> {
+        let kept = self.kept.clone();
+        let change = move |ledger: &mut Ledger| {
+            let parts = ledger.to.as_deref().map(forward).unwrap_or_default();
+            let led = ledger.led.get_or_insert_default();
+            for part in parts {
+                if !led.contains(&part) {
+                    led.push(part);
+                }
+            }
+        };
+        let noted = self.in_time(BEAT_LIMIT, async move { kept.note(change).await }).await;
+        self.judge(noted)
     }
 
     /// Waits so long for work that goes on by itself: a call that was sent is not called back by forgetting it.

@@ -249,7 +249,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
             );
             ("Failed to keep rollouts out", detail)
         }
-        Barred::Locked(Refused::Interrupted) => (
+        Barred::Locked(Refused::Interrupted { .. }) => (
             "The run was interrupted",
             format!("guard: it was stopped while it waited for {lock}. Nothing was changed."),
         ),

@@ -224,7 +224,7 @@ impl Apply<'_> {
         let _turn = tokio::select! {
             turn = turn => turn,
             () = cancel.cancelled() => {
-                story::refused(&Refused::Interrupted, &self.intent, diagnostics);
+                story::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
                 return before;
             }
         };
@@ -280,8 +280,8 @@ impl Apply<'_> {
     fn breaks_promise(&self, (world, runbook): (&World, &Runbook), diagnostics: &mut Diagnostics) -> bool {
         let prior = self.request.prior.as_ref().and_then(intent::parse);
         let memory = Memory::read(&self.request.private);
-        let (Some(prior), Some(planned)) = (prior, &memory.world) else { return false };
-        let promise = Promise { world: planned, prior: &prior };
+        let Some(planned) = memory.planned.as_ref().or(memory.world.as_ref()) else { return false };
+        let promise = Promise { world: planned, prior: prior.as_ref().unwrap_or(&self.intent) };
         promise.bars(name(self.planned), (&self.intent, world, runbook), diagnostics)
     }
 
@@ -354,6 +354,7 @@ impl Apply<'_> {
                 return Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
             }
         };
+        memory.planned = None;
         memory.keep_originals(intent, &world);
         memory.outdated = self.outdated();
         let operation = if self.request.prior.is_none() { "create" } else { "update" };
@@ -387,10 +388,11 @@ impl Apply<'_> {
             _ => world.clone(),
         };
         let seen = outcome.world.clone().unwrap_or_else(foreseen);
+        let former_record = memory.made_record.clone();
         memory.keep_made(intent, &runbook, &outcome.journal, &seen);
         memory.world = Some(World { ledger: None, ..seen });
         if outcome.ending == Ending::Done {
-            self.leave_former_record(&mut memory, diagnostics).await;
+            self.leave_former_record(former_record, &mut memory, diagnostics).await;
             self.mark_previews(&mut memory, diagnostics).await;
             story::left(&runbook, &outcome, name(self.planned), diagnostics);
             return self.succeeded(&report, &memory, diagnostics);
@@ -492,12 +494,13 @@ impl Apply<'_> {
     }
 
     /// A record of ours under another name would go on naming a colour that may no longer be live.
-    async fn leave_former_record(&self, memory: &mut Memory, diagnostics: &mut Diagnostics) {
+    async fn leave_former_record(&self, made: Option<String>, memory: &mut Memory, diagnostics: &mut Diagnostics) {
         let prior = self.request.prior.as_ref().map_or(&Value::Null, |prior| prior.get("parameter"));
         let former = prior.as_str().filter(|former| self.intent.record.as_deref() != Some(*former));
-        let Some(former) = former.filter(|former| memory.made_record.as_deref() == Some(*former)) else { return };
+        let Some(former) = former.filter(|former| made.as_deref() == Some(*former)) else { return };
         match self.shared.ports.records.delete(former).await {
-            Ok(()) => memory.made_record = None,
+            Ok(()) if memory.made_record == made => memory.made_record = None,
+            Ok(()) => {}
             Err(error) => {
                 let detail = format!(
                     "The record is {} now, and the former one, {former}, could not be deleted: {error}. Delete it by hand.",
@@ -531,8 +534,13 @@ impl Apply<'_> {
         }
         let moved = ["live", "weights"].iter().any(|name| state.get(name) != truth.get(name));
         if moved {
+            let what = if ran {
+                "The apply did what was planned, but the traffic is not where it was planned to be: somebody else moves it at the same time."
+            } else {
+                "The traffic is not where it was when this was planned: somebody moved it since. This apply moved nothing."
+            };
             let detail = format!(
-                "The apply did what was planned, but the traffic is not where it was planned to be: somebody else moves it at the same time.\n\n{}\n\nNext: find out who moves it (another pipeline, another Terraform), then plan again.",
+                "{what}\n\n{}\n\nNext: find out who moves it (another pipeline, another Terraform), then plan again.",
                 story::traffic_now(intent, Some(&world))
             );
             diagnostics.error(format!("The traffic of {} was moved by somebody else", name(self.planned)), detail);

@@ -199,7 +199,9 @@ impl Resource for Switch {
         // seen now can be promised: other resources of this apply, or people, may change it in between.
         plan_unknown(&mut state, &config);
         state.set("runbook", Value::from(planner::outline(&intent)));
+        let mut memory = memory;
         if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
+            memory.planned = Some(World { ledger: None, ..world.clone() });
             match planner::plan(&intent, &world) {
                 Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
                 Ok(runbook) => {
@@ -209,7 +211,7 @@ impl Resource for Switch {
                 }
             }
         }
-        Planned { state: Some(state), replace: Vec::new(), private }
+        Planned { state: Some(state), replace: Vec::new(), private: memory.bytes() }
     }
 
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {

@@ -22,6 +22,9 @@ pub(super) struct Memory {
     pub owner: String,
     /// What the last refresh or apply saw: a plan right after it need not look again.
     pub world: Option<World>,
+    /// What was seen when something was planned that no refresh had looked at. Engines that keep planned data bring it to
+    /// the apply of that plan; others plan once more then, and see what is.
+    pub planned: Option<World>,
     /// Routes and record as they were before the switch, for `on_destroy = "restore"`.
     pub originals: World,
     /// The colors of the target groups in the originals, by ARN: a color may have another group by now.
@@ -53,7 +56,7 @@ impl Memory {
     pub fn keep_originals(&mut self, intent: &Intent, world: &World) {
         let mut world = world.clone();
         // What a killed run had begun to move was elsewhere before.
-        if let Some(left) = planner::unfinished(intent, &world).cloned() {
+        if let Some(left) = world.ledger.clone().filter(|left| left.what.is_empty() && left.switch == intent.name) {
             for (key, seen) in &mut world.routes {
                 if let Some(terminal) = left.origin(key, &intent.environments) {
                     seen.terminal = terminal;

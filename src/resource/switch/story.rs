@@ -124,8 +124,16 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
             );
             diagnostics.error_at(path, format!("Failed to lock {parameter}"), detail);
         }
-        Refused::Interrupted => {
-            let detail = format!("The run was interrupted while it waited for the lock {lock}. Nothing was changed.");
+        Refused::Interrupted { in_doubt } => {
+            let late = if *in_doubt {
+                format!(
+                    " The call that takes it was not answered: {lock} may still come to be, and lapses by itself then."
+                )
+            } else {
+                String::new()
+            };
+            let detail =
+                format!("The run was interrupted while it waited for the lock {lock}. Nothing was changed.{late}");
             diagnostics.error_at(path, "The run was interrupted", detail);
         }
     }

@@ -107,6 +107,25 @@ async fn p01_a_preview_is_settled_before_it_is_believed() {
     assert!(settle < check, "{words:?}");
 }
 
+/// What a preview is asked by is put right before it is asked.
+#[tokio::test(start_paused = true)]
+async fn p01_a_preview_is_put_right_before_it_is_asked() {
+    let stage = stage(world(100, 0));
+    let mut wish = config(&stage.switch, text("blue"));
+    wish.set("preview_routes", list([own_rule(11, "/preview/*")]));
+    wish.set("validation", http("http://test/preview/"));
+    let stored = stage.read(&ok(stage.apply(&wish, None).await)).await;
+    stage.fake.move_rule(&format!("{LISTENER}#11"), &format!("{LISTENER}#60"));
+    wish.set("preview_routes", list([own_rule(11, "/other/*")]));
+    wish.set("active", text("green"));
+    let words = runbook(&stage, &wish, &stage.read(&stored).await).await;
+    let at =
+        |part: &str| words.iter().position(|word| word.contains(part)).unwrap_or_else(|| panic!("{part}: {words:?}"));
+    assert!(at("from priority 60 to 11") < at("answers GET"), "{words:?}");
+    assert!(at("change the conditions") < at("answers GET"), "{words:?}");
+    assert!(at("to settle") < at("answers GET"), "{words:?}");
+}
+
 /// A plan that shows only another change moves nothing when somebody moved the traffic since.
 #[tokio::test(start_paused = true)]
 async fn p02_a_saved_plan_moves_only_what_it_told() {
@@ -598,6 +617,44 @@ async fn p10_whoever_follows_leaves_what_was_left() {
     assert!((share(&stage, LISTENER, BLUE) - 100.0).abs() < 0.01, "{}", told(&diagnostics));
 }
 
+/// Where a dead or held rollout never led, a person did: a failure goes back to there, and to nowhere else.
+#[tokio::test(start_paused = true)]
+async fn p10_what_a_person_moved_since_is_where_it_begins() {
+    for killed in [false, true] {
+        let (stage, stored) = on_blue().await;
+        let mut wish = careful(&stage, "green");
+        wish.set("on_failure", text("hold"));
+        let stored = if killed {
+            // In its checks: it has led nowhere.
+            stage.fake.fault(0, Fault::DiesBefore);
+            tokio::select! {
+                _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
+                () = stage.fake.died() => {}
+            }
+            bury(&stage);
+            stored
+        } else {
+            stage.fake.set_status(500);
+            stage.apply(&wish, Some(&stored)).await.0
+        };
+        stage.fake.heal();
+        stage.fake.set_status(200);
+        // On call leads everything to green, and blue dies.
+        stage.fake.meddle(|all| all.routes = world(0, 100).routes);
+        stage.fake.set_health(BLUE, &["unhealthy", "unhealthy"]);
+        let stored = stage.read(&stored).await;
+        wish.set("on_failure", text("rollback"));
+        stage.fake.set_status(500);
+        let mut other = wish.clone();
+        other.set("active", text("blue"));
+        let (_, diagnostics) = stage.apply(&other, Some(&stored)).await;
+        assert!(diagnostics.has_errors(), "{killed}");
+        assert!((share(&stage, LISTENER, GREEN) - 100.0).abs() < 0.01, "{killed}: {}", told(&diagnostics));
+        let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
+        assert!((share(&stage, LISTENER, GREEN) - 100.0).abs() < 0.01, "{killed}: {}", told(&diagnostics));
+    }
+}
+
 /// What another switch of the same record left is that one's to go on with.
 #[tokio::test(start_paused = true)]
 async fn p10_what_another_switch_left_is_handed_back() {
@@ -998,6 +1055,17 @@ async fn p20_a_rollout_that_was_gone_on_with_has_an_end_too() {
     assert!(!diagnostics.has_errors() && said.contains("delete rule 10 of listener web/2"), "{said}");
     assert!((share(&stage, LISTENER, GREEN) - 100.0).abs() < 0.01, "{said}");
     assert_eq!(stage.fake.world().record.as_deref(), Some("green"));
+}
+
+/// A record under another name leaves none of the former name.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_renamed_leaves_none_behind() {
+    let (stage, stored) = on_blue().await;
+    let mut wish = config(&stage.switch, text("blue"));
+    wish.set("parameter", text("/app/other"));
+    stage.fake.heal();
+    ok(stage.apply(&wish, Some(&stored)).await);
+    assert!(stage.fake.calls().contains(&"delete /app/live".to_owned()), "{:?}", stage.fake.calls());
 }
 
 /// Two switches that want different colors on one record are told so when they are planned.

@@ -80,6 +80,7 @@ fn fill(ledger: &mut Ledger, intent: &Intent, (world, runbook): (&World, &Runboo
     (ledger.from, ledger.to) = (from, to);
     ledger.record = left.map_or_else(|| world.record.clone(), |left| left.record.clone());
     ledger.origins = left.map(|left| left.origins.clone()).unwrap_or_default();
+    ledger.led = left.map_or_else(|| Some(Vec::new()), |left| left.led.clone());
     let seen = intent.routes.iter().filter_map(|route| Some((route.key(), world.routes.get(&route.key())?)));
     ledger.note_origins(seen, &intent.environments);
     // A size that a killed run raised was another one before that.
@@ -323,7 +324,8 @@ impl Apply<'_> {
         let (world, runbook) = self.look_as_planned(lock.found.as_ref(), diagnostics).await?;
         let mut now = self::about(&self.intent, &world, name(self.planned), self.planned);
         now.id.clone_from(&about.id);
-        if world != before {
+        // What was taken over still says what the dead one did.
+        if world != before || lock.found.is_some() {
             let noted = lock.note(|ledger| fill(ledger, &self.intent, (&world, &runbook), &now)).await;
             if let Err(error) = noted {
                 story::unreadable(name(self.planned), &error, diagnostics);

@@ -655,6 +655,31 @@ async fn p10_what_a_person_moved_since_is_where_it_begins() {
     }
 }
 
+/// What a run left that had come to its end is no part of the next one's beginning.
+#[tokio::test(start_paused = true)]
+async fn p10_a_lock_that_outlived_its_rollout_is_not_inherited() {
+    let (stage, stored) = on_blue().await;
+    // The record is written, and then it dies.
+    stage.fake.fault(1, Fault::DiesAfter);
+    let green = config(&stage.switch, text("green"));
+    tokio::select! {
+        _ = stage.apply(&green, Some(&stored)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    bury(&stage);
+    let stored = stage.read(&stored).await;
+    stage.fake.fault(1, Fault::DiesBefore);
+    let blue = careful(&stage, "blue");
+    tokio::select! {
+        _ = stage.apply(&blue, Some(&stored)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    assert_eq!((left.from.as_deref(), left.to.as_deref()), (Some("green"), Some("blue")));
+    assert_eq!((left.led, left.record.as_deref()), (Some(vec![100, 500]), Some("green")));
+}
+
 /// What another switch of the same record left is that one's to go on with.
 #[tokio::test(start_paused = true)]
 async fn p10_what_another_switch_left_is_handed_back() {

@@ -23,6 +23,19 @@ struct Stub {
 
 type Answers = fn(&BTreeMap<String, String>) -> (u16, String);
 
+/// Ports to an endpoint, with so many repeats.
+fn ports_to(endpoint: &str, retries: u32) -> Ports {
+    let settings = Settings {
+        region: Some("eu-central-1".to_owned()),
+        access_key: Some("key".to_owned()),
+        secret_key: Some("secret".to_owned()),
+        endpoint_url: Some(endpoint.to_owned()),
+        max_retries: Some(retries),
+        ..Settings::default()
+    };
+    ports(&Arc::new(Connection::new(Some(settings))))
+}
+
 impl Stub {
     async fn start(answers: Answers) -> Stub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -34,15 +47,7 @@ impl Stub {
                 tokio::spawn(serve(stream, log.clone(), answers));
             }
         });
-        let settings = Settings {
-            region: Some("eu-central-1".to_owned()),
-            access_key: Some("key".to_owned()),
-            secret_key: Some("secret".to_owned()),
-            endpoint_url: Some(format!("http://{address}")),
-            max_retries: Some(1),
-            ..Settings::default()
-        };
-        Stub { asked, ports: ports(&Arc::new(Connection::new(Some(settings)))) }
+        Stub { asked, ports: ports_to(&format!("http://{address}"), 1) }
     }
 
     fn asked(&self) -> Vec<BTreeMap<String, String>> {
@@ -168,15 +173,7 @@ async fn broken(how: &'static [u8]) -> (Ports, Arc<Mutex<usize>>) {
             });
         }
     });
-    let settings = Settings {
-        region: Some("eu-central-1".to_owned()),
-        access_key: Some("key".to_owned()),
-        secret_key: Some("secret".to_owned()),
-        endpoint_url: Some(format!("http://{address}")),
-        max_retries: Some(1),
-        ..Settings::default()
-    };
-    (ports(&Arc::new(Connection::new(Some(settings)))), asked)
+    (ports_to(&format!("http://{address}"), 1), asked)
 }
 
 /// What was sent and not answered may have its effect; an answer that broke off is one; what is given up is not sent again.
@@ -204,15 +201,7 @@ async fn p09_attempts_without_an_answer_are_noted() {
     assert!(refused.message.contains("stopped before it was sent"), "{refused}");
     assert_eq!((call.unanswered(), *asked.lock().unwrap()), (0, before));
     // Nobody is there: it never left.
-    let settings = Settings {
-        region: Some("eu-central-1".to_owned()),
-        access_key: Some("key".to_owned()),
-        secret_key: Some("secret".to_owned()),
-        endpoint_url: Some("http://127.0.0.1:9".to_owned()),
-        max_retries: Some(0),
-        ..Settings::default()
-    };
-    let ports = super::ports(&Arc::new(Connection::new(Some(settings))));
+    let ports = ports_to("http://127.0.0.1:9", 0);
     let call = Call::new();
     assert!(call.clone().make(ports.load_balancer.delete_rule("arn")).await.is_err());
     assert_eq!(call.unanswered(), 0);

@@ -78,6 +78,17 @@ async fn runbook(stage: &Stage, config: &Value, stored: &Stored) -> Vec<String> 
     stage.plan(config, Some(stored)).await.0.state.unwrap().get("runbook").strings()
 }
 
+/// An apply dies at the call that it was told to die at: its lock stays behind, and a refresh sees what is.
+async fn die(stage: &Stage, wish: &Value, stored: &Stored) -> Stored {
+    tokio::select! {
+        _ = stage.apply(wish, Some(stored)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    bury(stage);
+    stage.read(stored).await
+}
+
 /// Nothing is believed that comes by a preview before its nodes had time to follow, on any way to a color.
 #[tokio::test(start_paused = true)]
 async fn p01_a_preview_is_settled_before_it_is_believed() {
@@ -554,13 +565,7 @@ async fn p10_who_takes_over_knows_where_it_began() {
         let (stage, stored) = on_blue().await;
         let wish = careful(&stage, "green");
         stage.fake.fault(1, Fault::DiesBefore);
-        tokio::select! {
-            _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-            () = stage.fake.died() => {}
-        }
-        stage.fake.heal();
-        bury(&stage);
-        let stored = stage.read(&stored).await;
+        let stored = die(&stage, &wish, &stored).await;
         match trouble {
             "a failed look" => {
                 // The look under the lock, after the first one and the plan's.
@@ -597,13 +602,7 @@ async fn p10_whoever_follows_leaves_what_was_left() {
     let (stage, stored) = on_blue().await;
     stage.fake.fault(1, Fault::DiesBefore);
     let wish = careful(&stage, "green");
-    tokio::select! {
-        _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-        () = stage.fake.died() => {}
-    }
-    stage.fake.heal();
-    bury(&stage);
-    let stored = stage.read(&stored).await;
+    let stored = die(&stage, &wish, &stored).await;
     let mut follower = careful(&stage, "green");
     follower.set("active", Value::Null);
     follower.set("routes", list([listener(), own_rule(10, "/api/*")]));
@@ -627,12 +626,7 @@ async fn p10_what_a_person_moved_since_is_where_it_begins() {
         let stored = if killed {
             // In its checks: it has led nowhere.
             stage.fake.fault(0, Fault::DiesBefore);
-            tokio::select! {
-                _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-                () = stage.fake.died() => {}
-            }
-            bury(&stage);
-            stored
+            die(&stage, &wish, &stored).await
         } else {
             stage.fake.set_status(500);
             stage.apply(&wish, Some(&stored)).await.0
@@ -662,19 +656,10 @@ async fn p10_a_lock_that_outlived_its_rollout_is_not_inherited() {
     // The record is written, and then it dies.
     stage.fake.fault(1, Fault::DiesAfter);
     let green = config(&stage.switch, text("green"));
-    tokio::select! {
-        _ = stage.apply(&green, Some(&stored)) => panic!("it lives"),
-        () = stage.fake.died() => {}
-    }
-    stage.fake.heal();
-    bury(&stage);
-    let stored = stage.read(&stored).await;
+    let stored = die(&stage, &green, &stored).await;
     stage.fake.fault(1, Fault::DiesBefore);
     let blue = careful(&stage, "blue");
-    tokio::select! {
-        _ = stage.apply(&blue, Some(&stored)) => panic!("it lives"),
-        () = stage.fake.died() => {}
-    }
+    drop(die(&stage, &blue, &stored).await);
     let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
     assert_eq!((left.from.as_deref(), left.to.as_deref()), (Some("green"), Some("blue")));
     assert_eq!((left.led, left.record.as_deref()), (Some(vec![100, 500]), Some("green")));
@@ -686,12 +671,7 @@ async fn p10_what_another_switch_left_is_handed_back() {
     let (stage, stored) = on_blue().await;
     stage.fake.fault(1, Fault::DiesBefore);
     let wish = careful(&stage, "green");
-    tokio::select! {
-        _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-        () = stage.fake.died() => {}
-    }
-    stage.fake.heal();
-    bury(&stage);
+    let stored = die(&stage, &wish, &stored).await;
     let second = format!("{LISTENER}9");
     let there = Observed { arn: second.clone(), ..world(100, 0).routes[LISTENER].clone() };
     stage.fake.meddle(|world| drop(world.routes.insert(second.clone(), there)));
@@ -822,14 +802,8 @@ async fn p13_a_raise_of_a_killed_run_is_given_back() {
         stage.fake.heal();
         // Both sizes, and then it dies at the first step of traffic.
         stage.fake.fault(2, Fault::DiesBefore);
-        tokio::select! {
-            _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-            () = stage.fake.died() => {}
-        }
+        let stored = die(&stage, &wish, &stored).await;
         assert_eq!(stage.fake.world().capacities["green"].desired, 4);
-        stage.fake.heal();
-        bury(&stage);
-        let stored = stage.read(&stored).await;
         wish.set("active", text(active));
         let words = runbook(&stage, &wish, &stored).await;
         let stored = ok(stage.apply(&wish, Some(&stored)).await);
@@ -858,13 +832,7 @@ async fn p13_an_apply_knows_what_a_dead_run_left() {
     wish.set("active", text("green"));
     stage.fake.heal();
     stage.fake.fault(0, Fault::DiesAfter);
-    tokio::select! {
-        _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-        () = stage.fake.died() => {}
-    }
-    stage.fake.heal();
-    bury(&stage);
-    let stored = stage.read(&stored).await;
+    let stored = die(&stage, &wish, &stored).await;
     wish.set("active", text("blue"));
     assert_eq!(runbook(&stage, &wish, &stored).await, ["lower green from 4 to 2"]);
     let stored = ok(stage.apply(&wish, Some(&stored)).await);
@@ -883,13 +851,7 @@ async fn p14_what_is_unknown_after_a_kill_is_not_promised() {
                 let (stage, stored) = on_blue().await;
                 let wish = careful(&stage, "green");
                 stage.fake.fault(call, fault);
-                tokio::select! {
-                    _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-                    () = stage.fake.died() => {}
-                }
-                stage.fake.heal();
-                bury(&stage);
-                let stored = stage.read(&stored).await;
+                let stored = die(&stage, &wish, &stored).await;
                 let mut whole = careful(&stage, active);
                 whole.set("validation", http("http://{color}.test/"));
                 let mut unknown = whole.clone();
@@ -930,11 +892,7 @@ async fn p17_the_way_back_is_not_barred_by_the_canary() {
         if killed {
             stage.fake.fault(1, Fault::DiesBefore);
             let wish = careful(&stage, "green");
-            tokio::select! {
-                _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-                () = stage.fake.died() => {}
-            }
-            bury(&stage);
+            stored = die(&stage, &wish, &stored).await;
         } else {
             stage.fake.meddle(|all| all.routes = world(blue, 100 - blue).routes);
         }
@@ -1066,13 +1024,7 @@ async fn p20_a_rollout_that_was_gone_on_with_has_an_end_too() {
     wish.set("routes", list([listener()]));
     // It dies at the record, with all the traffic on green.
     stage.fake.fault(1, Fault::DiesBefore);
-    tokio::select! {
-        _ = stage.apply(&wish, Some(&stored)) => panic!("it lives"),
-        () = stage.fake.died() => {}
-    }
-    stage.fake.heal();
-    bury(&stage);
-    let stored = stage.read(&stored).await;
+    let stored = die(&stage, &wish, &stored).await;
     // The record, and then the rule.
     stage.fake.fault(1, Fault::Refused);
     let (_, diagnostics) = stage.apply(&wish, Some(&stored)).await;

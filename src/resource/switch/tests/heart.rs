@@ -875,8 +875,9 @@ async fn p16_a_rule_that_was_made_goes_without_a_look() {
     let (stage, stored) = on_blue().await;
     let mut wish = config(&stage.switch, text("green"));
     wish.set("routes", list([listener(), own_rule(10, "/api/*")]));
+    wish.set("verification", http("http://{color}.test/"));
     stage.fake.be_slow(Duration::from_millis(2500));
-    stage.fake.fault(2, Fault::Refused);
+    stage.fake.set_status(500);
     let (_, diagnostics) = stage.apply(&wish, Some(&stored)).await;
     let said = told(&diagnostics);
     assert!(said.contains("Everything was put back as it was before."), "{said}");
@@ -1032,6 +1033,31 @@ async fn p20_a_rollout_that_was_gone_on_with_has_an_end_too() {
     assert!(!diagnostics.has_errors() && said.contains("delete rule 10 of listener web/2"), "{said}");
     assert!((share(&stage, LISTENER, GREEN) - 100.0).abs() < 0.01, "{said}");
     assert_eq!(stage.fake.world().record.as_deref(), Some("green"));
+}
+
+/// Another provider process of the same Terraform run, as each alias has one, is waited for as long as it shows a sign of life.
+#[tokio::test(start_paused = true)]
+async fn p15_another_process_of_this_run_is_waited_for() {
+    for dies in [false, true] {
+        let (stage, stored) = on_blue().await;
+        let theirs = lock::draft("other", "a run of a sibling", "now");
+        let fake = stage.fake.clone();
+        let beats = async {
+            for beat in 0..20 {
+                fake.set_parameter(LOCK, &serde_json::to_string(&Ledger { beat, ..theirs.clone() }).unwrap());
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+            if !dies {
+                fake.remove_parameter(LOCK);
+            }
+        };
+        let start = tokio::time::Instant::now();
+        let wish = config(&stage.switch, text("green"));
+        fake.set_parameter(LOCK, &serde_json::to_string(&theirs).unwrap());
+        let (applied, ()) = futures::join!(stage.apply(&wish, Some(&stored)), beats);
+        assert_eq!(ok(applied).state.unwrap().get("live"), &text("green"));
+        assert!(start.elapsed() >= Duration::from_secs(if dies { 250 } else { 200 }), "{:?}", start.elapsed());
+    }
 }
 
 /// A record under another name leaves none of the former name.

@@ -195,8 +195,19 @@ pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
     })
 }
 
-/// What a rollout left that moved something before it died; one that moved nothing left nothing.
+/// What a rollout left that moved something before it died; one that moved nothing left nothing. Where it never led,
+/// somebody else led since: there nothing is left of it to go on with, or to take back.
 pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
+    open(intent, world).filter(|ledger| is_as_left(intent, world, ledger))
+}
+
+/// What a rollout left whose traffic somebody else has moved since.
+pub fn overtaken<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
+    open(intent, world).filter(|ledger| !is_as_left(intent, world, ledger))
+}
+
+/// A rollout of this switch that did not come to its end, where traffic is not as it was before it.
+fn open<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
     // What another switch left, or a contract, is theirs to go on with.
     let own = |ledger: &&Ledger| ledger.what.is_empty() && ledger.switch == intent.name;
     let ledger = world.ledger.as_ref().filter(own).filter(|_| !is_settled(intent, world))?;
@@ -207,10 +218,12 @@ pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
             (seen, was) => seen.is_some() != was.is_some(),
         }
     });
-    // Where it never led, somebody else led since: there nothing is left of it to go on with, or to take back.
+    moved.then_some(ledger)
+}
+
+fn is_as_left(intent: &Intent, world: &World, ledger: &Ledger) -> bool {
     let mut seen = intent.routes.iter().filter_map(|route| Some((route, world.routes.get(&route.key())?)));
-    let led = seen.all(|(route, seen)| is_led(intent, ledger, &route.key(), &seen.terminal));
-    (moved && led).then_some(ledger)
+    seen.all(|(route, seen)| is_led(intent, ledger, &route.key(), &seen.terminal))
 }
 
 /// Whether a route leads where it led before a rollout, or where that rollout led it.

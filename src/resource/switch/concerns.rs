@@ -21,8 +21,10 @@ pub(super) async fn tell(
 ) {
     let moves = runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. }));
     let followed = intent.active.is_none();
-    if let Some(ledger) = planner::unfinished(intent, world).filter(|_| followed || !runbook.is_empty()) {
-        unfinished(ledger, intent, diagnostics);
+    let left = planner::unfinished(intent, world).map(|ledger| (ledger, false));
+    let left = left.or_else(|| planner::overtaken(intent, world).map(|ledger| (ledger, true)));
+    if let Some((ledger, overtaken)) = left.filter(|_| followed || !runbook.is_empty()) {
+        unfinished(ledger, intent, overtaken, diagnostics);
     }
     held_sizes(intent, world, diagnostics);
     let Some(color) = planner::wish(intent, world).filter(|_| moves && intent.active.is_some()) else { return };
@@ -50,10 +52,13 @@ pub(super) async fn tell(
     smaller(shared, intent, (&color, live.as_deref()), &facts, diagnostics).await;
 }
 
-fn unfinished(ledger: &Ledger, intent: &Intent, diagnostics: &mut Diagnostics) {
+fn unfinished(ledger: &Ledger, intent: &Intent, overtaken: bool, diagnostics: &mut Diagnostics) {
     let what = ledger.words();
     let last = if ledger.phase.is_empty() { String::new() } else { format!(" It said last: {}.", ledger.phase) };
     let goes = match (&intent.active, &ledger.from, &ledger.to) {
+        _ if overtaken && intent.active.is_some() => {
+            "somebody has moved the traffic since: this apply starts from what is there, and goes back to there if it fails."
+        }
         (None, ..) => "this apply moves no traffic, since active is left out: set it to go on, or to go back.",
         (Some(active), _, Some(to)) if active == to => "this apply goes on from there, with the same step again.",
         (Some(active), Some(from), _) if active == from => "this apply takes it back, all at once.",

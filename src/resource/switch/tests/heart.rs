@@ -643,6 +643,8 @@ async fn p10_what_a_person_moved_since_is_where_it_begins() {
         other.set("active", text("blue"));
         let (_, diagnostics) = stage.apply(&other, Some(&stored)).await;
         assert!(diagnostics.has_errors(), "{killed}");
+        let said = told(&diagnostics).to_lowercase();
+        assert!(said.contains("somebody has moved the traffic since"), "{said}");
         assert!((share(&stage, LISTENER, GREEN) - 100.0).abs() < 0.01, "{killed}: {}", told(&diagnostics));
         let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
         assert!((share(&stage, LISTENER, GREEN) - 100.0).abs() < 0.01, "{killed}: {}", told(&diagnostics));

@@ -21,6 +21,9 @@ use crate::stack;
 mod actions;
 mod conditions;
 
+/// DescribeTags takes at most twenty ARNs.
+const ARNS_PER_CALL: usize = 20;
+
 /// What a load balancer's listeners do by default, by listener ARN.
 type Listeners = Arc<HashMap<String, Observed>>;
 /// A listener's rules.
@@ -104,6 +107,36 @@ impl Elbv2 {
             }
         }
         Ok(())
+    }
+}
+
+impl Elbv2 {
+    /// The tags of load balancers' things by ARN; those that are gone are missing.
+    async fn tags_of(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
+        let mut found = BTreeMap::new();
+        for some in arns.chunks(ARNS_PER_CALL) {
+            match self.tags_of_all(some).await {
+                // One that is gone spoils the answer about the others.
+                Err(error) if error.kind == FailureKind::Gone && some.len() > 1 => {
+                    for arn in some {
+                        found.extend(or_if_gone(self.tags_of_all(std::slice::from_ref(arn)).await, BTreeMap::new())?);
+                    }
+                }
+                tags => found.extend(or_if_gone(tags, BTreeMap::new())?),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn tags_of_all(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
+        let call = self.connection.elbv2().await?.describe_tags().set_resource_arns(Some(arns.to_vec()));
+        let answer = call.send().await;
+        let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTags", &error))?;
+        let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+        let all = answer.tag_descriptions().iter();
+        let tags =
+            all.filter_map(|one| Some((one.resource_arn()?.to_owned(), one.tags().iter().filter_map(pair).collect())));
+        Ok(tags.collect())
     }
 }
 
@@ -247,17 +280,7 @@ impl LoadBalancer for Elbv2 {
     }
 
     async fn rule_tags(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
-        let mut found = BTreeMap::new();
-        // One that is gone would spoil the answer about the others.
-        for arn in arns {
-            let answer = self.connection.elbv2().await?.describe_tags().resource_arns(arn).send().await;
-            let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTags", &error));
-            let Some(answer) = or_if_gone(answer.map(Some), None)? else { continue };
-            let tags = answer.tag_descriptions().iter().flat_map(|description| description.tags());
-            let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
-            found.insert(arn.clone(), tags.filter_map(pair).collect());
-        }
-        Ok(found)
+        self.tags_of(arns).await
     }
 
     async fn tag_rule(&self, arn: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
@@ -298,13 +321,9 @@ impl LoadBalancer for Elbv2 {
 
     async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {
         let client = self.connection.elbv2().await?;
-        for arn in groups {
-            let answer = client.describe_tags().resource_arns(arn).send().await;
-            let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTags", &error));
-            // A group that is gone needs no note, and must not keep the others from theirs.
-            let Some(answer) = or_if_gone(answer.map(Some), None)? else { continue };
-            let tags: Vec<&Tag> = answer.tag_descriptions().iter().flat_map(|one| one.tags()).collect();
-            let tag = |key: &str| tags.iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
+        // A group that is gone needs no note, and must not keep the others from theirs.
+        for (arn, tags) in &self.tags_of(groups).await? {
+            let tag = |key: &str| tags.get(key).map(String::as_str);
             let before = tag(stack::PREVIEW_TAG).unwrap_or_default();
             let value = stack::preview_tag(before, former, routes);
             if tag(stack::TAG).is_none() || before == value {

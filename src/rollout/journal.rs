@@ -23,7 +23,7 @@ pub enum Entry {
     /// What others wrote about a step that failed: for the diagnostics alone, and never for a state.
     Saw(StepId, String),
     /// The step's call was given up on, or ended without an answer: it may have had its effect, or have it later.
-    Unanswered(StepId, String),
+    Unanswered(StepId),
     /// Its answer came after all.
     Answered(StepId),
     /// So much time has passed that no answer will come; whether it has its effect is still unknown.
@@ -109,7 +109,7 @@ impl Journal {
     /// Whether a call of the step ever went without an answer, so that its effect may come at any time.
     pub fn may_come_late(&self, id: StepId) -> bool {
         self.entries.iter().any(|entry| match entry {
-            Entry::Unanswered(late, _) => *late == id,
+            Entry::Unanswered(late) => *late == id,
             Entry::Repeated(late) => *late == id,
             _ => false,
         })
@@ -120,7 +120,7 @@ impl Journal {
         let mut open: Vec<StepId> = Vec::new();
         for entry in &self.entries {
             match entry {
-                Entry::Unanswered(id, _) if !open.contains(id) => open.push(*id),
+                Entry::Unanswered(id) if !open.contains(id) => open.push(*id),
                 Entry::Answered(id) => open.retain(|one| one != id),
                 _ => {}
             }

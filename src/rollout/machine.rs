@@ -187,11 +187,7 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
 
 /// Where a route led before the first step that moves it; none if that step makes it.
 fn origin<'r>(runbook: &'r Runbook, key: &str) -> Option<&'r Terminal> {
-    let mut steps = runbook.steps().filter_map(|(_, step)| match step {
-        Step::Route { route, before, .. } if route.key() == key => Some(before),
-        _ => None,
-    });
-    steps.next()?.as_ref().map(|before| &before.terminal)
+    runbook.origin(key)?.map(|before| &before.terminal)
 }
 
 /// Where a route may lead now: where the last step that was done led it, or where it was; or where the next one leads it;

@@ -653,11 +653,7 @@ impl Draft<'_> {
     fn stickiness(&self, route: &RouteSpec) -> Option<Stickiness> {
         let key = route.key();
         let ledger = self.world.ledger.as_ref().and_then(|ledger| ledger.origin(&key, &self.intent.environments));
-        let mut before = self.runbook.steps().filter_map(|(_, step)| match step {
-            Step::Route { route, before, .. } if route.key() == key => Some(before),
-            _ => None,
-        });
-        let first = before.next().and_then(|before| before.as_ref().map(|one| one.terminal.clone()));
+        let first = self.runbook.origin(&key).flatten().map(|one| one.terminal.clone());
         let now = || self.world.routes.get(&key).map(|seen| seen.terminal.clone());
         ledger.or(first).or_else(now)?.stickiness()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::capacity::{self, Capacity, Scalable};
 use super::check::{Checking, Subject};
 use super::intent::{Conditions, RouteSpec, short};
-use super::journal::StepId;
+use super::journal::{Journal, StepId};
 use super::strategy::Prove;
 use super::world::{Observed, Place, Terminal, World};
 
@@ -348,6 +348,23 @@ impl Runbook {
         let mut after = world.clone();
         self.steps().filter(|(id, _)| done(*id)).for_each(|(_, step)| step.foresee(&mut after));
         after
+    }
+
+    /// How a route was before the first step that moves it, none if that step makes it; nothing at all if no step does.
+    #[expect(clippy::option_option, reason = "not moved, or not there before")]
+    pub fn origin(&self, key: &str) -> Option<Option<&Observed>> {
+        self.steps().find_map(|(_, step)| match step {
+            Step::Route { route, before, .. } if route.key() == key => Some(before.as_ref()),
+            _ => None,
+        })
+    }
+
+    /// The rule that this route is by a step of this runbook, as far as it was told and not taken back.
+    pub fn made<'j>(&self, key: &str, journal: &'j Journal) -> Option<&'j str> {
+        self.steps().find_map(|(id, step)| match step {
+            Step::Route { route, .. } if route.key() == key && !journal.undone(id) => journal.made(id),
+            _ => None,
+        })
     }
 
     /// A step by id.

@@ -259,11 +259,7 @@ impl Run<'_> {
         for route in &mut sight.routes {
             let key = route.key();
             let RouteSpec::OwnRule { arn, .. } = route else { continue };
-            let made = self.runbook.steps().find_map(|(id, step)| match step {
-                Step::Route { route, .. } if route.key() == key => journal.made(id),
-                _ => None,
-            });
-            if let Some(made) = made {
+            if let Some(made) = self.runbook.made(&key, journal) {
                 *arn = Some(made.to_owned());
             }
         }
@@ -274,11 +270,8 @@ impl Run<'_> {
     fn share(&self, world: Option<&World>) -> Option<f64> {
         let (world, group) = (world?, self.about.groups.get(self.about.to.as_ref()?)?);
         let had = |key: &str| {
-            let mut steps = self.runbook.steps().filter_map(|(_, step)| match step {
-                Step::Route { route, before, .. } if route.key() == key => Some(before),
-                _ => None,
-            });
-            steps.next().map(|before| before.as_ref().map_or(0.0, |before| before.terminal.share(group)))
+            let origin = self.runbook.origin(key)?;
+            Some(origin.map_or(0.0, |before| before.terminal.share(group)))
         };
         let routes =
             self.about.routes.iter().filter_map(|route| Some((world.routes.get(&route.key())?, had(&route.key())?)));
@@ -466,7 +459,7 @@ impl Run<'_> {
             Err(stop) => stop,
         };
         if in_doubt {
-            journal.push(Entry::Unanswered(id, step.words()));
+            journal.push(Entry::Unanswered(id));
         }
         match stop {
             Stop::Again => {}

@@ -178,8 +178,10 @@ pub async fn acquire(
                     Ok(taken) => taken,
                     Err(_) => work.await,
                 };
-                if let Ok(Ok(lock)) = taken {
-                    lock.let_go().await;
+                if let Ok(Ok(lock)) = taken
+                    && let Err(error) = lock.give_back().await
+                {
+                    tracing::warn!(%error, "a lock that was taken after the run was stopped is left; it lapses by itself");
                 }
             });
             return Err(Refused::Interrupted { in_doubt });
@@ -441,31 +443,29 @@ impl Lock {
         self.kept.note(change).await
     }
 
-    /// Gives it up with what a dead rollout of another switch left, which is that one's to go on with.
+    /// What a dead holder left, as it stands now: nobody runs it any more.
+    pub fn as_found(&self) -> Option<Ledger> {
+        self.found.clone().map(|left| match left.status {
+            Status::Running => {
+                let phase = format!("was killed, and has been left since: {}", left.phase);
+                Ledger { status: Status::Held, phase, ..left }
+            }
+            _ => left,
+        })
+    }
+
+    /// Gives it up as it was found: what a dead rollout left is still to be gone on with, or taken back.
     ///
     /// # Errors
-    /// When it can't be written.
-    pub async fn hand_back(&self, found: Ledger, phase: String) -> Result<(), PortError> {
+    /// When it can't be written or deleted.
+    pub async fn give_back(&self) -> Result<(), PortError> {
+        let Some(found) = self.as_found() else { return self.release(None).await };
         let kept = self.kept.clone();
         let change = move |ledger: &mut Ledger| {
             let ours = std::mem::take(ledger);
-            *ledger = Ledger { run: ours.run, beat: ours.beat, status: Status::Held, phase, ..found };
+            *ledger = Ledger { run: ours.run, beat: ours.beat, ..found };
         };
         self.in_time(RELEASE_LIMIT, async move { kept.note(change).await }).await
-    }
-
-    /// Gives up what was taken too late, as it was found.
-    async fn let_go(&self) {
-        let gone = match self.found.clone() {
-            Some(found) => {
-                let phase = found.phase.clone();
-                self.hand_back(found, phase).await
-            }
-            None => self.release(None).await,
-        };
-        if let Err(error) = gone {
-            tracing::warn!(%error, "a lock that was taken after the run was stopped is left; it lapses by itself");
-        }
     }
 
     /// What is written down.
@@ -476,7 +476,7 @@ impl Lock {
     /// Renews it, bounded in time: what takes longer goes on by itself, before whatever comes after it.
     async fn beat(&self, phase: Option<String>) -> Result<(), PortError> {
         let kept = self.kept.clone();
-        let change = move |ledger: &mut Ledger| ledger.phase = phase.unwrap_or(std::mem::take(&mut ledger.phase));
+        let change = move |ledger: &mut Ledger| ledger.phase = phase.unwrap_or_else(|| ledger.phase.clone());
         self.in_time(BEAT_LIMIT, async move { kept.note(change).await }).await
     }
 

@@ -131,50 +131,35 @@ pub(super) async fn seen_ledger(shared: &Shared, intent: &Intent) -> Result<Opti
     Ok(seen.and_then(|(value, _)| lock::read(&value).ok()))
 }
 
-/// How what a dead rollout left stood when its lock was taken over. Nobody runs it any more.
+/// How what a dead rollout left stood when its lock was taken over.
 pub(super) fn as_found(lock: &Lock) -> Option<(Status, String)> {
-    lock.found.as_ref().map(|left| match left.status {
-        Status::Running => (Status::Held, format!("was killed, and has been left since: {}", shortened(&left.phase))),
-        status => (status, left.phase.clone()),
-    })
+    lock.as_found().map(|left| (left.status, shortened(&left.phase)))
 }
 
 /// Gives the lock up as it was found, by a run that did nothing.
 async fn give_back(lock: &Lock, intent: &Intent, diagnostics: &mut Diagnostics) {
-    match foreign(lock, intent) {
-        Some((found, phase)) => told(lock.hand_back(found, phase).await, intent, diagnostics),
-        None => release(lock, as_found(lock), intent, diagnostics).await,
-    }
-}
-
-/// What a dead rollout of another switch left in this lock: that one goes on with it, or back.
-fn foreign(lock: &Lock, intent: &Intent) -> Option<(Ledger, String)> {
-    let found = lock.found.clone().filter(|found| found.what.is_empty() && found.switch != intent.name)?;
-    let (_, phase) = as_found(lock)?;
-    Some((found, phase))
+    told(lock.give_back().await, intent, diagnostics);
 }
 
 /// Gives the lock up after a run, with what is written down of a rollout that did not come to its end, or of an earlier one
 /// that still has not.
 pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnostics: &mut Diagnostics) {
     let reason = shortened(&outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default());
-    let left = match outcome.ending {
-        Ending::Held => Some((Status::Held, format!("was held: {reason}"))),
-        Ending::Stuck => Some((Status::Stuck, format!("could not go back: {reason}"))),
-        Ending::Unknown => Some((Status::Unknown, format!("has a call without an answer: {reason}"))),
-        Ending::Done | Ending::RolledBack => {
-            if let Some((found, phase)) = foreign(lock, intent) {
-                return told(lock.hand_back(found, phase).await, intent, diagnostics);
-            }
-            let found = as_found(lock);
-            let seen = outcome.world.clone().unwrap_or_default();
-            let is_seen = outcome.world.is_some();
-            let world = World { ledger: Some(lock.ledger().await), ..seen };
-            // A run that moved nothing of it leaves it where it was.
-            found.filter(|_| {
-                if is_seen { planner::unfinished(intent, &world).is_some() } else { outcome.ending != Ending::Done }
-            })
+    let left = match (outcome.ending, &outcome.world) {
+        (Ending::Held, _) => Some((Status::Held, format!("was held: {reason}"))),
+        (Ending::Stuck, _) => Some((Status::Stuck, format!("could not go back: {reason}"))),
+        (Ending::Unknown, _) => Some((Status::Unknown, format!("has a call without an answer: {reason}"))),
+        // What a dead rollout of another switch left is that one's to go on with.
+        _ if lock.found.as_ref().is_some_and(|found| found.what.is_empty() && found.switch != intent.name) => {
+            return give_back(lock, intent, diagnostics).await;
         }
+        // A run that moved nothing of it leaves it where it was.
+        (_, Some(seen)) => {
+            let world = World { ledger: Some(lock.ledger().await), ..seen.clone() };
+            as_found(lock).filter(|_| planner::unfinished(intent, &world).is_some())
+        }
+        (Ending::Done, None) => None,
+        (Ending::RolledBack, None) => as_found(lock),
     };
     release(lock, left, intent, diagnostics).await;
 }

@@ -8,10 +8,10 @@ use super::state::Memory;
 use super::story::{self, Failure};
 use super::{OWNER_TAG, Shared, TAG, apply, intent, look, name, wish};
 use crate::rollout::planner::{self, is_ours_by_looks};
-use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Terminal, World, short, terminal_words};
+use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_words};
 use crate::run::events::About;
 use crate::run::executor::{Ending, Outcome, Run};
-use crate::run::lock::{Lock, is_surely_dead};
+use crate::run::lock::{Lock, Refused, is_surely_dead};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::secrets::Secrets;
 use crate::tf_provider::{ApplyRequest, Diagnostics, Path, Stored, Value};
@@ -103,7 +103,7 @@ impl End<'_> {
         Stored { state: Some(self.prior.clone()), private: self.memory.bytes() }
     }
 
-    async fn lock(&self, world: &World, about: &About) -> Result<Option<Lock>, crate::run::lock::Refused> {
+    async fn lock(&self, world: &World, about: &About) -> Result<Option<Lock>, Refused> {
         apply::lock(self.shared, &self.intent, (world, &Runbook::default()), about, &self.request.cancel).await
     }
 
@@ -264,11 +264,10 @@ impl End<'_> {
         owned: &Owned,
         diagnostics: &mut Diagnostics,
     ) -> Option<(World, Runbook)> {
-        let mut world = world;
+        let (mut world, prior) = (world, intent::parse(self.prior));
         for seen in 1.. {
             let mut said = Diagnostics::new();
             let restoration = self.restoration(&world, owned, &mut said);
-            let prior = intent::parse(self.prior);
             let barred = self.memory.world.as_ref().zip(prior.as_ref()).is_some_and(|(planned, prior)| {
                 let promise = Promise { world: planned, prior };
                 promise.bars(name(self.prior), (&self.intent, &world, &restoration), &mut said)
@@ -288,9 +287,7 @@ impl End<'_> {
         let why = outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default();
         let color_of = |arn: &str| self.intent.color_of(arn);
         let wanted = restoration.steps().filter_map(|(_, step)| match step {
-            crate::rollout::Step::Route { route, after, .. } => {
-                Some(format!("\n  {route}: {}", terminal_words(after, color_of)))
-            }
+            Step::Route { route, after, .. } => Some(format!("\n  {route}: {}", terminal_words(after, color_of))),
             _ => None,
         });
         let detail = format!(

@@ -83,12 +83,6 @@ impl Memory {
     pub fn keep_made(&mut self, intent: &Intent, runbook: &Runbook, journal: &Journal, world: &World) {
         let wanted = intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed);
         let own = wanted.filter(|route| matches!(route, RouteSpec::OwnRule { .. }));
-        let made = |key: &str| {
-            runbook.steps().find_map(|(id, step)| match step {
-                Step::Route { route, .. } if route.key() == key && !journal.undone(id) => journal.made(id),
-                _ => None,
-            })
-        };
         // One that could not be deleted is still there, whatever one look shows.
         let left = |key: &str| {
             runbook.steps().find_map(|(id, step)| match step {
@@ -97,7 +91,7 @@ impl Memory {
             })
         };
         let seen = |key: &str| Some(world.routes.get(key)?.arn.as_str());
-        let arn = |key: &str| made(key).or_else(|| left(key)).or_else(|| seen(key)).map(str::to_owned);
+        let arn = |key: &str| runbook.made(key, journal).or_else(|| left(key)).or_else(|| seen(key)).map(str::to_owned);
         self.own = own.filter_map(|route| Some((route.key(), arn(&route.key())?))).collect();
         for (id, step) in runbook.steps() {
             if let Step::Record { parameter, before: None, after: Some(_) } = step

@@ -351,7 +351,6 @@ impl Runbook {
     }
 
     /// How a route was before the first step that moves it, none if that step makes it; nothing at all if no step does.
-    #[expect(clippy::option_option, reason = "not moved, or not there before")]
     pub fn origin(&self, key: &str) -> Option<Option<&Observed>> {
         self.steps().find_map(|(_, step)| match step {
             Step::Route { route, before, .. } if route.key() == key => Some(before.as_ref()),

@@ -7,3 +7,8 @@ use std::time::SystemTime;
 pub fn wall() -> SystemTime {
     SystemTime::now()
 }
+
+/// Seconds since 1970.
+pub fn seconds() -> u64 {
+    wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -14,6 +14,7 @@ pub mod aws;
 pub mod clock;
 pub mod database;
 mod digest;
+mod duration;
 pub mod migration;
 pub mod resource;
 pub mod rollout;

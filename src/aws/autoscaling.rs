@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use aws_sdk_autoscaling::types::{
-    AutoScalingGroup, InstanceRefreshStatus, LaunchTemplateSpecification, LifecycleState, RefreshPreferences, Tag,
+    AutoScalingGroup, Instance, InstanceRefreshStatus, LaunchTemplateSpecification, RefreshPreferences, Tag,
 };
 
 use super::batch::Gather;
 use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use crate::run::ports::PortError;
+use crate::run::stack::ports::{
+    Refresh, RefreshPace, RefreshState, ScalingGroups, SeenInstance, SeenScalingGroup, Tags,
+};
 use crate::stack::Instances;
 
 const SERVICE: &str = "autoscaling";
@@ -19,65 +23,14 @@ pub(super) const PINNED_TAG: &str = "bluegreen:pinned-min";
 /// As many as DescribeAutoScalingGroups takes by name.
 const BATCH: usize = 50;
 
-/// An Auto Scaling group that is there.
-#[derive(Clone, Debug, Default)]
-pub struct SeenScalingGroup {
-    /// Its name.
-    pub name: String,
-    /// The size, subnets and checks; nothing of the template.
-    pub instances: Instances,
-    /// The launch template's id and the version that new instances get.
-    pub template: Option<(String, String)>,
-    /// The target groups that it is attached to.
-    pub target_groups: Vec<String>,
-    /// The tags.
-    pub tags: BTreeMap<String, String>,
-    /// How many instances are in service.
-    pub in_service: i32,
-    /// How many instances there are, whatever their state.
-    pub present: i32,
-    /// Whether it is being deleted.
-    pub going: bool,
-    /// The minimum that a rollout took away and has to give back; `instances` has it as if it were there.
-    pub pinned: Option<i32>,
-    /// The minimum as it is now.
-    pub min_now: i32,
-    /// Whether there are instances of another version than new ones get.
-    pub mixed: bool,
-}
-
-/// How an instance refresh stands.
-#[derive(Clone, Debug)]
-pub struct Refresh {
-    /// Its id.
-    pub id: String,
-    /// Its state.
-    pub state: RefreshState,
-    /// How far it is, in percent.
-    pub percent: i32,
-    /// Why it is in this state.
-    pub reason: Option<String>,
-}
-
-/// The states of a refresh that make a difference.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RefreshState {
-    /// It goes on.
-    Running,
-    /// All instances are replaced.
-    Done,
-    /// It ended otherwise: AWS's word for it.
-    Ended(String),
-}
-
 /// Auto Scaling in one account and region.
 pub struct AutoScaling {
     connection: Arc<Connection>,
     groups: Gather<String, SeenScalingGroup>,
 }
 
-fn specification(template: (&str, i64)) -> LaunchTemplateSpecification {
-    LaunchTemplateSpecification::builder().launch_template_id(template.0).version(template.1.to_string()).build()
+fn specification((id, version): (&str, &str)) -> LaunchTemplateSpecification {
+    LaunchTemplateSpecification::builder().launch_template_id(id).version(version).build()
 }
 
 /// Instances and volumes are tagged by the launch template.
@@ -96,31 +49,26 @@ impl AutoScaling {
     pub fn new(connection: Arc<Connection>) -> AutoScaling {
         AutoScaling { connection, groups: Gather::new(BATCH) }
     }
+}
 
-    /// A group by its name.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn find(&self, name: &str) -> Result<Option<SeenScalingGroup>, PortError> {
+#[async_trait]
+impl ScalingGroups for AutoScaling {
+    async fn find(&self, name: &str) -> Result<Option<SeenScalingGroup>, PortError> {
         let connection = self.connection.clone();
         self.groups.get(name.to_owned(), move |names| describe(connection, names)).await
     }
 
-    /// Makes a group, attached to a target group.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn create(
+    async fn create(
         &self,
         name: &str,
         instances: &Instances,
         template: (&str, i64),
         target_group: &str,
-        tags: &BTreeMap<String, String>,
+        tags: &Tags,
     ) -> Result<(), PortError> {
         let call = self.connection.autoscaling().await?.create_auto_scaling_group().auto_scaling_group_name(name);
         let call = call
-            .launch_template(specification(template))
+            .launch_template(specification((template.0, &template.1.to_string())))
             .min_size(instances.min_size)
             .max_size(instances.max_size)
             .set_desired_capacity(instances.desired_capacity)
@@ -134,11 +82,7 @@ impl AutoScaling {
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "CreateAutoScalingGroup", &error))
     }
 
-    /// Sets everything but the size.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn update(&self, name: &str, instances: &Instances) -> Result<(), PortError> {
+    async fn update(&self, name: &str, instances: &Instances) -> Result<(), PortError> {
         let call = self.connection.autoscaling().await?.update_auto_scaling_group().auto_scaling_group_name(name);
         let call = call
             .vpc_zone_identifier(instances.subnet_ids.join(","))
@@ -150,21 +94,13 @@ impl AutoScaling {
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateAutoScalingGroup", &error))
     }
 
-    /// Sets the version that new instances get.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn set_template(&self, name: &str, template: (&str, i64)) -> Result<(), PortError> {
+    async fn set_template(&self, name: &str, template: (&str, &str)) -> Result<(), PortError> {
         let call = self.connection.autoscaling().await?.update_auto_scaling_group().auto_scaling_group_name(name);
         let result = call.launch_template(specification(template)).send().await;
         result.map(drop).map_err(|error| call_error(SERVICE, "UpdateAutoScalingGroup", &error))
     }
 
-    /// Sets the size; what is none stays.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn resize(
+    async fn resize(
         &self,
         name: &str,
         min: Option<i32>,
@@ -176,11 +112,7 @@ impl AutoScaling {
         result.map(drop).map_err(|error| call_error(SERVICE, "UpdateAutoScalingGroup", &error))
     }
 
-    /// Attaches the group to a target group, and from others.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn attach(&self, name: &str, target_group: &str, others: &[String]) -> Result<(), PortError> {
+    async fn attach(&self, name: &str, target_group: &str, others: &[String]) -> Result<(), PortError> {
         let client = self.connection.autoscaling().await?;
         if !others.is_empty() {
             let call = client.detach_load_balancer_target_groups().auto_scaling_group_name(name);
@@ -193,21 +125,23 @@ impl AutoScaling {
         result.map(drop).map_err(|error| call_error(SERVICE, "AttachLoadBalancerTargetGroups", &error))
     }
 
-    /// Deletes a group and its instances; one that is gone already is no failure.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn delete(&self, name: &str) -> Result<(), PortError> {
+    async fn note_minimum(&self, name: &str, min: i32) -> Result<(), PortError> {
+        self.set_tags(name, &BTreeMap::from([(PINNED_TAG.to_owned(), min.to_string())]), &[]).await
+    }
+
+    async fn detach(&self, name: &str, target_group: &str) -> Result<(), PortError> {
+        let call = self.connection.autoscaling().await?.detach_load_balancer_target_groups();
+        let result = call.auto_scaling_group_name(name).target_group_arns(target_group).send().await.map(drop);
+        or_if_gone(result.map_err(|error| call_error(SERVICE, "DetachLoadBalancerTargetGroups", &error)), ())
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), PortError> {
         let call = self.connection.autoscaling().await?.delete_auto_scaling_group().auto_scaling_group_name(name);
         let result = call.force_delete(true).send().await;
         or_if_gone(result.map(drop).map_err(|error| call_error(SERVICE, "DeleteAutoScalingGroup", &error)), ())
     }
 
-    /// Sets tags and takes others away.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn set_tags(&self, name: &str, set: &BTreeMap<String, String>, gone: &[String]) -> Result<(), PortError> {
+    async fn set_tags(&self, name: &str, set: &Tags, gone: &[String]) -> Result<(), PortError> {
         let client = self.connection.autoscaling().await?;
         if !gone.is_empty() {
             let tags = gone.iter().map(|key| to_tag(name, key, None)).collect();
@@ -222,20 +156,11 @@ impl AutoScaling {
         Ok(())
     }
 
-    /// Starts to replace all instances by such of the group's present template, and gives the refresh's id.
-    ///
-    /// # Errors
-    /// A conflict while another one goes on.
-    pub async fn start_refresh(
-        &self,
-        name: &str,
-        (min_healthy, max_healthy): (i32, i32),
-        warmup: Option<i32>,
-    ) -> Result<String, PortError> {
+    async fn start_refresh(&self, name: &str, pace: RefreshPace) -> Result<String, PortError> {
         let preferences = RefreshPreferences::builder()
-            .min_healthy_percentage(min_healthy)
-            .max_healthy_percentage(max_healthy)
-            .set_instance_warmup(warmup)
+            .min_healthy_percentage(pace.min_healthy)
+            .max_healthy_percentage(pace.max_healthy)
+            .set_instance_warmup(pace.warmup)
             .skip_matching(true)
             .build();
         let call = self.connection.autoscaling().await?.start_instance_refresh().auto_scaling_group_name(name);
@@ -244,11 +169,7 @@ impl AutoScaling {
         Ok(answer.instance_refresh_id().unwrap_or_default().to_owned())
     }
 
-    /// How a refresh stands; without an id the newest.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn refresh(&self, name: &str, id: Option<&str>) -> Result<Option<Refresh>, PortError> {
+    async fn refresh(&self, name: &str, id: Option<&str>) -> Result<Option<Refresh>, PortError> {
         let call = self.connection.autoscaling().await?.describe_instance_refreshes().auto_scaling_group_name(name);
         let call = call.set_instance_refresh_ids(id.map(|id| vec![id.to_owned()]));
         let answer = call.send().await.map_err(|error| call_error(SERVICE, "DescribeInstanceRefreshes", &error))?;
@@ -271,21 +192,13 @@ impl AutoScaling {
         }))
     }
 
-    /// Stops a refresh; if none goes on, that is no failure.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn cancel_refresh(&self, name: &str) -> Result<(), PortError> {
+    async fn cancel_refresh(&self, name: &str) -> Result<(), PortError> {
         let call = self.connection.autoscaling().await?.cancel_instance_refresh().auto_scaling_group_name(name);
         let result = call.send().await.map(drop);
         or_if_gone(result.map_err(|error| call_error(SERVICE, "CancelInstanceRefresh", &error)), ())
     }
 
-    /// The last activities that failed, the newest first: their ids and what they say.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn failures(&self, name: &str) -> Result<Vec<(String, String)>, PortError> {
+    async fn failures(&self, name: &str) -> Result<Vec<(String, String)>, PortError> {
         let call = self.connection.autoscaling().await?.describe_scaling_activities().auto_scaling_group_name(name);
         let answer = call.max_records(20).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeScalingActivities", &error))?;
@@ -315,28 +228,26 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
     let subnets = group.vpc_zone_identifier().unwrap_or_default();
     let pair =
         |tag: &aws_sdk_autoscaling::types::TagDescription| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
-    let in_service = group.instances().iter().filter(|instance| {
-        instance.lifecycle_state() == Some(&LifecycleState::InService) && instance.health_status() == Some("Healthy")
-    });
     let template = group.launch_template().and_then(|template| {
         Some((template.launch_template_id()?.to_owned(), template.version().unwrap_or("$Default").to_owned()))
     });
-    let of = |instance: &aws_sdk_autoscaling::types::Instance| {
-        instance.launch_template().and_then(|template| {
+    let member = |instance: &Instance| {
+        let template = instance.launch_template().and_then(|template| {
             Some((template.launch_template_id()?.to_owned(), template.version().unwrap_or_default().to_owned()))
+        });
+        Some(SeenInstance {
+            id: instance.instance_id()?.to_owned(),
+            state: instance.lifecycle_state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
+            healthy: instance.health_status() == Some("Healthy"),
+            template,
         })
     };
-    let stays = |instance: &&aws_sdk_autoscaling::types::Instance| {
-        !instance.lifecycle_state().is_some_and(|state| state.as_str().starts_with("Terminat"))
-    };
-    let mixed = group.instances().iter().filter(stays).any(|instance| of(instance) != template);
-    let tags: BTreeMap<String, String> = group.tags().iter().filter_map(pair).collect();
+    let tags: Tags = group.tags().iter().filter_map(pair).collect();
     let pinned = tags.get(PINNED_TAG).and_then(|text| text.parse().ok());
     let min_now = group.min_size().unwrap_or_default();
     Some(SeenScalingGroup {
         pinned,
         min_now,
-        mixed,
         name: group.auto_scaling_group_name()?.to_owned(),
         instances: Instances {
             subnet_ids: subnets.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect(),
@@ -352,8 +263,7 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
         template,
         target_groups: group.target_group_arns().to_vec(),
         tags,
-        in_service: i32::try_from(in_service.count()).unwrap_or(i32::MAX),
-        present: i32::try_from(group.instances().len()).unwrap_or(i32::MAX),
-        going: group.status().is_some_and(|status| !status.is_empty()),
+        members: group.instances().iter().filter_map(member).collect(),
+        deleting: group.status().is_some_and(|status| !status.is_empty()),
     })
 }

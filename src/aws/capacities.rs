@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::ecs::{Ecs, cluster_of};
 use crate::rollout::{Capacity, Scalable};
 use crate::run::ports::{Capacities, PortError};
+use crate::run::stack::ports::{Ecs as _, ScalingGroups as _};
 
 /// Both kinds.
 pub(super) struct Sizes {
@@ -28,7 +29,7 @@ impl Capacities for Sizes {
     async fn get(&self, of: &Scalable) -> Result<Option<Capacity>, PortError> {
         match of {
             Scalable::ScalingGroup(name) => {
-                let seen = self.autoscaling.find(name).await?.filter(|seen| !seen.going);
+                let seen = self.autoscaling.find(name).await?.filter(|seen| !seen.deleting);
                 Ok(seen.map(|seen| Capacity {
                     min: Some(seen.min_now),
                     max: seen.instances.max_size,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use aws_sdk_ec2::types::builders::IpPermissionBuilder;
 use aws_sdk_ec2::types::{
     Filter, IpPermission, IpRange, Ipv6Range, PrefixListId, ResourceType, SecurityGroup, Tag, TagSpecification,
@@ -13,49 +14,14 @@ use super::batch::Gather;
 use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use crate::run::ports::{FailureKind, PortError};
-use crate::stack::{Direction, Instances, Peer, Rule};
+use crate::run::stack::ports::{SecurityGroups, SeenSecurityGroup, SeenTemplate, Tags};
+use crate::stack::{Direction, Peer, Rule, Rules};
 
 mod templates;
 
 const SERVICE: &str = "ec2";
 /// EC2 takes more; this is what fits a request well.
 const BATCH: usize = 100;
-
-/// Rules with their descriptions.
-pub type Rules = BTreeMap<Rule, Option<String>>;
-
-/// A security group that is there.
-#[derive(Clone, Debug)]
-pub struct SeenSecurityGroup {
-    /// Its id, `sg-…`.
-    pub id: String,
-    /// Its rules.
-    pub rules: Rules,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// A launch template that is there.
-#[derive(Clone, Debug)]
-pub struct SeenTemplate {
-    /// Its id, `lt-…`.
-    pub id: String,
-    /// The newest version.
-    pub latest_version: i64,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// What a version of a launch template is made of, besides the instances' own settings.
-#[derive(Clone, Copy, Debug)]
-pub struct VersionOf<'a> {
-    /// The instances.
-    pub instances: &'a Instances,
-    /// The stack's own security group.
-    pub security_group: &'a str,
-    /// The tags of instances and volumes.
-    pub tags: &'a BTreeMap<String, String>,
-}
 
 /// EC2 in one account and region.
 pub struct Ec2 {
@@ -76,16 +42,16 @@ fn spoiled(operation: &str) -> PortError {
     PortError::new(FailureKind::Other, format!("{SERVICE} {operation} named no id"))
 }
 
-fn to_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+fn to_tags(tags: &Tags) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 
-fn from_tags(tags: &[Tag]) -> BTreeMap<String, String> {
+fn from_tags(tags: &[Tag]) -> Tags {
     let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
     tags.iter().filter_map(pair).collect()
 }
 
-fn specification(kind: ResourceType, tags: &BTreeMap<String, String>) -> TagSpecification {
+fn specification(kind: ResourceType, tags: &Tags) -> TagSpecification {
     TagSpecification::builder().resource_type(kind).set_tags(Some(to_tags(tags))).build()
 }
 
@@ -97,82 +63,6 @@ impl Ec2 {
     /// Nothing is called before it is needed.
     pub fn new(connection: Arc<Connection>) -> Ec2 {
         Ec2 { connection, security_groups: Gather::new(BATCH), templates: Gather::new(BATCH) }
-    }
-
-    /// A security group by its id.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn security_group(&self, id: &str) -> Result<Option<SeenSecurityGroup>, PortError> {
-        let connection = self.connection.clone();
-        self.security_groups.get(id.to_owned(), move |ids| describe(connection, ids)).await
-    }
-
-    /// A security group by its name in a VPC.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn security_group_named(&self, name: &str, vpc_id: &str) -> Result<Option<SeenSecurityGroup>, PortError> {
-        let call = self.connection.ec2().await?.describe_security_groups();
-        let answer = call.filters(filter("group-name", name)).filters(filter("vpc-id", vpc_id)).send().await;
-        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeSecurityGroups", &error))?;
-        Ok(answer.security_groups().first().and_then(seen))
-    }
-
-    /// Makes a security group and gives its id. EC2 puts a rule into it that lets everything out by IPv4.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn create_security_group(
-        &self,
-        name: &str,
-        description: &str,
-        vpc_id: &str,
-        tags: &BTreeMap<String, String>,
-    ) -> Result<String, PortError> {
-        let call = self.connection.ec2().await?.create_security_group().group_name(name).description(description);
-        let call = call.vpc_id(vpc_id).tag_specifications(specification(ResourceType::SecurityGroup, tags));
-        let answer = call.send().await.map_err(|error| call_error(SERVICE, "CreateSecurityGroup", &error))?;
-        answer.group_id().map(str::to_owned).ok_or_else(|| spoiled("CreateSecurityGroup"))
-    }
-
-    /// Makes the rules be these: what is missing comes first, what is too much goes then.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn set_rules(&self, id: &str, before: &Rules, after: &Rules) -> Result<(), PortError> {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let of = |rule: &&Rule| rule.direction == direction;
-            let come: Vec<&Rule> = after.keys().filter(of).filter(|rule| !before.contains_key(rule)).collect();
-            let told: Vec<&Rule> = after
-                .keys()
-                .filter(of)
-                .filter(|rule| before.get(rule).is_some_and(|text| *text != after[*rule]))
-                .collect();
-            let gone: Vec<&Rule> = before.keys().filter(of).filter(|rule| !after.contains_key(rule)).collect();
-            let permissions = |rules: &[&Rule], texts: &Rules| merged(rules, texts, id);
-            if !come.is_empty() {
-                match self.change_rules(id, Verb::Authorize, direction, permissions(&come, after)).await {
-                    // One that is there already, as after a read that was too early, must not keep the others out.
-                    Err(error) if error.kind == FailureKind::Conflict => {
-                        for rule in &come {
-                            match self.change_rules(id, Verb::Authorize, direction, permissions(&[rule], after)).await {
-                                Err(error) if error.kind == FailureKind::Conflict => {}
-                                other => other?,
-                            }
-                        }
-                    }
-                    other => other?,
-                }
-            }
-            if !told.is_empty() {
-                self.change_rules(id, Verb::Describe, direction, permissions(&told, after)).await?;
-            }
-            if !gone.is_empty() {
-                self.change_rules(id, Verb::Revoke, direction, permissions(&gone, &Rules::new())).await?;
-            }
-        }
-        Ok(())
     }
 
     /// One call about rules.
@@ -209,20 +99,8 @@ impl Ec2 {
         }
     }
 
-    /// Deletes a security group; one that is gone already is no failure.
-    ///
-    /// # Errors
-    /// A conflict while something uses it.
-    pub async fn delete_security_group(&self, id: &str) -> Result<(), PortError> {
-        let result = self.connection.ec2().await?.delete_security_group().group_id(id).send().await;
-        or_if_gone(result.map(drop).map_err(|error| call_error(SERVICE, "DeleteSecurityGroup", &error)), ())
-    }
-
     /// Sets tags and takes others away, of anything in EC2.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn set_tags(&self, id: &str, set: &BTreeMap<String, String>, gone: &[String]) -> Result<(), PortError> {
+    async fn set_any_tags(&self, id: &str, set: &Tags, gone: &[String]) -> Result<(), PortError> {
         let client = self.connection.ec2().await?;
         if !gone.is_empty() {
             let keys = gone.iter().map(|key| Tag::builder().key(key).build()).collect();
@@ -234,6 +112,72 @@ impl Ec2 {
             result.map_err(|error| call_error(SERVICE, "CreateTags", &error))?;
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl SecurityGroups for Ec2 {
+    async fn find(&self, id: &str) -> Result<Option<SeenSecurityGroup>, PortError> {
+        let connection = self.connection.clone();
+        self.security_groups.get(id.to_owned(), move |ids| describe(connection, ids)).await
+    }
+
+    async fn named(&self, name: &str, vpc_id: &str) -> Result<Option<SeenSecurityGroup>, PortError> {
+        let call = self.connection.ec2().await?.describe_security_groups();
+        let answer = call.filters(filter("group-name", name)).filters(filter("vpc-id", vpc_id)).send().await;
+        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeSecurityGroups", &error))?;
+        Ok(answer.security_groups().first().and_then(seen))
+    }
+
+    async fn create(&self, name: &str, description: &str, vpc_id: &str, tags: &Tags) -> Result<String, PortError> {
+        let call = self.connection.ec2().await?.create_security_group().group_name(name).description(description);
+        let call = call.vpc_id(vpc_id).tag_specifications(specification(ResourceType::SecurityGroup, tags));
+        let answer = call.send().await.map_err(|error| call_error(SERVICE, "CreateSecurityGroup", &error))?;
+        answer.group_id().map(str::to_owned).ok_or_else(|| spoiled("CreateSecurityGroup"))
+    }
+
+    async fn set_rules(&self, id: &str, before: &Rules, after: &Rules) -> Result<(), PortError> {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let of = |rule: &&Rule| rule.direction == direction;
+            let come: Vec<&Rule> = after.keys().filter(of).filter(|rule| !before.contains_key(rule)).collect();
+            let told: Vec<&Rule> = after
+                .keys()
+                .filter(of)
+                .filter(|rule| before.get(rule).is_some_and(|text| *text != after[*rule]))
+                .collect();
+            let gone: Vec<&Rule> = before.keys().filter(of).filter(|rule| !after.contains_key(rule)).collect();
+            let permissions = |rules: &[&Rule], texts: &Rules| merged(rules, texts, id);
+            if !come.is_empty() {
+                match self.change_rules(id, Verb::Authorize, direction, permissions(&come, after)).await {
+                    // One that is there already, as after a read that was too early, must not keep the others out.
+                    Err(error) if error.kind == FailureKind::Conflict => {
+                        for rule in &come {
+                            match self.change_rules(id, Verb::Authorize, direction, permissions(&[rule], after)).await {
+                                Err(error) if error.kind == FailureKind::Conflict => {}
+                                other => other?,
+                            }
+                        }
+                    }
+                    other => other?,
+                }
+            }
+            if !told.is_empty() {
+                self.change_rules(id, Verb::Describe, direction, permissions(&told, after)).await?;
+            }
+            if !gone.is_empty() {
+                self.change_rules(id, Verb::Revoke, direction, permissions(&gone, &Rules::new())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, id: &str) -> Result<(), PortError> {
+        let result = self.connection.ec2().await?.delete_security_group().group_id(id).send().await;
+        or_if_gone(result.map(drop).map_err(|error| call_error(SERVICE, "DeleteSecurityGroup", &error)), ())
+    }
+
+    async fn set_tags(&self, id: &str, set: &Tags, gone: &[String]) -> Result<(), PortError> {
+        self.set_any_tags(id, set, gone).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, DeploymentCircuitBreaker,
     DeploymentConfiguration, DeploymentRolloutState, DesiredStatus, LaunchType, LoadBalancer, NetworkConfiguration,
@@ -14,6 +15,7 @@ use super::batch::Gather;
 use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::stack::ports::{self, Deploy, Deployment, Rollout, SeenService, Tags};
 use crate::stack::{CapacityProvider, CircuitBreaker, Service, TaskDefinition};
 
 const SERVICE: &str = "ecs";
@@ -22,56 +24,6 @@ const BATCH: usize = 10;
 /// How many revisions are looked through for those of ours.
 const REVISIONS: usize = 500;
 
-/// A service that is there.
-#[derive(Clone, Debug, Default)]
-pub struct SeenService {
-    /// Its ARN.
-    pub arn: String,
-    /// Its settings, the running task definition by ARN.
-    pub service: Service,
-    /// The target groups of its tasks.
-    pub target_groups: Vec<String>,
-    /// The tags.
-    pub tags: BTreeMap<String, String>,
-    /// How many tasks run.
-    pub running: i32,
-    /// Whether it is being deleted.
-    pub draining: bool,
-    /// The deployments, the newest first.
-    pub deployments: Vec<Deployment>,
-    /// What happened last, the newest first.
-    pub events: Vec<String>,
-}
-
-/// A deployment of a service.
-#[derive(Clone, Debug, Default)]
-pub struct Deployment {
-    /// Its id, `ecs-svc/…`.
-    pub id: String,
-    /// Whether it is the one that is wanted now.
-    pub primary: bool,
-    /// What it runs.
-    pub task_definition: String,
-    /// How it stands.
-    pub state: Rollout,
-    /// Why.
-    pub reason: Option<String>,
-    /// Tasks that shall run, that run, and that came to nothing.
-    pub counts: (i32, i32, i32),
-}
-
-/// How a deployment stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rollout {
-    /// It goes on.
-    #[default]
-    InProgress,
-    /// It is done: all its tasks run and are healthy, and those before are gone.
-    Completed,
-    /// The circuit breaker, or an alarm, stopped it.
-    Failed,
-}
-
 /// ECS in one account and region.
 pub struct Ecs {
     connection: Arc<Connection>,
@@ -79,11 +31,11 @@ pub struct Ecs {
     services: Mutex<HashMap<String, Arc<Gather<String, SeenService>>>>,
 }
 
-fn to_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+fn to_tags(tags: &Tags) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 
-fn from_tags(tags: &[Tag]) -> BTreeMap<String, String> {
+fn from_tags(tags: &[Tag]) -> Tags {
     let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
     tags.iter().filter_map(pair).collect()
 }
@@ -109,12 +61,11 @@ impl Ecs {
     pub fn new(connection: Arc<Connection>) -> Ecs {
         Ecs { connection, services: Mutex::default() }
     }
+}
 
-    /// A service of a cluster by its name or ARN; one that was deleted isn't there.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn find(&self, cluster: &str, service: &str) -> Result<Option<SeenService>, PortError> {
+#[async_trait]
+impl ports::Ecs for Ecs {
+    async fn find(&self, cluster: &str, service: &str) -> Result<Option<SeenService>, PortError> {
         let gather = {
             let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
             services.entry(cluster.to_owned()).or_insert_with(|| Arc::new(Gather::new(BATCH))).clone()
@@ -125,15 +76,7 @@ impl Ecs {
         gather.get(name, move |names| describe(connection, cluster, names)).await
     }
 
-    /// Registers a revision and gives its ARN.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn register(
-        &self,
-        definition: &TaskDefinition,
-        tags: &BTreeMap<String, String>,
-    ) -> Result<String, PortError> {
+    async fn register(&self, definition: &TaskDefinition, tags: &Tags) -> Result<String, PortError> {
         let mut body = definition.0.clone();
         let tags: Vec<serde_json::Value> =
             tags.iter().map(|(key, value)| serde_json::json!({ "key": key, "value": value })).collect();
@@ -151,11 +94,7 @@ impl Ecs {
         arn.map(str::to_owned).ok_or_else(|| other("ecs RegisterTaskDefinition named no ARN"))
     }
 
-    /// The active revisions of a family that carry this tag, the newest first.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn revisions(&self, family: &str, tag: (&str, &str)) -> Result<Vec<String>, PortError> {
+    async fn revisions(&self, family: &str, tag: (&str, &str)) -> Result<Vec<(String, Tags)>, PortError> {
         let client = self.connection.ecs().await?;
         let call = client.list_task_definitions().family_prefix(family).status(TaskDefinitionStatus::Active);
         let pages = call.sort(SortOrder::Desc).into_paginator().items().send();
@@ -169,40 +108,51 @@ impl Ecs {
             }
             let call = client.describe_task_definition().task_definition(arn).include(TaskDefinitionField::Tags);
             let answer = call.send().await.map_err(|error| call_error(SERVICE, "DescribeTaskDefinition", &error))?;
-            if from_tags(answer.tags()).get(tag.0).map(String::as_str) == Some(tag.1) {
-                ours.push(arn.clone());
+            let tags = from_tags(answer.tags());
+            if tags.get(tag.0).map(String::as_str) == Some(tag.1) {
+                ours.push((arn.clone(), tags));
             }
         }
         Ok(ours)
     }
 
-    /// Takes a revision out of use.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn deregister(&self, arn: &str) -> Result<(), PortError> {
+    async fn revision_tags(&self, arn: &str) -> Result<Tags, PortError> {
+        let call = self.connection.ecs().await?.describe_task_definition().task_definition(arn);
+        let answer = call.include(TaskDefinitionField::Tags).send().await.map(|answer| from_tags(answer.tags()));
+        or_if_gone(answer.map_err(|error| call_error(SERVICE, "DescribeTaskDefinition", &error)), Tags::new())
+    }
+
+    async fn revisions_of_others(&self, cluster: &str, service: Option<&str>) -> Result<Vec<String>, PortError> {
+        let client = self.connection.ecs().await?;
+        let pages = client.list_services().cluster(cluster).into_paginator().items().send();
+        let arns = pages.collect::<Result<Vec<String>, _>>().await;
+        let arns = or_if_gone(arns.map_err(|error| call_error(SERVICE, "ListServices", &error)), Vec::new())?;
+        let others: Vec<String> = arns.into_iter().filter(|arn| Some(arn.as_str()) != service).collect();
+        let mut revisions = Vec::new();
+        for some in others.chunks(BATCH) {
+            let answer = client.describe_services().cluster(cluster).set_services(Some(some.to_vec())).send().await;
+            let answer = answer.map_err(|error| call_error(SERVICE, "DescribeServices", &error))?;
+            for service in answer.services().iter().filter(|service| service.status() != Some("INACTIVE")) {
+                revisions.extend(service.task_definition().map(str::to_owned));
+                let deployed = service.deployments().iter().filter_map(|deployment| deployment.task_definition());
+                revisions.extend(deployed.map(str::to_owned));
+            }
+        }
+        Ok(revisions)
+    }
+
+    async fn deregister(&self, arn: &str) -> Result<(), PortError> {
         let call = self.connection.ecs().await?.deregister_task_definition().task_definition(arn);
         let result = call.send().await.map(drop);
         or_if_gone(result.map_err(|error| call_error(SERVICE, "DeregisterTaskDefinition", &error)), ())
     }
 
-    /// Makes a service whose tasks come into a target group, and gives its ARN.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn create(
-        &self,
-        name: &str,
-        service: &Service,
-        task_definition: &str,
-        target_group: &str,
-        container: &str,
-        tags: &BTreeMap<String, String>,
-    ) -> Result<String, PortError> {
+    async fn create(&self, name: &str, of: Deploy<'_>, tags: &Tags) -> Result<String, PortError> {
+        let service = of.service;
         let call = self.connection.ecs().await?.create_service().service_name(name).cluster(&service.cluster);
         let strategy = strategy(&service.capacity_provider_strategy)?;
         let call = call
-            .task_definition(task_definition)
+            .task_definition(of.task_definition)
             .desired_count(service.desired_count.unwrap_or(1))
             .set_launch_type(service.launch_type.as_deref().map(LaunchType::from))
             .set_platform_version(service.platform_version.clone())
@@ -211,18 +161,14 @@ impl Ecs {
             .set_deployment_configuration(Some(deployment(service)))
             .set_health_check_grace_period_seconds(service.health_check_grace_period)
             .set_enable_execute_command(service.enable_execute_command)
-            .load_balancers(load_balancer(service, target_group, container))
+            .load_balancers(load_balancer(of))
             .set_tags(Some(to_tags(tags)));
         let answer = call.send().await.map_err(|error| call_error(SERVICE, "CreateService", &error))?;
         let arn = answer.service().and_then(|service| service.service_arn());
         arn.map(str::to_owned).ok_or_else(|| other("ecs CreateService named no ARN"))
     }
 
-    /// Sets what takes effect without a new deployment.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn update(&self, arn: &str, service: &Service) -> Result<(), PortError> {
+    async fn update(&self, arn: &str, service: &Service) -> Result<(), PortError> {
         let call = self.connection.ecs().await?.update_service().cluster(&service.cluster).service(arn);
         let call = call
             .deployment_configuration(deployment(service))
@@ -230,54 +176,35 @@ impl Ecs {
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateService", &error))
     }
 
-    /// Begins a new deployment with everything that makes one.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn deploy(
-        &self,
-        arn: &str,
-        service: &Service,
-        task_definition: &str,
-        target_group: &str,
-        container: &str,
-    ) -> Result<(), PortError> {
+    async fn deploy(&self, arn: &str, of: Deploy<'_>) -> Result<Option<String>, PortError> {
+        let service = of.service;
         let call = self.connection.ecs().await?.update_service().cluster(&service.cluster).service(arn);
         let call = call
-            .task_definition(task_definition)
+            .task_definition(of.task_definition)
             .set_platform_version(service.platform_version.clone())
             .set_capacity_provider_strategy(strategy(&service.capacity_provider_strategy)?)
             .set_network_configuration(network(service)?)
             .set_enable_execute_command(service.enable_execute_command)
-            .load_balancers(load_balancer(service, target_group, container))
-            .force_new_deployment(true);
-        call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateService", &error))
+            .load_balancers(load_balancer(of))
+            .force_new_deployment(of.force);
+        let answer = call.send().await.map_err(|error| call_error(SERVICE, "UpdateService", &error))?;
+        let deployments = answer.service().map(|service| service.deployments()).unwrap_or_default();
+        let begun = deployments.iter().find(|deployment| deployment.status() == Some("PRIMARY"));
+        Ok(begun.and_then(|deployment| deployment.id()).map(str::to_owned))
     }
 
-    /// Sets the number of tasks.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn scale(&self, cluster: &str, arn: &str, count: i32) -> Result<(), PortError> {
+    async fn scale(&self, cluster: &str, arn: &str, count: i32) -> Result<(), PortError> {
         let call = self.connection.ecs().await?.update_service().cluster(cluster).service(arn).desired_count(count);
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateService", &error))
     }
 
-    /// Deletes a service and its tasks; one that is gone already is no failure.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn delete(&self, cluster: &str, arn: &str) -> Result<(), PortError> {
+    async fn delete(&self, cluster: &str, arn: &str) -> Result<(), PortError> {
         let call = self.connection.ecs().await?.delete_service().cluster(cluster).service(arn).force(true);
         let result = call.send().await.map(drop);
         or_if_gone(result.map_err(|error| call_error(SERVICE, "DeleteService", &error)), ())
     }
 
-    /// Sets tags and takes others away.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn set_tags(&self, arn: &str, set: &BTreeMap<String, String>, gone: &[String]) -> Result<(), PortError> {
+    async fn set_tags(&self, arn: &str, set: &Tags, gone: &[String]) -> Result<(), PortError> {
         let client = self.connection.ecs().await?;
         if !gone.is_empty() {
             let result = client.untag_resource().resource_arn(arn).set_tag_keys(Some(gone.to_vec())).send().await;
@@ -290,12 +217,7 @@ impl Ecs {
         Ok(())
     }
 
-    /// Why tasks of a deployment stopped: each different reason, with the exit codes of the containers, the number of
-    /// tasks and one of them.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn stopped_tasks(
+    async fn stopped_tasks(
         &self,
         cluster: &str,
         name: &str,
@@ -381,9 +303,9 @@ fn deployment(service: &Service) -> DeploymentConfiguration {
         .build()
 }
 
-fn load_balancer(service: &Service, target_group: &str, container: &str) -> LoadBalancer {
-    let builder = LoadBalancer::builder().target_group_arn(target_group).container_name(container);
-    builder.set_container_port(service.container_port).build()
+fn load_balancer(of: Deploy<'_>) -> LoadBalancer {
+    let builder = LoadBalancer::builder().target_group_arn(of.target_group).container_name(of.container);
+    builder.set_container_port(of.service.container_port).build()
 }
 
 async fn describe(

@@ -49,6 +49,20 @@ pub(super) fn facts(attributes: &BTreeMap<String, String>) -> GroupFacts {
     }
 }
 
+/// The attributes to set to come from one settled group to another, call by call.
+pub(super) fn steps(before: &TargetGroup, after: &TargetGroup) -> Vec<BTreeMap<String, String>> {
+    let (from, to) = (write(before), write(after));
+    let changed: BTreeMap<String, String> = to
+        .iter()
+        .filter(|(key, value)| from.get(*key) != Some(value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    // Only one algorithm has it, so it goes while that one is still there.
+    let left = before.anomaly_mitigation == Some(true) && !to.contains_key(ANOMALY);
+    let first = left.then(|| BTreeMap::from([(ANOMALY.to_owned(), on_off(false))]));
+    first.into_iter().chain([changed]).filter(|step| !step.is_empty()).collect()
+}
+
 /// The attributes that a settled group means.
 pub(super) fn write(group: &TargetGroup) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();

@@ -26,16 +26,13 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use autoscaling::{AutoScaling, Refresh, RefreshState, SeenScalingGroup};
 pub use connection::Connection;
-pub use ec2::{Ec2, Rules, SeenSecurityGroup, SeenTemplate, VersionOf};
-pub use ecs::{Deployment, Ecs, Rollout, SeenService, cluster_of};
 pub use elbv2::Elbv2;
 pub use settings::{AssumeRole, Endpoints, RetryMode, Settings, WebIdentity};
-pub use target_groups::{SeenGroup, TargetGroups};
 
 use crate::run::command::Processes;
 use crate::run::ports::Ports;
+use crate::run::stack::ports::StackPorts;
 
 /// The ports on AWS. Nothing is on the network before one of them is used.
 pub fn ports(connection: &Arc<Connection>) -> Ports {
@@ -51,30 +48,15 @@ pub fn ports(connection: &Arc<Connection>) -> Ports {
     }
 }
 
-/// The services that environments are made of.
-pub struct Services {
-    /// Target groups.
-    pub target_groups: TargetGroups,
-    /// Security groups and launch templates.
-    pub ec2: Ec2,
-    /// Auto Scaling groups.
-    pub autoscaling: AutoScaling,
-    /// ECS services.
-    pub ecs: Ecs,
-    /// Held while routes are read, changed and written back outside of a rollout.
-    pub routes: tokio::sync::Mutex<()>,
-}
-
-impl Services {
-    /// Nothing is on the network before one of them is used.
-    pub fn new(connection: &Arc<Connection>) -> Services {
-        Services {
-            target_groups: TargetGroups::new(connection.clone()),
-            ec2: Ec2::new(connection.clone()),
-            autoscaling: AutoScaling::new(connection.clone()),
-            ecs: Ecs::new(connection.clone()),
-            routes: tokio::sync::Mutex::default(),
-        }
+/// What environments are made of, on AWS.
+pub fn stack_ports(connection: &Arc<Connection>) -> StackPorts {
+    let ec2 = Arc::new(ec2::Ec2::new(connection.clone()));
+    StackPorts {
+        target_groups: Arc::new(target_groups::TargetGroups::new(connection.clone())),
+        security_groups: ec2.clone(),
+        launch_templates: ec2,
+        autoscaling: Arc::new(autoscaling::AutoScaling::new(connection.clone())),
+        ecs: Arc::new(ecs::Ecs::new(connection.clone())),
     }
 }
 

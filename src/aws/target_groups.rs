@@ -1,8 +1,9 @@
 //! Target groups: their settings as AWS has them, and as a stack says them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use aws_sdk_elasticloadbalancingv2::types::{
     Matcher, ProtocolEnum, Tag, TargetDescription, TargetGroup as AwsGroup, TargetGroupAttribute,
     TargetGroupIpAddressTypeEnum, TargetTypeEnum,
@@ -13,6 +14,7 @@ use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use super::group_attributes;
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::stack::ports::{self, SeenGroup, Tags};
 use crate::stack::{HealthCheck, Target, TargetGroup};
 
 const SERVICE: &str = "elasticloadbalancing";
@@ -36,26 +38,11 @@ macro_rules! with_health_check {
     }};
 }
 
-/// A target group that is there.
-#[derive(Clone, Debug)]
-pub struct SeenGroup {
-    /// Its ARN.
-    pub arn: String,
-    /// Its name.
-    pub name: String,
-    /// The VPC; a group of functions has none.
-    pub vpc_id: Option<String>,
-    /// The load balancers with a listener or rule that has the group in it.
-    pub load_balancers: Vec<String>,
-    /// Its settings; the attributes only if they were asked for.
-    pub group: TargetGroup,
-}
-
 /// The target groups of one account and region.
 pub struct TargetGroups {
     connection: Arc<Connection>,
     groups: Gather<String, SeenGroup>,
-    tags: Gather<String, BTreeMap<String, String>>,
+    tags: Gather<String, Tags>,
 }
 
 impl TargetGroups {
@@ -63,63 +50,46 @@ impl TargetGroups {
     pub fn new(connection: Arc<Connection>) -> TargetGroups {
         TargetGroups { connection, groups: Gather::new(BATCH), tags: Gather::new(BATCH) }
     }
+}
 
-    /// A group by its ARN, without its attributes.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn find(&self, arn: &str) -> Result<Option<SeenGroup>, PortError> {
+#[async_trait]
+impl ports::TargetGroups for TargetGroups {
+    async fn find(&self, arn: &str) -> Result<Option<SeenGroup>, PortError> {
         let connection = self.connection.clone();
         self.groups.get(arn.to_owned(), move |arns| describe(connection, arns)).await
     }
 
-    /// A group by its name, without its attributes.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn named(&self, name: &str) -> Result<Option<SeenGroup>, PortError> {
+    async fn named(&self, name: &str) -> Result<Option<SeenGroup>, PortError> {
         let answer = self.connection.elbv2().await?.describe_target_groups().names(name).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetGroups", &error));
         let groups = or_if_gone(answer.map(|answer| answer.target_groups().to_vec()), Vec::new())?;
         Ok(groups.first().and_then(seen))
     }
 
-    /// Fills in the attributes of a group.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn attributes(&self, seen: &mut SeenGroup) -> Result<(), PortError> {
+    async fn attributes(&self, seen: &mut SeenGroup) -> Result<(), PortError> {
         let call = self.connection.elbv2().await?.describe_target_group_attributes().target_group_arn(&seen.arn);
         let answer = call.send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetGroupAttributes", &error))?;
         let pair = |attribute: &TargetGroupAttribute| {
             Some((attribute.key()?.to_owned(), attribute.value().unwrap_or_default().to_owned()))
         };
-        let attributes: BTreeMap<String, String> = answer.attributes().iter().filter_map(pair).collect();
+        let attributes: Tags = answer.attributes().iter().filter_map(pair).collect();
         group_attributes::read(&attributes, &mut seen.group);
         Ok(())
     }
 
-    /// The tags of a group, listener or rule.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn tags(&self, arn: &str) -> Result<BTreeMap<String, String>, PortError> {
+    async fn tags(&self, arn: &str) -> Result<Tags, PortError> {
         let connection = self.connection.clone();
         let tags = self.tags.get(arn.to_owned(), move |arns| describe_tags(connection, arns)).await?;
         Ok(tags.unwrap_or_default())
     }
 
-    /// Makes a group, with its attributes, and gives its ARN.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn create(
+    async fn create(
         &self,
         name: &str,
         group: &TargetGroup,
         vpc_id: Option<&str>,
-        tags: &BTreeMap<String, String>,
+        tags: &Tags,
     ) -> Result<String, PortError> {
         let call = self.connection.elbv2().await?.create_target_group().name(name);
         let call = call.set_tags(Some(to_tags(tags)).filter(|tags| !tags.is_empty()));
@@ -137,40 +107,23 @@ impl TargetGroups {
             .ok_or_else(|| PortError::new(FailureKind::Other, format!("{SERVICE} CreateTargetGroup named no ARN")))
     }
 
-    /// Sets the health check.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn set_health_check(&self, arn: &str, group: &TargetGroup) -> Result<(), PortError> {
+    async fn set_health_check(&self, arn: &str, group: &TargetGroup) -> Result<(), PortError> {
         let call = self.connection.elbv2().await?.modify_target_group().target_group_arn(arn);
         let call = with_health_check!(call, group);
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "ModifyTargetGroup", &error))
     }
 
-    /// Sets those attributes that differ from what was seen; without that, those that differ from what is usual.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn set_attributes(&self, arn: &str, group: &TargetGroup, before: &TargetGroup) -> Result<(), PortError> {
-        let before = group_attributes::write(before);
-        let changed: Vec<TargetGroupAttribute> = group_attributes::write(group)
-            .into_iter()
-            .filter(|(key, value)| before.get(key) != Some(value))
-            .map(|(key, value)| TargetGroupAttribute::builder().key(key).value(value).build())
-            .collect();
-        if changed.is_empty() {
-            return Ok(());
+    async fn set_attributes(&self, arn: &str, group: &TargetGroup, before: &TargetGroup) -> Result<(), PortError> {
+        for step in group_attributes::steps(before, group) {
+            let attribute = |(key, value)| TargetGroupAttribute::builder().key(key).value(value).build();
+            let call = self.connection.elbv2().await?.modify_target_group_attributes().target_group_arn(arn);
+            let result = call.set_attributes(Some(step.into_iter().map(attribute).collect())).send().await;
+            result.map_err(|error| call_error(SERVICE, "ModifyTargetGroupAttributes", &error))?;
         }
-        let call = self.connection.elbv2().await?.modify_target_group_attributes().target_group_arn(arn);
-        let result = call.set_attributes(Some(changed)).send().await;
-        result.map(drop).map_err(|error| call_error(SERVICE, "ModifyTargetGroupAttributes", &error))
+        Ok(())
     }
 
-    /// Sets tags and takes others away.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn set_tags(&self, arn: &str, set: &BTreeMap<String, String>, gone: &[String]) -> Result<(), PortError> {
+    async fn set_tags(&self, arn: &str, set: &Tags, gone: &[String]) -> Result<(), PortError> {
         let client = self.connection.elbv2().await?;
         if !gone.is_empty() {
             let result = client.remove_tags().resource_arns(arn).set_tag_keys(Some(gone.to_vec())).send().await;
@@ -183,32 +136,20 @@ impl TargetGroups {
         Ok(())
     }
 
-    /// Registers targets.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn register(&self, arn: &str, targets: &[Target]) -> Result<(), PortError> {
+    async fn register(&self, arn: &str, targets: &[Target]) -> Result<(), PortError> {
         let call = self.connection.elbv2().await?.register_targets().target_group_arn(arn);
         let result = call.set_targets(Some(targets.iter().map(described).collect())).send().await;
         result.map(drop).map_err(|error| call_error(SERVICE, "RegisterTargets", &error))
     }
 
-    /// Takes targets out. Of a group that is gone there are none.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn deregister(&self, arn: &str, targets: &[Target]) -> Result<(), PortError> {
+    async fn deregister(&self, arn: &str, targets: &[Target]) -> Result<(), PortError> {
         let call = self.connection.elbv2().await?.deregister_targets().target_group_arn(arn);
         let result = call.set_targets(Some(targets.iter().map(described).collect())).send().await;
         let result = result.map(drop).map_err(|error| call_error(SERVICE, "DeregisterTargets", &error));
         or_if_gone(result, ())
     }
 
-    /// The targets, those that are on their way out excepted.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn targets(&self, arn: &str) -> Result<Vec<Target>, PortError> {
+    async fn targets(&self, arn: &str) -> Result<Vec<Target>, PortError> {
         let answer = self.connection.elbv2().await?.describe_target_health().target_group_arn(arn).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetHealth", &error));
         let seen = or_if_gone(answer.map(|answer| answer.target_health_descriptions().to_vec()), Vec::new())?;
@@ -222,17 +163,13 @@ impl TargetGroups {
         Ok(target.collect())
     }
 
-    /// Deletes a group; one that is gone already is no failure.
-    ///
-    /// # Errors
-    /// A conflict while a route has it.
-    pub async fn delete(&self, arn: &str) -> Result<(), PortError> {
+    async fn delete(&self, arn: &str) -> Result<(), PortError> {
         let result = self.connection.elbv2().await?.delete_target_group().target_group_arn(arn).send().await;
         or_if_gone(result.map(drop).map_err(|error| call_error(SERVICE, "DeleteTargetGroup", &error)), ())
     }
 }
 
-fn to_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+fn to_tags(tags: &Tags) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 
@@ -259,10 +196,7 @@ async fn describe(connection: Arc<Connection>, arns: Vec<String>) -> Result<Hash
     Ok(groups.iter().filter_map(seen).map(|group| (group.arn.clone(), group)).collect())
 }
 
-async fn describe_tags(
-    connection: Arc<Connection>,
-    arns: Vec<String>,
-) -> Result<HashMap<String, BTreeMap<String, String>>, PortError> {
+async fn describe_tags(connection: Arc<Connection>, arns: Vec<String>) -> Result<HashMap<String, Tags>, PortError> {
     let client = connection.elbv2().await?;
     let read = |arns: Vec<String>| async move {
         let answer = client.describe_tags().set_resource_arns(Some(arns)).send().await;

@@ -2,7 +2,6 @@
 //! of Terraform, has it planned and carried out, and tells what came of it.
 
 mod arn;
-mod duration;
 mod environment;
 mod functions;
 mod migration;
@@ -12,10 +11,14 @@ mod provider;
 mod switch;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aws::{self, Connection};
+use crate::clock;
 use crate::run::ports::Ports;
+use crate::run::stack::StackContext;
+use crate::run::stack::ports::StackPorts;
 use crate::tf_provider::Diagnostics;
 
 pub use provider::Bluegreen;
@@ -28,8 +31,14 @@ pub struct Context(Mutex<Option<Shared>>);
 struct Shared {
     connection: Arc<Connection>,
     ports: Ports,
-    services: Arc<aws::Services>,
+    stack: StackContext,
     switches: Arc<Switches>,
+}
+
+/// A token that no other object has.
+fn new_owner() -> String {
+    let time = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{:016x}{:08x}", RandomState::new().hash_one(time), std::process::id())
 }
 
 /// What the switches of one Terraform run know of each other.
@@ -83,10 +92,19 @@ impl Switches {
 impl Context {
     fn configure(&self, connection: Connection) {
         let connection = Arc::new(connection);
-        let ports = aws::ports(&connection);
-        let services = Arc::new(aws::Services::new(&connection));
+        let (ports, stack_ports) = (aws::ports(&connection), aws::stack_ports(&connection));
+        self.set(connection, ports, stack_ports);
+    }
+
+    fn set(&self, connection: Arc<Connection>, ports: Ports, stack_ports: StackPorts) {
+        let stack = StackContext {
+            ports: stack_ports,
+            load_balancer: ports.load_balancer.clone(),
+            routes: Arc::default(),
+            objects: Arc::default(),
+        };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Shared { connection, ports, services, switches: Arc::default() });
+            Some(Shared { connection, ports, stack, switches: Arc::default() });
     }
 
     /// A context with ports that are not AWS.
@@ -100,9 +118,17 @@ impl Context {
     #[cfg(test)]
     fn set_ports(&self, ports: Ports) {
         let connection = Arc::new(Connection::new(Some(aws::Settings::default())));
-        let services = Arc::new(aws::Services::new(&connection));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Shared { connection, ports, services, switches: Arc::default() });
+        let stack_ports = aws::stack_ports(&connection);
+        self.set(connection, ports, stack_ports);
+    }
+
+    /// A context where environments are made in memory as well.
+    #[cfg(test)]
+    fn with_stacks(ports: Ports, stack_ports: StackPorts) -> Context {
+        let context = Context::default();
+        let settings = aws::Settings::default();
+        context.set(Arc::new(Connection::new(Some(settings))), ports, stack_ports);
+        context
     }
 
     /// The connection, or an error that there is none.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Context;
-use super::duration;
 use super::environment::Environment;
 use super::functions::Other;
 use super::migration::Migration;
 use super::switch::Switch;
 use crate::aws::{AssumeRole, Connection, Endpoints, RetryMode, Settings, WebIdentity};
+use crate::duration;
 use crate::tf_provider::{Attribute, Diagnostics, Function, Nesting, Path, Provider, Resource, Schema, Type, Value};
 
 /// The services whose endpoint can be replaced.

@@ -14,6 +14,7 @@ pub mod lock;
 pub mod migrator;
 pub mod ports;
 pub mod secrets;
+pub mod stack;
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::rules::{Rule, rules};
-use super::spec::{Instances, Service, Spec, Target};
+use super::rules::{Direction, Rule, rules, uncovered};
+use super::spec::{Instances, Service, Spec, Target, TargetGroup};
 use super::task_definition;
 
 /// A thing that AWS keeps.
@@ -49,10 +49,20 @@ pub enum Change {
     Create(Part),
     /// The target group's health check or attributes.
     TargetGroup(Vec<String>),
-    /// Rules of the security group: those to come and those to go.
-    Rules(Vec<Rule>, Vec<Rule>),
+    /// Rules of the security group.
+    Rules {
+        /// Those to come.
+        come: Vec<Rule>,
+        /// Those to go.
+        gone: Vec<Rule>,
+        /// What of those that go nothing else lets through, and a colour that serves can't be without: its port, its health
+        /// check's, and everything that goes out.
+        closes: Vec<Rule>,
+    },
     /// A new version of the launch template, and instances made of it.
     Roll(Vec<String>),
+    /// A new version of a launch template that was gone, for the instances to come; those that are there stay.
+    Repoint,
     /// A new version of the launch template, for a group that is yet to be made.
     Version,
     /// Other settings of the Auto Scaling group; subnets that it loses.
@@ -105,9 +115,52 @@ impl Change {
                 let names: Vec<&str> = targets.iter().map(|target| target.id.as_str()).collect();
                 Some(format!("its targets {} would be taken out", names.join(", ")))
             }
-            Change::Create(_) | Change::TargetGroup(_) | Change::Rules(..) | Change::ScalingGroup(..) => None,
+            Change::Rules { closes, .. } if !closes.is_empty() => {
+                let closed: Vec<String> = closes.iter().map(ToString::to_string).collect();
+                Some(format!("its instances would no longer be open for: {}", closed.join("; ")))
+            }
+            Change::TargetGroup(what) => {
+                let judged: Vec<String> = what.iter().filter(|name| JUDGED.contains(&name.as_str())).cloned().collect();
+                (!judged.is_empty()).then(|| {
+                    format!(
+                        "{} changed: if its targets don't pass the new check, none of them gets requests any more, and the \
+                         Auto Scaling group replaces them all",
+                        list(&judged)
+                    )
+                })
+            }
+            Change::Create(_) | Change::Rules { .. } | Change::ScalingGroup(..) | Change::Repoint => None,
             Change::Service(_) | Change::Register(_) | Change::Version => None,
         }
+    }
+
+    /// The attributes that ask for it, by their paths, where it is a configuration that does.
+    pub fn paths(&self) -> Vec<String> {
+        let under = |attribute: &str, names: &[String]| -> Vec<String> {
+            let path = |name: &String| if name == "release" { name.clone() } else { format!("{attribute}.{name}") };
+            names.iter().map(path).collect()
+        };
+        let fixed = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        match self {
+            Change::TargetGroup(what) => under("target_group", what),
+            Change::Rules { .. } => fixed(&["instances.ingress", "instances.egress"]),
+            Change::Roll(what) | Change::ScalingGroup(what, _) => under("instances", what),
+            Change::Resize { .. } => fixed(&["instances.min_size", "instances.max_size", "instances.desired_capacity"]),
+            Change::Deploy(what) | Change::Service(what) => under("service", what),
+            Change::Scale(_) => fixed(&["service.desired_count"]),
+            Change::Register(_) | Change::Deregister(_) => fixed(&["targets"]),
+            Change::Create(_) | Change::Repoint | Change::Version => Vec::new(),
+        }
+    }
+
+    /// Whether somebody who wrote these attributes asked for it. Otherwise it would only undo what others did.
+    pub fn is_asked(&self, asked: &BTreeSet<String>) -> bool {
+        self.paths().iter().any(|path| asked.contains(path))
+    }
+
+    /// Whether it would hurt a colour that serves users, as far as can be told.
+    fn hurts(&self, running: Option<i32>) -> bool {
+        self.harm(running).is_some()
     }
 
     /// Whether nobody asked for it: a former replacement of instances didn't get to its end.
@@ -118,18 +171,46 @@ impl Change {
     /// What a person should know of it before it is done to a colour that serves users.
     pub fn risk(&self) -> Option<String> {
         match self {
-            Change::Rules(_, gone) if !gone.is_empty() => {
+            Change::Rules { gone, closes, .. } if !gone.is_empty() && closes.is_empty() => {
                 let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
                 Some(format!("its instances will no longer be open for: {}", gone.join("; ")))
             }
-            Change::TargetGroup(what) if what.iter().any(|name| name.starts_with("health_check")) => {
-                Some(format!("{} changed: targets that don't pass the new check get no more requests", list(what)))
+            Change::TargetGroup(what) if self.harm(None).is_none() => {
+                let of_check: Vec<String> =
+                    what.iter().filter(|name| name.starts_with("health_check")).cloned().collect();
+                (!of_check.is_empty()).then(|| {
+                    format!("{} changed: targets that don't pass the new check get no more requests", list(&of_check))
+                })
             }
             _ => None,
         }
     }
 }
 
+/// What decides whether a target passes its health check at all.
+const JUDGED: [&str; 5] =
+    ["health_check.enabled", "health_check.protocol", "health_check.port", "health_check.path", "health_check.matcher"];
+
+/// The changes to a protected colour that serves users: those that stay, and those that are kept back since they would hurt it
+/// and only undo what others did.
+pub fn spared(changes: Vec<Change>, asked: &BTreeSet<String>, running: Option<i32>) -> (Vec<Change>, Vec<Change>) {
+    let (mut stay, mut kept) = (Vec::new(), Vec::new());
+    for change in changes {
+        if change.is_asked(asked) || !change.hurts(running) {
+            stay.push(change);
+            continue;
+        }
+        // Without a template the group could not make a single instance more.
+        if matches!(&change, Change::Roll(what) if what.iter().any(|name| name == NO_TEMPLATE)) {
+            stay.push(Change::Repoint);
+        }
+        kept.push(change);
+    }
+    (stay, kept)
+}
+
+/// Why instances are replaced whose template is gone.
+const NO_TEMPLATE: &str = "the launch template";
 /// Why instances are replaced that a cancelled or failed refresh left behind.
 const FORMER: &str = "the template before, of which there are still instances,";
 
@@ -141,10 +222,11 @@ fn list(names: &[String]) -> String {
     }
 }
 
-const TEMPLATE: [&str; 11] = [
+const TEMPLATE: [&str; 12] = [
     "image_id",
     "instance_type",
     "user_data",
+    "user_data_base64",
     "key_name",
     "iam_instance_profile",
     "associate_public_ip_address",
@@ -169,7 +251,12 @@ const DEPLOYED: [&str; 8] = [
 const UPDATED: [&str; 4] =
     ["circuit_breaker", "health_check_grace_period", "minimum_healthy_percent", "maximum_percent"];
 const GROUP_FIXED: [&str; 5] = ["port", "protocol", "protocol_version", "target_type", "ip_address_type"];
-const SERVICE_FIXED: [&str; 2] = ["cluster", "launch_type"];
+const SERVICE_FIXED: [&str; 1] = ["launch_type"];
+
+/// A cluster's name, also where it is given by its ARN.
+pub fn cluster_name(cluster: &str) -> &str {
+    cluster.rsplit('/').next().unwrap_or(cluster)
+}
 
 /// Which of these attributes differ.
 fn differing(one: &impl Serialize, other: &impl Serialize, names: &[&str]) -> Vec<String> {
@@ -208,7 +295,8 @@ pub fn replaced(from: &Spec, to: &Spec) -> Vec<Vec<String>> {
         inside("target_group", differing(from, to, &GROUP_FIXED));
     }
     if let (Some(from), Some(to)) = (&from.service, &to.service) {
-        inside("service", differing(from, to, &SERVICE_FIXED));
+        let moved = (cluster_name(&from.cluster) != cluster_name(&to.cluster)).then(|| "cluster".to_owned());
+        inside("service", moved.into_iter().chain(differing(from, to, &SERVICE_FIXED)).collect());
     }
     paths
 }
@@ -231,7 +319,8 @@ pub fn changes(from: &Spec, to: &Spec, there: &BTreeSet<Part>) -> Vec<Change> {
     if let Some(instances) = &to.instances {
         let before = from.instances.clone().unwrap_or_default();
         let release = (from.release != to.release).then(|| "release".to_owned());
-        instance_changes(&before, instances, release, there, &mut out);
+        let ports = serving_ports(to.target_group.as_ref());
+        instance_changes((&before, instances), (release, &ports), there, &mut out);
     }
     if let Some(service) = &to.service {
         let before = from.service.clone().unwrap_or_default();
@@ -280,9 +369,9 @@ fn push(out: &mut Vec<Change>, change: Change) {
     let empty = match &change {
         Change::TargetGroup(what) | Change::Roll(what) | Change::ScalingGroup(what, _) => what.is_empty(),
         Change::Deploy(what) | Change::Service(what) => what.is_empty(),
-        Change::Rules(come, gone) => come.is_empty() && gone.is_empty(),
+        Change::Rules { come, gone, .. } => come.is_empty() && gone.is_empty(),
         Change::Register(targets) | Change::Deregister(targets) => targets.is_empty(),
-        Change::Create(_) | Change::Version | Change::Resize { .. } | Change::Scale(_) => false,
+        Change::Create(_) | Change::Version | Change::Repoint | Change::Resize { .. } | Change::Scale(_) => false,
     };
     if !empty {
         out.push(change);
@@ -294,10 +383,16 @@ fn is_attached(there: &BTreeSet<Part>) -> bool {
     there.contains(&Part::TargetGroup) && there.contains(&Part::Attachment)
 }
 
+/// The ports that a colour serves and is checked at; none where somebody else's group decides that.
+fn serving_ports(group: Option<&TargetGroup>) -> Vec<i32> {
+    let Some(group) = group else { return Vec::new() };
+    let check = group.health_check.as_ref().and_then(|check| check.port.as_deref());
+    group.port.into_iter().chain(check.and_then(|port| port.parse().ok())).collect()
+}
+
 fn instance_changes(
-    from: &Instances,
-    to: &Instances,
-    release: Option<String>,
+    (from, to): (&Instances, &Instances),
+    (release, ports): (Option<String>, &[i32]),
     there: &BTreeSet<Part>,
     out: &mut Vec<Change>,
 ) {
@@ -307,7 +402,9 @@ fn instance_changes(
         let changed = |(rule, text): &(&Rule, &Option<String>)| before.get(*rule) != Some(*text);
         let come = after.iter().filter(changed).map(|(rule, _)| rule.clone()).collect();
         let gone = before.keys().filter(|rule| !after.contains_key(rule)).cloned().collect();
-        push(out, Change::Rules(come, gone));
+        let matters = |rule: &Rule| rule.direction == Direction::Egress || rule.opens_one_of(ports);
+        let closes = uncovered(before.keys().filter(|rule| matters(rule)), after.keys());
+        push(out, Change::Rules { come, gone, closes });
     } else {
         out.push(Change::Create(Part::SecurityGroup));
     }

@@ -43,6 +43,26 @@ impl Lead {
     }
 }
 
+/// The routes by which users get to the color, in words; none if there are none.
+pub fn live_by(leads: &[Lead]) -> Option<String> {
+    let live = leads.iter().filter(|lead| lead.is_live());
+    let words: Vec<String> =
+        live.map(|lead| format!("{} ({})", lead.route, percent(if lead.alone { 100.0 } else { lead.share }))).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// A share that is never rounded to nothing or to all.
+fn percent(share: f64) -> String {
+    let places = if share < 0.1 || (share > 99.9 && share < 100.0) { 2 } else { 1 };
+    let text = format!("{share:.places$}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    match text {
+        "0" if share > 0.0 => "less than 0.01 %".to_owned(),
+        "100" if share < 100.0 => "more than 99.99 %".to_owned(),
+        text => format!("{text} %"),
+    }
+}
+
 /// The routes that have this group in them.
 pub fn leads(group: &str, routes: impl IntoIterator<Item = (RouteSpec, Observed)>) -> Vec<Lead> {
     let of = routes.into_iter().filter(|(_, observed)| observed.terminal.mentions(group));

@@ -5,6 +5,8 @@
 //! [`live`] reads off the load balancer whether it does. [`mirror`] is what both colours must have in common.
 
 mod changes;
+mod fingerprints;
+mod ids;
 mod live;
 mod mirror;
 mod names;
@@ -16,14 +18,19 @@ mod task_definition;
 #[cfg(test)]
 mod tests;
 
-pub use changes::{Change, Part, changes, replaced};
-pub use live::{Lead, leads, nobody};
-pub use mirror::{differences, mirror};
-pub use names::name;
-pub use rules::{Direction, Peer, Rule, rules};
+pub use changes::{Change, Part, changes, cluster_name, replaced, spared};
+pub use fingerprints::{asked, fingerprints};
+pub use ids::Ids;
+pub use live::{Lead, leads, live_by, nobody};
+pub use mirror::{Mirror, differences, mirror};
+pub use names::{name, second_name};
+pub use rules::{Direction, Peer, Rule, Rules, rules};
 pub use spec::{
     BlockDevice, CapacityProvider, CircuitBreaker, Counts, GroupHealth, HealthCheck, InstanceRefresh, Instances,
     MetadataOptions, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup,
 };
-pub use tags::{COLOR_TAG, PREVIEW_TAG, RELEASE_TAG, TAG, is_preview, preview_tag, tags};
+pub use tags::{
+    COLOR_TAG, DEFINITION_TAG, MADE_TAG, OWNER_TAG, PREVIEW_TAG, RELEASE_TAG, TAG, Whose, is_preview, preview_tag,
+    tags, whose,
+};
 pub use task_definition::{TaskDefinition, equal as same_task};

@@ -10,8 +10,19 @@ pub fn name(name: &str, color: &str) -> String {
     if whole.len() <= LONGEST {
         return whole;
     }
-    // The colour stays readable if it is no longer than half.
-    let hash = format!("{:08x}", hash(&whole));
+    shortened(name, color, &whole)
+}
+
+/// The name of everything in a color's stack while another object of the same name and color still has the usual one, as
+/// where one is replaced and the new one is made first.
+pub fn second_name(name: &str, color: &str) -> String {
+    shortened(name, color, &format!("{name}-{color} 2"))
+}
+
+/// The beginning of both, and a hash of the whole.
+fn shortened(name: &str, color: &str, whole: &str) -> String {
+    let hash = format!("{:08x}", hash(whole));
+    // The color stays readable if it is no longer than half.
     let color: String = color.chars().take(LONGEST / 2 - 4).collect();
     let room = LONGEST - hash.len() - color.len() - 2;
     let start: String = name.chars().take(room).collect();

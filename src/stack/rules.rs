@@ -1,5 +1,6 @@
 //! The rules of a security group one by one, as EC2 keeps them: a written rule with three networks is three of them.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -94,7 +95,9 @@ fn split(rule: &SecurityRule, direction: Direction) -> Vec<(Rule, Option<String>
     // Other protocols have no ports.
     let ports = matches!(protocol.as_str(), "tcp" | "udp" | "icmp" | "icmpv6");
     let from_port = if ports { rule.from_port.unwrap_or(-1) } else { -1 };
-    let to_port = if ports { rule.to_port.or(rule.from_port).unwrap_or(-1) } else { -1 };
+    // Of ICMP the second number is a code, and left out it means all of them.
+    let same = rule.from_port.filter(|_| !protocol.starts_with("icmp"));
+    let to_port = if ports { rule.to_port.or(same).unwrap_or(-1) } else { -1 };
     let peers = rule.cidr_blocks.iter().cloned().map(Peer::V4);
     let peers = peers.chain(rule.ipv6_cidr_blocks.iter().cloned().map(Peer::V6));
     let peers = peers.chain(rule.prefix_list_ids.iter().cloned().map(Peer::Prefixes));
@@ -106,6 +109,60 @@ fn split(rule: &SecurityRule, direction: Direction) -> Vec<(Rule, Option<String>
             (Rule { direction, protocol: protocol.clone(), from_port, to_port, peer }, description)
         })
         .collect()
+}
+
+impl Rule {
+    /// Whether it lets TCP or everything in at one of these ports; where no port is known, at any.
+    pub fn opens_one_of(&self, ports: &[i32]) -> bool {
+        let at = |port: &i32| self.from_port == -1 || (self.from_port..=self.to_port).contains(port);
+        let serves = matches!(self.protocol.as_str(), "tcp" | "udp" | "-1");
+        self.direction == Direction::Ingress && serves && (ports.is_empty() || ports.iter().any(at))
+    }
+
+    /// Whether everything that the other one lets through goes through this one as well.
+    fn covers(&self, other: &Rule) -> bool {
+        let all = self.protocol == "-1";
+        let ports = all
+            || self.from_port == -1
+            || (self.from_port <= other.from_port && other.to_port <= self.to_port && other.from_port != -1)
+            || (self.from_port, self.to_port) == (other.from_port, other.to_port);
+        let protocol = all || self.protocol == other.protocol;
+        self.direction == other.direction && protocol && ports && self.peer.covers(&other.peer)
+    }
+}
+
+impl Peer {
+    fn covers(&self, other: &Peer) -> bool {
+        match (self, other) {
+            (Peer::V4(own), Peer::V4(other)) => contains(own, other, 32),
+            (Peer::V6(own), Peer::V6(other)) => contains(own, other, 128),
+            (own, other) => own == other,
+        }
+    }
+}
+
+/// Whether one network has the other in it; `bits` is the length of an address.
+fn contains(network: &str, other: &str, bits: u32) -> bool {
+    let parse = |text: &str| {
+        let (address, length) = text.split_once('/')?;
+        let address = match address.parse::<IpAddr>().ok()? {
+            IpAddr::V4(address) => u128::from(u32::from(address)),
+            IpAddr::V6(address) => u128::from(address),
+        };
+        let length = length.parse::<u32>().ok().filter(|length| *length <= bits)?;
+        Some((address, length))
+    };
+    let (Some((own, length)), Some((other, longer))) = (parse(network), parse(other)) else { return network == other };
+    let part = |address: u128| address.checked_shr(bits - length).unwrap_or_default();
+    length <= longer && part(own) == part(other)
+}
+
+/// Those of the rules that none of the others covers. Several that cover one together aren't seen as such.
+pub fn uncovered<'r>(
+    rules: impl Iterator<Item = &'r Rule>,
+    others: impl Iterator<Item = &'r Rule> + Clone,
+) -> Vec<Rule> {
+    rules.filter(|rule| !others.clone().any(|other| other.covers(rule))).cloned().collect()
 }
 
 /// Rules as somebody would write them who has only EC2 to look at: one for each.

@@ -101,6 +101,7 @@ pub struct Instances {
     pub image_id: String,
     pub instance_type: String,
     pub user_data: Option<String>,
+    pub user_data_base64: Option<String>,
     pub key_name: Option<String>,
     pub iam_instance_profile: Option<String>,
     pub associate_public_ip_address: Option<bool>,
@@ -201,6 +202,9 @@ pub struct Service {
     pub maximum_percent: Option<i32>,
     pub enable_execute_command: Option<bool>,
     pub keep_revisions: Option<i32>,
+    /// The digest of the definition that was seen to run, where one of ours does.
+    #[serde(skip)]
+    pub running: Option<String>,
 }
 
 /// A part of a capacity provider strategy.

@@ -98,6 +98,11 @@ impl TaskDefinition {
         }
     }
 
+    /// What tells it from others, as its revisions are tagged.
+    pub fn digest(&self) -> String {
+        crate::digest::sha256(&self.text())
+    }
+
     /// The JSON, keys in order.
     pub fn text(&self) -> String {
         Value::Object(self.0.clone()).to_string()
@@ -114,13 +119,18 @@ impl TaskDefinition {
     }
 }
 
-/// Whether two services would run the same task, whatever white space their texts have.
+/// Whether a service that is to be would run the same task as one that is, whatever white space their texts have.
 pub fn equal(one: &Service, other: &Service) -> bool {
+    let wished = TaskDefinition::of(other).ok().flatten();
+    if let (Some(running), Some(wished)) = (&one.running, &wished) {
+        return *running == wished.digest();
+    }
     if one.task_definition_arn != other.task_definition_arn {
         return false;
     }
     match (TaskDefinition::of(one), TaskDefinition::of(other)) {
         (Ok(one), Ok(other)) => one == other,
+        // One of them is no task definition.
         _ => one.task_definition == other.task_definition && one.image == other.image,
     }
 }

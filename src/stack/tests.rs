@@ -74,7 +74,7 @@ fn changes_come_in_order_and_say_whom_they_hurt() {
         &to,
         &all(),
         &expect![[r#"
-            Rules([Rule { direction: Ingress, protocol: "tcp", from_port: 443, to_port: 443, peer: V4("10.0.0.0/8") }], [Rule { direction: Ingress, protocol: "tcp", from_port: 80, to_port: 80, peer: V4("0.0.0.0/0") }])  [risk: its instances will no longer be open for: ingress tcp 80 from 0.0.0.0/0]
+            Rules { come: [Rule { direction: Ingress, protocol: "tcp", from_port: 443, to_port: 443, peer: V4("10.0.0.0/8") }], gone: [Rule { direction: Ingress, protocol: "tcp", from_port: 80, to_port: 80, peer: V4("0.0.0.0/0") }], closes: [Rule { direction: Ingress, protocol: "tcp", from_port: 80, to_port: 80, peer: V4("0.0.0.0/0") }] }  [live: its instances would no longer be open for: ingress tcp 80 from 0.0.0.0/0]
             ScalingGroup(["subnet_ids"], ["subnet-b"])  [live: instances in subnet-b would be terminated]
             Roll(["image_id"])  [live: image_id changed, so every instance would be replaced]
             Resize { min: (2, 1), max: 1, desired: None }  [live: it has 2 instances and max_size would be 1]
@@ -114,13 +114,35 @@ fn a_port_makes_everything_anew() {
 fn mirrors_differ_in_what_is_not_meant_to() {
     let blue = seed("blue", json!({ "image_id": "ami-9", "desired_capacity": 4 }));
     let green = seed("green", json!({}));
-    assert_eq!(mirror(&blue), mirror(&green));
-    let other = seed("green", json!({ "instance_type": "t3.large", "user_data": "#!/bin/sh\nexport ENV=blue\n" }));
-    let differences = differences(("blue", &mirror(&blue)), ("green", &mirror(&other)));
-    expect![[r#"
-        instances.instance_type: blue t3.medium, green t3.large
-        instances.user_data: blue and green differ from line 2 on"#]]
-    .assert_eq(&differences.join("\n"));
+    assert_eq!(mirror(&blue).neutral, mirror(&green).neutral);
+    let check = |one: &Spec, other: &Spec, expected: &Expect| {
+        let told = differences(("blue", &mirror(one)), ("green", &mirror(other)));
+        expected.assert_eq(&told.join("\n"));
+    };
+    check(&blue, &green, &expect![""]);
+    let user_data = |color: &str, text: &str| seed(color, json!({ "user_data": text }));
+    // A color that is wired to the other one at one place.
+    let other = json!({ "instance_type": "t3.large", "user_data": "#!/bin/sh\nexport ENV=blue NAME=green\n" });
+    let blue = seed("blue", json!({ "user_data": "#!/bin/sh\nexport ENV=blue NAME=blue\n" }));
+    let other = seed("green", other);
+    check(
+        &blue,
+        &other,
+        &expect![[r#"
+            instances.instance_type: blue and green differ
+            instances.user_data: blue and green differ from line 2 on"#]],
+    );
+    // The very same text, whatever colors it names; the name in other letters; and how lines end.
+    check(&user_data("blue", "# blue/green\n"), &user_data("green", "# blue/green\n"), &expect![""]);
+    check(&user_data("blue", "ENV=BLUE\nBlue"), &user_data("green", "ENV=GREEN\nGreen"), &expect![""]);
+    check(
+        &user_data("blue", "a\nb\n"),
+        &user_data("green", "a\r\nb\n"),
+        &expect!["instances.user_data: blue and green differ from line 1 on"],
+    );
+    let (blue, mut more) = (seed("blue", json!({})), green.clone());
+    more.tags.insert("team".to_owned(), "a".to_owned());
+    check(&blue, &more, &expect!["tags.team: only green has it"]);
 }
 
 #[test]

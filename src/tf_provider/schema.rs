@@ -332,6 +332,7 @@ fn validate_object(attributes: &[Attribute], object: &Value, path: &Path, write_
         if value.is_null() || value.is_unknown() {
             continue;
         }
+        null_elements(value, &path, out);
         for validator in &attribute.validators {
             if let Err(detail) = validator(value) {
                 out.error_at(path.clone(), format!("Invalid {}", attribute.name), format!("{path}: {detail}"));
@@ -340,6 +341,20 @@ fn validate_object(attributes: &[Attribute], object: &Value, path: &Path, write_
         let Kind::Nested(_, nested) = &attribute.kind else { continue };
         for (path, member) in members(&attribute.kind, value, &path) {
             validate_object(nested, member, &path, write_only, out);
+        }
+    }
+}
+
+/// A list or set with nothing at one of its places, as a condition without an `else` leaves it, means nothing that could be
+/// carried out.
+fn null_elements(value: &Value, path: &Path, out: &mut Diagnostics) {
+    for (n, item) in value.as_list().unwrap_or_default().iter().enumerate() {
+        if item.is_null() {
+            let path = path.index(n);
+            let detail = format!(
+                "{path} is null. Leave such elements out, as [for one in list : one if one != null] or compact() does."
+            );
+            out.error_at(path.clone(), "Null in a list", detail);
         }
     }
 }

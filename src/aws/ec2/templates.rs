@@ -1,8 +1,9 @@
 //! Launch templates: versions that never change, of which an Auto Scaling group uses one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use aws_sdk_ec2::types::{
     HttpTokensState, InstanceType, LaunchTemplate, LaunchTemplateBlockDeviceMapping,
     LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest, LaunchTemplateHttpTokensState,
@@ -14,52 +15,38 @@ use aws_sdk_ec2::types::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Ec2, SERVICE, SeenTemplate, VersionOf, filter, from_tags, specification, spoiled, to_tags};
+use super::{Ec2, SERVICE, filter, from_tags, specification, spoiled, to_tags};
 use crate::aws::batch::all_that_are_there;
 use crate::aws::connection::Connection;
 use crate::aws::error::{call_error, or_if_gone};
 use crate::run::ports::PortError;
+use crate::run::stack::ports::{LaunchTemplates, SeenTemplate, SeenVersion, Tags, VersionOf};
 use crate::stack::{BlockDevice, Instances, MetadataOptions};
 
-impl Ec2 {
-    /// A launch template by its id.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn template(&self, id: &str) -> Result<Option<SeenTemplate>, PortError> {
+#[async_trait]
+impl LaunchTemplates for Ec2 {
+    async fn find(&self, id: &str) -> Result<Option<SeenTemplate>, PortError> {
         let connection = self.connection.clone();
         self.templates.get(id.to_owned(), move |ids| describe(connection, ids)).await
     }
 
-    /// A launch template by its name.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn template_named(&self, name: &str) -> Result<Option<SeenTemplate>, PortError> {
+    async fn named(&self, name: &str) -> Result<Option<SeenTemplate>, PortError> {
         let call = self.connection.ec2().await?.describe_launch_templates();
         let answer = call.filters(filter("launch-template-name", name)).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeLaunchTemplates", &error))?;
         Ok(answer.launch_templates().first().and_then(seen))
     }
 
-    /// Makes a launch template with its first version, and gives its id.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn create_template(&self, name: &str, of: VersionOf<'_>) -> Result<String, PortError> {
+    async fn create(&self, name: &str, tags: &Tags, of: VersionOf<'_>) -> Result<String, PortError> {
         let call = self.connection.ec2().await?.create_launch_template().launch_template_name(name);
-        let call = call.tag_specifications(specification(ResourceType::LaunchTemplate, of.tags));
+        let call = call.tag_specifications(specification(ResourceType::LaunchTemplate, tags));
         let answer = call.launch_template_data(data(of)).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "CreateLaunchTemplate", &error))?;
         let id = answer.launch_template().and_then(|template| template.launch_template_id());
         id.map(str::to_owned).ok_or_else(|| spoiled("CreateLaunchTemplate"))
     }
 
-    /// Makes a new version, the default from now on, and gives its number.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn add_version(&self, id: &str, of: VersionOf<'_>) -> Result<i64, PortError> {
+    async fn add_version(&self, id: &str, of: VersionOf<'_>) -> Result<i64, PortError> {
         let client = self.connection.ec2().await?;
         let call = client.create_launch_template_version().launch_template_id(id);
         let answer = call.launch_template_data(data(of)).send().await;
@@ -71,32 +58,30 @@ impl Ec2 {
         Ok(number)
     }
 
-    /// What a version says: the template's part of the instances' settings, with the groups that aren't the stack's
-    /// own, and the instances' tags.
-    ///
-    /// # Errors
-    /// When AWS can't be asked.
-    pub async fn version(
+    async fn version(
         &self,
         id: &str,
         version: &str,
         own_group: Option<&str>,
-    ) -> Result<Option<(Instances, BTreeMap<String, String>)>, PortError> {
+    ) -> Result<Option<SeenVersion>, PortError> {
         let call = self.connection.ec2().await?.describe_launch_template_versions().launch_template_id(id);
         let answer = call.versions(version).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeLaunchTemplateVersions", &error));
         let versions = or_if_gone(answer.map(|answer| answer.launch_template_versions().to_vec()), Vec::new())?;
-        let data = versions.first().and_then(|version| version.launch_template_data());
-        Ok(data.map(|data| (read(data, own_group), instance_tags(data))))
+        Ok(versions.first().and_then(|version| {
+            let data = version.launch_template_data()?;
+            let number = version.version_number()?;
+            Some(SeenVersion { number, instances: read(data, own_group), tags: instance_tags(data) })
+        }))
     }
 
-    /// Deletes a launch template with all its versions; one that is gone already is no failure.
-    ///
-    /// # Errors
-    /// When AWS refuses.
-    pub async fn delete_template(&self, id: &str) -> Result<(), PortError> {
+    async fn delete(&self, id: &str) -> Result<(), PortError> {
         let result = self.connection.ec2().await?.delete_launch_template().launch_template_id(id).send().await;
         or_if_gone(result.map(drop).map_err(|error| call_error(SERVICE, "DeleteLaunchTemplate", &error)), ())
+    }
+
+    async fn set_tags(&self, id: &str, set: &Tags, gone: &[String]) -> Result<(), PortError> {
+        self.set_any_tags(id, set, gone).await
     }
 }
 
@@ -126,7 +111,9 @@ fn data(of: VersionOf<'_>) -> RequestLaunchTemplateData {
     let builder = RequestLaunchTemplateData::builder()
         .image_id(&instances.image_id)
         .instance_type(InstanceType::from(instances.instance_type.as_str()))
-        .set_user_data(instances.user_data.as_ref().map(|text| STANDARD.encode(text)))
+        .set_user_data(
+            instances.user_data.as_ref().map(|text| STANDARD.encode(text)).or(instances.user_data_base64.clone()),
+        )
         .set_key_name(instances.key_name.clone())
         .set_ebs_optimized(instances.ebs_optimized.filter(|on| *on))
         .set_block_device_mappings(Some(instances.block_devices.iter().map(device).collect()));
@@ -188,7 +175,7 @@ fn device(device: &BlockDevice) -> LaunchTemplateBlockDeviceMappingRequest {
     LaunchTemplateBlockDeviceMappingRequest::builder().device_name(&device.device_name).ebs(volume.build()).build()
 }
 
-fn instance_tags(data: &ResponseLaunchTemplateData) -> BTreeMap<String, String> {
+fn instance_tags(data: &ResponseLaunchTemplateData) -> Tags {
     let of_instances =
         data.tag_specifications().iter().find(|tags| tags.resource_type() == Some(&ResourceType::Instance));
     of_instances.map(|tags| from_tags(tags.tags())).unwrap_or_default()
@@ -201,11 +188,10 @@ fn read(data: &ResponseLaunchTemplateData, own_group: Option<&str>) -> Instances
     } else {
         data.security_group_ids()
     };
-    let user_data = data.user_data().filter(|text| !text.is_empty()).map(|text| {
-        // What isn't text can't be shown as text; then it is shown as it is stored.
-        let plain = STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        plain.unwrap_or_else(|| text.to_owned())
-    });
+    let stored = data.user_data().filter(|text| !text.is_empty());
+    let plain = stored.and_then(|text| STANDARD.decode(text).ok()).and_then(|bytes| String::from_utf8(bytes).ok());
+    // What isn't text can't be written as text.
+    let encoded = stored.filter(|_| plain.is_none()).map(str::to_owned);
     let profile = data.iam_instance_profile();
     let options = data.metadata_options().map(|options| MetadataOptions {
         http_endpoint: options.http_endpoint().map(|state| state.as_str().to_owned()),
@@ -216,7 +202,8 @@ fn read(data: &ResponseLaunchTemplateData, own_group: Option<&str>) -> Instances
     Instances {
         image_id: data.image_id().unwrap_or_default().to_owned(),
         instance_type: data.instance_type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
-        user_data,
+        user_data: plain,
+        user_data_base64: encoded,
         key_name: data.key_name().map(str::to_owned),
         iam_instance_profile: profile.and_then(|profile| profile.name().or(profile.arn())).map(str::to_owned),
         associate_public_ip_address: interface.and_then(|interface| interface.associate_public_ip_address()),

@@ -2,13 +2,12 @@
 
 use serde_json::Value as Json;
 
-use super::Shared;
-use super::look::look;
-use super::model::Ids;
-use crate::aws;
+use super::memory::Memory;
+use super::{Shared, model, set_mirror};
 use crate::resource::arn::{self, Kind};
-use crate::stack::{self, Instances, Service, Spec, Target, TargetGroup};
-use crate::tf_provider::{Schema, Value, msgpack};
+use crate::run::stack::observe;
+use crate::stack::{self, Ids, Instances, Service, Spec, Target, TargetGroup};
+use crate::tf_provider::{Schema, Stored, Value, msgpack};
 
 const HELP: &str = "An id is NAME/COLOR for what this provider made, followed, for things with other names and for ECS, by \
                     commas and what it is made of: a target group's ARN, an ECS service's ARN, asg:NAME for an Auto \
@@ -17,7 +16,7 @@ const HELP: &str = "An id is NAME/COLOR for what this provider made, followed, f
 
 /// # Errors
 /// What is wrong with the id, or what isn't there.
-pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Result<Value, String> {
+pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Result<Stored, String> {
     let mut parts = text.split(',').map(str::trim);
     let own = parts.next().and_then(|own| own.split_once('/'));
     let (name, color) = own.filter(|(name, color)| !name.is_empty() && !color.is_empty()).ok_or(HELP)?;
@@ -37,7 +36,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
         }
     }
     find(shared, &mut spec, &mut ids, adopt, targets).await?;
-    let seen = look(&shared.services, &spec.clone().settled(), &Ids { template_version: None, ..ids.clone() }).await;
+    let seen = observe(&shared.stack.ports, &spec.clone().settled(), &ids).await;
     let seen = seen.map_err(|error| error.message)?;
     // What isn't known yet is as AWS has it.
     let expected = Spec { release: Some(String::new()), ..spec };
@@ -52,20 +51,22 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     }
     found.protect_live = None;
     let mut state = msgpack::from_json(&brief(&found), schema.ty())?;
-    seen.ids().write(&mut state);
+    model::set_ids(&mut state, &seen.ids());
     state.set("id", Value::from(found.id()));
-    state.set("mirror", Value::from(stack::mirror(&found)));
+    set_mirror(&mut state, &found);
     state.set("tags_all", Value::object(Vec::<(String, Value)>::new()));
-    Ok(state)
+    let mut memory = Memory::default();
+    memory.learn(&seen);
+    Ok(Stored { state: Some(state), private: memory.bytes() })
 }
 
 /// Completes the ids, and what kind of stack it is.
 async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targets: bool) -> Result<(), String> {
-    let services = &shared.services;
+    let services = &shared.stack.ports;
     let name = stack::name(&spec.name, &spec.color);
     let told = |error: crate::run::ports::PortError| error.message;
     if let Some(arn) = &ids.service {
-        let cluster = aws::cluster_of(arn).map_err(told)?.to_owned();
+        let cluster = cluster_of(arn)?.to_owned();
         let seen = services.ecs.find(&cluster, arn).await.map_err(told)?;
         let seen = seen.ok_or_else(|| format!("there is no service {arn}"))?;
         let mut service = Service { cluster, ..Service::default() };
@@ -99,7 +100,7 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
             ids.scaling_group = Some(found.name);
             ids.template = found.template.map(|(id, _)| id);
             let vpc = spec.vpc_id.as_deref().unwrap_or_default();
-            let own = services.ec2.security_group_named(&name, vpc).await.map_err(told)?;
+            let own = services.security_groups.named(&name, vpc).await.map_err(told)?;
             ids.security_group = own.map(|group| group.id);
         }
     }
@@ -111,6 +112,15 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
         spec.targets = Some(vec![Target::default()]);
     }
     Ok(())
+}
+
+/// The cluster that a service's ARN names; one of the form before 2018 names none.
+fn cluster_of(service: &str) -> Result<&str, String> {
+    let parts: Vec<&str> = service.split('/').collect();
+    match parts.as_slice() {
+        [_, cluster, _] => Ok(cluster),
+        _ => Err(format!("{service} doesn't name its cluster")),
+    }
 }
 
 /// Attributes that are mostly written, also where they say what is usual.

@@ -1,6 +1,9 @@
 //! The arguments of an environment, as the documentation shows them.
 
-use crate::resource::duration;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::duration;
 use crate::tf_provider::{Attribute, Nesting, Schema, Type, Value};
 
 pub(super) fn schema() -> Schema {
@@ -157,6 +160,10 @@ fn instances() -> Vec<Attribute> {
         Attribute::string("image_id").required().check(image).describe("The AMI, or `resolve:ssm:` and a parameter."),
         Attribute::string("instance_type").required().check(not_empty).describe("Such as `t3.medium`."),
         Attribute::string("user_data").check(user_data).describe("Plain text: it is encoded for you. At most 16 KiB."),
+        Attribute::string("user_data_base64").check(user_data_base64).describe(
+            "User data that isn't text, such as what `base64gzip` gives: in base64, at most 16 KiB of it decoded. Instead of \
+             `user_data`.",
+        ),
         Attribute::string("key_name").describe("The key pair."),
         Attribute::string("iam_instance_profile").describe("The instance profile, by name or ARN."),
         Attribute::bool("associate_public_ip_address").describe("If left out, the subnet decides."),
@@ -291,6 +298,10 @@ fn computed() -> Vec<Attribute> {
         text("service_arn", "The ECS service."),
         text("task_definition_arn", "The revision that runs."),
         text("mirror", "Everything that must be equal in all colours, as one document. The switch compares it."),
+        text(
+            "mirror_verbatim",
+            "What of `mirror` has the color's name in it, as it is written. The switch compares it too.",
+        ),
         Attribute::plain("tags_all", Type::map(Type::String))
             .computed()
             .describe("All tags of the user's, those of the provider block's `default_tags` included."),
@@ -451,6 +462,14 @@ fn image(value: &Value) -> Result<(), String> {
 fn user_data(value: &Value) -> Result<(), String> {
     match value.as_str() {
         Some(text) if text.len() > 16 * 1024 => Err(format!("has {} bytes; EC2 takes 16384", text.len())),
+        _ => Ok(()),
+    }
+}
+
+fn user_data_base64(value: &Value) -> Result<(), String> {
+    match value.as_str().map(|text| STANDARD.decode(text)) {
+        Some(Err(error)) => Err(format!("is not base64: {error}")),
+        Some(Ok(data)) if data.len() > 16 * 1024 => Err(format!("has {} bytes decoded; EC2 takes 16384", data.len())),
         _ => Ok(()),
     }
 }

@@ -1,10 +1,12 @@
 //! What is said of a colour that would be hurt, and of changes that came to nothing.
 
-use super::look::Seen;
-use super::model::Ids;
-use super::{interlock, model};
+use std::collections::BTreeMap;
+
+use super::model;
 use crate::run::ports::{FailureKind, PortError};
-use crate::stack::{Change, Lead, Spec};
+use crate::run::stack::Seen;
+use crate::run::stack::objects::Survey;
+use crate::stack::{Change, Ids, Lead, Spec, live_by};
 use crate::tf_provider::{Diagnostics, Path};
 
 /// What a plan would do to a colour.
@@ -28,7 +30,7 @@ impl Harm<'_> {
         let harms = self
             .changes
             .iter()
-            .filter(|change| !change.is_left_over())
+            .filter(|change| !change.is_left_over() || !self.spec.is_protected())
             .filter_map(|change| Some((Path::attribute(attribute(change)), change.harm(running)?)));
         for (path, harm) in paths.chain(harms) {
             let now = format!("Users get to {} by {routes}. {harm}.", self.spec.color);
@@ -57,7 +59,7 @@ fn attribute(change: &Change) -> &'static str {
         Change::TargetGroup(_) => "target_group",
         Change::Deploy(_) | Change::Service(_) | Change::Scale(_) => "service",
         Change::Register(_) | Change::Deregister(_) => "targets",
-        Change::Create(_) | Change::Rules(..) | Change::Roll(_) | Change::Version => "instances",
+        Change::Create(_) | Change::Rules { .. } | Change::Roll(_) | Change::Version | Change::Repoint => "instances",
         Change::ScalingGroup(..) | Change::Resize { .. } => "instances",
     }
 }
@@ -85,6 +87,120 @@ pub(super) fn detached(spec: &Spec, seen: &Seen, diagnostics: &mut Diagnostics) 
             spec.id()
         );
         diagnostics.warning(format!("{} is detached", spec.id()), detail);
+    }
+}
+
+/// A color that serves users is not as it was applied: it is left as it is.
+pub(super) fn spared(
+    spec: &Spec,
+    routes: &str,
+    differs: &[String],
+    former: &BTreeMap<(String, String), usize>,
+    lacks_template: bool,
+    diagnostics: &mut Diagnostics,
+) {
+    let what = spec.id();
+    let mut found = Vec::new();
+    if !differs.is_empty() {
+        found.push(format!("somebody changed {}", differs.join(", ")));
+    }
+    if lacks_template {
+        found.push("its launch template is gone".to_owned());
+    }
+    for ((template, version), count) in former {
+        found.push(format!(
+            "{count} of its instances are of {}, and new ones are not",
+            if version.is_empty() { "another template".to_owned() } else { format!("version {version} of {template}") }
+        ));
+    }
+    let detail = format!(
+        "Users get to {} by {routes}, and it is not as Terraform made it: {}. What would hurt it is left as it is for now.\n\nNext: nothing bars a switch to another color (active of bluegreen_switch). Once this one is idle, a plan puts it right.",
+        spec.color,
+        found.join("; ")
+    );
+    diagnostics.warning(format!("{what} is live, and not as it was applied"), detail);
+}
+
+/// Something that others did is left for the next plan.
+pub(super) fn left_for_later(spec: &Spec, left: &[Change], diagnostics: &mut Diagnostics) {
+    let mut paths: Vec<String> = left.iter().flat_map(Change::paths).collect();
+    paths.dedup();
+    if left.is_empty() {
+        return;
+    }
+    let detail = format!(
+        "{} is not as Terraform made it ({}), and the plan of this apply didn't tell that, or it would hurt a color that serves users. It was left as it is.\n\nNext: plan again; what doesn't hurt anybody is put right then.",
+        spec.id(),
+        if paths.is_empty() { "others changed it".to_owned() } else { paths.join(", ") }
+    );
+    diagnostics.warning(format!("{} was changed by others", spec.id()), detail);
+}
+
+/// Another object has these by now.
+pub(super) fn let_go(spec: &Spec, kept: &[String], diagnostics: &mut Diagnostics) {
+    if kept.is_empty() {
+        return;
+    }
+    let detail = format!(
+        "Another object of the same name and color has it by now ({}), as the one that replaced this one. It stays; this object is forgotten.",
+        kept.join(", ")
+    );
+    diagnostics.warning(format!("{} lives on as another object", spec.id()), detail);
+}
+
+/// Revisions that stay.
+pub(super) fn still_used(spec: &Spec, used: &[String], diagnostics: &mut Diagnostics) {
+    if used.is_empty() {
+        return;
+    }
+    let detail = format!(
+        "Other services of the cluster run revisions that {} registered: {}. They stay active.",
+        spec.id(),
+        used.join(", ")
+    );
+    diagnostics.warning("Revisions are still in use", detail);
+}
+
+/// Two environments would be called alike.
+pub(super) fn same_name(spec: &Spec, other: &str, name: &str, diagnostics: &mut Diagnostics) {
+    let detail = format!(
+        "Everything of {} and of {other} would be called {name} in AWS. Choose another name for one of them.",
+        spec.id()
+    );
+    diagnostics.error_at(Path::attribute("name"), "Two environments with one name", detail);
+}
+
+/// An environment of this name and color is there, and no state of this run has it.
+pub(super) fn exists(spec: &Spec, found: &Survey, second: Option<&str>, diagnostics: &mut Diagnostics) {
+    let things: Vec<String> = found.things.iter().map(|thing| format!("{} {}", thing.what, thing.id)).collect();
+    let mut detail = format!(
+        "There is an environment {} already ({}), and it isn't this object's: another configuration has it, or it was renamed here, or lost from the state. It is left alone.",
+        spec.id(),
+        things.join(", ")
+    );
+    if let Some(second) = second {
+        detail += &format!(" This one is made beside it, as {second}.");
+    }
+    detail += &format!(
+        "\n\nIf that isn't meant: a moved block if the resource was renamed; terraform import <address> {} if it was lost; another name if it is somebody else's.",
+        spec.id()
+    );
+    let summary = format!("{} exists already", spec.id());
+    match second {
+        Some(_) => diagnostics.warning_at(Path::attribute("name"), summary, detail),
+        None => diagnostics.error_at(Path::attribute("name"), summary, detail),
+    }
+}
+
+/// A target group of somebody else's is not there.
+pub(super) fn not_found(spec: &Spec, seen: &Seen, diagnostics: &mut Diagnostics) {
+    let adopted = spec.target_group_arn.as_deref().filter(|_| spec.target_group.is_none() && seen.group.is_none());
+    if let Some(arn) = adopted {
+        let detail = format!(
+            "The target group that {} adopts is not to be found: {arn}. Nothing is made anew for that.\n\nNext: see who deleted it; another target_group_arn makes a new environment.",
+            spec.id()
+        );
+        diagnostics.warning_at(Path::attribute("target_group_arn"), "The target group is not there", detail);
     }
 }
 
@@ -151,7 +267,7 @@ pub(super) fn failed(
         detail += &format!("\nThere now, and in the state: {there}.");
     }
     if let Some(leads) = leads {
-        match interlock::live_by(leads) {
+        match live_by(leads) {
             Some(routes) => detail += &format!("\nTraffic: users get to {} by {routes}.", spec.color),
             None => detail += &format!("\nTraffic: no user gets to {}.", spec.color),
         }

@@ -13,6 +13,11 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     if instances.as_map().is_some() {
         needs(config, "vpc_id", "instances", diagnostics);
         sizes(instances, diagnostics);
+        if is_set(instances.get("user_data")) && is_set(instances.get("user_data_base64")) {
+            let path = Path::attribute("instances").attr("user_data_base64");
+            let detail = format!("{path}: user_data is text, user_data_base64 is anything. Set one of them.");
+            diagnostics.error_at(path, "User data twice", detail);
+        }
         for list in ["ingress", "egress"] {
             for (n, rule) in instances.get(list).as_list().unwrap_or_default().iter().enumerate() {
                 security_rule(rule, &Path::attribute("instances").attr(list).index(n), diagnostics);
@@ -20,7 +25,7 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         }
     }
     if config.get("service").as_map().is_some() {
-        if !config.get("target_group").is_null() && config.get("listener_arn").is_null() {
+        if config.get("target_group").as_map().is_some() && config.get("listener_arn").is_null() {
             let detail = "ECS takes a target group only when a listener or a rule has it. Name a listener of the load balancer \
                           in listener_arn: the environment makes a rule there that no request matches. Or keep the group \
                           elsewhere, in a listener's action, and adopt it with target_group_arn.";
@@ -38,13 +43,19 @@ fn needs(config: &Value, name: &str, by: &str, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// Whether it is certain that something is there: what isn't known yet may come to nothing.
+fn is_set(value: &Value) -> bool {
+    !value.is_null() && !value.is_unknown()
+}
+
 fn one_group(config: &Value, diagnostics: &mut Diagnostics) {
-    match (config.get("target_group").is_null(), config.get("target_group_arn").is_null()) {
-        (true, true) => {
+    let (own, adopted) = (config.get("target_group"), config.get("target_group_arn"));
+    match (own.is_null() && adopted.is_null(), is_set(own) && is_set(adopted)) {
+        (true, _) => {
             let detail = "Set target_group to make one, or target_group_arn to adopt one.";
             diagnostics.error_at(Path::attribute("target_group"), "A target group is missing", detail);
         }
-        (false, false) => {
+        (_, true) => {
             let detail = "target_group makes one, target_group_arn adopts one. Set one of them.";
             diagnostics.error_at(Path::attribute("target_group_arn"), "Two target groups", detail);
         }
@@ -54,7 +65,7 @@ fn one_group(config: &Value, diagnostics: &mut Diagnostics) {
 
 fn one_kind(config: &Value, diagnostics: &mut Diagnostics) {
     let kinds = ["instances", "service", "targets"];
-    let given: Vec<&str> = kinds.into_iter().filter(|name| !config.get(name).is_null()).collect();
+    let given: Vec<&str> = kinds.into_iter().filter(|name| is_set(config.get(name))).collect();
     for second in given.iter().skip(1) {
         let detail = format!(
             "An environment has instances, or a service, or targets, or none of them; {} is there as well.",
@@ -83,7 +94,7 @@ fn target_group(config: &Value, diagnostics: &mut Diagnostics) {
             );
         }
     }
-    let wanted = if config.get("instances").is_null() { None } else { Some("instance") };
+    let wanted = is_set(config.get("instances")).then_some("instance");
     if let (Some(wanted), Some(kind)) = (wanted, kind.filter(|kind| Some(*kind) != wanted)) {
         let path = base.attr("target_type");
         let detail = format!("{path}: instances are targets of type {wanted}, not {kind}.");
@@ -91,14 +102,15 @@ fn target_group(config: &Value, diagnostics: &mut Diagnostics) {
     }
     let protocol = group.get("protocol").as_str().unwrap_or("HTTP");
     let http = matches!(protocol, "HTTP" | "HTTPS");
+    let is_given = |name: &str| is_set(group.get(name));
     let only_http = ["protocol_version", "slow_start", "algorithm", "anomaly_mitigation"];
     let only_network = ["preserve_client_ip", "proxy_protocol_v2", "connection_termination"];
     let known = !group.get("protocol").is_unknown() && !lambda;
-    for name in only_http.into_iter().filter(|name| known && !http && !group.get(name).is_null()) {
+    for name in only_http.into_iter().filter(|name| known && !http && is_given(name)) {
         let detail = format!("{}: {protocol} target groups have no {name}.", base.attr(name));
         diagnostics.error_at(base.attr(name), format!("{name} doesn't fit"), detail);
     }
-    for name in only_network.into_iter().filter(|name| known && http && !group.get(name).is_null()) {
+    for name in only_network.into_iter().filter(|name| known && http && is_given(name)) {
         let detail = format!("{}: {protocol} target groups have no {name}.", base.attr(name));
         diagnostics.error_at(base.attr(name), format!("{name} doesn't fit"), detail);
     }
@@ -113,7 +125,8 @@ fn target_group(config: &Value, diagnostics: &mut Diagnostics) {
         let detail = format!("{path}: AWS has no slow start with weighted_random.");
         diagnostics.error_at(path, "slow_start doesn't fit", detail);
     }
-    health_check(group.get("health_check"), &base.attr("health_check"), diagnostics);
+    let network = known && !http;
+    health_check(group, (lambda, network), &base.attr("health_check"), diagnostics);
     let stickiness = group.get("stickiness");
     if protocol == "TLS" && stickiness.as_map().is_some() && stickiness.get("enabled").as_bool() != Some(false) {
         let path = base.attr("stickiness");
@@ -130,14 +143,30 @@ fn target_group(config: &Value, diagnostics: &mut Diagnostics) {
     }
 }
 
-fn health_check(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
-    let (interval, timeout) = (check.get("interval").as_i64(), check.get("timeout").as_i64());
-    let interval = interval.or((!check.get("interval").is_unknown()).then_some(30));
-    if let (Some(interval), Some(timeout)) = (interval, timeout)
+/// AWS refuses a check that doesn't end before the next one, also where it is the default that doesn't.
+fn health_check(group: &Value, (lambda, network): (bool, bool), path: &Path, diagnostics: &mut Diagnostics) {
+    let check = group.get("health_check");
+    if check.is_unknown() || group.get("target_type").is_unknown() || group.get("protocol").is_unknown() {
+        return;
+    }
+    let by_http = matches!(check.get("protocol").as_str(), Some("HTTP" | "HTTPS"));
+    let (interval, timeout) = match (lambda, network) {
+        (true, _) => (35, 30),
+        (_, true) => (30, if by_http { 6 } else { 10 }),
+        _ => (30, 5),
+    };
+    let number = |name: &str, usual: i64| match check.get(name) {
+        value if value.is_unknown() => None,
+        Value::Null => Some(usual),
+        value => value.as_i64(),
+    };
+    if let (Some(interval), Some(timeout)) = (number("interval", interval), number("timeout", timeout))
         && timeout >= interval
     {
+        let written = if check.get("timeout").is_null() { " (what AWS takes where nothing is said)" } else { "" };
         let path = path.attr("timeout");
-        let detail = format!("{path}: a check of {timeout} s doesn't end before the next one, after {interval} s.");
+        let detail =
+            format!("{path}: a check of {timeout} s{written} doesn't end before the next one, after {interval} s.");
         diagnostics.error_at(path, "The timeout is too long", detail);
     }
 }
@@ -201,21 +230,20 @@ fn security_rule(rule: &Value, path: &Path, diagnostics: &mut Diagnostics) {
 
 fn service(service: &Value, diagnostics: &mut Diagnostics) {
     let base = Path::attribute("service");
-    let set = |name: &str| !service.get(name).is_null();
-    match (set("task_definition"), set("task_definition_arn")) {
-        (true, true) | (false, false) => {
-            let path = base.attr("task_definition");
-            let detail = format!("{path}: set either task_definition, the JSON, or task_definition_arn.");
-            diagnostics.error_at(path, "One task definition is needed", detail);
-        }
-        _ => {}
+    let set = |name: &str| is_set(service.get(name));
+    let none = |name: &str| service.get(name).is_null();
+    let both = set("task_definition") && set("task_definition_arn");
+    if both || none("task_definition") && none("task_definition_arn") {
+        let path = base.attr("task_definition");
+        let detail = format!("{path}: set either task_definition, the JSON, or task_definition_arn.");
+        diagnostics.error_at(path, "One task definition is needed", detail);
     }
-    if set("image") && !set("task_definition") {
+    if set("image") && none("task_definition") {
         let path = base.attr("image");
         let detail = format!("{path}: an image has its place in task_definition; a registered one is not changed.");
         diagnostics.error_at(path, "image needs task_definition", detail);
     }
-    if set("task_definition_arn") && !set("container_name") {
+    if set("task_definition_arn") && none("container_name") {
         let path = base.attr("container_name");
         let detail = format!("{path}: with task_definition_arn it must be said which container serves.");
         diagnostics.error_at(path, "container_name is missing", detail);

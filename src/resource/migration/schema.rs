@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::database::TlsMode;
+use crate::duration;
 use crate::migration::Phase;
-use crate::resource::duration;
 use crate::resource::switch;
 use crate::tf_provider::{Attribute, Nesting, Schema, Type, Value};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::database::{Address, Tls, TlsMode};
 use crate::digest;
+use crate::duration;
 use crate::migration::{Dialect, Guard, Phase, Resolve, Script, Unreadable, Wish};
-use crate::resource::duration;
 use crate::run::migrator::Limits;
 use crate::tf_provider::Value;
 

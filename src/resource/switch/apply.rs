@@ -102,12 +102,6 @@ pub(super) fn known_secrets(shared: &Shared) -> Vec<String> {
     [&settings.access_key, &settings.secret_key, &settings.token].into_iter().flatten().cloned().collect()
 }
 
-/// A token that no other object has.
-fn new_owner() -> String {
-    let time = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    format!("{:016x}{:08x}", RandomState::new().hash_one(time), std::process::id())
-}
-
 /// What a rollout left that did not come to its end. It is only looked for where the traffic looks like it: refreshes of
 /// many switches share their calls, and this is one more.
 pub(super) async fn ledger_left(shared: &Shared, intent: &Intent, world: &World) -> Option<Ledger> {
@@ -401,7 +395,7 @@ impl Apply<'_> {
     ) -> Result<(), PortError> {
         let intent = &self.intent;
         if memory.owner.is_empty() {
-            memory.owner = new_owner();
+            memory.owner = crate::resource::new_owner();
         }
         let routes = intent.routes.iter().chain(&intent.preview_routes);
         self.shared.switches.claim(routes.clone().map(RouteSpec::key), &memory.owner);

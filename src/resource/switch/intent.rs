@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::checks::{parse, validate};
-use crate::resource::duration;
+use crate::duration;
 use crate::rollout::{Before, CapacityPolicy, Conditions, Environment, Intent, OnFailure, RouteSpec, Scalable};
 use crate::run::executor::Sight;
 use crate::tf_provider::Value;

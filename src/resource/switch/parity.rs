@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::stack;
+use crate::stack::{self, Mirror};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// More would not be read.
@@ -12,10 +12,15 @@ const MOST_DIFFERENCES: usize = 12;
 pub(super) fn check(config: &Value, diagnostics: &mut Diagnostics) {
     let policy = config.get("parity").as_str().unwrap_or("error");
     let environments = config.get("environments").as_map().into_iter().flatten();
-    let mut mirrors = environments.filter_map(|(color, value)| Some((color.as_str(), value.get("mirror").as_str()?)));
-    let Some(first) = mirrors.next().filter(|_| policy != "off") else { return };
-    for other in mirrors {
-        let differences = stack::differences(first, other);
+    let mirrors = environments.filter_map(|(color, value)| {
+        let neutral = value.get("mirror").as_str()?.to_owned();
+        let verbatim = value.get("mirror_verbatim").as_str().unwrap_or_default().to_owned();
+        Some((color.as_str(), Mirror { neutral, verbatim }))
+    });
+    let mirrors: Vec<(&str, Mirror)> = mirrors.collect();
+    let Some((first, others)) = mirrors.split_first().filter(|_| policy != "off") else { return };
+    for other in others {
+        let differences = stack::differences((first.0, &first.1), (other.0, &other.1));
         if differences.is_empty() {
             continue;
         }

@@ -1,7 +1,8 @@
 //! The arguments of a switch, as the documentation shows them.
 
 use super::checks::schema::{strategy, validation, verification};
-use crate::resource::{duration, migration};
+use crate::duration;
+use crate::resource::migration;
 use crate::tf_provider::{Attribute, Nesting, Schema, Type, Value};
 
 pub(super) fn schema() -> Schema {
@@ -80,6 +81,8 @@ fn environment() -> Vec<Attribute> {
         Attribute::string("release").describe("What runs there, in your words; told in logs and reports."),
         Attribute::string("mirror")
             .describe("Everything that must be equal in all colours, as an environment computes it."),
+        Attribute::string("mirror_verbatim")
+            .describe("What of `mirror` has the colour's name in it, as it is written, as an environment computes it."),
         Attribute::string("autoscaling_group_name").describe("The colour's Auto Scaling group, for `capacity`."),
         Attribute::string("service_arn").describe("The colour's ECS service, for `capacity`."),
     ]

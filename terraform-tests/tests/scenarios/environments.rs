@@ -296,11 +296,7 @@ async fn colours_that_differ() -> anyhow::Result<()> {
     stack.write()?;
     let plan = stack.terraform.plan().await?;
     ensure!(plan.code == 1);
-    plan.has(&[
-        "blue and green differ",
-        "instances.instance_type: blue t3.medium, green t3.large",
-        "parity = \"warn\"",
-    ])?;
+    plan.has(&["blue and green differ", "instances.instance_type: blue and green differ", "parity = \"warn\""])?;
     let text = |policy: &str| stack.text().replace("  routes   ", &format!("  parity = \"{policy}\"\n  routes   "));
     stack.terraform.write(&text("warn"))?;
     stack.terraform.apply().await?.ok()?.has(&["Warning: blue and green differ"])?;
@@ -312,7 +308,7 @@ async fn colours_that_differ() -> anyhow::Result<()> {
     stack.terraform.write(&format!("{unknown}\nresource \"terraform_data\" \"size\" {{ input = \"t3.xlarge\" }}\n"))?;
     let said = stack.terraform.apply().await?;
     ensure!(said.code == 1);
-    said.has(&["blue t3.medium, green t3.xlarge"])?;
+    said.has(&["instances.instance_type: blue and green differ"])?;
     ensure!(stack.stage.answers(0, "/").await? == "blue");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The arguments of checks and of the steps in which traffic moves, as the documentation shows them.
 
-use crate::resource::duration;
+use crate::duration;
 use crate::resource::switch::schema::{count, interval, method, pattern, percent, statuses, whole};
 use crate::tf_provider::{Attribute, Nesting, Type, Value};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::parse;
-use crate::resource::duration;
+use crate::duration;
 use crate::rollout::{HttpCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};
 

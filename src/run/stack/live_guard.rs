@@ -1,20 +1,37 @@
-//! Whether a colour serves users, asked of the load balancer, and the way out of routes that it has no traffic in.
+//! Whether a color serves users, asked of the load balancer, and the way out of routes that it has no traffic in.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::time::Duration;
 
-use crate::resource::Shared;
+use tokio::time::sleep;
+
+use super::StackContext;
 use crate::rollout::{Forward, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::stack::{self, Lead, leads};
+use crate::stack::{self, Lead, leads, live_by};
+
+/// So many looks in a row must say that nobody leads to a group that isn't found before that is believed.
+const LOOKS: u32 = 4;
+/// The pause before the second look; each one after it is twice as long.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// The routes that have this target group in them.
-pub(super) async fn leads_to(shared: &Shared, group: &str, age: Freshness) -> Result<Vec<Lead>, PortError> {
-    let Some(seen) = shared.services.target_groups.find(group).await? else { return Ok(Vec::new()) };
-    let routes = shared.ports.load_balancer.routes_of(&seen.load_balancers, age).await?;
+///
+/// # Errors
+/// When AWS can't be asked.
+pub async fn leads_to(context: &StackContext, group: &str, age: Freshness) -> Result<Vec<Lead>, PortError> {
+    let Some(seen) = find(context, group).await? else { return Ok(Vec::new()) };
+    let load_balancer = &context.load_balancer;
+    let routes = if seen.load_balancers.is_empty() && is_used(context, group).await? {
+        // Which load balancers have a group is told late, and by some not at all; that its targets are checked says that one
+        // has it.
+        load_balancer.forwarding_routes().await?
+    } else {
+        load_balancer.routes_of(&seen.load_balancers, age).await?
+    };
     let mut leads = leads(group, routes);
     if leads.iter().any(Lead::is_live) {
-        let tags = shared.services.target_groups.tags(group).await?;
+        let tags = context.ports.target_groups.tags(group).await?;
         for lead in &mut leads {
             lead.preview = stack::is_preview(&tags, &lead.observed.arn);
         }
@@ -22,32 +39,54 @@ pub(super) async fn leads_to(shared: &Shared, group: &str, age: Freshness) -> Re
     Ok(leads)
 }
 
-/// The routes by which users get to the colour, in words; none if there are none.
-pub(super) fn live_by(leads: &[Lead]) -> Option<String> {
-    let mut words = String::new();
-    for lead in leads.iter().filter(|lead| lead.is_live()) {
-        let share = if lead.alone { 100.0 } else { lead.share };
-        let _ = write!(words, "{}{} ({share:.0} %)", if words.is_empty() { "" } else { ", " }, lead.route);
+/// A group that several looks don't find is gone; one that doesn't may be wrong.
+async fn find(context: &StackContext, group: &str) -> Result<Option<super::ports::SeenGroup>, PortError> {
+    let mut pause = BETWEEN_LOOKS;
+    for look in 1..=LOOKS {
+        if let Some(seen) = context.ports.target_groups.find(group).await? {
+            return Ok(Some(seen));
+        }
+        if look < LOOKS {
+            sleep(pause).await;
+            pause *= 2;
+        }
     }
-    (!words.is_empty()).then_some(words)
+    Ok(None)
+}
+
+/// Whether a load balancer checks the group's targets, which it does where a listener or a rule has it.
+async fn is_used(context: &StackContext, group: &str) -> Result<bool, PortError> {
+    let health = match context.load_balancer.target_health(group, false).await {
+        Err(error) if error.kind == FailureKind::Gone => return Ok(false),
+        other => other?,
+    };
+    Ok(health.iter().any(|target| target.state != "unused" && target.state != "draining"))
+}
+
+/// The routes by which users get there, in words; none while nobody does.
+///
+/// # Errors
+/// When AWS can't be asked.
+pub async fn live(context: &StackContext, group: &str) -> Result<Option<String>, PortError> {
+    Ok(live_by(&leads_to(context, group, Freshness::Now).await?))
 }
 
 /// Takes the group out of every route. Where it has weight 0 the others go on as they are. Where it serves, which only
 /// happens when protection is off, nobody else is given traffic unchecked: the route answers 503.
 ///
 /// # Errors
-/// When a route can't be changed, or the colour serves users though it is protected.
-pub(super) async fn detach(shared: &Shared, group: &str, protected: bool) -> Result<(), PortError> {
-    // A route is read, changed and written as a whole: two colours that go at the same time would bring each other back.
-    let _alone = shared.services.routes.lock().await;
-    let leads = leads_to(shared, group, Freshness::Now).await?;
+/// When a route can't be changed, or the color serves users though it is protected.
+pub async fn detach(context: &StackContext, group: &str, protected: bool) -> Result<(), PortError> {
+    // A route is read, changed and written as a whole: two colors that go at the same time would bring each other back.
+    let _alone = context.routes.lock().await;
+    let leads = leads_to(context, group, Freshness::Now).await?;
     if let Some(routes) = live_by(&leads).filter(|_| protected) {
         let text = format!("it got traffic in the meantime, by {routes}");
         return Err(PortError::new(FailureKind::Conflict, text));
     }
     for lead in &leads {
         if lead.nobody {
-            shared.ports.load_balancer.delete_rule(&lead.observed.arn).await?;
+            context.load_balancer.delete_rule(&lead.observed.arn).await?;
             continue;
         }
         let after = lead.without(group).unwrap_or_else(|| Terminal::FixedResponse {
@@ -56,7 +95,7 @@ pub(super) async fn detach(shared: &Shared, group: &str, protected: bool) -> Res
             body: Some("Service Unavailable".to_owned()),
         });
         tracing::info!(route = %lead.route, group, "takes the target group out of a route");
-        let done = shared.ports.load_balancer.set_terminal(&lead.route, &lead.observed.arn, &after).await;
+        let done = context.load_balancer.set_terminal(&lead.route, &lead.observed.arn, &after).await;
         match done {
             // The route goes at the same time, as where everything is destroyed.
             Err(error) if error.kind == FailureKind::Gone => {}
@@ -80,14 +119,14 @@ const TRIES: i32 = 200;
 ///
 /// # Errors
 /// When a rule can't be made or deleted.
-pub(super) async fn make_known(
-    shared: &Shared,
+pub async fn make_known(
+    context: &StackContext,
     group: &str,
     (name, listener): (&str, Option<&str>),
     tags: &BTreeMap<String, String>,
 ) -> Result<(), PortError> {
-    let load_balancer = &shared.ports.load_balancer;
-    let leads = leads_to(shared, group, Freshness::Now).await?;
+    let load_balancer = &context.load_balancer;
+    let leads = leads_to(context, group, Freshness::Now).await?;
     // A rule's ARN is its listener's, and one part more.
     let of = |lead: &&Lead, listener: &str| {
         lead.observed.arn.contains(&listener.replacen(":listener/", ":listener-rule/", 1))

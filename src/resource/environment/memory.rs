@@ -1,0 +1,72 @@
+//! What an environment remembers between runs, for the provider alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::stack::{Progress, Seen};
+use crate::stack::{self, Spec};
+
+/// What is stored beside the state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Memory {
+    /// The format's version.
+    version: u32,
+    /// This very object, as what it made is tagged: another object of the same name is another owner.
+    pub owner: String,
+    /// What everything of it is called; none where it was made before that was written down.
+    pub name: Option<String>,
+    /// The configuration that was applied last, attribute by attribute, as short salted digests.
+    pub applied: BTreeMap<String, String>,
+    /// The families that it registered revisions in.
+    pub families: BTreeSet<String>,
+    /// The tokens of objects whose leftovers it took over.
+    pub heir_of: BTreeSet<String>,
+    /// The digest of the task definition that runs, where one of ours does that the state doesn't know.
+    pub running: Option<String>,
+    /// Whether users got there at the last refresh, and it wasn't as it was applied: then it stays as it is for now.
+    pub spared: bool,
+}
+
+impl Memory {
+    /// Reads what was stored; nothing of it is needed to go on.
+    pub fn read(bytes: &[u8]) -> Memory {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
+    /// What is to be stored.
+    pub fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Takes over the token that stands on what was seen, where none is remembered, as after an import.
+    pub fn learn(&mut self, seen: &Seen) {
+        if self.owner.is_empty() {
+            let owner = seen.tagged().into_iter().find_map(|tags| tags.get(stack::OWNER_TAG).cloned());
+            self.owner = owner.unwrap_or_default();
+        }
+        self.running = seen.revision_tags.as_ref().and_then(|tags| tags.get(stack::DEFINITION_TAG).cloned());
+    }
+
+    /// The attributes that a wish asks to be otherwise than they were applied last.
+    pub fn asked(&self, wish: &Spec) -> BTreeSet<String> {
+        stack::asked(wish, &self.applied, &self.owner)
+    }
+
+    /// Notes the configuration that was applied.
+    pub fn note_applied(&mut self, wish: &Spec) {
+        self.applied = stack::fingerprints(wish, &self.owner);
+    }
+
+    /// What runs of it begin with.
+    pub fn progress(&self) -> Progress {
+        Progress::after(self.families.clone(), self.heir_of.clone())
+    }
+
+    /// Notes what came of a run.
+    pub fn note_progress(&mut self, progress: &Progress) {
+        self.families.clone_from(&progress.families);
+        self.heir_of.clone_from(&progress.heir_of);
+    }
+}

@@ -1,0 +1,348 @@
+//! What an apply would do, and whom it would hurt.
+
+use std::collections::BTreeSet;
+
+use super::memory::Memory;
+use super::story::{self, Harm};
+use super::{Shared, defaults, ids_of, model, set_mirror, tags_all};
+use crate::run::ports::{Freshness, PortError};
+use crate::run::stack::objects::{Survey, names, survey};
+use crate::run::stack::{live_guard, observe};
+use crate::stack::{self, Change, Ids, Lead, Part, Spec, live_by};
+use crate::tf_provider::{Diagnostics, Path, PlanRequest, Planned, Value};
+
+pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
+    let PlanRequest { prior, proposed, config, private, .. } = request;
+    let memory = Memory::read(&private);
+    shared.stack.objects.note(&memory.owner);
+    let Some(mut state) = proposed else {
+        if let Some((prior, spec)) = prior.as_ref().and_then(|prior| Some((prior, model::spec(prior)?))) {
+            plan_destroy(shared, &spec.settled(), prior, &memory, diagnostics).await;
+        }
+        return Planned { private, ..Planned::default() };
+    };
+    let wish = model::spec(&config).filter(|_| shared.connection.is_known());
+    let before = prior.as_ref().and_then(model::spec).map(Spec::settled);
+    let Some(wish) = wish.map(Spec::settled) else {
+        plan_unknown(&mut state, &config, prior.as_ref());
+        let replace = plan_known_part(shared, &config, prior.as_ref(), &memory, diagnostics).await;
+        return Planned { state: Some(state), replace, private };
+    };
+    check_name(shared, &wish, diagnostics);
+    let Some((prior, before)) = prior.zip(before) else {
+        set_computed(shared, &mut state, &wish);
+        plan_ids(&mut state, &config, &Value::Null, (&wish, &[]));
+        if !plan_create(shared, &wish, diagnostics).await {
+            // Whoever has the usual name may go before this one comes, or after.
+            let unsure = ["target_group_name", "autoscaling_group_name"];
+            for name in unsure.into_iter().filter(|name| wish.target_group.is_some() || *name == unsure[1]) {
+                let none = state.get(name).is_null();
+                state.set(name, if none { Value::Null } else { Value::UNKNOWN });
+            }
+        }
+        return Planned { state: Some(state), replace: Vec::new(), private };
+    };
+    let compared = compare(shared, (&prior, &before), &wish, &memory, diagnostics).await;
+    for path in &compared.kept {
+        model::keep(&mut state, &prior, path);
+    }
+    let wish = model::spec(&state).map_or(wish, Spec::settled);
+    set_computed(shared, &mut state, &wish);
+    plan_ids(&mut state, &config, &prior, (&wish, &compared.changes));
+    Planned { state: Some(state), replace: compared.replaced, private }
+}
+
+fn set_computed(shared: &Shared, state: &mut Value, wish: &Spec) {
+    state.set("id", Value::from(wish.id()));
+    set_mirror(state, wish);
+    state.set("tags_all", tags_all(wish, &defaults(shared)));
+}
+
+/// The parts that a state has. A target group without its name is one that nothing is attached to.
+pub(super) fn there(state: &Value) -> BTreeSet<Part> {
+    ids_of(state).parts(!state.get("target_group_name").is_null())
+}
+
+/// Another environment may not have the same name in AWS: `a-b` and `c` are called like `a` and `b-c`.
+fn check_name(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics) {
+    let makes = wish.target_group.is_some() || wish.instances.is_some() || wish.service.is_some();
+    let [name, _] = names(wish);
+    if let Some(other) = makes.then(|| shared.stack.objects.name(&name, &wish.id())).flatten() {
+        story::same_name(wish, &other, &name, diagnostics);
+    }
+}
+
+/// What a plan comes to.
+#[derive(Default)]
+struct Compared {
+    /// What makes everything anew.
+    replaced: Vec<Path>,
+    /// What else there is to do.
+    changes: Vec<Change>,
+    /// The attributes that stay as they are for now, since a color that serves users isn't hurt for what others did.
+    kept: Vec<String>,
+}
+
+/// Whether it depends on what runs now if the change hurts.
+pub(super) fn sizes(change: &Change) -> bool {
+    matches!(change, Change::Resize { .. } | Change::Scale(_))
+}
+
+/// What an apply would do; whom it would hurt is told, if there is anybody.
+async fn compare(
+    shared: &Shared,
+    (prior, before): (&Value, &Spec),
+    wish: &Spec,
+    memory: &Memory,
+    diagnostics: &mut Diagnostics,
+) -> Compared {
+    let mut before = before.clone();
+    if let Some(service) = &mut before.service {
+        service.running = memory.running.clone().filter(|_| service.task_definition.is_none());
+    }
+    let replaced = stack::replaced(&before, wish);
+    let mut changes = stack::changes(&before, wish, &there(prior));
+    let mut kept = Vec::new();
+    if memory.spared && wish.is_protected() {
+        let (stay, spared) = stack::spared(changes, &memory.asked(wish), None);
+        changes = stay.into_iter().filter(|change| !change.is_left_over()).collect();
+        kept = spared.iter().flat_map(Change::paths).collect();
+    }
+    let matters = |change: &Change| change.harm(None).is_some() || change.risk().is_some() || sizes(change);
+    if !replaced.is_empty() || changes.iter().any(matters) {
+        let harm = Harm { spec: wish, replaced: &replaced, changes: &changes };
+        guard(shared, prior, harm, memory, diagnostics).await;
+    }
+    Compared { replaced: replaced.iter().map(|steps| model::path(steps)).collect(), changes, kept }
+}
+
+/// Looks who would be hurt, and tells. What can't be read is an error: nobody may be hurt by mistake.
+async fn guard(shared: &Shared, prior: &Value, harm: Harm<'_>, memory: &Memory, diagnostics: &mut Diagnostics) {
+    let ids = ids_of(prior);
+    let Some(group) = ids.target_group.clone().or_else(|| harm.spec.target_group_arn.clone()) else { return };
+    let leads = match live_guard::leads_to(&shared.stack, &group, Freshness::Shared).await {
+        Ok(leads) => leads,
+        Err(error) => return story::unreadable(&harm.spec.id(), &error, diagnostics),
+    };
+    let Some(routes) = live_by(&leads) else { return };
+    let running = if harm.changes.iter().any(sizes) {
+        match observe(&shared.stack.ports, harm.spec, &ids).await {
+            Ok(seen) => seen.running(),
+            Err(error) => return story::unreadable(&harm.spec.id(), &error, diagnostics),
+        }
+    } else {
+        None
+    };
+    let asked = memory.asked(harm.spec);
+    let changes: Vec<Change> = match harm.spec.is_protected() {
+        // What others did since the last refresh bars nobody from anything: the apply leaves it as it is.
+        true => stack::spared(harm.changes.to_vec(), &asked, running).0,
+        false => harm.changes.to_vec(),
+    };
+    Harm { changes: &changes, ..harm }.tell(&routes, running, diagnostics);
+}
+
+/// Whether the usual name is to be had. A new environment must not take the place of one that serves users, which is what
+/// replacing it comes to, nor the name of something else.
+async fn plan_create(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics) -> bool {
+    match name_to_have(shared, wish, diagnostics).await {
+        Ok(usual) => usual,
+        Err(error) => {
+            story::unreadable(&wish.id(), &error, diagnostics);
+            true
+        }
+    }
+}
+
+async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics) -> Result<bool, PortError> {
+    let now = crate::clock::seconds();
+    let [usual, second] = names(wish);
+    let found = survey(&shared.stack, wish, &usual, "").await?;
+    if found.is_for_taking(&shared.stack, wish, now).await? {
+        return Ok(true);
+    }
+    if let Some(thing) = found.foreign() {
+        story::taken(thing.what, &usual, &thing.id, wish, diagnostics);
+        return Ok(true);
+    }
+    if let Some(routes) = found.live_by() {
+        story::exists_live(wish, &routes, diagnostics);
+        if wish.is_protected() {
+            return Ok(true);
+        }
+    }
+    // Terraform doesn't say whether one of its own goes for this one, nor, while it applies, which ones it has.
+    let other = survey(&shared.stack, wish, &second, "").await?;
+    let room = other.is_for_taking(&shared.stack, wish, now).await?;
+    if !room || !is_ours_to_replace(shared, &found).await {
+        story::exists(wish, &found, room.then_some(second.as_str()), diagnostics);
+    }
+    Ok(false)
+}
+
+/// Whether everything of a name belongs to objects that the states of this run have: one of them goes for this one.
+async fn is_ours_to_replace(shared: &Shared, found: &Survey) -> bool {
+    for owner in found.owners() {
+        if !shared.stack.objects.is_known(&owner).await {
+            return false;
+        }
+    }
+    true
+}
+
+async fn plan_destroy(shared: &Shared, spec: &Spec, prior: &Value, memory: &Memory, diagnostics: &mut Diagnostics) {
+    let ids = ids_of(prior);
+    let Some(group) = ids.target_group.clone() else { return };
+    if !shared.connection.is_known() || !harms_by_going(spec) {
+        return;
+    }
+    match who_is_hurt(shared, spec, &ids, &group, memory).await {
+        Ok(leads) => {
+            if let Some(routes) = live_by(&leads) {
+                story::destroys_live(spec, &routes, spec.is_protected(), diagnostics);
+            }
+        }
+        Err(error) => story::unreadable(&spec.id(), &error, diagnostics),
+    }
+}
+
+/// The routes to a color that is to go; none where another object has its target group by now, as the one that replaced it.
+pub(super) async fn who_is_hurt(
+    shared: &Shared,
+    spec: &Spec,
+    ids: &Ids,
+    group: &str,
+    memory: &Memory,
+) -> Result<Vec<Lead>, PortError> {
+    let leads = live_guard::leads_to(&shared.stack, group, Freshness::Now).await?;
+    if leads.iter().any(Lead::is_live) && is_left_to_another(shared, spec, ids, memory).await? {
+        return Ok(Vec::new());
+    }
+    Ok(leads)
+}
+
+/// Whether nothing of it would go: another object has it all.
+async fn is_left_to_another(shared: &Shared, spec: &Spec, ids: &Ids, memory: &Memory) -> Result<bool, PortError> {
+    let seen = observe(&shared.stack.ports, spec, ids).await?;
+    let others = |tags: &&crate::run::stack::ports::Tags| {
+        let owner = tags.get(stack::OWNER_TAG).map(String::as_str).unwrap_or_default();
+        !memory.owner.is_empty() && !owner.is_empty() && owner != memory.owner && !memory.heir_of.contains(owner)
+    };
+    let tagged = seen.tagged();
+    Ok(!tagged.is_empty() && tagged.iter().all(others))
+}
+
+/// A group of somebody else's with nothing of ours behind it is only let go of.
+pub(super) fn harms_by_going(spec: &Spec) -> bool {
+    spec.target_group.is_some() || spec.instances.is_some() || spec.service.is_some() || spec.targets.is_some()
+}
+
+/// Every id that only an apply can tell.
+const IDS: [&str; 6] = [
+    "target_group_arn",
+    "security_group_id",
+    "launch_template_id",
+    "launch_template_version",
+    "service_arn",
+    "task_definition_arn",
+];
+
+/// Whether an environment of this configuration has such a thing.
+fn has(config: &Value, name: &str) -> bool {
+    match name {
+        "target_group_arn" | "target_group_name" => true,
+        "service_arn" | "task_definition_arn" => !config.get("service").is_null(),
+        _ => !config.get("instances").is_null(),
+    }
+}
+
+fn plan_ids(state: &mut Value, config: &Value, prior: &Value, (wish, changes): (&Spec, &[Change])) {
+    let versioned = |change: &Change| match change {
+        Change::Roll(_) | Change::Version | Change::Repoint => true,
+        Change::Create(part) => *part == Part::LaunchTemplate,
+        _ => false,
+    };
+    let rolls = changes.iter().any(versioned);
+    let deploys = changes.iter().any(|change| matches!(change, Change::Deploy(_) | Change::Create(Part::Service)));
+    let left_over = !prior.is_null() && !rolls;
+    for name in IDS {
+        let again = match name {
+            "launch_template_version" => rolls,
+            "task_definition_arn" => deploys,
+            _ => false,
+        };
+        let known = prior.get(name);
+        // A version that is null only tells of instances of a former one, which may have to stay for now.
+        let stays = name == "launch_template_version" && left_over;
+        let value = match (has(config, name), known.is_null() && !stays || again) {
+            (false, _) => Value::Null,
+            (true, true) => Value::UNKNOWN,
+            (true, false) => known.clone(),
+        };
+        state.set(name, value);
+    }
+    if let (None, Some(arn)) = (&wish.target_group, &wish.target_group_arn) {
+        state.set("target_group_arn", Value::from(arn.as_str()));
+    }
+    let own = wish.target_group.as_ref().map(|_| stack::name(&wish.name, &wish.color));
+    let group = match (prior.get("target_group_name"), own) {
+        (Value::Null, Some(name)) if prior.get("target_group_arn").is_null() => Value::from(name),
+        (Value::Null, Some(_)) => {
+            prior.get("target_group_arn").as_str().map_or(Value::UNKNOWN, |arn| crate::rollout::short(arn).into())
+        }
+        (Value::Null, None) => {
+            wish.target_group_arn.as_deref().map_or(Value::UNKNOWN, |arn| crate::rollout::short(arn).into())
+        }
+        (known, _) => known.clone(),
+    };
+    state.set("target_group_name", group);
+    let scaling = match (has(config, "autoscaling_group_name"), prior.get("autoscaling_group_name")) {
+        (false, _) => Value::Null,
+        (true, Value::Null) => Value::from(stack::name(&wish.name, &wish.color)),
+        (true, known) => known.clone(),
+    };
+    state.set("autoscaling_group_name", scaling);
+}
+
+/// What of the part of a configuration that is known already makes everything anew; whom it would hurt is told.
+async fn plan_known_part(
+    shared: &Shared,
+    config: &Value,
+    prior: Option<&Value>,
+    memory: &Memory,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Path> {
+    let Some((prior, before)) = prior.and_then(|prior| Some((prior, model::spec(prior)?.settled()))) else {
+        return Vec::new();
+    };
+    let known = model::spec(&model::known_part(config, prior)).filter(|_| shared.connection.is_known());
+    let Some(wish) = known.map(Spec::settled) else { return Vec::new() };
+    compare(shared, (prior, &before), &wish, memory, diagnostics).await.replaced
+}
+
+/// Not everything is known: what may change is for the apply to tell. What is there already keeps its ids: an update never
+/// makes them others, so that whatever depends on them needn't be made anew.
+fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
+    let prior = prior.unwrap_or(&Value::Null);
+    let known = |names: &[&str]| names.iter().all(|name| config.get(name).is_wholly_known());
+    let may_change = ["mirror", "mirror_verbatim", "tags_all", "launch_template_version", "task_definition_arn"];
+    let names = IDS.iter().chain(&["autoscaling_group_name", "target_group_name", "id"]).chain(&may_change);
+    for name in names {
+        let configured = *name == "target_group_arn" && !config.get("target_group_arn").is_null();
+        if configured {
+            continue;
+        }
+        let wanted = ["id", "mirror", "mirror_verbatim", "tags_all"].contains(name) || has(config, name);
+        let own = prior.get(name);
+        let stays = match *name {
+            "id" => known(&["name", "color"]),
+            name => !may_change.contains(&name),
+        };
+        let value = match wanted {
+            false => Value::Null,
+            true if own.is_null() || !stays => Value::UNKNOWN,
+            true => own.clone(),
+        };
+        state.set(name, value);
+    }
+}

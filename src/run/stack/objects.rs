@@ -1,0 +1,269 @@
+//! Which objects there are in one run of Terraform, and whose the things are that have a stack's name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::StackContext;
+use super::live_guard::leads_to;
+use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::stack::{self, Ids, Lead, Spec, Whose, live_by, whose};
+
+/// What the environments of one Terraform run know of each other.
+#[derive(Debug)]
+pub struct Objects {
+    /// The tokens of the objects that this run's states have.
+    known: watch::Sender<BTreeSet<String>>,
+    /// Which object has a thing now, by the thing's id: tags can be read late.
+    claims: Mutex<BTreeMap<String, String>>,
+    /// Which environment has a name in AWS, by that name.
+    names: Mutex<BTreeMap<String, String>>,
+    /// Which object is being made under a name in AWS.
+    making: Mutex<BTreeMap<String, String>>,
+}
+
+impl Default for Objects {
+    fn default() -> Objects {
+        let (known, _) = watch::channel(BTreeSet::new());
+        Objects { known, claims: Mutex::default(), names: Mutex::default(), making: Mutex::default() }
+    }
+}
+
+/// A refresh of the object that is replaced or renamed goes on beside the plan of its heir.
+const UNTIL_KNOWN: Duration = Duration::from_secs(3);
+
+impl Objects {
+    /// A state has this object.
+    pub fn note(&self, owner: &str) {
+        if !owner.is_empty() {
+            self.known.send_if_modified(|known| known.insert(owner.to_owned()));
+        }
+    }
+
+    /// Whether a state of this run has this object, once there was time to read it.
+    pub async fn is_known(&self, owner: &str) -> bool {
+        let mut known = self.known.subscribe();
+        timeout(UNTIL_KNOWN, known.wait_for(|known| known.contains(owner))).await.is_ok()
+    }
+
+    /// Notes that an object has these from now on.
+    pub fn claim(&self, things: &Ids, owner: &str) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.extend(each(things).into_iter().map(|thing| (thing, owner.to_owned())));
+    }
+
+    /// Whether another object has this thing by now.
+    pub fn is_another_s(&self, thing: &str, owner: &str) -> bool {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.get(thing).is_some_and(|other| other != owner)
+    }
+
+    /// Notes which environment has a name in AWS; the other one that has it as well, if there is one.
+    pub fn name(&self, name: &str, id: &str) -> Option<String> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = names.entry(name.to_owned()).or_insert_with(|| id.to_owned());
+        (owner != id).then(|| owner.clone())
+    }
+
+    /// Begins to make things of a name; refused while another object does.
+    fn begin(&self, name: &str, owner: &str) -> bool {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        making.entry(name.to_owned()).or_insert_with(|| owner.to_owned()) == owner
+    }
+
+    /// What was made of a name is all there, or was given up.
+    pub fn end(&self, name: &str, owner: &str) {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if making.get(name).is_some_and(|own| own == owner) {
+            making.remove(name);
+        }
+    }
+}
+
+fn each(ids: &Ids) -> Vec<String> {
+    [&ids.target_group, &ids.security_group, &ids.template, &ids.scaling_group, &ids.service]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
+}
+
+/// What has a stack's name in AWS.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The name.
+    pub name: String,
+    /// Everything of that name.
+    pub found: Ids,
+    /// Whose each thing is, in words: what it is, its id, whose, and its owner's token.
+    pub things: Vec<Thing>,
+    /// The routes that lead to the target group, those that no request takes excepted.
+    pub leads: Vec<Lead>,
+    /// Whether the target group is somebody else's: what leads there leads to him.
+    adopts: bool,
+}
+
+/// A thing of a stack's name.
+#[derive(Clone, Debug)]
+pub struct Thing {
+    /// What it is, such as `target group`.
+    pub what: &'static str,
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub whose: Whose,
+    /// The token of the object that it says it belongs to.
+    pub owner: String,
+}
+
+/// A create that ended well so short a time ago may never have been told to Terraform: a process can die in between.
+const JUST_NOW: u64 = 15 * 60;
+
+impl Survey {
+    /// Whether there is nothing.
+    pub fn is_free(&self) -> bool {
+        self.things.is_empty()
+    }
+
+    /// Something that isn't an environment's of this name and color.
+    pub fn foreign(&self) -> Option<&Thing> {
+        self.things.iter().find(|thing| matches!(thing.whose, Whose::Foreign))
+    }
+
+    /// Whether all of it was left behind by a create that didn't get to its end, or that nobody was told the end of, and no
+    /// route leads there: what a route leads to belongs to somebody.
+    pub fn is_left_behind(&self, now: u64) -> bool {
+        let left = |thing: &Thing| match thing.whose {
+            Whose::LeftOver | Whose::Ours => true,
+            Whose::Another(since) => now.saturating_sub(since) <= JUST_NOW,
+            Whose::Unmarked | Whose::Foreign => false,
+        };
+        let unfinished = |thing: &Thing| matches!(thing.whose, Whose::LeftOver | Whose::Ours);
+        (self.leads.is_empty() || self.adopts && self.things.iter().all(unfinished)) && self.things.iter().all(left)
+    }
+
+    /// Whether a new object can have the name, with what is left there.
+    ///
+    /// # Errors
+    /// When AWS can't be asked.
+    pub async fn is_for_taking(&self, context: &StackContext, spec: &Spec, now: u64) -> Result<bool, PortError> {
+        if self.is_free() {
+            return Ok(true);
+        }
+        if !self.is_left_behind(now) {
+            return Ok(false);
+        }
+        // A target group that was left behind may no longer be what can become what is wished.
+        let (Some(arn), Some(_)) = (&self.found.target_group, &spec.target_group) else { return Ok(true) };
+        let Some(seen) = context.ports.target_groups.find(arn).await? else { return Ok(true) };
+        let found = Spec { target_group: Some(seen.group), vpc_id: seen.vpc_id, ..spec.clone() };
+        Ok(stack::replaced(&found.settled(), spec).is_empty())
+    }
+
+    /// The objects that have it.
+    pub fn owners(&self) -> BTreeSet<String> {
+        self.things.iter().map(|thing| thing.owner.clone()).collect()
+    }
+
+    /// The routes by which users get there, in words.
+    pub fn live_by(&self) -> Option<String> {
+        live_by(&self.leads)
+    }
+}
+
+/// Looks for everything that has a stack's usual name, or its second one.
+///
+/// # Errors
+/// When AWS can't be asked.
+pub async fn survey(context: &StackContext, spec: &Spec, name: &str, owner: &str) -> Result<Survey, PortError> {
+    let (ports, own) = (&context.ports, spec.id());
+    let mut survey = Survey { name: name.to_owned(), adopts: spec.target_group.is_none(), ..Survey::default() };
+    let mut note = |what, id: &str, tags: &BTreeMap<String, String>| {
+        let whose = if context.objects.is_another_s(id, owner) && tags.get(stack::TAG) == Some(&own) {
+            Whose::Another(u64::MAX)
+        } else {
+            whose(tags, &own, owner)
+        };
+        let owner = tags.get(stack::OWNER_TAG).cloned().unwrap_or_default();
+        survey.things.push(Thing { what, id: id.to_owned(), whose, owner });
+    };
+    if spec.target_group.is_some()
+        && let Some(group) = ports.target_groups.named(name).await?
+    {
+        note("target group", &group.arn, &ports.target_groups.tags(&group.arn).await?);
+        survey.found.target_group = Some(group.arn);
+    }
+    if spec.instances.is_some() {
+        let vpc = spec.vpc_id.as_deref().unwrap_or_default();
+        if let Some(group) = ports.security_groups.named(name, vpc).await? {
+            note("security group", &group.id, &group.tags);
+            survey.found.security_group = Some(group.id);
+        }
+        if let Some(template) = ports.launch_templates.named(name).await? {
+            note("launch template", &template.id, &template.tags);
+            survey.found.template = Some(template.id);
+        }
+        if let Some(group) = ports.autoscaling.find(name).await? {
+            note("Auto Scaling group", &group.name, &group.tags);
+            survey.found.scaling_group = Some(group.name);
+        }
+    }
+    if let Some(service) = &spec.service
+        && let Some(seen) = ports.ecs.find(&service.cluster, name).await?
+    {
+        note("service", &seen.arn, &seen.tags);
+        survey.found.service = Some(seen.arn);
+    }
+    let group = survey.found.target_group.clone();
+    let adopted = spec.target_group_arn.clone().filter(|_| spec.target_group.is_none() && !survey.is_free());
+    if let Some(group) = group.or(adopted) {
+        let leads = leads_to(context, &group, Freshness::Now).await?;
+        survey.leads = leads.into_iter().filter(|lead| !lead.nobody).collect();
+    }
+    Ok(survey)
+}
+
+/// The names that an object can have, the usual one first.
+pub fn names(spec: &Spec) -> [String; 2] {
+    [stack::name(&spec.name, &spec.color), stack::second_name(&spec.name, &spec.color)]
+}
+
+/// Takes a name for a new object, with what was left behind there: the usual name, or the second one while an object that
+/// goes when this one has come still has the usual one.
+///
+/// # Errors
+/// A conflict while both are another's.
+pub async fn take_name(context: &StackContext, spec: &Spec, owner: &str, now: u64) -> Result<(String, Ids), PortError> {
+    let conflict = |text: String| PortError::new(FailureKind::Conflict, text);
+    let mut last = None;
+    for name in names(spec) {
+        if !context.objects.begin(&name, owner) {
+            last = Some(format!("another environment {} is being made in this very run", spec.id()));
+            continue;
+        }
+        let survey = survey(context, spec, &name, owner).await?;
+        if survey.is_for_taking(context, spec, now).await? {
+            return Ok((name, survey.found));
+        }
+        context.objects.end(&name, owner);
+        if let Some(thing) = survey.foreign() {
+            return Err(conflict(format!(
+                "there is a {} named {name} already ({}), and it isn't tagged {} = {}",
+                thing.what,
+                thing.id,
+                stack::TAG,
+                spec.id()
+            )));
+        }
+        let thing = survey.things.first();
+        last = thing.map(|thing| format!("there is a {} named {name} already ({})", thing.what, thing.id));
+    }
+    Err(conflict(format!(
+        "{}. If it is this environment's, import it: terraform import <address> {}. If it is another configuration's, choose another name",
+        last.unwrap_or_default(),
+        spec.id()
+    )))
+}

@@ -1,0 +1,168 @@
+//! Takes a stack away: first what makes AWS refuse while somebody is led there, then what serves.
+
+use super::build::Build;
+use super::live_guard::{detach, live};
+use super::wait::{Pauses, failed};
+use crate::run::ports::{FailureKind, PortError};
+use crate::stack::Ids;
+
+impl Build<'_> {
+    /// Lets go of what another object has by now, as the one that replaces this one; what that is, in words.
+    pub fn let_go(&mut self) -> Vec<String> {
+        let (seen, objects) = (self.seen, &self.context.objects);
+        let another = |id: &str, tags: &super::ports::Tags| {
+            !self.is_own(tags) || !self.owner.is_empty() && objects.is_another_s(id, self.owner)
+        };
+        let mut kept = Ids::default();
+        if let Some(group) = &seen.group {
+            kept.target_group = another(&group.arn, &seen.group_tags)
+                .then(|| group.arn.clone())
+                .filter(|_| self.spec.target_group.is_some());
+        }
+        let of = |it: Option<(&String, &super::ports::Tags)>| {
+            it.filter(|(id, tags)| another(id, tags)).map(|(id, _)| id.clone())
+        };
+        kept.security_group = of(seen.security_group.as_ref().map(|group| (&group.id, &group.tags)));
+        kept.template = of(seen.template.as_ref().map(|template| (&template.id, &template.tags)));
+        kept.scaling_group = of(seen.scaling_group.as_ref().map(|group| (&group.name, &group.tags)));
+        kept.service = of(seen.service.as_ref().map(|service| (&service.arn, &service.tags)));
+        let forget = |own: &mut Option<String>, kept: &Option<String>| {
+            if kept.is_some() {
+                *own = None;
+            }
+        };
+        forget(&mut self.ids.target_group, &kept.target_group);
+        forget(&mut self.ids.security_group, &kept.security_group);
+        forget(&mut self.ids.template, &kept.template);
+        forget(&mut self.ids.scaling_group, &kept.scaling_group);
+        forget(&mut self.ids.service, &kept.service);
+        let words = kept.words();
+        if words.is_empty() { Vec::new() } else { vec![words] }
+    }
+
+    /// Takes everything away. What is gone from `ids` afterwards is gone from AWS; what is given back are revisions that
+    /// stay since others run them.
+    ///
+    /// # Errors
+    /// What AWS refused, what was waited for in vain, or that users came.
+    pub async fn destroy(&mut self) -> Result<Vec<String>, PortError> {
+        let own = self.ids.target_group.clone().filter(|_| self.spec.target_group.is_some());
+        match own {
+            // AWS refuses while a route has the group, so nobody can be led there once it is gone.
+            Some(group) => {
+                let mut pauses = Pauses::new();
+                detach(self.context, &group, self.spec.is_protected()).await?;
+                while let Err(error) = self.context.ports.target_groups.delete(&group).await {
+                    self.again(error, &mut pauses).await?;
+                    detach(self.context, &group, self.spec.is_protected()).await?;
+                }
+                self.ids.target_group = None;
+            }
+            None => self.leave().await?,
+        }
+        if let Some(arn) = self.ids.service.clone() {
+            self.delete_service(&arn).await?;
+        }
+        let used = self.deregister(self.own_revisions().await?).await?;
+        self.ids.task_definition = None;
+        if let Some(name) = self.ids.scaling_group.clone() {
+            self.delete_scaling_group(&name).await?;
+        }
+        if let Some(template) = self.ids.template.take() {
+            let deleted = self.context.ports.launch_templates.delete(&template).await;
+            self.ids.template = deleted.is_err().then_some(template);
+            deleted?;
+            self.ids.template_version = None;
+        }
+        self.ids.target_group = None;
+        if let Some(group) = self.ids.security_group.clone() {
+            let mut pauses = Pauses::new();
+            while let Err(error) = self.context.ports.security_groups.delete(&group).await {
+                self.again(error, &mut pauses).await?;
+            }
+            self.ids.security_group = None;
+        }
+        Ok(used)
+    }
+
+    /// Leaves a target group that stays. AWS wouldn't refuse if users were led there meanwhile, so it is done in a way that
+    /// can be undone, and looked at before anything is deleted: without targets in it no switch takes the color.
+    async fn leave(&mut self) -> Result<(), PortError> {
+        let Some(group) = self.ids.target_group.clone() else { return Ok(()) };
+        let ports = &self.context.ports;
+        if let Some(name) = self.ids.scaling_group.clone() {
+            ports.autoscaling.detach(&name, &group).await?;
+            if let Err(error) = self.is_left(&group).await {
+                let back = ports.autoscaling.attach(&name, &group, &[]).await;
+                return Err(undone(error, back, "its instances are behind the group again"));
+            }
+        }
+        let count = self.seen.service.as_ref().and_then(|seen| seen.service.desired_count);
+        if let (Some(arn), Some(service), Some(count)) = (&self.ids.service, &self.spec.service, count) {
+            ports.ecs.scale(&service.cluster, arn, 0).await?;
+            if let Err(error) = self.is_left(&group).await {
+                let back = ports.ecs.scale(&service.cluster, arn, count).await;
+                return Err(undone(error, back, "its tasks come again"));
+            }
+        }
+        if let Some(targets) = self.spec.targets.as_ref().filter(|targets| !targets.is_empty()) {
+            ports.target_groups.deregister(&group, targets).await?;
+            if let Err(error) = self.is_left(&group).await {
+                let back = ports.target_groups.register(&group, targets).await;
+                return Err(undone(error, back, "its targets are in the group again"));
+            }
+        }
+        Ok(())
+    }
+
+    /// An error if users are led to a group that was left, though the color is protected.
+    async fn is_left(&self, group: &str) -> Result<(), PortError> {
+        if !self.spec.is_protected() {
+            return Ok(());
+        }
+        match live(self.context, group).await? {
+            Some(routes) => {
+                Err(PortError::new(FailureKind::Conflict, format!("it got traffic in the meantime, by {routes}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn delete_scaling_group(&mut self, name: &str) -> Result<(), PortError> {
+        let autoscaling = &self.context.ports.autoscaling;
+        let mut pauses = Pauses::new();
+        loop {
+            match autoscaling.find(name).await? {
+                None => break,
+                Some(seen) if seen.deleting => {}
+                Some(_) => match autoscaling.delete(name).await {
+                    Err(error) if error.kind == FailureKind::Conflict => tracing::info!(%error, "it is still in use"),
+                    other => other?,
+                },
+            }
+            self.pause(&mut pauses, "the instances were terminating").await?;
+        }
+        self.ids.scaling_group = None;
+        Ok(())
+    }
+
+    async fn delete_service(&mut self, arn: &str) -> Result<(), PortError> {
+        let service = self.spec.service.clone().ok_or_else(|| failed("there is no service in the configuration"))?;
+        let ecs = &self.context.ports.ecs;
+        ecs.delete(&service.cluster, arn).await?;
+        let mut pauses = Pauses::new();
+        while ecs.find(&service.cluster, arn).await?.is_some() {
+            self.pause(&mut pauses, "the service's tasks were stopping").await?;
+        }
+        self.ids.service = None;
+        Ok(())
+    }
+}
+
+fn undone(error: PortError, back: Result<(), PortError>, words: &str) -> PortError {
+    let text = match back {
+        Ok(()) => format!("{error}; nothing was deleted, and {words}"),
+        Err(back) => format!("{error}; nothing was deleted, but IT COULD NOT BE PUT BACK: {back}"),
+    };
+    PortError::new(error.kind, text)
+}

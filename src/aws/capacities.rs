@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::ecs::{Ecs, cluster_of};
 use crate::rollout::{Capacity, Scalable};
 use crate::run::ports::{Capacities, PortError};
-use crate::run::stack::ports::{Ecs as _, ScalingGroups as _};
+use crate::run::stack::ports::{Ecs as _, RefreshState, Rollout, ScalingGroups as _};
 
 /// Both kinds.
 pub(super) struct Sizes {
@@ -41,6 +41,27 @@ impl Capacities for Sizes {
                 let seen = self.ecs.find(cluster_of(arn)?, arn).await?;
                 let desired = seen.and_then(|seen| seen.service.desired_count);
                 Ok(desired.map(|desired| Capacity { min: None, max: i32::MAX, desired, pinned: None }))
+            }
+        }
+    }
+
+    async fn turnover(&self, of: &Scalable) -> Result<Option<String>, PortError> {
+        match of {
+            Scalable::ScalingGroup(name) => {
+                let newest = self.autoscaling.refresh(name, None).await?;
+                let running = newest.filter(|refresh| refresh.state == RefreshState::Running);
+                Ok(running.map(|refresh| {
+                    format!("the instance refresh {} of {name} goes on ({} %)", refresh.id, refresh.percent)
+                }))
+            }
+            Scalable::Service(arn) => {
+                let seen = self.ecs.find(cluster_of(arn)?, arn).await?;
+                let primary = seen.and_then(|seen| seen.deployments.into_iter().find(|deployment| deployment.primary));
+                let running = primary.filter(|primary| primary.state == Rollout::InProgress && primary.is_reported);
+                Ok(running.map(|deployment| {
+                    let (desired, running, _) = deployment.counts;
+                    format!("the deployment {} goes on ({running} of {desired} tasks run)", deployment.id)
+                }))
             }
         }
     }

@@ -364,6 +364,7 @@ fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
             Some(DeploymentRolloutState::Failed) => Rollout::Failed,
             _ => Rollout::InProgress,
         },
+        is_reported: deployment.rollout_state().is_some(),
         reason: deployment.rollout_state_reason().map(str::to_owned),
         counts: (deployment.desired_count(), deployment.running_count(), deployment.failed_tasks()),
     });

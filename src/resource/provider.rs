@@ -172,9 +172,9 @@ fn retry_mode(value: &Value) -> Result<(), String> {
 }
 
 fn validate(config: &Value, diagnostics: &mut Diagnostics) {
-    let set = |name: &str| !config.get(name).is_null();
+    let set = |name: &str| config.get(name).is_set();
     for (one, other) in [("access_key", "secret_key"), ("secret_key", "access_key")] {
-        if set(one) && !set(other) {
+        if set(one) && config.get(other).is_null() {
             let detail = format!("{one} is set, and {other}, which belongs to it, is not.");
             diagnostics.error_at(Path::attribute(one), format!("{other} is missing"), detail);
         }
@@ -190,8 +190,9 @@ fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     }
     let identity = config.get("assume_role_with_web_identity");
     let tokens = ["web_identity_token", "web_identity_token_file"];
-    let given = tokens.iter().filter(|name| !identity.get(name).is_null()).count();
-    if identity.as_map().is_some() && given != 1 {
+    let given = tokens.iter().filter(|name| identity.get(name).is_set()).count();
+    let none = tokens.iter().all(|name| identity.get(name).is_null());
+    if identity.as_map().is_some() && (none || given > 1) {
         let detail = "Set exactly one of web_identity_token and web_identity_token_file.";
         diagnostics.error_at(Path::attribute("assume_role_with_web_identity"), "One token is needed", detail);
     }

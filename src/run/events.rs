@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::ports::Ports;
 use crate::clock;
-use crate::rollout::RouteSpec;
+use crate::rollout::{RouteSpec, Scalable};
 
 /// What a rollout is about.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct About {
     pub release: Option<String>,
     /// The target groups by colour.
     pub groups: BTreeMap<String, String>,
+    /// What keeps the instances or tasks, by colour, where it is known.
+    pub scalables: BTreeMap<String, Scalable>,
     /// The routes that users come by.
     pub routes: Vec<RouteSpec>,
     /// The topic that is told.

@@ -379,6 +379,10 @@ impl Run<'_> {
         for id in ids {
             journal.push(Entry::Began(*id));
         }
+        if let Some(reason) = self.rolling(ids).await {
+            journal.push(Entry::Failed(ids[0], reason));
+            return;
+        }
         if let Err(lost) = self.note_led(ids).await {
             match lost {
                 Lost::Taken(reason) => journal.push(Entry::Crossed(reason)),
@@ -410,6 +414,31 @@ impl Run<'_> {
         if (interrupted || heard) && !journal.is_broken() {
             journal.push(Entry::Interrupted);
         }
+    }
+
+    /// Why a color can't get its first requests now: what serves there is just being replaced, by whomever. What can't be
+    /// seen bars nobody: its targets are checked all the same.
+    async fn rolling(&self, ids: &[StepId]) -> Option<String> {
+        let colors = self.about.scalables.iter().filter(|(color, _)| {
+            let Some(group) = self.about.groups.get(*color) else { return false };
+            ids.iter().filter_map(|id| self.runbook.step(*id)).any(|step| match step {
+                Step::Route { route, before, after, .. } if self.about.routes.contains(route) => {
+                    let led = before.as_ref().map_or(0.0, |before| before.terminal.share(group));
+                    led <= 0.0 && after.share(group) > 0.0
+                }
+                _ => false,
+            })
+        });
+        for (color, scalable) in colors {
+            match self.ports.capacities.turnover(scalable).await {
+                Ok(Some(what)) => {
+                    return Some(format!("{color} is being replaced: {what}. Wait until that has ended, or cancel it"));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, color, "it can't be seen whether it is being replaced"),
+            }
+        }
+        None
     }
 
     /// Writes down where traffic is about to be led, for whoever finds it there.

@@ -79,6 +79,8 @@ struct State {
     previews: BTreeMap<String, Vec<String>>,
     /// Groups that are gone.
     gone: Vec<String>,
+    /// What is being replaced, by what keeps it.
+    rolled: BTreeMap<String, String>,
     /// By the number of the changing call, from 0.
     faults: BTreeMap<usize, Fault>,
     /// Other parameters than the record, with all their versions.
@@ -286,6 +288,11 @@ impl Fake {
     /// The routes that are noted as previews on a group.
     pub(crate) fn previews(&self, group: &str) -> Vec<String> {
         self.state().previews.get(group).cloned().unwrap_or_default()
+    }
+
+    /// The instances or tasks of this are being replaced from now on.
+    pub(crate) fn roll(&self, of: &str) {
+        self.state().rolled.insert(of.to_owned(), "the instance refresh r-1 goes on (40 %)".to_owned());
     }
 
     /// Deletes a target group, as somebody else would.
@@ -622,6 +629,10 @@ fn color_of(of: &Scalable) -> String {
 impl Capacities for Fake {
     async fn get(&self, of: &Scalable) -> Result<Option<Capacity>, PortError> {
         Ok(self.state().world.capacities.get(&color_of(of)).copied())
+    }
+
+    async fn turnover(&self, of: &Scalable) -> Result<Option<String>, PortError> {
+        Ok(self.state().rolled.get(&color_of(of)).cloned())
     }
 
     async fn set(&self, of: &Scalable, _: Capacity, after: Capacity) -> Result<(), PortError> {

@@ -235,6 +235,9 @@ pub trait Capacities: Send + Sync {
     /// The size; none if there is no such thing.
     async fn get(&self, of: &Scalable) -> Result<Option<Capacity>, PortError>;
 
+    /// What is being replaced there right now, in words: an instance refresh or a deployment that isn't done.
+    async fn turnover(&self, of: &Scalable) -> Result<Option<String>, PortError>;
+
     /// Brings it from one size to another: what doesn't differ is left alone.
     async fn set(&self, of: &Scalable, before: Capacity, after: Capacity) -> Result<(), PortError>;
 }

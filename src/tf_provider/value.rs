@@ -141,6 +141,11 @@ impl Value {
         matches!(self, Value::Unknown(_))
     }
 
+    /// Whether there is certainly a value: what isn't known yet may come to nothing.
+    pub fn is_set(&self) -> bool {
+        !self.is_null() && !self.is_unknown()
+    }
+
     /// Whether neither it nor anything in it is unknown.
     pub fn is_wholly_known(&self) -> bool {
         match self {

@@ -13,7 +13,7 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     if instances.as_map().is_some() {
         needs(config, "vpc_id", "instances", diagnostics);
         sizes(instances, diagnostics);
-        if is_set(instances.get("user_data")) && is_set(instances.get("user_data_base64")) {
+        if instances.get("user_data").is_set() && instances.get("user_data_base64").is_set() {
             let path = Path::attribute("instances").attr("user_data_base64");
             let detail = format!("{path}: user_data is text, user_data_base64 is anything. Set one of them.");
             diagnostics.error_at(path, "User data twice", detail);
@@ -43,14 +43,9 @@ fn needs(config: &Value, name: &str, by: &str, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Whether it is certain that something is there: what isn't known yet may come to nothing.
-fn is_set(value: &Value) -> bool {
-    !value.is_null() && !value.is_unknown()
-}
-
 fn one_group(config: &Value, diagnostics: &mut Diagnostics) {
     let (own, adopted) = (config.get("target_group"), config.get("target_group_arn"));
-    match (own.is_null() && adopted.is_null(), is_set(own) && is_set(adopted)) {
+    match (own.is_null() && adopted.is_null(), own.is_set() && adopted.is_set()) {
         (true, _) => {
             let detail = "Set target_group to make one, or target_group_arn to adopt one.";
             diagnostics.error_at(Path::attribute("target_group"), "A target group is missing", detail);
@@ -65,7 +60,7 @@ fn one_group(config: &Value, diagnostics: &mut Diagnostics) {
 
 fn one_kind(config: &Value, diagnostics: &mut Diagnostics) {
     let kinds = ["instances", "service", "targets"];
-    let given: Vec<&str> = kinds.into_iter().filter(|name| is_set(config.get(name))).collect();
+    let given: Vec<&str> = kinds.into_iter().filter(|name| config.get(name).is_set()).collect();
     for second in given.iter().skip(1) {
         let detail = format!(
             "An environment has instances, or a service, or targets, or none of them; {} is there as well.",
@@ -94,7 +89,7 @@ fn target_group(config: &Value, diagnostics: &mut Diagnostics) {
             );
         }
     }
-    let wanted = is_set(config.get("instances")).then_some("instance");
+    let wanted = config.get("instances").is_set().then_some("instance");
     if let (Some(wanted), Some(kind)) = (wanted, kind.filter(|kind| Some(*kind) != wanted)) {
         let path = base.attr("target_type");
         let detail = format!("{path}: instances are targets of type {wanted}, not {kind}.");
@@ -102,7 +97,7 @@ fn target_group(config: &Value, diagnostics: &mut Diagnostics) {
     }
     let protocol = group.get("protocol").as_str().unwrap_or("HTTP");
     let http = matches!(protocol, "HTTP" | "HTTPS");
-    let is_given = |name: &str| is_set(group.get(name));
+    let is_given = |name: &str| group.get(name).is_set();
     let only_http = ["protocol_version", "slow_start", "algorithm", "anomaly_mitigation"];
     let only_network = ["preserve_client_ip", "proxy_protocol_v2", "connection_termination"];
     let known = !group.get("protocol").is_unknown() && !lambda;
@@ -230,7 +225,7 @@ fn security_rule(rule: &Value, path: &Path, diagnostics: &mut Diagnostics) {
 
 fn service(service: &Value, diagnostics: &mut Diagnostics) {
     let base = Path::attribute("service");
-    let set = |name: &str| is_set(service.get(name));
+    let set = |name: &str| service.get(name).is_set();
     let none = |name: &str| service.get(name).is_null();
     let both = set("task_definition") && set("task_definition_arn");
     if both || none("task_definition") && none("task_definition_arn") {

@@ -48,6 +48,11 @@ pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value
         release: to.as_ref().and_then(|to| intent.environments.get(to)?.release.clone()),
         to,
         groups: intent.environments.iter().map(|(color, one)| (color.clone(), one.target_group_arn.clone())).collect(),
+        scalables: intent
+            .environments
+            .iter()
+            .filter_map(|(color, one)| Some((color.clone(), one.scalable.clone()?)))
+            .collect(),
         routes: intent.routes.clone(),
         topic: config.get("notify").get("sns_topic_arn").as_str().map(str::to_owned),
     }

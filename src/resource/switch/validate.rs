@@ -148,12 +148,13 @@ fn validate_route(route: &Value, path: &Path, regions: &mut Regions, diagnostics
     if route.as_map().is_none() {
         return;
     }
-    let set = |name: &str| !route.get(name).is_null();
+    let set = |name: &str| route.get(name).is_set();
+    let none = |name: &str| route.get(name).is_null();
     regions.arn(route.get("listener_arn"), &path.attr("listener_arn"), Kind::Listener, diagnostics);
     regions.arn(route.get("rule_arn"), &path.attr("rule_arn"), Kind::Rule, diagnostics);
     let own = set("priority") || set("conditions");
     match (set("listener_arn"), set("rule_arn")) {
-        (false, false) => {
+        (false, false) if none("listener_arn") && none("rule_arn") => {
             let detail = format!(
                 "{path}: a route is a listener_arn (its default action), a rule_arn (an existing rule), or a listener_arn with priority and conditions (a rule to make)."
             );
@@ -165,14 +166,14 @@ fn validate_route(route: &Value, path: &Path, regions: &mut Regions, diagnostics
             );
             diagnostics.error_at(path.attr("rule_arn"), "Conflicting arguments", detail);
         }
-        (false, true) if own => {
+        (false, true) if own && none("listener_arn") => {
             let name = if set("priority") { "priority" } else { "conditions" };
             let detail = format!(
                 "{path}: {name} belongs to a rule that the switch makes, and rule_arn names one that is there already."
             );
             diagnostics.error_at(path.attr(name), "Conflicting arguments", detail);
         }
-        (true, false) if own => validate_own_rule(route, path, diagnostics),
+        (true, false) if own && none("rule_arn") => validate_own_rule(route, path, diagnostics),
         _ => {}
     }
 }

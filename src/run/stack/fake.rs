@@ -1006,6 +1006,7 @@ impl Ecs for Containers {
                 primary: n == 0,
                 task_definition: revision.clone(),
                 state: *rollout,
+                is_reported: true,
                 reason: None,
                 counts,
             }

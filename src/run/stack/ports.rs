@@ -215,6 +215,8 @@ pub struct Deployment {
     pub task_definition: String,
     /// How it stands.
     pub state: Rollout,
+    /// Whether ECS says how it stands, which it does of rolling updates alone.
+    pub is_reported: bool,
     /// Why.
     pub reason: Option<String>,
     /// Tasks that shall run, that run, and that came to nothing.

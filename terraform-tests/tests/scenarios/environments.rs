@@ -112,6 +112,29 @@ resource "bluegreen_environment" "app" {{
         self.terraform.state(&format!("bluegreen_environment.app[\"{color}\"]")).await
     }
 
+    /// Everything that the state of a colour names is in AWS.
+    pub async fn is_there(&self, color: &str) -> anyhow::Result<()> {
+        self.all_there(&self.state(color).await?).await
+    }
+
+    /// Everything that a state names is in AWS.
+    pub async fn all_there(&self, state: &serde_json::Value) -> anyhow::Result<()> {
+        let client = &self.stage.client;
+        let groups = client.elb("DescribeTargetGroups", &[]).await?;
+        let mut there: Vec<String> = elements(&groups, "TargetGroupArn").into_iter().map(str::to_owned).collect();
+        let groups = client.ec2("DescribeSecurityGroups", &[]).await?;
+        there.extend(elements(&groups, "groupId").into_iter().map(str::to_owned));
+        let templates = client.ec2("DescribeLaunchTemplates", &[]).await?;
+        there.extend(elements(&templates, "launchTemplateId").into_iter().map(str::to_owned));
+        let groups = client.autoscaling("DescribeAutoScalingGroups", &[]).await?;
+        there.extend(elements(&groups, "AutoScalingGroupName").into_iter().map(str::to_owned));
+        for name in ["target_group_arn", "security_group_id", "launch_template_id", "autoscaling_group_name"] {
+            let id = state[name].as_str().unwrap_or_default();
+            ensure!(there.iter().any(|one| one == id), "{name} {id} is in the state and not in AWS: {there:?}");
+        }
+        Ok(())
+    }
+
     /// Everything of ours that AWS has.
     pub async fn left(&self) -> anyhow::Result<Vec<String>> {
         let client = &self.stage.client;
@@ -310,6 +333,67 @@ async fn colours_that_differ() -> anyhow::Result<()> {
     ensure!(said.code == 1);
     said.has(&["instances.instance_type: blue and green differ"])?;
     ensure!(stack.stage.answers(0, "/").await? == "blue");
+    Ok(())
+}
+
+/// Made first, destroyed then: the heir has things of its own, whatever way it came to that, and the one that goes takes
+/// only its own along.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_heir_that_is_made_first() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.more = "lifecycle { create_before_destroy = true }".to_owned();
+    stack.apply().await?;
+    let before = stack.state("green").await?;
+    let left = stack.left().await?.len();
+    let replace = "-replace=bluegreen_environment.app[\"green\"]";
+    stack.terraform.run(&["apply", "-auto-approve", "-no-color", replace]).await?.ok()?;
+    stack.terraform.plan_is_empty().await?;
+    let after = stack.state("green").await?;
+    ensure!(after["target_group_arn"] != before["target_group_arn"], "{after}");
+    stack.is_there("green").await?;
+    // By an argument that makes it anew, in the same apply as the switch to it.
+    stack.active = "green";
+    let text = stack.text().replace("port = 80, protocol", "port = each.key == \"green\" ? 8080 : 80, protocol");
+    stack.terraform.write(&text.replace("  routes   ", "  parity = \"warn\"\n  routes   "))?;
+    stack.terraform.apply().await?.ok()?;
+    stack.terraform.plan_is_empty().await?;
+    ensure!(stack.stage.answers(0, "/").await? == "green");
+    stack.is_there("green").await?;
+    ensure!(stack.left().await?.len() == left, "{:?}", stack.left().await?);
+    // A live one isn't replaced, this way either.
+    let said = stack.terraform.run(&["plan", "-no-color", replace]).await?;
+    ensure!(said.code == 1, "{}", said.text);
+    said.has(&["myapp/green is live and would be replaced"])?;
+    Ok(())
+}
+
+/// A resource that was renamed without a moved block: the idle one is made anew, the live one refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn renamed_without_a_word() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.switch = false;
+    stack.apply().await?;
+    let text = stack.text().replace("\"bluegreen_environment\" \"app\"", "\"bluegreen_environment\" \"stack\"");
+    let text = text.replace("bluegreen_environment.app", "bluegreen_environment.stack");
+    stack.terraform.write(&text)?;
+    let said = stack.terraform.apply().await?;
+    let names: &[&str] = if said.code == 0 { &["stack"] } else { &["app", "stack"] };
+    for name in names {
+        for color in ["blue", "green"] {
+            if let Ok(state) = stack.terraform.state(&format!("bluegreen_environment.{name}[\"{color}\"]")).await {
+                stack.all_there(&state).await?;
+            }
+        }
+    }
+    stack.terraform.apply().await?.ok()?;
+    stack.terraform.plan_is_empty().await?;
+    for color in ["blue", "green"] {
+        let state = stack.terraform.state(&format!("bluegreen_environment.stack[\"{color}\"]")).await?;
+        stack.all_there(&state).await?;
+    }
+    stack.terraform.destroy().await?.ok()?;
+    let left = stack.left().await?;
+    ensure!(left.is_empty(), "{left:?}");
     Ok(())
 }
 

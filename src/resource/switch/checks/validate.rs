@@ -109,13 +109,13 @@ fn of_network(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
 }
 
 fn metric(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
-    let set = |name: &str| !check.get(name).is_null();
-    if set("metric") == set("query") && check.as_map().is_some() {
+    let (set, none) = (|name: &str| check.get(name).is_set(), |name: &str| check.get(name).is_null());
+    if (set("metric") && set("query") || none("metric") && none("query")) && check.as_map().is_some() {
         let detail =
             format!("{path}: set either metric, for a number that load balancers have, or query, for one of your own.");
         diagnostics.error_at(path.clone(), "A metric or a query is needed", detail);
     }
-    if !["max", "min", "max_ratio_to_live", "significance"].iter().any(|name| set(name)) && check.as_map().is_some() {
+    if ["max", "min", "max_ratio_to_live", "significance"].into_iter().all(none) && check.as_map().is_some() {
         let detail = format!("{path}: without max, min, max_ratio_to_live or significance nothing is asked of it.");
         diagnostics.error_at(path.clone(), "A limit is missing", detail);
     }
@@ -148,8 +148,7 @@ fn metric(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
 
 fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
     let path = Path::attribute("strategy");
-    let given: Vec<&str> =
-        ["steps", "canary", "linear"].into_iter().filter(|name| !value.get(name).is_null()).collect();
+    let given: Vec<&str> = ["steps", "canary", "linear"].into_iter().filter(|name| value.get(name).is_set()).collect();
     if let [first, second, ..] = given.as_slice() {
         let detail = format!("{path}: {first} and {second} are different ways to say the same; keep one of them.");
         diagnostics.error_at(path.attr(second), "Conflicting arguments", detail);
@@ -170,8 +169,9 @@ fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
     if prove.as_map().is_some() {
         let path = path.attr("prove");
         request(prove, &path, diagnostics);
-        let given = ["header", "cookie", "body"].iter().filter(|name| !prove.get(name).is_null()).count();
-        if given != 1 {
+        let told = ["header", "cookie", "body"];
+        let given = told.iter().filter(|name| prove.get(name).is_set()).count();
+        if given > 1 || told.iter().all(|name| prove.get(name).is_null()) {
             let detail =
                 format!("{path}: set one of header, cookie and body: what of the answer tells which colour gave it.");
             diagnostics.error_at(path.clone(), "It must be told what tells the colour", detail);

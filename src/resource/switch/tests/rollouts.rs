@@ -12,7 +12,7 @@ use crate::run::fake::Fault;
 use crate::run::lock;
 use crate::run::ports::CommandEnd;
 use crate::tf_provider::cancel::CancelSource;
-use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
+use crate::tf_provider::{Cancel, Diagnostics, Number, Resource as _, Stored, Value};
 
 pub(super) const LOCK: &str = "/app/live.rollout";
 
@@ -559,3 +559,47 @@ fn ids_differ() {
     let id = || apply::about(&intent, &stage.fake.world(), "app", &Value::Null).id;
     assert_ne!(id(), id());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_color_that_is_being_replaced_gets_no_traffic() {
+    let stage = stage(world(100, 0));
+    let mut config = config(&stage.switch, Value::from("green"));
+    let environment = |arn: &str, name: &str| {
+        Value::object([("target_group_arn", Value::from(arn)), ("autoscaling_group_name", Value::from(name))])
+    };
+    config.set(
+        "environments",
+        Value::object([("blue", environment(BLUE, "blue")), ("green", environment(GREEN, "green"))]),
+    );
+    stage.fake.roll("green");
+    let (_, diagnostics) = stage.apply(&config, None).await;
+    let told: String = diagnostics.iter().map(|one| one.detail.clone()).collect();
+    assert!(told.contains("green is being replaced: the instance refresh r-1 goes on (40 %)"), "{told}");
+    assert_eq!(stage.fake.world(), world(100, 0), "nothing was moved");
+    // The way back to one that is live already asks nobody.
+    stage.fake.roll("blue");
+    config.set("active", Value::from("blue"));
+    let (_, diagnostics) = stage.apply(&config, None).await;
+    assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn either_form_of_a_route_may_be_unknown() {
+    let stage = stage(world(100, 0));
+    let mut config = config(&stage.switch, Value::from("green"));
+    let route = |listener: Value, rule: Value, priority: Value| {
+        Value::List(vec![Value::object([("listener_arn", listener), ("rule_arn", rule), ("priority", priority)])])
+    };
+    for routes in [
+        route(Value::UNKNOWN, Value::UNKNOWN, Value::UNKNOWN),
+        route(Value::from(LISTENER), Value::UNKNOWN, Value::Null),
+        route(Value::UNKNOWN, Value::from(RULE), Value::UNKNOWN),
+    ] {
+        config.set("routes", routes);
+        let mut diagnostics = Diagnostics::new();
+        stage.switch.validate(&config, &mut diagnostics);
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+    }
+}
+
+const RULE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener-rule/app/web/1/2/3";

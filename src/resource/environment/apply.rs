@@ -102,6 +102,7 @@ impl Environment {
                 Stored { state: Some(state), private: begun.memory.bytes() }
             }
             Err(error) => {
+                begun.memory.note_attempted(written);
                 let written = request.prior.as_ref().unwrap_or(planned);
                 let stopped = Stopped { operation, written, wish: spec, registered: progress.registered, error };
                 self.stopped(shared, stopped, &begun, &known, diagnostics).await

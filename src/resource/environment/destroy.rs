@@ -22,6 +22,9 @@ pub(super) async fn destroy(
     let Some(spec) = model::spec(prior).map(Spec::settled) else { return before };
     let mut memory = Memory::read(&request.private);
     let ids = ids_of(prior);
+    let name = super::apply::name_of(&memory, prior, &spec);
+    // Its heir may be on its way at the same time: one of them decides first what it has.
+    let gate = shared.stack.objects.gate(&name).await;
     let seen = match look(shared, &spec, &ids, &mut memory).await {
         Ok((_, Some(routes))) => {
             story::destroys_live(&spec, &routes, true, diagnostics);
@@ -33,7 +36,6 @@ pub(super) async fn destroy(
             return before;
         }
     };
-    let name = super::apply::name_of(&memory, prior, &spec);
     let mut build = Build {
         context: &shared.stack,
         spec: &spec,
@@ -50,7 +52,13 @@ pub(super) async fn destroy(
     };
     build.note_families(&spec);
     story::let_go(&spec, &build.let_go(), diagnostics);
-    match build.destroy().await {
+    let going = !build.ids.is_empty() && shared.stack.objects.begin(&name, &memory.owner);
+    drop(gate);
+    let destroyed = build.destroy().await;
+    if going {
+        shared.stack.objects.end(&name, &memory.owner);
+    }
+    match destroyed {
         Ok(used) => {
             story::still_used(&spec, &used, diagnostics);
             Stored::default()

@@ -19,6 +19,8 @@ pub(super) struct Memory {
     pub name: Option<String>,
     /// The configuration that was applied last, attribute by attribute, as short salted digests.
     pub applied: BTreeMap<String, String>,
+    /// The configuration that an update began to apply and didn't get to the end of, likewise.
+    pub attempted: BTreeMap<String, String>,
     /// The families that it registered revisions in.
     pub families: BTreeSet<String>,
     /// The tokens of objects whose leftovers it took over.
@@ -49,14 +51,31 @@ impl Memory {
         self.running = seen.revision_tags.as_ref().and_then(|tags| tags.get(stack::DEFINITION_TAG).cloned());
     }
 
-    /// The attributes that a wish asks to be otherwise than they were applied last.
+    /// The attributes that something seen has otherwise than they were applied last.
+    pub fn differing(&self, seen: &Spec) -> BTreeSet<String> {
+        stack::asked(seen, &self.applied, &self.owner)
+    }
+
+    /// The attributes that a wish asks to be otherwise than they were applied last. What was asked for before and couldn't be
+    /// finished isn't asked for anew: where users came meanwhile, it waits until they are gone.
     pub fn asked(&self, wish: &Spec) -> BTreeSet<String> {
-        stack::asked(wish, &self.applied, &self.owner)
+        let asked = stack::asked(wish, &self.applied, &self.owner);
+        if self.attempted.is_empty() || self.applied.is_empty() {
+            return asked;
+        }
+        let anew = stack::asked(wish, &self.attempted, &self.owner);
+        asked.intersection(&anew).cloned().collect()
     }
 
     /// Notes the configuration that was applied.
     pub fn note_applied(&mut self, wish: &Spec) {
         self.applied = stack::fingerprints(wish, &self.owner);
+        self.attempted.clear();
+    }
+
+    /// Notes the configuration that wasn't applied to its end.
+    pub fn note_attempted(&mut self, wish: &Spec) {
+        self.attempted = stack::fingerprints(wish, &self.owner);
     }
 
     /// What runs of it begin with.

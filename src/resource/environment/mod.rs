@@ -82,6 +82,7 @@ impl Environment {
         let (spec, ids) = (spec.settled(), ids_of(&state));
         let mut memory = Memory::read(&private);
         shared.stack.objects.note(&memory.owner);
+        shared.stack.objects.note_there(&spec.id());
         let unchanged = |private| Stored { state: Some(state.clone()), private };
         let seen = match observe(&shared.stack.ports, &spec, &ids).await {
             Ok(seen) => seen,
@@ -116,17 +117,17 @@ async fn spare(
     diagnostics: &mut Diagnostics,
 ) -> Result<(), PortError> {
     memory.spared = false;
-    let differs = if memory.applied.is_empty() { Vec::new() } else { memory.asked(after).into_iter().collect() };
+    let differs = if memory.applied.is_empty() { Vec::new() } else { memory.differing(after).into_iter().collect() };
     let former = seen.former_instances();
     let lacks = seen.scaling_group.is_some() && seen.template.is_none();
     let Some(group) = seen.group.as_ref().filter(|_| spec.is_protected()) else { return Ok(()) };
-    if differs.is_empty() && former.is_empty() && !lacks {
+    if differs.is_empty() && former.is_empty() && !lacks && memory.attempted.is_empty() {
         return Ok(());
     }
     let leads = live_guard::leads_to(&shared.stack, &group.arn, Freshness::Shared).await?;
     if let Some(routes) = live_by(&leads) {
         memory.spared = true;
-        story::spared(spec, &routes, &differs, &former, lacks, diagnostics);
+        story::spared(spec, &routes, &story::Found { differs, former, lacks_template: lacks }, diagnostics);
     }
     Ok(())
 }

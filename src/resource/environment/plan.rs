@@ -23,6 +23,9 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     };
     let wish = model::spec(&config).filter(|_| shared.connection.is_known());
     let before = prior.as_ref().and_then(model::spec).map(Spec::settled);
+    if let Some(before) = &before {
+        shared.stack.objects.note_there(&before.id());
+    }
     let Some(wish) = wish.map(Spec::settled) else {
         plan_unknown(&mut state, &config, prior.as_ref());
         let replace = plan_known_part(shared, &config, prior.as_ref(), &memory, diagnostics).await;
@@ -158,7 +161,16 @@ async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostic
     let now = crate::clock::seconds();
     let [usual, second] = names(wish);
     let found = survey(&shared.stack, wish, &usual, "").await?;
-    if found.is_for_taking(&shared.stack, wish, now).await? {
+    if let Some(arn) = wish.target_group_arn.as_ref().filter(|_| shared.stack.objects.is_there(&wish.id())) {
+        // Nothing need carry its name: fixed targets in a group of somebody else's.
+        if let Some(routes) = live_by(&live_guard::leads_to(&shared.stack, arn, Freshness::Shared).await?) {
+            story::exists_live(wish, &routes, diagnostics);
+            return Ok(found.is_free());
+        }
+    }
+    // What is just made and in a state of this very run was not left behind by anybody.
+    let left = found.is_for_taking(&shared.stack, wish, now).await?;
+    if left && (found.is_unfinished() || !is_ours_to_replace(shared, &found).await) {
         return Ok(true);
     }
     if let Some(thing) = found.foreign() {

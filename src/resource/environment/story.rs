@@ -90,21 +90,32 @@ pub(super) fn detached(spec: &Spec, seen: &Seen, diagnostics: &mut Diagnostics) 
     }
 }
 
+/// What of a color is not as it was applied.
+pub(super) struct Found {
+    /// Attributes, by their paths.
+    pub differs: Vec<String>,
+    /// Instances of other versions than new ones get.
+    pub former: BTreeMap<(String, String), usize>,
+    /// Whether there is no launch template.
+    pub lacks_template: bool,
+}
+
 /// A color that serves users is not as it was applied: it is left as it is.
 pub(super) fn spared(
     spec: &Spec,
     routes: &str,
-    differs: &[String],
-    former: &BTreeMap<(String, String), usize>,
-    lacks_template: bool,
+    Found { differs, former, lacks_template }: &Found,
     diagnostics: &mut Diagnostics,
 ) {
     let what = spec.id();
     let mut found = Vec::new();
     if !differs.is_empty() {
-        found.push(format!("somebody changed {}", differs.join(", ")));
+        found.push(format!("{} changed since", differs.join(", ")));
     }
-    if lacks_template {
+    if differs.is_empty() && former.is_empty() && !lacks_template {
+        found.push("its last update didn't get to its end".to_owned());
+    }
+    if *lacks_template {
         found.push("its launch template is gone".to_owned());
     }
     for ((template, version), count) in former {

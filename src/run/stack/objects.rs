@@ -1,7 +1,7 @@
 //! Which objects there are in one run of Terraform, and whose the things are that have a stack's name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,18 +17,29 @@ use crate::stack::{self, Ids, Lead, Spec, Whose, live_by, whose};
 pub struct Objects {
     /// The tokens of the objects that this run's states have.
     known: watch::Sender<BTreeSet<String>>,
+    /// The environments that this run's states have, as `name/color`.
+    there: Mutex<BTreeSet<String>>,
     /// Which object has a thing now, by the thing's id: tags can be read late.
     claims: Mutex<BTreeMap<String, String>>,
     /// Which environment has a name in AWS, by that name.
     names: Mutex<BTreeMap<String, String>>,
-    /// Which object is being made under a name in AWS.
-    making: Mutex<BTreeMap<String, String>>,
+    /// Which object is being made, or goes, under a name in AWS.
+    busy: Mutex<BTreeMap<String, String>>,
+    /// Held while it is decided who has what of a name.
+    gates: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Default for Objects {
     fn default() -> Objects {
         let (known, _) = watch::channel(BTreeSet::new());
-        Objects { known, claims: Mutex::default(), names: Mutex::default(), making: Mutex::default() }
+        Objects {
+            known,
+            there: Mutex::default(),
+            claims: Mutex::default(),
+            names: Mutex::default(),
+            busy: Mutex::default(),
+            gates: Mutex::default(),
+        }
     }
 }
 
@@ -41,6 +52,16 @@ impl Objects {
         if !owner.is_empty() {
             self.known.send_if_modified(|known| known.insert(owner.to_owned()));
         }
+    }
+
+    /// A state has an environment of this name and color.
+    pub fn note_there(&self, id: &str) {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+    }
+
+    /// Whether a state of this run has an environment of this name and color.
+    pub fn is_there(&self, id: &str) -> bool {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
     /// Whether a state of this run has this object, once there was time to read it.
@@ -68,17 +89,27 @@ impl Objects {
         (owner != id).then(|| owner.clone())
     }
 
-    /// Begins to make things of a name; refused while another object does.
-    fn begin(&self, name: &str, owner: &str) -> bool {
-        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        making.entry(name.to_owned()).or_insert_with(|| owner.to_owned()) == owner
+    /// Waits until nobody else decides who has what of a name: one that goes and its heir come at the same time where a
+    /// resource was renamed.
+    pub async fn gate(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let gate = {
+            let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+            gates.entry(name.to_owned()).or_default().clone()
+        };
+        gate.lock_owned().await
     }
 
-    /// What was made of a name is all there, or was given up.
+    /// Begins to make, or to take away, things of a name; refused while another object does.
+    pub fn begin(&self, name: &str, owner: &str) -> bool {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.entry(name.to_owned()).or_insert_with(|| owner.to_owned()) == owner
+    }
+
+    /// What was begun has ended, or was given up.
     pub fn end(&self, name: &str, owner: &str) {
-        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if making.get(name).is_some_and(|own| own == owner) {
-            making.remove(name);
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if busy.get(name).is_some_and(|own| own == owner) {
+            busy.remove(name);
         }
     }
 }
@@ -163,6 +194,11 @@ impl Survey {
         Ok(stack::replaced(&found.settled(), spec).is_empty())
     }
 
+    /// Whether no create got to its end there.
+    pub fn is_unfinished(&self) -> bool {
+        self.things.iter().all(|thing| matches!(thing.whose, Whose::LeftOver | Whose::Ours))
+    }
+
     /// The objects that have it.
     pub fn owners(&self) -> BTreeSet<String> {
         self.things.iter().map(|thing| thing.owner.clone()).collect()
@@ -240,12 +276,14 @@ pub async fn take_name(context: &StackContext, spec: &Spec, owner: &str, now: u6
     let conflict = |text: String| PortError::new(FailureKind::Conflict, text);
     let mut last = None;
     for name in names(spec) {
+        let _gate = context.objects.gate(&name).await;
         if !context.objects.begin(&name, owner) {
-            last = Some(format!("another environment {} is being made in this very run", spec.id()));
+            last = Some(format!("another object {} is being made, or goes, in this very run", spec.id()));
             continue;
         }
         let survey = survey(context, spec, &name, owner).await?;
         if survey.is_for_taking(context, spec, now).await? {
+            context.objects.claim(&survey.found, owner);
             return Ok((name, survey.found));
         }
         context.objects.end(&name, owner);

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::ports::{
     SeenGroup, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate, SeenVersion, StackPorts, Tags,
 };
-use crate::run::ports::PortError;
+use crate::run::ports::{FailureKind, PortError};
 use crate::stack::{DEFINITION_TAG, Ids, Instances, Part, RELEASE_TAG, Spec, Target, TargetGroup};
 
 /// Everything that was looked for, and was there.
@@ -75,8 +75,12 @@ async fn look(ports: &StackPorts, spec: &Spec, ids: &Ids) -> Result<Seen, PortEr
         })
         .await;
         let mut found = found?;
-        if let Some(found) = found.as_mut().filter(|_| own_group) {
-            ports.target_groups.attributes(found).await?;
+        if let Some(seen) = found.as_mut().filter(|_| own_group) {
+            match ports.target_groups.attributes(seen).await {
+                // Found a moment ago: one of the answers is an old one.
+                Err(error) if error.kind == FailureKind::Gone => found = None,
+                other => other?,
+            }
         }
         Ok::<_, PortError>((found, tags?))
     };

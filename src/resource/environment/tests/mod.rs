@@ -134,10 +134,26 @@ impl Stage {
         (planned, mut diagnostics): (Planned, Diagnostics),
         cancel: Cancel,
     ) -> (Stored, Diagnostics) {
-        let process = self.restarted();
-        let (again, told) = process.plan(config, prior).await;
-        if told.has_errors() {
-            return (prior.cloned().unwrap_or_default(), told);
+        let (stored, told) = self.restarted().apply_in(config, prior, planned, cancel).await;
+        diagnostics.extend(told);
+        (stored, diagnostics)
+    }
+
+    /// A create in this very process.
+    pub async fn apply_here(&self, config: &Value, (planned, _): (Planned, Diagnostics)) -> (Stored, Diagnostics) {
+        self.apply_in(config, None, planned, Cancel::never()).await
+    }
+
+    async fn apply_in(
+        &self,
+        config: &Value,
+        prior: Option<&Stored>,
+        planned: Planned,
+        cancel: Cancel,
+    ) -> (Stored, Diagnostics) {
+        let (again, mut diagnostics) = self.plan(config, prior).await;
+        if diagnostics.has_errors() {
+            return (prior.cloned().unwrap_or_default(), diagnostics);
         }
         let state = again.state.clone().expect("a plan");
         assert_final(planned.state.as_ref().expect("a plan"), &state);
@@ -149,7 +165,7 @@ impl Stage {
             checkpoint: Checkpoint::default(),
             cancel,
         };
-        let stored = process.environment.apply(request, &mut diagnostics).await;
+        let stored = self.environment.apply(request, &mut diagnostics).await;
         if !diagnostics.has_errors() {
             assert_kept(&state, stored.state.as_ref().expect("a state"));
         }
@@ -157,6 +173,11 @@ impl Stage {
     }
 
     pub async fn destroy(&self, stored: &Stored) -> (Stored, Diagnostics) {
+        self.restarted().destroy_here(stored).await
+    }
+
+    /// A destroy in this very process.
+    pub async fn destroy_here(&self, stored: &Stored) -> (Stored, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
         let request = ApplyRequest {
             prior: stored.state.clone(),
@@ -166,7 +187,7 @@ impl Stage {
             checkpoint: Checkpoint::default(),
             cancel: Cancel::never(),
         };
-        (self.restarted().environment.apply(request, &mut diagnostics).await, diagnostics)
+        (self.environment.apply(request, &mut diagnostics).await, diagnostics)
     }
 
     pub async fn read(&self, stored: &Stored) -> (Stored, Diagnostics) {

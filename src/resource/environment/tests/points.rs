@@ -78,6 +78,35 @@ async fn p01_what_no_state_of_the_run_has_is_told_and_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p01_renamed_in_one_run() {
+    for later in [0, 1] {
+        let stage = stage();
+        let json = instances("green", &json!({}));
+        let old = stage.made(&json).await;
+        let process = stage.restarted();
+        let (read, _) = process.read(&old).await;
+        let config = stage.config(&json);
+        let planned = process.plan(&config, None).await;
+        assert!(planned.0.state.as_ref().unwrap().get("target_group_name").is_unknown());
+        // One goes and the other comes, in the same process.
+        let process = stage.restarted();
+        let create = async {
+            tokio::time::sleep(Duration::from_millis(later)).await;
+            process.apply_here(&config, planned).await
+        };
+        let destroy = async {
+            tokio::time::sleep(Duration::from_millis(1 - later)).await;
+            process.destroy_here(&read).await
+        };
+        let ((new, told), (gone, words_of_destroy)) = tokio::join!(create, destroy);
+        assert!(!told.has_errors(), "{later}: {}", words(&told));
+        assert!(gone.state.is_none(), "{later}: {}", words(&words_of_destroy));
+        assert_there(&stage, &new);
+        assert_eq!(stage.cloud.inventory().len(), 4, "{later}: {:?}", stage.cloud.inventory());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn p01_an_heir_of_leftovers_keeps_them_from_the_one_that_goes() {
     let stage = stage();
     let json = instances("green", &json!({}));
@@ -107,6 +136,20 @@ async fn p01_an_adopted_live_group_is_not_replaced_unasked() {
     let process = stage.restarted();
     process.read(&old).await;
     let (_, told) = process.plan(&stage.config(&json), None).await;
+    assert!(words(&told).contains("myapp/blue is live and would be replaced"), "{}", words(&told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p13_fixed_targets_of_a_live_group_are_not_replaced_unasked() {
+    let stage = stage();
+    let arn = stage.cloud.adoptable("blue");
+    stage.lead(&[(&arn, 100)]);
+    let json = json!({ "name": "myapp", "color": "blue", "target_group_arn": arn, "targets": [{ "id": "10.0.0.7", "port": 80 }] });
+    let old = stage.made(&json).await;
+    let process = stage.restarted();
+    let (read, _) = process.read(&old).await;
+    process.plan(&process.config(&json), Some(&read)).await;
+    let (_, told) = process.plan(&process.config(&json), None).await;
     assert!(words(&told).contains("myapp/blue is live and would be replaced"), "{}", words(&told));
 }
 
@@ -178,7 +221,15 @@ async fn p03_a_roll_that_meets_traffic_leaves_the_template_as_it_was() {
     let (versions, template) = stage.cloud.versions("myapp-green");
     assert_eq!(template, "1");
     assert_eq!(versions, ["1", "2"]);
-    // With the configuration reverted nothing bars a plan, and what is there is told.
+    // With the wish as it is nothing bars a plan, such as one that switches away: it waits until users are gone.
+    let read_on = refreshed(&stage, &stored).await;
+    let (planned, told) = stage.plan(&stage.config(&wish), Some(&read_on)).await;
+    assert!(!told.has_errors() && planned.replace.is_empty(), "{}", words(&told));
+    assert_eq!(planned.state.as_ref().unwrap().get("instances"), read_on.state.as_ref().unwrap().get("instances"));
+    // A wish beyond that is refused.
+    let other = stage.config(&instances("green", &json!({ "image_id": "ami-3" })));
+    assert!(stage.plan(&other, Some(&read_on)).await.1.has_errors());
+    // With the configuration reverted nothing bars a plan either, and what is there is told.
     let (read, told) = stage.restarted().read(&stored).await;
     assert!(words(&told).contains("1 of its instances are of version 2"), "{}", words(&told));
     let config = stage.config(&instances("green", &json!({})));

@@ -103,6 +103,10 @@ impl Build<'_> {
             return Err(failed("interrupted"));
         }
         tracing::info!(?change, "begins");
+        if change.harm(self.seen.running()).is_some() {
+            // Minutes may have gone by since it was looked at last.
+            self.still_idle().await?;
+        }
         if let (Some(name), None) = (&self.ids.scaling_group, &self.former_failures) {
             let failures = self.context.ports.autoscaling.failures(name).await?;
             self.former_failures = Some(failures.into_iter().map(|(id, _)| id).collect());
@@ -135,7 +139,6 @@ impl Build<'_> {
                 self.context.ports.target_groups.register(arn, targets).await
             }
             Change::Deregister(targets) => {
-                self.still_idle().await?;
                 let arn = Self::need(&self.ids.target_group, "target group")?;
                 self.context.ports.target_groups.deregister(arn, targets).await
             }
@@ -252,7 +255,6 @@ impl Build<'_> {
     /// A new version of the template, and instances made of it. If that comes to nothing, the group makes instances of the
     /// former version again, whatever is there of the new one.
     async fn roll(&mut self) -> Result<(), PortError> {
-        self.still_idle().await?;
         let former = self.seen.scaling_group.as_ref().and_then(|group| group.template.clone());
         let version = self.add_version().await?.to_string();
         let autoscaling = &self.context.ports.autoscaling;
@@ -452,7 +454,6 @@ impl Build<'_> {
         let arn = Self::need(&self.ids.service, "service")?.to_owned();
         let group = Self::need(&self.ids.target_group, "target group")?.to_owned();
         let container = Self::container(&service)?;
-        self.still_idle().await?;
         let revision = self.revision(&service).await?;
         self.still_idle().await?;
         let of = Deploy {

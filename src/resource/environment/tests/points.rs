@@ -396,6 +396,29 @@ async fn p06_a_deployment_that_must_not_go_on_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p06_each_change_that_would_hurt_looks_once_more() {
+    let mut check = instances("green", &json!({ "image_id": "ami-2" }));
+    check["target_group"]["health_check"]["path"] = json!("/other");
+    let rules = instances("green", &json!({ "image_id": "ami-2", "ingress": [] }));
+    let subnets = instances("green", &json!({ "image_id": "ami-2", "subnet_ids": ["subnet-a"] }));
+    for (json, call) in [(check, "health check"), (rules, "rules"), (subnets, "update myapp-green")] {
+        let stage = stage();
+        let made = stage.made(&instances("green", &json!({}))).await;
+        let arn = group(&made);
+        stage.cloud.heal();
+        // Users come right after the first call, whatever that is.
+        let other = stage.restarted();
+        let mut wish = json.clone();
+        wish["target_group"]["deregistration_delay"] = json!(7);
+        stage.cloud.after(0, move || other.lead(&[(&arn, 100)]));
+        let (_, told) = stage.apply(&stage.config(&wish), Some(&made)).await;
+        assert!(words(&told).contains("it got traffic meanwhile"), "{call}: {}", words(&told));
+        let done = stage.cloud.words();
+        assert!(done.iter().skip(1).all(|done| !done.starts_with(call) && !done.starts_with("refresh")), "{done:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn p07_a_left_over_is_told_where_nothing_protects() {
     let stage = stage();
     let mut json = instances("blue", &json!({}));

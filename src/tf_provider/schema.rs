@@ -354,7 +354,7 @@ fn null_elements(value: &Value, path: &Path, out: &mut Diagnostics) {
             let detail = format!(
                 "{path} is null. Leave such elements out, as [for one in list : one if one != null] or compact() does."
             );
-            out.error_at(path.clone(), "Null in a list", detail);
+            out.error_at(path.clone(), "Null element", detail);
         }
     }
 }

@@ -168,10 +168,9 @@ async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostic
             return Ok(found.is_free());
         }
     }
-    // What is just made and in a state of this very run was not left behind by anybody.
-    let left = found.is_for_taking(&shared.stack, wish, now).await?;
-    if left && (found.is_unfinished() || !is_ours_to_replace(shared, &found).await) {
-        return Ok(true);
+    if found.is_for_taking(&shared.stack, wish, now).await? {
+        // What was just made may have been left behind, or be another object's that goes for this one: the apply sees.
+        return Ok(found.is_unfinished());
     }
     if let Some(thing) = found.foreign() {
         story::taken(thing.what, &usual, &thing.id, wish, diagnostics);

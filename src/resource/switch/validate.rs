@@ -81,26 +81,13 @@ fn one_load_balancer(config: &Value, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// A null in a list or map would be passed over in silence, and with it a check or a colour.
+/// A color that is null would be passed over in silence.
 fn no_nulls(config: &Value, diagnostics: &mut Diagnostics) {
-    let mut tell = |path: Path| {
-        let detail = format!("{path} is null. Leave the element out instead.");
-        diagnostics.error_at(path, "Null element", detail);
-    };
-    let in_block = |block: &'static str| {
-        ["http", "lambda", "command", "metrics"]
-            .map(|name| (Path::attribute(block).attr(name), config.get(block).get(name)))
-    };
-    let lists = ["routes", "preview_routes"].map(|name| (Path::attribute(name), config.get(name)));
-    let steps = (Path::attribute("strategy").attr("steps"), config.get("strategy").get("steps"));
-    let blocks = ["validation", "verification"].into_iter().flat_map(in_block);
-    for (path, list) in lists.into_iter().chain(blocks).chain([steps]) {
-        let items = list.as_list().unwrap_or_default().iter().enumerate();
-        items.filter(|(_, item)| item.is_null()).for_each(|(n, _)| tell(path.index(n)));
-    }
     let environments = config.get("environments").as_map().into_iter().flatten();
     for (color, _) in environments.filter(|(_, environment)| environment.is_null()) {
-        tell(Path::attribute("environments").key(color));
+        let path = Path::attribute("environments").key(color);
+        let detail = format!("{path} is null. Leave the element out instead.");
+        diagnostics.error_at(path, "Null element", detail);
     }
 }
 

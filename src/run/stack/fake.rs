@@ -44,6 +44,8 @@ struct State {
     hidden: BTreeMap<String, usize>,
     /// Whether groups say which load balancers have them.
     mute: bool,
+    /// How long a call that changes something takes.
+    slow: Duration,
     /// What happens right after the call of this number.
     after: Option<(usize, Hook)>,
 }
@@ -168,6 +170,11 @@ impl Cloud {
     /// Returns when a fault killed the process: whoever runs must be dropped then.
     pub(crate) async fn died(&self) {
         self.died.notified().await;
+    }
+
+    /// Calls that change something take so long from now on.
+    pub(crate) fn be_slow(&self, time: Duration) {
+        self.state().slow = time;
     }
 
     /// Right after the call of this number, counted from 0, somebody else does this.
@@ -334,6 +341,10 @@ impl Cloud {
         group: Option<String>,
         effect: impl FnOnce(&mut State) -> Result<T, PortError>,
     ) -> Result<T, PortError> {
+        let slow = self.state().slow;
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
         let live = group.as_ref().is_some_and(|group| self.is_live(group));
         let lost = || PortError::new(FailureKind::Other, "it broke");
         let (fault, result, hook) = {

@@ -268,7 +268,7 @@ async fn silence() -> anyhow::Result<()> {
             let ring = Ring::new().await?;
             ring.wish("green")?;
             ring.fault(json!({ "operation": operation, "about": about, "action": { "hang_ms": 30_000 } }))?;
-            let said = timeout(Duration::from_secs(90), ring.terraform.apply()).await??;
+            let said = timeout(Duration::from_secs(240), ring.terraform.apply()).await??;
             settles(&ring, &said, "green", true, &format!("silence at {operation} {about}")).await
         });
     }

@@ -79,7 +79,8 @@ async fn p01_what_no_state_of_the_run_has_is_told_and_left_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn p01_renamed_in_one_run() {
-    for later in [0, 1] {
+    // The heir comes first; the other one goes first; the heir comes while the other one is half gone.
+    for (create_at, destroy_at) in [(0, 10), (60_000, 0), (1500, 0), (2500, 0)] {
         let stage = stage();
         let json = instances("green", &json!({}));
         let old = stage.made(&json).await;
@@ -90,19 +91,20 @@ async fn p01_renamed_in_one_run() {
         assert!(planned.0.state.as_ref().unwrap().get("target_group_name").is_unknown());
         // One goes and the other comes, in the same process.
         let process = stage.restarted();
+        stage.cloud.be_slow(Duration::from_secs(1));
         let create = async {
-            tokio::time::sleep(Duration::from_millis(later)).await;
+            tokio::time::sleep(Duration::from_millis(create_at)).await;
             process.apply_here(&config, planned).await
         };
         let destroy = async {
-            tokio::time::sleep(Duration::from_millis(1 - later)).await;
+            tokio::time::sleep(Duration::from_millis(destroy_at)).await;
             process.destroy_here(&read).await
         };
         let ((new, told), (gone, words_of_destroy)) = tokio::join!(create, destroy);
-        assert!(!told.has_errors(), "{later}: {}", words(&told));
-        assert!(gone.state.is_none(), "{later}: {}", words(&words_of_destroy));
+        assert!(!told.has_errors(), "{create_at}: {}", words(&told));
+        assert!(gone.state.is_none(), "{create_at}: {}", words(&words_of_destroy));
         assert_there(&stage, &new);
-        assert_eq!(stage.cloud.inventory().len(), 4, "{later}: {:?}", stage.cloud.inventory());
+        assert_eq!(stage.cloud.inventory().len(), 4, "{create_at}: {:?}", stage.cloud.inventory());
     }
 }
 

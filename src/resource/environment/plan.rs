@@ -34,7 +34,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     check_name(shared, &wish, diagnostics);
     let Some((prior, before)) = prior.zip(before) else {
         set_computed(shared, &mut state, &wish);
-        plan_ids(&mut state, &config, &Value::Null, (&wish, &[]));
+        plan_ids(&mut state, &config, &Value::Null, (&wish, &names(&wish)[0], &[]));
         if !plan_create(shared, &wish, diagnostics).await {
             // Whoever has the usual name may go before this one comes, or after.
             let unsure = ["target_group_name", "autoscaling_group_name"];
@@ -51,7 +51,8 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     }
     let wish = model::spec(&state).map_or(wish, Spec::settled);
     set_computed(shared, &mut state, &wish);
-    plan_ids(&mut state, &config, &prior, (&wish, &compared.changes));
+    let name = super::apply::name_of(&memory, &prior, &wish);
+    plan_ids(&mut state, &config, &prior, (&wish, &name, &compared.changes));
     Planned { state: Some(state), replace: compared.replaced, private }
 }
 
@@ -267,7 +268,7 @@ fn has(config: &Value, name: &str) -> bool {
     }
 }
 
-fn plan_ids(state: &mut Value, config: &Value, prior: &Value, (wish, changes): (&Spec, &[Change])) {
+fn plan_ids(state: &mut Value, config: &Value, prior: &Value, (wish, name, changes): (&Spec, &str, &[Change])) {
     let versioned = |change: &Change| match change {
         Change::Roll(_) | Change::Version | Change::Repoint => true,
         Change::Create(part) => *part == Part::LaunchTemplate,
@@ -295,7 +296,7 @@ fn plan_ids(state: &mut Value, config: &Value, prior: &Value, (wish, changes): (
     if let (None, Some(arn)) = (&wish.target_group, &wish.target_group_arn) {
         state.set("target_group_arn", Value::from(arn.as_str()));
     }
-    let own = wish.target_group.as_ref().map(|_| stack::name(&wish.name, &wish.color));
+    let own = wish.target_group.as_ref().map(|_| name);
     let group = match (prior.get("target_group_name"), own) {
         (Value::Null, Some(name)) if prior.get("target_group_arn").is_null() => Value::from(name),
         (Value::Null, Some(_)) => {
@@ -309,7 +310,7 @@ fn plan_ids(state: &mut Value, config: &Value, prior: &Value, (wish, changes): (
     state.set("target_group_name", group);
     let scaling = match (has(config, "autoscaling_group_name"), prior.get("autoscaling_group_name")) {
         (false, _) => Value::Null,
-        (true, Value::Null) => Value::from(stack::name(&wish.name, &wish.color)),
+        (true, Value::Null) => Value::from(name),
         (true, known) => known.clone(),
     };
     state.set("autoscaling_group_name", scaling);

@@ -19,7 +19,7 @@ mod task_definition;
 mod tests;
 
 pub use changes::{Change, Part, changes, cluster_name, replaced, spared};
-pub use fingerprints::{asked, fingerprints};
+pub use fingerprints::{asked, fingerprints, kept_back};
 pub use ids::Ids;
 pub use live::{Lead, leads, live_by, nobody};
 pub use mirror::{Mirror, differences, mirror};

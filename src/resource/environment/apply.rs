@@ -37,12 +37,14 @@ struct Begun {
     seen: Seen,
     changes: Vec<Change>,
     live: bool,
-    /// What is done otherwise than the configuration says, for the diagnostics.
-    left: Vec<Change>,
+    /// What is to be: the plan, but for what is left as others made it.
+    wish: Spec,
+    /// What is left otherwise than the configuration says, for the diagnostics.
+    left: Vec<String>,
 }
 
-/// What is wished: the plan's values, the wish that they are, and the configuration that is written.
-type Wish<'w> = (&'w Value, &'w Spec, &'w Spec);
+/// What is wished: the plan's values, and the wish that they are.
+type Wish<'w> = (&'w Value, &'w Spec);
 
 impl Environment {
     /// A create or an update.
@@ -50,13 +52,14 @@ impl Environment {
         &self,
         shared: &Shared,
         request: &ApplyRequest,
-        (planned, spec, written): Wish<'_>,
+        (planned, spec): Wish<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
-        let Some(mut begun) = self.begin(shared, request, (planned, spec, written), diagnostics).await else {
+        let Some(mut begun) = self.begin(shared, request, (planned, spec), diagnostics).await else {
             return before;
         };
+        let spec = &begun.wish.clone();
         let operation = if request.prior.is_none() { "create" } else { "update" };
         let mut tags = stack::tags(spec, &defaults(shared), &begun.name, &begun.memory.owner);
         if request.prior.is_some() {
@@ -65,6 +68,9 @@ impl Environment {
         let seen_ids = begun.seen.ids();
         let ids = Ids { target_group: seen_ids.target_group.clone().or(spec.target_group_arn.clone()), ..seen_ids };
         shared.stack.objects.claim(&ids, &begun.memory.owner);
+        if let (Some(group), Some(targets)) = (&ids.target_group, &spec.targets) {
+            shared.stack.objects.claim_targets(group, targets, &begun.memory.owner);
+        }
         let mut build = Build {
             context: &shared.stack,
             spec,
@@ -88,7 +94,7 @@ impl Environment {
         begun.memory.note_progress(&progress);
         match result {
             Ok(seen) => {
-                begun.memory.note_applied(written);
+                begun.memory.note_applied();
                 begun.memory.running = None;
                 story::left_for_later(spec, &begun.left, diagnostics);
                 let mut state = planned.without_unknowns();
@@ -102,7 +108,7 @@ impl Environment {
                 Stored { state: Some(state), private: begun.memory.bytes() }
             }
             Err(error) => {
-                begun.memory.note_attempted(written);
+                begun.memory.note_attempted();
                 let written = request.prior.as_ref().unwrap_or(planned);
                 let stopped = Stopped { operation, written, wish: spec, registered: progress.registered, error };
                 self.stopped(shared, stopped, &begun, &known, diagnostics).await
@@ -115,7 +121,7 @@ impl Environment {
         &self,
         shared: &Shared,
         request: &ApplyRequest,
-        (planned, spec, written): Wish<'_>,
+        (planned, spec): Wish<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Begun> {
         let mut memory = Memory::read(&request.private);
@@ -148,8 +154,9 @@ impl Environment {
             }
             (changes, left) = told(planned, &stack::changes(prior_spec, spec, &there(prior)), changes);
         }
-        let mut begun = Begun { memory, name, expected, seen, changes, live: false, left };
-        begun.is_allowed(shared, spec, written, diagnostics).await.then_some(begun)
+        let left = left.iter().flat_map(Change::paths).collect();
+        let mut begun = Begun { memory, name, expected, wish: spec.clone(), seen, changes, live: false, left };
+        begun.is_allowed(shared, (planned, &from), diagnostics).await.then_some(begun)
     }
 
     async fn carry_out(
@@ -332,14 +339,31 @@ fn told(planned: &Value, planned_changes: &[Change], changes: Vec<Change>) -> (V
 }
 
 impl Begun {
+    /// Leaves a color that serves users as it is, but for what was asked.
+    fn leave(&mut self, planned: &Value, from: &Spec) {
+        let asked = self.memory.asked_as_planned();
+        let (wish, kept) = stack::kept_back(&self.wish, from, &asked);
+        let had = |change: &Change| {
+            self.changes.iter().any(|one| std::mem::discriminant(one) == std::mem::discriminant(change))
+        };
+        let changes: Vec<Change> =
+            stack::changes(from, &wish, &self.seen.there()).into_iter().filter(|change| had(change)).collect();
+        let (stay, spared) = stack::spared(changes, &asked, self.seen.running());
+        let untold = planned.get("launch_template_version").is_wholly_known();
+        let stays = |change: &Change| !(change.is_left_over() || untold && *change == Change::Repoint);
+        self.changes = stay.into_iter().filter(stays).collect();
+        self.left.extend(kept.into_iter().chain(spared.iter().flat_map(Change::paths)));
+        self.wish = wish;
+    }
+
     /// Looks right before anything is done whether it may be.
     async fn is_allowed(
         &mut self,
         shared: &Shared,
-        spec: &Spec,
-        written: &Spec,
+        (planned, from): (&Value, &Spec),
         diagnostics: &mut Diagnostics,
     ) -> bool {
+        let spec = self.wish.clone();
         let Some(group) = &self.seen.group else { return true };
         let leads = match live_guard::leads_to(&shared.stack, &group.arn, Freshness::Now).await {
             Ok(leads) => leads,
@@ -351,15 +375,10 @@ impl Begun {
         let Some(routes) = live_by(&leads) else { return true };
         self.live = true;
         if spec.is_protected() {
-            let changes = std::mem::take(&mut self.changes);
-            let asked = self.memory.asked(written);
-            let (stay, spared) = stack::spared(changes, &asked, self.seen.running());
-            let (left_over, stay) = stay.into_iter().partition(Change::is_left_over);
-            self.changes = stay;
-            self.left.extend(spared.into_iter().chain::<Vec<Change>>(left_over));
+            self.leave(planned, from);
         }
         let mut told = Diagnostics::new();
-        let harm = Harm { spec, replaced: &[], changes: &self.changes };
+        let harm = Harm { spec: &spec, replaced: &[], changes: &self.changes };
         harm.tell(&routes, self.seen.running(), &mut told);
         let refused = told.has_errors();
         if refused {

@@ -57,6 +57,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     state.set("tags_all", Value::object(Vec::<(String, Value)>::new()));
     let mut memory = Memory::default();
     memory.learn(&seen);
+    memory.note_found(&found.settled());
     Ok(Stored { state: Some(state), private: memory.bytes() })
 }
 
@@ -75,14 +76,21 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
         ids.target_group = ids.target_group.take().or(seen.target_groups.first().cloned());
         spec.service = Some(service);
     }
-    let group = match &ids.target_group {
+    let mut group = match &ids.target_group {
         Some(arn) => services.target_groups.find(arn).await.map_err(told)?,
         None => services.target_groups.named(&name).await.map_err(told)?,
     };
+    if group.is_none() && ids.target_group.is_none() {
+        // One that was made first, while the one that it replaced still had the usual name.
+        let second = stack::second_name(&spec.name, &spec.color);
+        group = services.target_groups.named(&second).await.map_err(told)?;
+    }
     let group = group.ok_or_else(|| {
         format!("There is no target group {}.\n\n{HELP}", ids.target_group.as_deref().unwrap_or(&name))
     })?;
     ids.target_group = Some(group.arn.clone());
+    // Everything of a stack has one name.
+    let name = if adopt { name } else { group.name.clone() };
     spec.vpc_id = group.vpc_id.clone();
     if adopt {
         spec.target_group_arn = Some(group.arn.clone());
@@ -97,10 +105,10 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
         }
         if let Some(found) = found {
             spec.instances = Some(Instances::default());
+            let vpc = spec.vpc_id.as_deref().unwrap_or_default();
+            let own = services.security_groups.named(&found.name, vpc).await.map_err(told)?;
             ids.scaling_group = Some(found.name);
             ids.template = found.template.map(|(id, _)| id);
-            let vpc = spec.vpc_id.as_deref().unwrap_or_default();
-            let own = services.security_groups.named(&name, vpc).await.map_err(told)?;
             ids.security_group = own.map(|group| group.id);
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct Memory {
     pub name: Option<String>,
     /// The configuration that was applied last, attribute by attribute, as short salted digests.
     pub applied: BTreeMap<String, String>,
+    /// The configuration that is being applied, likewise.
+    pub planned: BTreeMap<String, String>,
     /// The configuration that an update began to apply and didn't get to the end of, likewise.
     pub attempted: BTreeMap<String, String>,
     /// The families that it registered revisions in.
@@ -53,29 +55,50 @@ impl Memory {
 
     /// The attributes that something seen has otherwise than they were applied last.
     pub fn differing(&self, seen: &Spec) -> BTreeSet<String> {
-        stack::asked(seen, &self.applied, &self.owner)
+        stack::asked(&stack::fingerprints(seen), &self.applied)
     }
 
     /// The attributes that a wish asks to be otherwise than they were applied last. What was asked for before and couldn't be
     /// finished isn't asked for anew: where users came meanwhile, it waits until they are gone.
     pub fn asked(&self, wish: &Spec) -> BTreeSet<String> {
-        let asked = stack::asked(wish, &self.applied, &self.owner);
+        self.asked_by(&stack::fingerprints(wish))
+    }
+
+    /// Likewise of the wish that was planned.
+    pub fn asked_as_planned(&self) -> BTreeSet<String> {
+        self.asked_by(&self.planned)
+    }
+
+    fn asked_by(&self, wish: &BTreeMap<String, String>) -> BTreeSet<String> {
+        let asked = stack::asked(wish, &self.applied);
         if self.attempted.is_empty() || self.applied.is_empty() {
             return asked;
         }
-        let anew = stack::asked(wish, &self.attempted, &self.owner);
+        let anew = stack::asked(wish, &self.attempted);
         asked.intersection(&anew).cloned().collect()
     }
 
-    /// Notes the configuration that was applied.
-    pub fn note_applied(&mut self, wish: &Spec) {
-        self.applied = stack::fingerprints(wish, &self.owner);
+    /// Notes the configuration that is planned: an apply is given another one where Terraform was told to ignore changes.
+    pub fn note_planned(&mut self, wish: &Spec) {
+        self.planned = stack::fingerprints(wish);
+    }
+
+    /// Notes that what was planned was applied.
+    pub fn note_applied(&mut self) {
+        self.applied = std::mem::take(&mut self.planned);
         self.attempted.clear();
     }
 
-    /// Notes the configuration that wasn't applied to its end.
-    pub fn note_attempted(&mut self, wish: &Spec) {
-        self.attempted = stack::fingerprints(wish, &self.owner);
+    /// Notes that what was planned wasn't applied to its end.
+    pub fn note_attempted(&mut self) {
+        self.attempted = std::mem::take(&mut self.planned);
+    }
+
+    /// Notes what there is as what was applied, where nothing is known of that, as after an import.
+    pub fn note_found(&mut self, found: &Spec) {
+        if self.applied.is_empty() {
+            self.applied = stack::fingerprints(found);
+        }
     }
 
     /// What runs of it begin with.

@@ -59,7 +59,13 @@ impl Environment {
         model::overlay(&mut state, written, after, &self.schema, spared);
         let managed = state.get("tags_all").string_map();
         let adopted = state.get("target_group_arn").clone();
+        let former = ids_of(&state);
         model::set_ids(&mut state, &seen.ids());
+        if spared {
+            // As long as these are known, whatever else runs there is seen to be another.
+            state.set("launch_template_version", Value::from(former.template_version));
+            state.set("task_definition_arn", Value::from(former.task_definition));
+        }
         if written.target_group.is_none() {
             // It is what was configured, whether it is there or not: only another one is another wish.
             state.set("target_group_arn", adopted);
@@ -69,7 +75,9 @@ impl Environment {
             state.set("target_group_name", Value::Null);
         }
         state.set("id", Value::from(after.id()));
-        set_mirror(&mut state, after);
+        if !spared {
+            set_mirror(&mut state, after);
+        }
         state.set("tags_all", strings(seen.tags_of(&managed)));
         state
     }
@@ -96,6 +104,7 @@ impl Environment {
         }
         memory.learn(&seen);
         shared.stack.objects.note(&memory.owner);
+        memory.note_found(&spec);
         let after = seen.spec(&spec);
         if let Err(error) = spare(shared, (&spec, &after), &seen, &mut memory, diagnostics).await {
             story::unreadable(&spec.id(), &error, diagnostics);
@@ -198,13 +207,12 @@ impl Resource for Environment {
         match (&request.planned, &request.prior) {
             (Some(planned), _) => {
                 // What a plan keeps of the state for now, the wish has there as well.
-                let wishes = (model::spec(planned), model::spec(&request.config));
-                let (Some(spec), Some(written)) = wishes else {
+                let Some(spec) = model::spec(planned) else {
                     diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
                     return before;
                 };
-                let (spec, written) = (spec.settled(), written.settled());
-                self.make(&shared, &request, (planned, &spec, &written), diagnostics).await
+                let spec = spec.settled();
+                self.make(&shared, &request, (planned, &spec), diagnostics).await
             }
             (None, Some(prior)) => destroy::destroy(&shared, prior, &request, diagnostics).await,
             (None, None) => before,

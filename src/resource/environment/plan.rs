@@ -28,11 +28,19 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     }
     let Some(wish) = wish.map(Spec::settled) else {
         plan_unknown(&mut state, &config, prior.as_ref());
-        let replace = plan_known_part(shared, &config, prior.as_ref(), &memory, diagnostics).await;
+        let mut replace = plan_known_part(shared, &config, prior.as_ref(), &memory, diagnostics).await;
+        // A group that isn't known yet is another one: the ARN of one that stays is known.
+        if config.get("target_group_arn").is_unknown()
+            && prior.as_ref().is_some_and(|prior| prior.get("target_group").is_null())
+        {
+            replace.push(Path::attribute("target_group_arn"));
+        }
         return Planned { state: Some(state), replace, private };
     };
     check_name(shared, &wish, diagnostics);
     let Some((prior, before)) = prior.zip(before) else {
+        let mut memory = memory;
+        memory.note_planned(&wish);
         set_computed(shared, &mut state, &wish);
         plan_ids(&mut state, &config, &Value::Null, (&wish, &names(&wish)[0], &[]));
         if !plan_create(shared, &wish, diagnostics).await {
@@ -43,17 +51,19 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
                 state.set(name, if none { Value::Null } else { Value::UNKNOWN });
             }
         }
-        return Planned { state: Some(state), replace: Vec::new(), private };
+        return Planned { state: Some(state), replace: Vec::new(), private: memory.bytes() };
     };
     let compared = compare(shared, (&prior, &before), &wish, &memory, diagnostics).await;
     for path in &compared.kept {
         model::keep(&mut state, &prior, path);
     }
-    let wish = model::spec(&state).map_or(wish, Spec::settled);
+    // What it is compared by is what is wished, whatever others did.
     set_computed(shared, &mut state, &wish);
     let name = super::apply::name_of(&memory, &prior, &wish);
     plan_ids(&mut state, &config, &prior, (&wish, &name, &compared.changes));
-    Planned { state: Some(state), replace: compared.replaced, private }
+    let mut memory = memory;
+    memory.note_planned(&wish);
+    Planned { state: Some(state), replace: compared.replaced, private: memory.bytes() }
 }
 
 fn set_computed(shared: &Shared, state: &mut Value, wish: &Spec) {
@@ -105,12 +115,15 @@ async fn compare(
         service.running = memory.running.clone().filter(|_| service.task_definition.is_none());
     }
     let replaced = stack::replaced(&before, wish);
-    let mut changes = stack::changes(&before, wish, &there(prior));
-    let mut kept = Vec::new();
+    let (mut changes, mut kept) = (Vec::new(), Vec::new());
     if memory.spared && wish.is_protected() {
-        let (stay, spared) = stack::spared(changes, &memory.asked(wish), None);
-        changes = stay.into_iter().filter(|change| !change.is_left_over()).collect();
-        kept = spared.iter().flat_map(Change::paths).collect();
+        let asked = memory.asked(wish);
+        let (left, paths) = stack::kept_back(wish, &before, &asked);
+        let (stay, _) = stack::spared(stack::changes(&before, &left, &there(prior)), &asked, None);
+        changes.extend(stay.into_iter().filter(|change| !change.is_left_over()));
+        kept = paths;
+    } else {
+        changes = stack::changes(&before, wish, &there(prior));
     }
     let matters = |change: &Change| change.harm(None).is_some() || change.risk().is_some() || sizes(change);
     if !replaced.is_empty() || changes.iter().any(matters) {
@@ -162,7 +175,14 @@ async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostic
     let now = crate::clock::seconds();
     let [usual, second] = names(wish);
     let found = survey(&shared.stack, wish, &usual, "").await?;
-    if let Some(arn) = wish.target_group_arn.as_ref().filter(|_| shared.stack.objects.is_there(&wish.id())) {
+    let is_there = shared.stack.objects.is_there(&wish.id());
+    if is_there && found.is_free() {
+        let beside = survey(&shared.stack, wish, &second, "").await?;
+        if let Some(routes) = beside.live_by() {
+            story::exists_live(wish, &routes, diagnostics);
+        }
+    }
+    if let Some(arn) = wish.target_group_arn.as_ref().filter(|_| is_there) {
         // Nothing need carry its name: fixed targets in a group of somebody else's.
         if let Some(routes) = live_by(&live_guard::leads_to(&shared.stack, arn, Freshness::Shared).await?) {
             story::exists_live(wish, &routes, diagnostics);
@@ -171,6 +191,9 @@ async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostic
     }
     if found.is_for_taking(&shared.stack, wish, now).await? {
         // What was just made may have been left behind, or be another object's that goes for this one: the apply sees.
+        if !found.is_unfinished() && !is_ours_to_replace(shared, &found).await {
+            story::taken_over(wish, &found, diagnostics);
+        }
         return Ok(found.is_unfinished());
     }
     if let Some(thing) = found.foreign() {

@@ -1,6 +1,6 @@
 //! What is said of a colour that would be hurt, and of changes that came to nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::model;
 use crate::run::ports::{FailureKind, PortError};
@@ -133,9 +133,8 @@ pub(super) fn spared(
 }
 
 /// Something that others did is left for the next plan.
-pub(super) fn left_for_later(spec: &Spec, left: &[Change], diagnostics: &mut Diagnostics) {
-    let mut paths: Vec<String> = left.iter().flat_map(Change::paths).collect();
-    paths.dedup();
+pub(super) fn left_for_later(spec: &Spec, left: &[String], diagnostics: &mut Diagnostics) {
+    let paths: Vec<&str> = left.iter().map(String::as_str).collect::<BTreeSet<&str>>().into_iter().collect();
     if left.is_empty() {
         return;
     }
@@ -165,11 +164,22 @@ pub(super) fn still_used(spec: &Spec, used: &[String], diagnostics: &mut Diagnos
         return;
     }
     let detail = format!(
-        "Other services of the cluster run revisions that {} registered: {}. They stay active.",
+        "Services that are still there, such as that of the object which replaced it, run revisions that {} registered: {}. They stay active.",
         spec.id(),
         used.join(", ")
     );
     diagnostics.warning("Revisions are still in use", detail);
+}
+
+/// What was just made, and no state of this run has, is taken over.
+pub(super) fn taken_over(spec: &Spec, found: &Survey, diagnostics: &mut Diagnostics) {
+    let things: Vec<String> = found.things.iter().map(|thing| format!("{} {}", thing.what, thing.id)).collect();
+    let detail = format!(
+        "There is an environment {} ({}) that was made within the last minute, no route leads there, and no state of this run has it. It is taken for what a create left behind that was killed at its very end, and is taken over.\n\nIf it is another configuration's, choose another name.",
+        spec.id(),
+        things.join(", ")
+    );
+    diagnostics.warning_at(Path::attribute("name"), format!("{} is taken over", spec.id()), detail);
 }
 
 /// Two environments would be called alike.
@@ -185,7 +195,7 @@ pub(super) fn same_name(spec: &Spec, other: &str, name: &str, diagnostics: &mut 
 pub(super) fn exists(spec: &Spec, found: &Survey, second: Option<&str>, diagnostics: &mut Diagnostics) {
     let things: Vec<String> = found.things.iter().map(|thing| format!("{} {}", thing.what, thing.id)).collect();
     let mut detail = format!(
-        "There is an environment {} already ({}), and it isn't this object's: another configuration has it, or it was renamed here, or lost from the state. It is left alone.",
+        "There is an environment {} already ({}), and it is another object's. It is left alone.",
         spec.id(),
         things.join(", ")
     );
@@ -193,7 +203,7 @@ pub(super) fn exists(spec: &Spec, found: &Survey, second: Option<&str>, diagnost
         detail += &format!(" This one is made beside it, as {second}.");
     }
     detail += &format!(
-        "\n\nIf that isn't meant: a moved block if the resource was renamed; terraform import <address> {} if it was lost; another name if it is somebody else's.",
+        "\n\nThat is as it should be where this object replaces the other one and is made first. If it isn't meant: a moved block if the resource was renamed; terraform import <address> {} if it was lost from the state; another name if it is another configuration's.",
         spec.id()
     );
     let summary = format!("{} exists already", spec.id());
@@ -250,8 +260,12 @@ pub(super) fn destroys_live(spec: &Spec, routes: &str, refused: bool, diagnostic
         diagnostics.error(format!("{} is live and would be destroyed", spec.id()), detail);
     } else {
         let detail = format!(
-            "Users get to {} by {routes}. These routes will answer 503, unless they are destroyed as well: nobody else is given the traffic unchecked. protect_live = false lets this happen.",
-            spec.color
+            "Users get to {} by {routes}. {}: nobody else is given the traffic unchecked. protect_live = false lets this happen.",
+            spec.color,
+            match spec.target_group {
+                Some(_) => "These routes will answer 503, unless they are destroyed as well",
+                None => "What serves them goes, and they get errors unless something else is behind the target group",
+            }
         );
         diagnostics.warning(format!("{} is live and will be destroyed", spec.id()), detail);
     }

@@ -144,6 +144,11 @@ fn health_check(group: &Value, (lambda, network): (bool, bool), path: &Path, dia
     if check.is_unknown() || group.get("target_type").is_unknown() || group.get("protocol").is_unknown() {
         return;
     }
+    if check.get("enabled").as_bool() == Some(false) && !lambda {
+        let path = path.attr("enabled");
+        let detail = format!("{path}: only of functions can the check be off; AWS checks all other targets.");
+        diagnostics.error_at(path, "The check can't be off", detail);
+    }
     let by_http = matches!(check.get("protocol").as_str(), Some("HTTP" | "HTTPS"));
     let (interval, timeout) = match (lambda, network) {
         (true, _) => (35, 30),
@@ -214,6 +219,19 @@ fn security_rule(rule: &Value, path: &Path, diagnostics: &mut Diagnostics) {
                 diagnostics.error_at(path.clone(), "Not a network", format!("{path}: {wrong}."));
             }
         }
+    }
+    let (first, last) = (rule.get("from_port").as_i64(), rule.get("to_port").as_i64());
+    let icmp = rule
+        .get("protocol")
+        .as_str()
+        .is_some_and(|protocol| protocol.starts_with("icmp") || protocol == "1" || protocol == "58");
+    if let (Some(first), Some(last)) = (first, last)
+        && first > last
+        && !icmp
+    {
+        let path = path.attr("to_port");
+        let detail = format!("{path}: the ports end, at {last}, before they begin, at {first}.");
+        diagnostics.error_at(path, "The ports are the wrong way round", detail);
     }
     let ported = ["tcp", "udp", "icmp", "icmpv6", "6", "17", "1", "58"];
     let ported = rule.get("protocol").as_str().is_some_and(|protocol| ported.contains(&protocol));

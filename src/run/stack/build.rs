@@ -136,6 +136,7 @@ impl Build<'_> {
             Change::Scale(count) => self.scale(*count).await,
             Change::Register(targets) => {
                 let arn = Self::need(&self.ids.target_group, "target group")?;
+                self.context.objects.claim_targets(arn, targets, self.owner);
                 self.context.ports.target_groups.register(arn, targets).await
             }
             Change::Deregister(targets) => {

@@ -313,6 +313,26 @@ impl Cloud {
             .insert(format!("arn:aws:ecs:eu-central-1:123456789012:service/{cluster}/{name}"), running);
     }
 
+    /// Somebody else has a service run another revision.
+    pub(crate) fn foreign_deployment(&self, service: &str, revision: &str) {
+        let now = Instant::now();
+        if let Some(running) = self.state().services.get_mut(service) {
+            running.service.task_definition_arn = Some(revision.to_owned());
+            running.deployments.insert(0, ("ecs-svc/foreign".to_owned(), revision.to_owned(), now, Rollout::Completed));
+            running.deployments.truncate(1);
+        }
+    }
+
+    /// The settings of a scaling group.
+    pub(crate) fn settings(&self, name: &str) -> Instances {
+        self.state().scaling.get(name).map(|group| group.settings.clone()).unwrap_or_default()
+    }
+
+    /// The settings of a target group.
+    pub(crate) fn group(&self, arn: &str) -> TargetGroup {
+        self.state().groups.get(arn).map(|group| group.group.clone()).unwrap_or_default()
+    }
+
     fn is_live(&self, group: &str) -> bool {
         self.routes.world().routes.values().any(|seen| {
             let nobody = seen

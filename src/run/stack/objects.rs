@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::StackContext;
 use super::live_guard::leads_to;
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::stack::{self, Ids, Lead, Spec, Whose, live_by, whose};
+use crate::stack::{self, Ids, Lead, Spec, Target, Whose, live_by, whose};
 
 /// What the environments of one Terraform run know of each other.
 #[derive(Debug)]
@@ -76,6 +76,17 @@ impl Objects {
         claims.extend(each(things).into_iter().map(|thing| (thing, owner.to_owned())));
     }
 
+    /// Notes that an object has these targets of a group.
+    pub fn claim_targets(&self, group: &str, targets: &[Target], owner: &str) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.extend(targets.iter().map(|target| (target_key(group, target), owner.to_owned())));
+    }
+
+    /// Whether another object has this target of a group by now.
+    pub fn is_target_of_another(&self, group: &str, target: &Target, owner: &str) -> bool {
+        self.is_another_s(&target_key(group, target), owner)
+    }
+
     /// Whether another object has this thing by now.
     pub fn is_another_s(&self, thing: &str, owner: &str) -> bool {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,6 +123,10 @@ impl Objects {
             busy.remove(name);
         }
     }
+}
+
+fn target_key(group: &str, target: &Target) -> String {
+    format!("{group} {} {:?}", target.id, target.port)
 }
 
 fn each(ids: &Ids) -> Vec<String> {
@@ -151,7 +166,7 @@ pub struct Thing {
 }
 
 /// A create that ended well so short a time ago may never have been told to Terraform: a process can die in between.
-const JUST_NOW: u64 = 15 * 60;
+const JUST_NOW: u64 = 60;
 
 impl Survey {
     /// Whether there is nothing.

@@ -4,7 +4,7 @@ use super::build::Build;
 use super::live_guard::{detach, live};
 use super::wait::{Pauses, failed};
 use crate::run::ports::{FailureKind, PortError};
-use crate::stack::Ids;
+use crate::stack::{Ids, Target};
 
 impl Build<'_> {
     /// Lets go of what another object has by now, as the one that replaces this one; what that is, in words.
@@ -105,10 +105,12 @@ impl Build<'_> {
                 return Err(undone(error, back, "its tasks come again"));
             }
         }
-        if let Some(targets) = self.spec.targets.as_ref().filter(|targets| !targets.is_empty()) {
-            ports.target_groups.deregister(&group, targets).await?;
+        let own = |target: &&Target| !self.context.objects.is_target_of_another(&group, target, self.owner);
+        let targets: Vec<Target> = self.spec.targets.iter().flatten().filter(own).cloned().collect();
+        if !targets.is_empty() {
+            ports.target_groups.deregister(&group, &targets).await?;
             if let Err(error) = self.is_left(&group).await {
-                let back = ports.target_groups.register(&group, targets).await;
+                let back = ports.target_groups.register(&group, &targets).await;
                 return Err(undone(error, back, "its targets are in the group again"));
             }
         }

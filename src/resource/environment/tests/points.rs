@@ -392,6 +392,12 @@ async fn p06_a_deployment_that_must_not_go_on_does_not() {
         };
         let ((stored, told), ()) = tokio::join!(apply, meanwhile(20, act));
         assert!(words(&told).contains("the service goes back to task-definition/app:1"), "{reason}: {}", words(&told));
+        let why = match reason {
+            "traffic" => "it got traffic meanwhile",
+            "stop" => "interrupted while",
+            _ => "the operation's time ended",
+        };
+        assert!(words(&told).contains(why), "{reason}: {}", words(&told));
         assert_eq!(stage.cloud.runs(&text(&made, "service_arn")).unwrap(), was, "{reason}");
         assert_eq!(text(&stored, "task_definition_arn"), text(&made, "task_definition_arn"));
     }
@@ -430,12 +436,17 @@ async fn p07_a_left_over_is_told_where_nothing_protects() {
     stage.cloud.meddle("myapp-blue", |group| "$Latest".clone_into(&mut group.template.1));
     let read = refreshed(&stage, &made).await;
     assert_eq!(read.state, made.state, "$Latest is the version that it is");
+    // A version that says the same: only the instances are of another one.
+    stage.cloud.add_version(&text(&made, "launch_template_id"), |_, _| {});
+    let read = refreshed(&stage, &made).await;
+    let (_, told) = stage.plan(&stage.config(&json), Some(&read)).await;
+    assert!(words(&told).contains("there are still instances"), "{}", words(&told));
     stage.cloud.add_version(&text(&made, "launch_template_id"), |instances, _| {
         "ami-9".clone_into(&mut instances.image_id);
     });
     let read = refreshed(&stage, &made).await;
     let (_, told) = stage.plan(&stage.config(&json), Some(&read)).await;
-    assert!(words(&told).contains("every instance would be replaced"), "{}", words(&told));
+    assert!(words(&told).contains("image_id and the template before"), "{}", words(&told));
 }
 
 #[tokio::test(start_paused = true)]
@@ -746,4 +757,165 @@ async fn everything_says_whose_it_is() {
     assert!(owners.iter().all(|owner| *owner == owners[0] && !owner.is_empty()), "{owners:?}");
     assert!(ids.iter().all(|id| stage.cloud.tags_of(&text(&made, id)).contains_key(MADE_TAG)));
     assert!(LISTENER.contains("listener"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drift_of_a_live_color_is_no_difference_between_the_colors() {
+    let stage = stage();
+    let json = instances("blue", &json!({}));
+    let made = stage.made(&json).await;
+    stage.lead(&[(&group(&made), 100)]);
+    stage.cloud.meddle_with_group(&group(&made), |group| {
+        if let Some(check) = &mut group.health_check {
+            check.path = Some("/hotfix".to_owned());
+        }
+    });
+    let read = refreshed(&stage, &made).await;
+    let (planned, told) = stage.plan(&stage.config(&json), Some(&read)).await;
+    assert!(!told.has_errors(), "{}", words(&told));
+    assert_eq!(planned.state.as_ref().unwrap().get("mirror"), made.state.as_ref().unwrap().get("mirror"));
+    assert_eq!(planned.state, read.state, "nothing is planned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_deployed_is_not_forgotten_by_an_apply() {
+    for ecs in [true, false] {
+        let stage = stage();
+        stage.lead(&[("elsewhere", 100)]);
+        let json = if ecs { service("blue", &json!({})) } else { instances("blue", &json!({})) };
+        let made = stage.made(&json).await;
+        let arn = group(&made);
+        stage.lead(&[(&arn, 100)]);
+        if ecs {
+            stage.cloud.foreign_deployment(
+                &text(&made, "service_arn"),
+                "arn:aws:ecs:eu-central-1:123456789012:task-definition/fo:7",
+            );
+        } else {
+            // Of an attribute that the configuration doesn't have.
+            let version = stage.cloud.add_version(&text(&made, "launch_template_id"), |instances, _| {
+                instances.key_name = Some("ops".to_owned());
+            });
+            stage.cloud.meddle("myapp-blue", |group| {
+                group.template.1 = version.to_string();
+                group.members.clear();
+            });
+        }
+        let mut other = json.clone();
+        other["tags"] = json!({ "round": "2" });
+        let after = applied(&stage, &other, &refreshed(&stage, &made).await).await;
+        let (read, told) = stage.restarted().read(&after).await;
+        assert!(words(&told).contains("not as it was applied"), "{ecs}: {}", words(&told));
+        // Once it is idle, it is put right.
+        stage.lead(&[(&arn, 0), ("green", 100)]);
+        let read = refreshed(&stage, &read).await;
+        let (planned, _) = stage.plan(&stage.config(&other), Some(&read)).await;
+        assert_ne!(planned.state, read.state, "{ecs}");
+        let calls = stage.cloud.words().len();
+        applied(&stage, &other, &read).await;
+        let done = stage.cloud.words()[calls..].to_vec();
+        assert!(done.iter().any(|call| call.starts_with("deploy") || call.starts_with("refresh")), "{ecs}: {done:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_color_is_left_as_it_is_but_for_what_was_asked() {
+    let stage = stage();
+    let made = stage.made(&instances("blue", &json!({}))).await;
+    let arn = group(&made);
+    stage.lead(&[(&arn, 100)]);
+    // In an incident: attributes that the configuration has, and such that it hasn't.
+    stage.cloud.meddle("myapp-blue", |group| {
+        group.settings.health_check_type = Some("EC2".to_owned());
+        (group.settings.min_size, group.settings.max_size, group.settings.desired_capacity) = (3, 9, Some(3));
+    });
+    stage.cloud.meddle_with_group(&arn, |group| {
+        if let Some(check) = &mut group.health_check {
+            (check.path, check.unhealthy_threshold) = (Some("/ok".to_owned()), Some(10));
+        }
+    });
+    let read = refreshed(&stage, &made).await;
+    // What is asked beside it is done, and nothing else.
+    let mut json = instances("blue", &json!({ "health_check_grace_period": 77 }));
+    json["target_group"]["deregistration_delay"] = json!(7);
+    let after = applied(&stage, &json, &read).await;
+    let seen = stage.cloud.settings("myapp-blue");
+    assert_eq!((seen.health_check_type.as_deref(), seen.health_check_grace_period), (Some("EC2"), Some(77)));
+    assert_eq!((seen.min_size, seen.max_size), (3, 9));
+    let group = stage.cloud.group(&arn);
+    let check = group.health_check.unwrap();
+    assert_eq!(
+        (check.path.as_deref(), check.unhealthy_threshold, group.deregistration_delay),
+        (Some("/ok"), Some(10), Some(7))
+    );
+    // And once it is idle, all of it is put right.
+    stage.lead(&[(&arn, 0), ("green", 100)]);
+    let after = applied(&stage, &json, &refreshed(&stage, &after).await).await;
+    let seen = stage.cloud.settings("myapp-blue");
+    assert_eq!((seen.health_check_type.as_deref(), seen.min_size, seen.max_size), (Some("ELB"), 2, 4));
+    assert_eq!(stage.cloud.group(&arn).health_check.unwrap().path.as_deref(), Some("/health"));
+    let read = refreshed(&stage, &after).await;
+    assert_eq!(stage.plan(&stage.config(&json), Some(&read)).await.0.state, read.state);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_imported_color_is_spared_as_well() {
+    let stage = stage();
+    let arn = stage.cloud.adoptable("blue");
+    stage.lead(&[(&arn, 100)]);
+    let mut json = instances("blue", &json!({}));
+    json["target_group"] = json!(null);
+    json["target_group_arn"] = json!(arn);
+    stage.made(&json).await;
+    let imported = stage.restarted().imported(&json).await;
+    let version = stage.cloud.add_version(&text(&imported, "launch_template_id"), |instances, _| {
+        "ami-9".clone_into(&mut instances.image_id);
+    });
+    stage.cloud.meddle("myapp-blue", |group| group.template.1 = version.to_string());
+    let read = refreshed(&stage, &imported).await;
+    let (_, told) = stage.plan(&stage.config(&json), Some(&read)).await;
+    assert!(!told.has_errors(), "{}", words(&told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p01_of_fixed_targets_the_heir_keeps_its_own() {
+    let stage = stage();
+    let arn = stage.cloud.adoptable("green");
+    stage.lead(&[(&arn, 0), ("blue", 100)]);
+    let json = json!({ "name": "myapp", "color": "green", "target_group_arn": arn, "targets": [{ "id": "10.0.0.7", "port": 80 }] });
+    let old = stage.made(&json).await;
+    // One run makes the heir and destroys the other one.
+    let (config, process) = (stage.config(&json), stage.restarted());
+    let planned = process.plan(&config, None).await;
+    let (new, told) = process.apply_here(&config, planned).await;
+    assert!(!told.has_errors(), "{}", words(&told));
+    let (gone, told) = process.destroy_here(&old).await;
+    assert!(gone.state.is_none() && !told.has_errors(), "{}", words(&told));
+    let read = refreshed(&stage, &new).await;
+    assert_eq!(stage.plan(&config, Some(&read)).await.0.state, read.state, "its targets are there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p01_the_second_name_is_as_good_as_the_first() {
+    use crate::tf_provider::Resource as _;
+    let stage = stage();
+    let json = instances("green", &json!({}));
+    let old = stage.made(&json).await;
+    stage.lead(&[(&group(&old), 0), ("blue", 100)]);
+    let config = stage.config(&json);
+    let (new, _) = stage.apply(&config, None).await;
+    stage.destroy(&old).await;
+    // It is imported under its name and color, with everything of it.
+    let mut told = crate::tf_provider::Diagnostics::new();
+    let imported = stage.restarted().environment.import("myapp/green", Cancel::never(), &mut told).await;
+    assert!(!told.has_errors(), "{}", words(&told));
+    for name in ["target_group_arn", "security_group_id", "launch_template_id", "autoscaling_group_name"] {
+        assert_eq!(text(&imported, name), text(&new, name), "{name}");
+    }
+    // And where it is live, it isn't replaced.
+    stage.lead(&[(&group(&new), 100)]);
+    let process = stage.restarted();
+    process.read(&new).await;
+    let (_, told) = process.plan(&config, None).await;
+    assert!(words(&told).contains("myapp/green is live and would be replaced"), "{}", words(&told));
 }

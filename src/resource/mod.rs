@@ -9,6 +9,8 @@ mod migration;
 mod pages;
 mod provider;
 mod switch;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::memory::Memory;
 use super::plan::there;
 use super::story::{self, Harm};
-use super::{Environment, Shared, defaults, ids_of, limit, model};
+use super::{Environment, Shared, defaults, limit, model};
 use crate::clock;
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::objects::{names, take_name};
@@ -208,7 +208,7 @@ impl Environment {
         let Stopped { operation, written, wish, registered, error } = stopped;
         let create = operation == "create";
         // What was before holds, but for what is seen to be otherwise.
-        let former = ids_of(written);
+        let former = model::ids(written);
         let mut expected = begun.expected.clone();
         let mut known = known.clone();
         if !create {
@@ -282,7 +282,7 @@ async fn look(
         memory.owner = crate::resource::new_owner();
     }
     let (name, mut known) = match prior {
-        Some(prior) => (name_of(memory, prior, spec), ids_of(prior)),
+        Some(prior) => (name_of(memory, prior, spec), model::ids(prior)),
         None => take_name(&shared.stack, spec, &memory.owner, clock::seconds()).await?,
     };
     known.target_group = known.target_group.or_else(|| spec.target_group_arn.clone());
@@ -297,7 +297,7 @@ async fn look(
 
 /// What everything of an object is called that is there.
 pub(super) fn name_of(memory: &Memory, prior: &Value, spec: &Spec) -> String {
-    let group = ids_of(prior).target_group.filter(|_| spec.target_group.is_some());
+    let group = model::ids(prior).target_group.filter(|_| spec.target_group.is_some());
     let group = group.map(|arn| crate::rollout::short(&arn));
     memory.name.clone().or(group).unwrap_or_else(|| names(spec)[0].clone())
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::memory::Memory;
 use super::plan::{harms_by_going, who_is_hurt};
-use super::{Shared, ids_of, limit, model, story};
+use super::{Shared, limit, model, story};
 use crate::run::ports::PortError;
 use crate::run::stack::{Build, Seen, observe};
 use crate::stack::{Ids, Spec, live_by};
@@ -21,7 +21,7 @@ pub(super) async fn destroy(
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
     let Some(spec) = model::spec(prior).map(Spec::settled) else { return before };
     let mut memory = Memory::read(&request.private);
-    let ids = ids_of(prior);
+    let ids = model::ids(prior);
     let name = super::apply::name_of(&memory, prior, &spec);
     // Its heir may be on its way at the same time: one of them decides first what it has.
     let gate = shared.stack.objects.gate(&name).await;

@@ -37,7 +37,7 @@ use super::{Context, Shared};
 use crate::duration;
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::{Seen, live_guard, observe};
-use crate::stack::{self, Ids, Spec, live_by};
+use crate::stack::{self, Spec, live_by};
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
@@ -59,7 +59,7 @@ impl Environment {
         model::overlay(&mut state, written, after, &self.schema, spared);
         let managed = state.get("tags_all").string_map();
         let adopted = state.get("target_group_arn").clone();
-        let former = ids_of(&state);
+        let former = model::ids(&state);
         model::set_ids(&mut state, &seen.ids());
         if spared {
             // As long as these are known, whatever else runs there is seen to be another.
@@ -87,7 +87,7 @@ impl Environment {
         let Some(spec) = model::spec(&state).filter(|_| shared.connection.is_known()) else {
             return Stored { state: Some(state), private };
         };
-        let (spec, ids) = (spec.settled(), ids_of(&state));
+        let (spec, ids) = (spec.settled(), model::ids(&state));
         let mut memory = Memory::read(&private);
         shared.stack.objects.note(&memory.owner);
         shared.stack.objects.note_there(&spec.id());
@@ -139,11 +139,6 @@ async fn spare(
         story::spared(spec, &routes, &story::Found { differs, former, lacks_template: lacks }, diagnostics);
     }
     Ok(())
-}
-
-/// What a state knows of; an adopted target group also where it was not to be seen for a while.
-fn ids_of(state: &Value) -> Ids {
-    model::ids(state)
 }
 
 fn defaults(shared: &Shared) -> BTreeMap<String, String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::memory::Memory;
 use super::story::{self, Harm};
-use super::{Shared, defaults, ids_of, model, set_mirror, tags_all};
+use super::{Shared, defaults, model, set_mirror, tags_all};
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::objects::{Survey, names, survey};
 use crate::run::stack::{live_guard, observe};
@@ -74,7 +74,7 @@ fn set_computed(shared: &Shared, state: &mut Value, wish: &Spec) {
 
 /// The parts that a state has. A target group without its name is one that nothing is attached to.
 pub(super) fn there(state: &Value) -> BTreeSet<Part> {
-    ids_of(state).parts(!state.get("target_group_name").is_null())
+    model::ids(state).parts(!state.get("target_group_name").is_null())
 }
 
 /// Another environment may not have the same name in AWS: `a-b` and `c` are called like `a` and `b-c`.
@@ -135,7 +135,7 @@ async fn compare(
 
 /// Looks who would be hurt, and tells. What can't be read is an error: nobody may be hurt by mistake.
 async fn guard(shared: &Shared, prior: &Value, harm: Harm<'_>, memory: &Memory, diagnostics: &mut Diagnostics) {
-    let ids = ids_of(prior);
+    let ids = model::ids(prior);
     let Some(group) = ids.target_group.clone().or_else(|| harm.spec.target_group_arn.clone()) else { return };
     let leads = match live_guard::leads_to(&shared.stack, &group, Freshness::Shared).await {
         Ok(leads) => leads,
@@ -226,7 +226,7 @@ async fn is_ours_to_replace(shared: &Shared, found: &Survey) -> bool {
 }
 
 async fn plan_destroy(shared: &Shared, spec: &Spec, prior: &Value, memory: &Memory, diagnostics: &mut Diagnostics) {
-    let ids = ids_of(prior);
+    let ids = model::ids(prior);
     let Some(group) = ids.target_group.clone() else { return };
     if !shared.connection.is_known() || !harms_by_going(spec) {
         return;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Environment;
 use crate::resource::Context;
+use crate::resource::testing::{assert_kept, assert_same_where_known, proposed};
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::fake::Fake;
 use crate::run::stack::fake::Cloud;
@@ -81,24 +82,12 @@ impl Stage {
         msgpack::from_json(json, ty).expect("a configuration")
     }
 
-    /// As Terraform proposes it: the configuration, and what was computed before.
-    fn proposed(&self, config: &Value, prior: Option<&Value>) -> Value {
-        let mut value = config.clone();
-        for attribute in self.environment.schema.attributes() {
-            if config.get(attribute.name()).is_null() && attribute.is_computed() {
-                let before = prior.map_or(Value::UNKNOWN, |prior| prior.get(attribute.name()).clone());
-                value.set(attribute.name(), before);
-            }
-        }
-        value
-    }
-
     pub async fn plan(&self, config: &Value, prior: Option<&Stored>) -> (Planned, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
         self.environment.validate(config, &mut diagnostics);
         let before = prior.and_then(|prior| prior.state.clone());
         let request = PlanRequest {
-            proposed: Some(self.proposed(config, before.as_ref())),
+            proposed: Some(proposed(&self.environment.schema, config, before.as_ref())),
             prior: before,
             config: config.clone(),
             private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
@@ -156,7 +145,7 @@ impl Stage {
             return (prior.cloned().unwrap_or_default(), diagnostics);
         }
         let state = again.state.clone().expect("a plan");
-        assert_final(planned.state.as_ref().expect("a plan"), &state);
+        assert_same_where_known(planned.state.as_ref().expect("a plan"), &state);
         let request = ApplyRequest {
             prior: prior.and_then(|prior| prior.state.clone()),
             planned: Some(state.clone()),
@@ -232,27 +221,6 @@ pub(super) fn words(diagnostics: &Diagnostics) -> String {
         format!("{:?} {} {}\n{}\n", one.severity, one.path.clone().unwrap_or_default(), one.summary, one.detail)
     });
     words.collect()
-}
-
-/// What was known in the first plan is the same in the second one, which Terraform insists on.
-#[track_caller]
-fn assert_final(first: &Value, second: &Value) {
-    for (name, value) in first.as_map().expect("an object") {
-        if value.is_wholly_known() {
-            assert_eq!(value, second.get(name), "{name}: the final plan is another");
-        }
-    }
-}
-
-/// What was known in the plan is the same after the apply, and nothing is unknown.
-#[track_caller]
-fn assert_kept(planned: &Value, applied: &Value) {
-    assert!(applied.is_wholly_known(), "{applied:?}");
-    for (name, value) in planned.as_map().expect("an object") {
-        if value.is_wholly_known() {
-            assert_eq!(value, applied.get(name), "{name}");
-        }
-    }
 }
 
 /// Everything that a state names is there.

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
 use super::{Stage, group, instances, service, stage, text, words};
+use crate::resource::testing;
 use crate::run::fake::Fault;
 use crate::tf_provider::cancel::CancelSource;
 use crate::tf_provider::{Cancel, Diagnostics, Planned, Stored};
@@ -441,18 +441,12 @@ async fn play(ecs: bool, acts: Vec<(usize, Act, Trouble)>) -> Result<(), TestCas
 
 /// The same stories each time, unless a seed is given: a failure tells the one it had.
 fn play_many(offset: u64) {
-    let seed: u64 = std::env::var("BLUEGREEN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let config = ProptestConfig { cases: CASES / 2, failure_persistence: None, ..ProptestConfig::default() };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    bytes[8..16].copy_from_slice(&offset.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let result = TestRunner::new_with_rng(config, rng).run(&story(), |(ecs, acts)| {
+    let result = testing::stories(CASES / 2, offset).run(&story(), |(ecs, acts)| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.map_err(|error| TestCaseError::fail(error.to_string()))?.block_on(play(ecs, acts))
     });
     if let Err(failure) = result {
-        panic!("BLUEGREEN_SEED={seed}: {failure}");
+        panic!("BLUEGREEN_SEED={}: {failure}", testing::seed());
     }
 }
 

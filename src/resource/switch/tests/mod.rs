@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Switch;
 use crate::resource::Context;
+use crate::resource::testing::{assert_kept, proposed};
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::fake::{Fake, Fault};
 use crate::tf_provider::{
@@ -56,24 +57,12 @@ fn config(switch: &Switch, active: Value) -> Value {
     config
 }
 
-/// As Terraform proposes it: the configuration, and what was computed before.
-fn proposed(switch: &Switch, config: &Value, prior: Option<&Value>) -> Value {
-    let mut value = config.clone();
-    for attribute in switch.schema.attributes() {
-        if config.get(attribute.name()).is_null() && attribute.is_computed() {
-            let before = prior.map_or(Value::Null, |prior| prior.get(attribute.name()).clone());
-            value.set(attribute.name(), if prior.is_none() { Value::UNKNOWN } else { before });
-        }
-    }
-    value
-}
-
 impl Stage {
     async fn plan(&self, config: &Value, prior: Option<&Stored>) -> (Planned, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
         let before = prior.and_then(|prior| prior.state.clone());
         let request = PlanRequest {
-            proposed: Some(proposed(&self.switch, config, before.as_ref())),
+            proposed: Some(proposed(&self.switch.schema, config, before.as_ref())),
             prior: before,
             config: config.clone(),
             private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
@@ -141,17 +130,6 @@ impl Stage {
         let stored = self.switch.read(request, &mut diagnostics).await;
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
         stored
-    }
-}
-
-/// What was known in the plan is the same after the apply, and nothing is unknown.
-#[track_caller]
-fn assert_kept(planned: &Value, applied: &Value) {
-    assert!(applied.is_wholly_known(), "{applied:?}");
-    for (name, value) in planned.as_map().unwrap() {
-        if value.is_wholly_known() {
-            assert_eq!(value, applied.get(name), "{name}");
-        }
     }
 }
 

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::rollouts::bury;
 use super::{BLUE, GREEN, Stage};
-use crate::resource::Context;
 use crate::resource::switch::Switch;
+use crate::resource::{Context, testing};
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::fake::{Fake, Fault};
 use crate::tf_provider::cancel::CancelSource;
@@ -402,19 +401,13 @@ fn move_by_hand(stage: &Stage) {
 
 /// The same rollouts each time, unless a seed is given: a failure tells the one it had.
 fn play_many(offset: u64) {
-    let seed: u64 = std::env::var("BLUEGREEN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let config = ProptestConfig { cases: CASES / 2, failure_persistence: None, ..ProptestConfig::default() };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    bytes[8..16].copy_from_slice(&offset.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let switch = Arc::new(Switch::new(Arc::new(Context::default())));
-    let result = TestRunner::new_with_rng(config, rng).run(&case(), |case| {
+    let result = testing::stories(CASES / 2, offset).run(&case(), |case| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.map_err(|error| TestCaseError::fail(error.to_string()))?.block_on(case.play(&switch))
     });
     if let Err(failure) = result {
-        panic!("BLUEGREEN_SEED={seed}: {failure}");
+        panic!("BLUEGREEN_SEED={}: {failure}", testing::seed());
     }
 }
 

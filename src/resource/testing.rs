@@ -1,0 +1,48 @@
+//! What tests of resources have in common: Terraform's own rules for plans, and random stories that can be told again.
+
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::tf_provider::{Schema, Value};
+
+/// As Terraform proposes it: the configuration, and what was computed before.
+pub(super) fn proposed(schema: &Schema, config: &Value, prior: Option<&Value>) -> Value {
+    let mut value = config.clone();
+    for attribute in schema.attributes() {
+        if config.get(attribute.name()).is_null() && attribute.is_computed() {
+            let before = prior.map_or(Value::UNKNOWN, |prior| prior.get(attribute.name()).clone());
+            value.set(attribute.name(), before);
+        }
+    }
+    value
+}
+
+/// What was known in the plan is the same after the apply, and nothing is unknown.
+#[track_caller]
+pub(super) fn assert_kept(planned: &Value, applied: &Value) {
+    assert!(applied.is_wholly_known(), "{applied:?}");
+    assert_same_where_known(planned, applied);
+}
+
+/// What was known first is the same later.
+#[track_caller]
+pub(super) fn assert_same_where_known(first: &Value, later: &Value) {
+    for (name, value) in first.as_map().expect("an object") {
+        if value.is_wholly_known() {
+            assert_eq!(value, later.get(name), "{name}");
+        }
+    }
+}
+
+/// The seed of random stories: the same each time, unless another one is given, which a failure tells.
+pub(super) fn seed() -> u64 {
+    std::env::var("BLUEGREEN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+/// Tells so many random stories, others for each offset.
+pub(super) fn stories(cases: u32, offset: u64) -> TestRunner {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed().to_le_bytes());
+    bytes[8..16].copy_from_slice(&offset.to_le_bytes());
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}

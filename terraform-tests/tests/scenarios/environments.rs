@@ -397,6 +397,35 @@ async fn renamed_without_a_word() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A hotfix by hand on the live colour is told and left, bars no switch away from it, and is put right afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hotfix_bars_no_switch() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.apply().await?;
+    let blue = stack.state("blue").await?;
+    let (arn, client) = (blue["target_group_arn"].as_str().unwrap_or_default(), &stack.stage.client);
+    client.elb("ModifyTargetGroup", &[("TargetGroupArn", arn), ("HealthCheckPath", "/health?hotfix=1")]).await?;
+    let sizes = [("AutoScalingGroupName", "myapp-blue"), ("MaxSize", "9")];
+    client.autoscaling("UpdateAutoScalingGroup", &sizes).await?;
+    // Nothing is planned for it, and nothing refused.
+    let plan = stack.terraform.plan().await?;
+    plan.has(&["myapp/blue is live, and not as it was applied", "target_group.health_check.path"])?;
+    ensure!(!plan.text.contains("will be updated"), "{}", plan.text);
+    stack.active = "green";
+    stack.write()?;
+    stack.terraform.apply().await?.ok()?;
+    ensure!(stack.stage.answers(0, "/").await? == "green");
+    let most = async |stack: &Stack| {
+        let group = [("AutoScalingGroupNames.member.1", "myapp-blue")];
+        let xml = stack.stage.client.autoscaling("DescribeAutoScalingGroups", &group).await?;
+        terraform_tests::client::element(&xml, "MaxSize").map(str::to_owned)
+    };
+    ensure!(most(&stack).await? == "9", "it was left as it was while users got there");
+    stack.apply().await?;
+    ensure!(most(&stack).await? == "4");
+    Ok(())
+}
+
 /// Things renamed and let go of in the configuration are neither made anew nor destroyed.
 #[tokio::test(flavor = "multi_thread")]
 async fn moved_and_removed() -> anyhow::Result<()> {

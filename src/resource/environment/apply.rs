@@ -208,7 +208,7 @@ impl Environment {
         let Stopped { operation, written, wish, registered, error } = stopped;
         let create = operation == "create";
         // What was before holds, but for what is seen to be otherwise.
-        let former = model::ids(written);
+        let former = begun.memory.known(model::ids(written));
         let mut expected = begun.expected.clone();
         let mut known = known.clone();
         if !create {
@@ -282,7 +282,7 @@ async fn look(
         memory.owner = crate::resource::new_owner();
     }
     let (name, mut known) = match prior {
-        Some(prior) => (name_of(memory, prior, spec), model::ids(prior)),
+        Some(prior) => (name_of(memory, prior, spec), memory.known(model::ids(prior))),
         None => take_name(&shared.stack, spec, &memory.owner, clock::seconds()).await?,
     };
     known.target_group = known.target_group.or_else(|| spec.target_group_arn.clone());

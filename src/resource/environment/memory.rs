@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::run::stack::{Progress, Seen};
-use crate::stack::{self, Spec};
+use crate::stack::{self, Ids, Spec};
 
 /// What is stored beside the state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub(super) struct Memory {
     pub heir_of: BTreeSet<String>,
     /// The digest of the task definition that runs, where one of ours does that the state doesn't know.
     pub running: Option<String>,
+    /// The version and the revision that ran when all was as it was applied, while a color is spared that runs others.
+    pub left: Option<(Option<i64>, Option<String>)>,
     /// Whether users got there at the last refresh, and it wasn't as it was applied: then it stays as it is for now.
     pub spared: bool,
 }
@@ -42,6 +44,20 @@ impl Memory {
     /// What is to be stored.
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What a state knows of, for telling what is otherwise: of a color that is spared what it ran before.
+    pub fn known(&self, ids: Ids) -> Ids {
+        match &self.left {
+            Some((version, revision)) => Ids { template_version: *version, task_definition: revision.clone(), ..ids },
+            None => ids,
+        }
+    }
+
+    /// Notes what ran before, or that nothing is spared any more.
+    pub fn note_left(&mut self, known: &Ids) {
+        let left = Some((known.template_version, known.task_definition.clone()));
+        self.left = if self.spared { self.left.take().or(left) } else { None };
     }
 
     /// Takes over the token that stands on what was seen, where none is remembered, as after an import.

@@ -59,13 +59,7 @@ impl Environment {
         model::overlay(&mut state, written, after, &self.schema, spared);
         let managed = state.get("tags_all").string_map();
         let adopted = state.get("target_group_arn").clone();
-        let former = model::ids(&state);
         model::set_ids(&mut state, &seen.ids());
-        if spared {
-            // As long as these are known, whatever else runs there is seen to be another.
-            state.set("launch_template_version", Value::from(former.template_version));
-            state.set("task_definition_arn", Value::from(former.task_definition));
-        }
         if written.target_group.is_none() {
             // It is what was configured, whether it is there or not: only another one is another wish.
             state.set("target_group_arn", adopted);
@@ -87,8 +81,8 @@ impl Environment {
         let Some(spec) = model::spec(&state).filter(|_| shared.connection.is_known()) else {
             return Stored { state: Some(state), private };
         };
-        let (spec, ids) = (spec.settled(), model::ids(&state));
         let mut memory = Memory::read(&private);
+        let (spec, ids) = (spec.settled(), memory.known(model::ids(&state)));
         shared.stack.objects.note(&memory.owner);
         shared.stack.objects.note_there(&spec.id());
         let unchanged = |private| Stored { state: Some(state.clone()), private };
@@ -110,6 +104,7 @@ impl Environment {
             story::unreadable(&spec.id(), &error, diagnostics);
             return unchanged(private);
         }
+        memory.note_left(&ids);
         story::detached(&spec, &seen, diagnostics);
         story::not_found(&spec, &seen, diagnostics);
         let state = self.observed(state.clone(), (&spec, &after), &seen, memory.spared);

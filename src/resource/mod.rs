@@ -21,7 +21,7 @@ use crate::clock;
 use crate::run::ports::Ports;
 use crate::run::stack::StackContext;
 use crate::run::stack::ports::StackPorts;
-use crate::tf_provider::Diagnostics;
+use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub use provider::Bluegreen;
 
@@ -35,6 +35,16 @@ struct Shared {
     ports: Ports,
     stack: StackContext,
     switches: Arc<Switches>,
+}
+
+/// Tells which of these tags are the provider's own, or AWS's.
+fn reserved_tags(tags: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    let tags = tags.as_map().into_iter().flatten();
+    for (key, _) in tags.filter(|(key, _)| key.starts_with("bluegreen:") || key.starts_with("aws:")) {
+        let path = path.key(key);
+        let detail = format!("{path}: tags that begin with bluegreen: or aws: are not yours to set.");
+        diagnostics.error_at(path, "A reserved tag", detail);
+    }
 }
 
 /// A token that no other object has.

@@ -188,14 +188,8 @@ fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         let detail = "The account can only be checked if its id may be asked for.";
         diagnostics.error_at(Path::attribute("skip_requesting_account_id"), "Conflicting arguments", detail);
     }
-    let tags = config.get("default_tags").get("tags");
-    for (key, _) in tags.as_map().into_iter().flatten() {
-        if key.starts_with("bluegreen:") || key.starts_with("aws:") {
-            let path = Path::attribute("default_tags").attr("tags").key(key);
-            let detail = format!("{path}: tags that begin with bluegreen: or aws: are not yours to set.");
-            diagnostics.error_at(path, "A reserved tag", detail);
-        }
-    }
+    let path = Path::attribute("default_tags").attr("tags");
+    super::reserved_tags(config.get("default_tags").get("tags"), &path, diagnostics);
     let identity = config.get("assume_role_with_web_identity");
     let tokens = ["web_identity_token", "web_identity_token_file"];
     let given = tokens.iter().filter(|name| identity.get(name).is_set()).count();

@@ -134,6 +134,11 @@ impl Change {
         }
     }
 
+    /// Whether another change does the same kind of thing, whatever attributes ask for it.
+    pub fn is_of_kind(&self, other: &Change) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
     /// The attributes that ask for it, by their paths, where it is a configuration that does.
     pub fn paths(&self) -> Vec<String> {
         let under = |attribute: &str, names: &[String]| -> Vec<String> {

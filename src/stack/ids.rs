@@ -66,6 +66,20 @@ impl Ids {
         }
     }
 
+    /// These, but for things that are among the others.
+    #[must_use]
+    pub fn without(self, others: &Ids) -> Ids {
+        let left = |own: Option<String>, other: &Option<String>| own.filter(|_| other.is_none());
+        Ids {
+            target_group: left(self.target_group, &others.target_group),
+            security_group: left(self.security_group, &others.security_group),
+            template: left(self.template, &others.template),
+            scaling_group: left(self.scaling_group, &others.scaling_group),
+            service: left(self.service, &others.service),
+            ..self
+        }
+    }
+
     /// Whether there is anything at all.
     pub fn is_empty(&self) -> bool {
         *self == Ids::default()

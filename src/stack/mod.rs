@@ -30,7 +30,7 @@ pub use spec::{
     MetadataOptions, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup,
 };
 pub use tags::{
-    COLOR_TAG, DEFINITION_TAG, MADE_TAG, OWNER_TAG, PREVIEW_TAG, RELEASE_TAG, TAG, Whose, is_preview, preview_tag,
-    tags, whose,
+    COLOR_TAG, DEFINITION_TAG, MADE_TAG, OWNER_TAG, PREVIEW_TAG, RELEASE_TAG, TAG, Whose, is_own, is_preview,
+    preview_tag, tags, whose,
 };
 pub use task_definition::{TaskDefinition, equal as same_task};

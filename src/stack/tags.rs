@@ -1,6 +1,6 @@
 //! The tags of what a stack is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::spec::Spec;
 
@@ -75,6 +75,15 @@ pub enum Whose {
     Another(u64),
     /// Something else's.
     Foreign,
+}
+
+/// Whether a thing with these tags belongs to the object with this token, which took over what some others had left: by the
+/// token, or since one of the two has none.
+pub fn is_own(tags: &BTreeMap<String, String>, owner: &str, heir_of: &BTreeSet<String>) -> bool {
+    match tags.get(OWNER_TAG).filter(|other| !other.is_empty()) {
+        Some(other) => owner.is_empty() || other == owner || heir_of.contains(other),
+        None => true,
+    }
 }
 
 /// Whose a thing with these tags is, to the object with this token.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use super::memory::Memory;
-use super::plan::there;
+use super::plan::{IDS, NAMES, there};
 use super::story::{self, Harm};
 use super::{Environment, Shared, defaults, limit, model};
 use crate::clock;
@@ -14,18 +14,6 @@ use crate::run::stack::objects::{names, take_name};
 use crate::run::stack::{Build, Seen, live_guard, observe};
 use crate::stack::{self, Change, Ids, MADE_TAG, Part, RELEASE_TAG, Spec, live_by};
 use crate::tf_provider::{ApplyRequest, Diagnostics, Stored, Value};
-
-/// What an apply completes where its plan left it open.
-const PROMISED: [&str; 8] = [
-    "target_group_arn",
-    "target_group_name",
-    "security_group_id",
-    "launch_template_id",
-    "launch_template_version",
-    "autoscaling_group_name",
-    "service_arn",
-    "task_definition_arn",
-];
 
 /// What a create or an update begins with.
 struct Begun {
@@ -99,10 +87,9 @@ impl Environment {
                 story::left_for_later(spec, &begun.left, diagnostics);
                 let mut state = planned.without_unknowns();
                 // A read can be earlier than what was just made: what is known to be there stays.
-                let ids = seen.map_or(known.clone(), |seen| seen.ids().or(&known));
-                model::set_ids(&mut state, &ids);
+                model::set_ids(&mut state, &seen.ids().or(&known));
                 // What a plan said stays said: what others did since is for the next refresh to see.
-                for name in PROMISED.into_iter().filter(|name| planned.get(name).is_wholly_known()) {
+                for name in IDS.into_iter().chain(NAMES).filter(|name| planned.get(name).is_wholly_known()) {
                     state.set(name, planned.get(name).clone());
                 }
                 Stored { state: Some(state), private: begun.memory.bytes() }
@@ -165,7 +152,7 @@ impl Environment {
         begun: &Begun,
         request: &ApplyRequest,
         planned: &Value,
-    ) -> Result<Option<Seen>, PortError> {
+    ) -> Result<Seen, PortError> {
         let prior = request.prior.as_ref();
         let former = prior.map(|prior| prior.get("tags_all").string_map()).unwrap_or_default();
         let mut gone: Vec<String> = former.keys().filter(|key| !build.tags.contains_key(*key)).cloned().collect();
@@ -193,7 +180,7 @@ impl Environment {
         let mut tags = build.tags.clone();
         tags.entry(MADE_TAG.to_owned()).or_insert_with(|| clock::seconds().to_string());
         build.tag(&seen, &tags, &gone).await?;
-        Ok(Some(seen))
+        Ok(seen)
     }
 
     /// The state after a failure: what is seen, over what was written; none if a create left nothing.
@@ -328,8 +315,7 @@ fn impossible(planned: &Value, prior: &Spec, spec: &Spec, changes: &[Change]) ->
 /// looked, or before, where it didn't look.
 fn told(planned: &Value, planned_changes: &[Change], changes: Vec<Change>) -> (Vec<Change>, Vec<Change>) {
     let unknown = |name: &str| planned.get(name).is_unknown();
-    let same_kind =
-        |one: &Change| planned_changes.iter().any(|other| std::mem::discriminant(one) == std::mem::discriminant(other));
+    let same_kind = |one: &Change| planned_changes.iter().any(|other| one.is_of_kind(other));
     changes.into_iter().partition(|change| match change {
         Change::Roll(_) | Change::Version | Change::Repoint => unknown("launch_template_version"),
         Change::Deploy(_) => unknown("task_definition_arn"),
@@ -343,9 +329,7 @@ impl Begun {
     fn leave(&mut self, planned: &Value, from: &Spec) {
         let asked = self.memory.asked_as_planned();
         let (wish, kept) = stack::kept_back(&self.wish, from, &asked);
-        let had = |change: &Change| {
-            self.changes.iter().any(|one| std::mem::discriminant(one) == std::mem::discriminant(change))
-        };
+        let had = |change: &Change| self.changes.iter().any(|one| one.is_of_kind(change));
         let changes: Vec<Change> =
             stack::changes(from, &wish, &self.seen.there()).into_iter().filter(|change| had(change)).collect();
         let (stay, spared) = stack::spared(changes, &asked, self.seen.running());

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::memory::Memory;
-use super::plan::{harms_by_going, who_is_hurt};
+use super::plan::{harms_by_going, is_left_to_another};
 use super::{Shared, limit, model, story};
 use crate::run::ports::PortError;
-use crate::run::stack::{Build, Seen, observe};
-use crate::stack::{Ids, Spec, live_by};
+use crate::run::stack::{Build, Seen, live_guard, observe};
+use crate::stack::{Ids, Spec};
 use crate::tf_provider::{ApplyRequest, Diagnostics, Stored, Value};
 
 pub(super) async fn destroy(
@@ -51,7 +51,9 @@ pub(super) async fn destroy(
         former_failures: None,
     };
     build.note_families(&spec);
-    story::let_go(&spec, &build.let_go(), diagnostics);
+    if let Some(kept) = build.let_go() {
+        story::let_go(&spec, &kept, diagnostics);
+    }
     let going = !build.ids.is_empty() && shared.stack.objects.begin(&name, &memory.owner);
     drop(gate);
     let destroyed = build.destroy().await;
@@ -65,11 +67,7 @@ pub(super) async fn destroy(
         }
         Err(error) => {
             let mut state = prior.clone();
-            let adopted = state.get("target_group_arn").clone();
             model::set_ids(&mut state, &build.ids);
-            if spec.target_group.is_none() {
-                state.set("target_group_arn", adopted);
-            }
             story::failed("destroy", &spec, &error, &build.ids, None, diagnostics);
             Stored { state: Some(state), private: request.private.clone() }
         }
@@ -88,6 +86,7 @@ async fn look(
     let Some(group) = ids.target_group.as_ref().filter(|_| harms_by_going(spec) && spec.is_protected()) else {
         return Ok((seen, None));
     };
-    let leads = who_is_hurt(shared, spec, ids, group, memory).await?;
-    Ok((seen, live_by(&leads)))
+    let routes = live_guard::live(&shared.stack, group).await?;
+    let routes = routes.filter(|_| !is_left_to_another(&seen, memory));
+    Ok((seen, routes))
 }

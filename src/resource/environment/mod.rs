@@ -58,12 +58,7 @@ impl Environment {
     fn observed(&self, mut state: Value, (written, after): (&Spec, &Spec), seen: &Seen, spared: bool) -> Value {
         model::overlay(&mut state, written, after, &self.schema, spared);
         let managed = state.get("tags_all").string_map();
-        let adopted = state.get("target_group_arn").clone();
         model::set_ids(&mut state, &seen.ids());
-        if written.target_group.is_none() {
-            // It is what was configured, whether it is there or not: only another one is another wish.
-            state.set("target_group_arn", adopted);
-        }
         if !seen.is_attached() {
             // So that the next plan has something to do: apply attaches it again.
             state.set("target_group_name", Value::Null);

@@ -62,8 +62,10 @@ pub(super) fn ids(state: &Value) -> Ids {
     }
 }
 
-/// Writes down what is there.
+/// Writes down what is there. The ARN of an adopted target group is what was configured, whether it is there or not: only
+/// another one is another wish.
 pub(super) fn set_ids(state: &mut Value, ids: &Ids) {
+    let adopted = Some(state.get("target_group_arn").clone()).filter(|_| state.get("target_group").is_null());
     let mut set = |name: &str, id: &Option<String>| state.set(name, Value::from(id.clone()));
     set("target_group_arn", &ids.target_group);
     let name = ids.target_group.as_deref().map(crate::rollout::short);
@@ -74,6 +76,9 @@ pub(super) fn set_ids(state: &mut Value, ids: &Ids) {
     set("service_arn", &ids.service);
     set("task_definition_arn", &ids.task_definition);
     state.set("launch_template_version", Value::from(ids.template_version));
+    if let (Some(adopted), None) = (adopted, &ids.target_group) {
+        state.set("target_group_arn", adopted);
+    }
 }
 
 /// A spec as values of the resource's schema.

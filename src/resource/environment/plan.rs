@@ -7,13 +7,13 @@ use super::story::{self, Harm};
 use super::{Shared, defaults, model, set_mirror, tags_all};
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::objects::{Survey, names, survey};
-use crate::run::stack::{live_guard, observe};
-use crate::stack::{self, Change, Ids, Lead, Part, Spec, live_by};
+use crate::run::stack::{Seen, live_guard, observe};
+use crate::stack::{self, Change, Part, Spec, live_by};
 use crate::tf_provider::{Diagnostics, Path, PlanRequest, Planned, Value};
 
 pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
     let PlanRequest { prior, proposed, config, private, .. } = request;
-    let memory = Memory::read(&private);
+    let mut memory = Memory::read(&private);
     shared.stack.objects.note(&memory.owner);
     let Some(mut state) = proposed else {
         if let Some((prior, spec)) = prior.as_ref().and_then(|prior| Some((prior, model::spec(prior)?))) {
@@ -37,18 +37,18 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
         }
         return Planned { state: Some(state), replace, private };
     };
+    memory.note_planned(&wish);
     check_name(shared, &wish, diagnostics);
     let Some((prior, before)) = prior.zip(before) else {
-        let mut memory = memory;
-        memory.note_planned(&wish);
         set_computed(shared, &mut state, &wish);
         plan_ids(&mut state, &config, &Value::Null, (&wish, &names(&wish)[0], &[]));
         if !plan_create(shared, &wish, diagnostics).await {
             // Whoever has the usual name may go before this one comes, or after.
-            let unsure = ["target_group_name", "autoscaling_group_name"];
-            for name in unsure.into_iter().filter(|name| wish.target_group.is_some() || *name == unsure[1]) {
-                let none = state.get(name).is_null();
-                state.set(name, if none { Value::Null } else { Value::UNKNOWN });
+            let adopted = wish.target_group.is_none();
+            for name in NAMES.into_iter().filter(|name| !(adopted && *name == "target_group_name")) {
+                if !state.get(name).is_null() {
+                    state.set(name, Value::UNKNOWN);
+                }
             }
         }
         return Planned { state: Some(state), replace: Vec::new(), private: memory.bytes() };
@@ -61,8 +61,6 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     set_computed(shared, &mut state, &wish);
     let name = super::apply::name_of(&memory, &prior, &wish);
     plan_ids(&mut state, &config, &prior, (&wish, &name, &compared.changes));
-    let mut memory = memory;
-    memory.note_planned(&wish);
     Planned { state: Some(state), replace: compared.replaced, private: memory.bytes() }
 }
 
@@ -87,7 +85,6 @@ fn check_name(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics) {
 }
 
 /// What a plan comes to.
-#[derive(Default)]
 struct Compared {
     /// What makes everything anew.
     replaced: Vec<Path>,
@@ -174,10 +171,10 @@ async fn plan_create(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics
 async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics) -> Result<bool, PortError> {
     let now = crate::clock::seconds();
     let [usual, second] = names(wish);
-    let found = survey(&shared.stack, wish, &usual, "").await?;
+    let found = survey(&shared.stack, wish, (&usual, ""), Freshness::Shared).await?;
     let is_there = shared.stack.objects.is_there(&wish.id());
     if is_there && found.is_free() {
-        let beside = survey(&shared.stack, wish, &second, "").await?;
+        let beside = survey(&shared.stack, wish, (&second, ""), Freshness::Shared).await?;
         if let Some(routes) = beside.live_by() {
             story::exists_live(wish, &routes, diagnostics);
         }
@@ -207,7 +204,7 @@ async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostic
         }
     }
     // Terraform doesn't say whether one of its own goes for this one, nor, while it applies, which ones it has.
-    let other = survey(&shared.stack, wish, &second, "").await?;
+    let other = survey(&shared.stack, wish, (&second, ""), Freshness::Shared).await?;
     let room = other.is_for_taking(&shared.stack, wish, now).await?;
     if !room || !is_ours_to_replace(shared, &found).await {
         story::exists(wish, &found, room.then_some(second.as_str()), diagnostics);
@@ -231,40 +228,24 @@ async fn plan_destroy(shared: &Shared, spec: &Spec, prior: &Value, memory: &Memo
     if !shared.connection.is_known() || !harms_by_going(spec) {
         return;
     }
-    match who_is_hurt(shared, spec, &ids, &group, memory).await {
-        Ok(leads) => {
-            if let Some(routes) = live_by(&leads) {
-                story::destroys_live(spec, &routes, spec.is_protected(), diagnostics);
-            }
-        }
+    let hurt = async {
+        let Some(routes) = live_by(&live_guard::leads_to(&shared.stack, &group, Freshness::Shared).await?) else {
+            return Ok(None);
+        };
+        let seen = observe(&shared.stack.ports, spec, &ids).await?;
+        Ok::<_, PortError>((!is_left_to_another(&seen, memory)).then_some(routes))
+    };
+    match hurt.await {
+        Ok(Some(routes)) => story::destroys_live(spec, &routes, spec.is_protected(), diagnostics),
+        Ok(None) => {}
         Err(error) => story::unreadable(&spec.id(), &error, diagnostics),
     }
 }
 
-/// The routes to a color that is to go; none where another object has its target group by now, as the one that replaced it.
-pub(super) async fn who_is_hurt(
-    shared: &Shared,
-    spec: &Spec,
-    ids: &Ids,
-    group: &str,
-    memory: &Memory,
-) -> Result<Vec<Lead>, PortError> {
-    let leads = live_guard::leads_to(&shared.stack, group, Freshness::Now).await?;
-    if leads.iter().any(Lead::is_live) && is_left_to_another(shared, spec, ids, memory).await? {
-        return Ok(Vec::new());
-    }
-    Ok(leads)
-}
-
-/// Whether nothing of it would go: another object has it all.
-async fn is_left_to_another(shared: &Shared, spec: &Spec, ids: &Ids, memory: &Memory) -> Result<bool, PortError> {
-    let seen = observe(&shared.stack.ports, spec, ids).await?;
-    let others = |tags: &&crate::run::stack::ports::Tags| {
-        let owner = tags.get(stack::OWNER_TAG).map(String::as_str).unwrap_or_default();
-        !memory.owner.is_empty() && !owner.is_empty() && owner != memory.owner && !memory.heir_of.contains(owner)
-    };
+/// Whether nothing of a color would go: another object has it all by now, as the one that replaced it.
+pub(super) fn is_left_to_another(seen: &Seen, memory: &Memory) -> bool {
     let tagged = seen.tagged();
-    Ok(!tagged.is_empty() && tagged.iter().all(others))
+    !tagged.is_empty() && tagged.iter().all(|tags| !stack::is_own(tags, &memory.owner, &memory.heir_of))
 }
 
 /// A group of somebody else's with nothing of ours behind it is only let go of.
@@ -273,7 +254,7 @@ pub(super) fn harms_by_going(spec: &Spec) -> bool {
 }
 
 /// Every id that only an apply can tell.
-const IDS: [&str; 6] = [
+pub(super) const IDS: [&str; 6] = [
     "target_group_arn",
     "security_group_id",
     "launch_template_id",
@@ -281,6 +262,9 @@ const IDS: [&str; 6] = [
     "service_arn",
     "task_definition_arn",
 ];
+
+/// Names that mostly are known before.
+pub(super) const NAMES: [&str; 2] = ["target_group_name", "autoscaling_group_name"];
 
 /// Whether an environment of this configuration has such a thing.
 fn has(config: &Value, name: &str) -> bool {
@@ -361,7 +345,7 @@ fn plan_unknown(state: &mut Value, config: &Value, prior: Option<&Value>) {
     let prior = prior.unwrap_or(&Value::Null);
     let known = |names: &[&str]| names.iter().all(|name| config.get(name).is_wholly_known());
     let may_change = ["mirror", "mirror_verbatim", "tags_all", "launch_template_version", "task_definition_arn"];
-    let names = IDS.iter().chain(&["autoscaling_group_name", "target_group_name", "id"]).chain(&may_change);
+    let names = IDS.iter().chain(&NAMES).chain(&["id"]).chain(&may_change);
     for name in names {
         let configured = *name == "target_group_arn" && !config.get("target_group_arn").is_null();
         if configured {

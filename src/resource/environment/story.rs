@@ -147,13 +147,9 @@ pub(super) fn left_for_later(spec: &Spec, left: &[String], diagnostics: &mut Dia
 }
 
 /// Another object has these by now.
-pub(super) fn let_go(spec: &Spec, kept: &[String], diagnostics: &mut Diagnostics) {
-    if kept.is_empty() {
-        return;
-    }
+pub(super) fn let_go(spec: &Spec, kept: &str, diagnostics: &mut Diagnostics) {
     let detail = format!(
-        "Another object of the same name and color has it by now ({}), as the one that replaced this one. It stays; this object is forgotten.",
-        kept.join(", ")
+        "Another object of the same name and color has it by now ({kept}), as the one that replaced this one. It stays; this object is forgotten."
     );
     diagnostics.warning(format!("{} lives on as another object", spec.id()), detail);
 }

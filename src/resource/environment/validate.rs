@@ -33,7 +33,7 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         }
         service(config.get("service"), diagnostics);
     }
-    reserved_tags(config, diagnostics);
+    crate::resource::reserved_tags(config.get("tags"), &Path::attribute("tags"), diagnostics);
 }
 
 fn needs(config: &Value, name: &str, by: &str, diagnostics: &mut Diagnostics) {
@@ -284,15 +284,6 @@ fn service(service: &Value, diagnostics: &mut Diagnostics) {
     } else if container.is_null() && names.len() > 1 {
         let detail = format!("{path}: the task definition has several containers ({}).", names.join(", "));
         diagnostics.error_at(path, "container_name is missing", detail);
-    }
-}
-
-fn reserved_tags(config: &Value, diagnostics: &mut Diagnostics) {
-    let tags = config.get("tags").as_map().into_iter().flatten();
-    for (key, _) in tags.filter(|(key, _)| key.starts_with("bluegreen:") || key.starts_with("aws:")) {
-        let path = Path::attribute("tags").key(key);
-        let detail = format!("{path}: tags that begin with bluegreen: or aws: are not yours to set.");
-        diagnostics.error_at(path, "A reserved tag", detail);
     }
 }
 

@@ -558,10 +558,7 @@ impl Build<'_> {
 
     /// Whether a thing with these tags belongs to this object: by its token, or since it has none.
     pub(super) fn is_own(&self, tags: &Tags) -> bool {
-        match tags.get(stack::OWNER_TAG).filter(|owner| !owner.is_empty()) {
-            Some(owner) => self.owner.is_empty() || owner == self.owner || self.progress.heir_of.contains(owner),
-            None => true,
-        }
+        stack::is_own(tags, self.owner, &self.progress.heir_of)
     }
 
     /// Sets the tags of everything that is there: those that differ, and away with those that are no longer wished.

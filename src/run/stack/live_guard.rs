@@ -1,26 +1,20 @@
 //! Whether a color serves users, asked of the load balancer, and the way out of routes that it has no traffic in.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use tokio::time::sleep;
 
 use super::StackContext;
+use super::observe::believed;
 use crate::rollout::{Forward, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::stack::{self, Lead, leads, live_by};
-
-/// So many looks in a row must say that nobody leads to a group that isn't found before that is believed.
-const LOOKS: u32 = 4;
-/// The pause before the second look; each one after it is twice as long.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// The routes that have this target group in them.
 ///
 /// # Errors
 /// When AWS can't be asked.
 pub async fn leads_to(context: &StackContext, group: &str, age: Freshness) -> Result<Vec<Lead>, PortError> {
-    let Some(seen) = find(context, group).await? else { return Ok(Vec::new()) };
+    let find = || context.ports.target_groups.find(group);
+    let Some(seen) = believed(find, Option::is_some, Option::or).await? else { return Ok(Vec::new()) };
     let load_balancer = &context.load_balancer;
     let routes = if seen.load_balancers.is_empty() && is_used(context, group).await? {
         // Which load balancers have a group is told late, and by some not at all; that its targets are checked says that one
@@ -37,21 +31,6 @@ pub async fn leads_to(context: &StackContext, group: &str, age: Freshness) -> Re
         }
     }
     Ok(leads)
-}
-
-/// A group that several looks don't find is gone; one that doesn't may be wrong.
-async fn find(context: &StackContext, group: &str) -> Result<Option<super::ports::SeenGroup>, PortError> {
-    let mut pause = BETWEEN_LOOKS;
-    for look in 1..=LOOKS {
-        if let Some(seen) = context.ports.target_groups.find(group).await? {
-            return Ok(Some(seen));
-        }
-        if look < LOOKS {
-            sleep(pause).await;
-            pause *= 2;
-        }
-    }
-    Ok(None)
 }
 
 /// Whether a load balancer checks the group's targets, which it does where a listener or a rule has it.

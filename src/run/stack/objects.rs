@@ -140,8 +140,6 @@ fn each(ids: &Ids) -> Vec<String> {
 /// What has a stack's name in AWS.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// The name.
-    pub name: String,
     /// Everything of that name.
     pub found: Ids,
     /// Whose each thing is, in words: what it is, its id, whose, and its owner's token.
@@ -187,8 +185,7 @@ impl Survey {
             Whose::Another(since) => now.saturating_sub(since) <= JUST_NOW,
             Whose::Unmarked | Whose::Foreign => false,
         };
-        let unfinished = |thing: &Thing| matches!(thing.whose, Whose::LeftOver | Whose::Ours);
-        (self.leads.is_empty() || self.adopts && self.things.iter().all(unfinished)) && self.things.iter().all(left)
+        (self.leads.is_empty() || self.adopts && self.is_unfinished()) && self.things.iter().all(left)
     }
 
     /// Whether a new object can have the name, with what is left there.
@@ -229,9 +226,14 @@ impl Survey {
 ///
 /// # Errors
 /// When AWS can't be asked.
-pub async fn survey(context: &StackContext, spec: &Spec, name: &str, owner: &str) -> Result<Survey, PortError> {
+pub async fn survey(
+    context: &StackContext,
+    spec: &Spec,
+    (name, owner): (&str, &str),
+    age: Freshness,
+) -> Result<Survey, PortError> {
     let (ports, own) = (&context.ports, spec.id());
-    let mut survey = Survey { name: name.to_owned(), adopts: spec.target_group.is_none(), ..Survey::default() };
+    let mut survey = Survey { adopts: spec.target_group.is_none(), ..Survey::default() };
     let mut note = |what, id: &str, tags: &BTreeMap<String, String>| {
         let whose = if context.objects.is_another_s(id, owner) && tags.get(stack::TAG) == Some(&own) {
             Whose::Another(u64::MAX)
@@ -271,7 +273,7 @@ pub async fn survey(context: &StackContext, spec: &Spec, name: &str, owner: &str
     let group = survey.found.target_group.clone();
     let adopted = spec.target_group_arn.clone().filter(|_| spec.target_group.is_none() && !survey.is_free());
     if let Some(group) = group.or(adopted) {
-        let leads = leads_to(context, &group, Freshness::Now).await?;
+        let leads = leads_to(context, &group, age).await?;
         survey.leads = leads.into_iter().filter(|lead| !lead.nobody).collect();
     }
     Ok(survey)
@@ -296,7 +298,7 @@ pub async fn take_name(context: &StackContext, spec: &Spec, owner: &str, now: u6
             last = Some(format!("another object {} is being made, or goes, in this very run", spec.id()));
             continue;
         }
-        let survey = survey(context, spec, &name, owner).await?;
+        let survey = survey(context, spec, (&name, owner), Freshness::Now).await?;
         if survey.is_for_taking(context, spec, now).await? {
             context.objects.claim(&survey.found, owner);
             return Ok((name, survey.found));

@@ -1,7 +1,6 @@
 //! What of a stack is there, in the shape of its wish.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -45,23 +44,34 @@ const LOOKS: u32 = 4;
 /// The pause before the second look; each one after it is twice as long.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
+/// Looks until everything was found, or so many looks agree that it isn't there; `or` adds what an earlier look found.
+pub(super) async fn believed<T, F>(
+    look: impl Fn() -> F,
+    has_all: impl Fn(&T) -> bool,
+    or: impl Fn(T, T) -> T,
+) -> Result<T, PortError>
+where
+    F: Future<Output = Result<T, PortError>>,
+{
+    let mut seen = look().await?;
+    let mut pause = BETWEEN_LOOKS;
+    for _ in 1..LOOKS {
+        if has_all(&seen) {
+            break;
+        }
+        sleep(pause).await;
+        pause *= 2;
+        seen = or(look().await?, seen);
+    }
+    Ok(seen)
+}
+
 /// Looks at everything that the state knows of. What isn't found is looked for again before it counts as gone.
 ///
 /// # Errors
 /// When AWS can't be asked.
 pub async fn observe(ports: &StackPorts, spec: &Spec, ids: &Ids) -> Result<Seen, PortError> {
-    let mut seen = look(ports, spec, ids).await?;
-    let mut pause = BETWEEN_LOOKS;
-    for _ in 1..LOOKS {
-        if seen.has_all(ids) {
-            break;
-        }
-        sleep(pause).await;
-        pause *= 2;
-        let again = look(ports, spec, ids).await?;
-        seen = again.or(seen);
-    }
-    Ok(seen)
+    believed(|| look(ports, spec, ids), |seen| seen.has_all(ids), Seen::or).await
 }
 
 /// Looks once, with as few calls as AWS allows.

@@ -1,43 +1,35 @@
 //! Takes a stack away: first what makes AWS refuse while somebody is led there, then what serves.
 
 use super::build::Build;
-use super::live_guard::{detach, live};
+use super::live_guard::detach;
+use super::ports::Tags;
 use super::wait::{Pauses, failed};
 use crate::run::ports::{FailureKind, PortError};
 use crate::stack::{Ids, Target};
 
 impl Build<'_> {
-    /// Lets go of what another object has by now, as the one that replaces this one; what that is, in words.
-    pub fn let_go(&mut self) -> Vec<String> {
-        let (seen, objects) = (self.seen, &self.context.objects);
-        let another = |id: &str, tags: &super::ports::Tags| {
-            !self.is_own(tags) || !self.owner.is_empty() && objects.is_another_s(id, self.owner)
-        };
+    /// Lets go of what another object has by now, as the one that replaces this one; what that is, in words, if it is anything.
+    pub fn let_go(&mut self) -> Option<String> {
+        let seen = self.seen;
         let mut kept = Ids::default();
-        if let Some(group) = &seen.group {
-            kept.target_group = another(&group.arn, &seen.group_tags)
-                .then(|| group.arn.clone())
-                .filter(|_| self.spec.target_group.is_some());
+        let own_group = seen.group.as_ref().filter(|_| self.spec.target_group.is_some());
+        let parts = [
+            (&mut kept.target_group, own_group.map(|group| (&group.arn, &seen.group_tags))),
+            (&mut kept.security_group, seen.security_group.as_ref().map(|group| (&group.id, &group.tags))),
+            (&mut kept.template, seen.template.as_ref().map(|template| (&template.id, &template.tags))),
+            (&mut kept.scaling_group, seen.scaling_group.as_ref().map(|group| (&group.name, &group.tags))),
+            (&mut kept.service, seen.service.as_ref().map(|service| (&service.arn, &service.tags))),
+        ];
+        for (kept, part) in parts {
+            *kept = part.filter(|(id, tags)| self.is_another_s(id, tags)).map(|(id, _)| id.clone());
         }
-        let of = |it: Option<(&String, &super::ports::Tags)>| {
-            it.filter(|(id, tags)| another(id, tags)).map(|(id, _)| id.clone())
-        };
-        kept.security_group = of(seen.security_group.as_ref().map(|group| (&group.id, &group.tags)));
-        kept.template = of(seen.template.as_ref().map(|template| (&template.id, &template.tags)));
-        kept.scaling_group = of(seen.scaling_group.as_ref().map(|group| (&group.name, &group.tags)));
-        kept.service = of(seen.service.as_ref().map(|service| (&service.arn, &service.tags)));
-        let forget = |own: &mut Option<String>, kept: &Option<String>| {
-            if kept.is_some() {
-                *own = None;
-            }
-        };
-        forget(&mut self.ids.target_group, &kept.target_group);
-        forget(&mut self.ids.security_group, &kept.security_group);
-        forget(&mut self.ids.template, &kept.template);
-        forget(&mut self.ids.scaling_group, &kept.scaling_group);
-        forget(&mut self.ids.service, &kept.service);
-        let words = kept.words();
-        if words.is_empty() { Vec::new() } else { vec![words] }
+        self.ids = std::mem::take(&mut self.ids).without(&kept);
+        Some(kept.words()).filter(|words| !words.is_empty())
+    }
+
+    /// Whether another object has a thing by now: by its tags, or, since these can be read late, as this run knows.
+    fn is_another_s(&self, id: &str, tags: &Tags) -> bool {
+        !self.is_own(tags) || !self.owner.is_empty() && self.context.objects.is_another_s(id, self.owner)
     }
 
     /// Takes everything away. What is gone from `ids` afterwards is gone from AWS; what is given back are revisions that
@@ -92,7 +84,7 @@ impl Build<'_> {
         let ports = &self.context.ports;
         if let Some(name) = self.ids.scaling_group.clone() {
             ports.autoscaling.detach(&name, &group).await?;
-            if let Err(error) = self.is_left(&group).await {
+            if let Err(error) = self.still_idle().await {
                 let back = ports.autoscaling.attach(&name, &group, &[]).await;
                 return Err(undone(error, back, "its instances are behind the group again"));
             }
@@ -100,7 +92,7 @@ impl Build<'_> {
         let count = self.seen.service.as_ref().and_then(|seen| seen.service.desired_count);
         if let (Some(arn), Some(service), Some(count)) = (&self.ids.service, &self.spec.service, count) {
             ports.ecs.scale(&service.cluster, arn, 0).await?;
-            if let Err(error) = self.is_left(&group).await {
+            if let Err(error) = self.still_idle().await {
                 let back = ports.ecs.scale(&service.cluster, arn, count).await;
                 return Err(undone(error, back, "its tasks come again"));
             }
@@ -109,25 +101,12 @@ impl Build<'_> {
         let targets: Vec<Target> = self.spec.targets.iter().flatten().filter(own).cloned().collect();
         if !targets.is_empty() {
             ports.target_groups.deregister(&group, &targets).await?;
-            if let Err(error) = self.is_left(&group).await {
+            if let Err(error) = self.still_idle().await {
                 let back = ports.target_groups.register(&group, &targets).await;
                 return Err(undone(error, back, "its targets are in the group again"));
             }
         }
         Ok(())
-    }
-
-    /// An error if users are led to a group that was left, though the color is protected.
-    async fn is_left(&self, group: &str) -> Result<(), PortError> {
-        if !self.spec.is_protected() {
-            return Ok(());
-        }
-        match live(self.context, group).await? {
-            Some(routes) => {
-                Err(PortError::new(FailureKind::Conflict, format!("it got traffic in the meantime, by {routes}")))
-            }
-            None => Ok(()),
-        }
     }
 
     async fn delete_scaling_group(&mut self, name: &str) -> Result<(), PortError> {

@@ -2,10 +2,45 @@
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::tf_provider::{Schema, Value};
+use crate::tf_provider::{ApplyRequest, Cancel, Checkpoint, PlanRequest, Planned, ReadRequest, Schema, Stored, Value};
+
+/// A plan of a configuration, as Terraform asks for it.
+pub(super) fn plan_request(schema: &Schema, config: &Value, prior: Option<&Stored>) -> PlanRequest {
+    let before = prior.and_then(|prior| prior.state.clone());
+    PlanRequest {
+        proposed: Some(proposed(schema, config, before.as_ref())),
+        prior: before,
+        config: config.clone(),
+        private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
+        cancel: Cancel::never(),
+    }
+}
+
+/// The apply of a plan.
+pub(super) fn apply_request(config: &Value, prior: Option<&Stored>, planned: Planned, cancel: Cancel) -> ApplyRequest {
+    ApplyRequest {
+        prior: prior.and_then(|prior| prior.state.clone()),
+        planned: planned.state,
+        config: config.clone(),
+        private: planned.private,
+        checkpoint: Checkpoint::default(),
+        cancel,
+    }
+}
+
+/// The apply of a destroy.
+pub(super) fn destroy_request(stored: &Stored) -> ApplyRequest {
+    let planned = Planned { private: stored.private.clone(), ..Planned::default() };
+    apply_request(&Value::Null, Some(stored), planned, Cancel::never())
+}
+
+/// The refresh of a state.
+pub(super) fn read_request(state: Value, private: &[u8]) -> ReadRequest {
+    ReadRequest { state, private: private.to_vec(), cancel: Cancel::never() }
+}
 
 /// As Terraform proposes it: the configuration, and what was computed before.
-pub(super) fn proposed(schema: &Schema, config: &Value, prior: Option<&Value>) -> Value {
+fn proposed(schema: &Schema, config: &Value, prior: Option<&Value>) -> Value {
     let mut value = config.clone();
     for attribute in schema.attributes() {
         if config.get(attribute.name()).is_null() && attribute.is_computed() {

@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use super::Environment;
 use crate::resource::Context;
-use crate::resource::testing::{assert_kept, assert_same_where_known, proposed};
+use crate::resource::testing::{
+    apply_request, assert_kept, assert_same_where_known, destroy_request, plan_request, read_request,
+};
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::fake::Fake;
 use crate::run::stack::fake::Cloud;
-use crate::tf_provider::{
-    ApplyRequest, Cancel, Checkpoint, Diagnostics, PlanRequest, Planned, ReadRequest, Resource as _, Stored, Type,
-    Value, msgpack,
-};
+use crate::tf_provider::{Cancel, Diagnostics, PlanRequest, Planned, Resource as _, Stored, Type, Value, msgpack};
 
 pub(super) const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";
 
@@ -85,14 +84,7 @@ impl Stage {
     pub async fn plan(&self, config: &Value, prior: Option<&Stored>) -> (Planned, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
         self.environment.validate(config, &mut diagnostics);
-        let before = prior.and_then(|prior| prior.state.clone());
-        let request = PlanRequest {
-            proposed: Some(proposed(&self.environment.schema, config, before.as_ref())),
-            prior: before,
-            config: config.clone(),
-            private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
-            cancel: Cancel::never(),
-        };
+        let request = plan_request(&self.environment.schema, config, prior);
         (self.environment.plan(request, &mut diagnostics).await, diagnostics)
     }
 
@@ -146,14 +138,7 @@ impl Stage {
         }
         let state = again.state.clone().expect("a plan");
         assert_same_where_known(planned.state.as_ref().expect("a plan"), &state);
-        let request = ApplyRequest {
-            prior: prior.and_then(|prior| prior.state.clone()),
-            planned: Some(state.clone()),
-            config: config.clone(),
-            private: again.private,
-            checkpoint: Checkpoint::default(),
-            cancel,
-        };
+        let request = apply_request(config, prior, again, cancel);
         let stored = self.environment.apply(request, &mut diagnostics).await;
         if !diagnostics.has_errors() {
             assert_kept(&state, stored.state.as_ref().expect("a state"));
@@ -168,21 +153,14 @@ impl Stage {
     /// A destroy in this very process.
     pub async fn destroy_here(&self, stored: &Stored) -> (Stored, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
-        let request = ApplyRequest {
-            prior: stored.state.clone(),
-            planned: None,
-            config: Value::Null,
-            private: stored.private.clone(),
-            checkpoint: Checkpoint::default(),
-            cancel: Cancel::never(),
-        };
+        let request = destroy_request(stored);
         (self.environment.apply(request, &mut diagnostics).await, diagnostics)
     }
 
     pub async fn read(&self, stored: &Stored) -> (Stored, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
         let Some(state) = stored.state.clone() else { return (stored.clone(), diagnostics) };
-        let request = ReadRequest { state, private: stored.private.clone(), cancel: Cancel::never() };
+        let request = read_request(state, &stored.private);
         let stored = self.environment.read(request, &mut diagnostics).await;
         (stored, diagnostics)
     }

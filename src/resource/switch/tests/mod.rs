@@ -9,12 +9,10 @@ use std::sync::Arc;
 
 use super::Switch;
 use crate::resource::Context;
-use crate::resource::testing::{assert_kept, proposed};
+use crate::resource::testing::{apply_request, assert_kept, destroy_request, plan_request, read_request};
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::fake::{Fake, Fault};
-use crate::tf_provider::{
-    ApplyRequest, Cancel, Checkpoint, Diagnostics, PlanRequest, Planned, ReadRequest, Resource as _, Stored, Value,
-};
+use crate::tf_provider::{Cancel, Diagnostics, Planned, Resource as _, Stored, Value};
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";
 const BLUE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1";
@@ -60,14 +58,7 @@ fn config(switch: &Switch, active: Value) -> Value {
 impl Stage {
     async fn plan(&self, config: &Value, prior: Option<&Stored>) -> (Planned, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
-        let before = prior.and_then(|prior| prior.state.clone());
-        let request = PlanRequest {
-            proposed: Some(proposed(&self.switch.schema, config, before.as_ref())),
-            prior: before,
-            config: config.clone(),
-            private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
-            cancel: Cancel::never(),
-        };
+        let request = plan_request(&self.switch.schema, config, prior);
         (self.switch.plan(request, &mut diagnostics).await, diagnostics)
     }
 
@@ -89,31 +80,18 @@ impl Stage {
         (planned, mut diagnostics): (Planned, Diagnostics),
         cancel: Cancel,
     ) -> (Stored, Diagnostics) {
-        let request = ApplyRequest {
-            prior: prior.and_then(|prior| prior.state.clone()),
-            planned: planned.state.clone(),
-            config: config.clone(),
-            private: planned.private,
-            checkpoint: Checkpoint::default(),
-            cancel,
-        };
+        let state = planned.state.clone();
+        let request = apply_request(config, prior, planned, cancel);
         let stored = self.switch.apply(request, &mut diagnostics).await;
         if !diagnostics.has_errors() {
-            assert_kept(planned.state.as_ref().unwrap(), stored.state.as_ref().unwrap());
+            assert_kept(state.as_ref().unwrap(), stored.state.as_ref().unwrap());
         }
         (stored, diagnostics)
     }
 
     async fn destroy(&self, stored: &Stored) -> (Stored, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
-        let request = ApplyRequest {
-            prior: stored.state.clone(),
-            planned: None,
-            config: Value::Null,
-            private: stored.private.clone(),
-            checkpoint: Checkpoint::default(),
-            cancel: Cancel::never(),
-        };
+        let request = destroy_request(stored);
         (self.switch.apply(request, &mut diagnostics).await, diagnostics)
     }
 
@@ -126,7 +104,7 @@ impl Stage {
     async fn read(&self, stored: &Stored) -> Stored {
         let mut diagnostics = Diagnostics::new();
         let state = stored.state.clone().unwrap();
-        let request = ReadRequest { state, private: stored.private.clone(), cancel: Cancel::never() };
+        let request = read_request(state, &stored.private);
         let stored = self.switch.read(request, &mut diagnostics).await;
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
         stored

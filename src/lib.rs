@@ -8,6 +8,8 @@
 //! - [`aws`]: the ports on AWS.
 //! - [`database`]: databases behind the ports, for migrations.
 //! - [`resource`]: what users write, one file or folder for each resource and for the provider block.
+//! - [`secrets`]: what was told in confidence, and texts without it.
+//! - [`variables`]: the environment of this process.
 //! - [`clock`]: the only place that asks the machine for the time.
 
 pub mod aws;
@@ -15,12 +17,15 @@ pub mod clock;
 pub mod database;
 mod digest;
 mod duration;
+mod home;
 pub mod migration;
 pub mod resource;
 pub mod rollout;
 pub mod run;
+pub mod secrets;
 pub mod stack;
 pub mod tf_provider;
+pub mod variables;
 
 #[cfg(test)]
 mod tidy;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bluegreen::resource::Bluegreen;
+use bluegreen::run::supervisor;
 use bluegreen::tf_provider::{Provider, handshake};
+use bluegreen::variables;
 
 /// The provider's address in a Terraform configuration.
 const ADDRESS: &str = "registry.terraform.io/bluegreen/bluegreen";
@@ -15,6 +17,12 @@ fn provider() -> Arc<dyn Provider> {
 }
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == supervisor::ARGUMENT) {
+        return supervisor::supervise(arguments);
+    }
+    variables::set_aside();
+    supervisor::offer();
     if handshake::is_plugin_host() {
         return handshake::serve(provider, NAME);
     }

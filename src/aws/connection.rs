@@ -17,9 +17,11 @@ use tokio::sync::OnceCell;
 
 use super::attempts::Attempts;
 use super::error::call_error;
-use super::http::SdkHttp;
-use super::identity::{AssumedRole, WebIdentityRole};
+use super::http::{self, SdkHttp};
+use super::identity::{AssumedRole, Confidential, WebIdentityRole};
+use super::proxy::Proxies;
 use super::settings::{RetryMode, Settings};
+use crate::home;
 use crate::run::ports::{FailureKind, PortError};
 
 /// The hashicorp/aws provider's default: with back-off up to 20 s it outlasts a long spell of throttling.
@@ -65,6 +67,24 @@ impl Connection {
     /// What was configured.
     pub fn settings(&self) -> Option<&Settings> {
         self.settings.as_ref()
+    }
+
+    /// What of the settings can be seen to be wrong without asking anybody: the argument, where it is one, and the words.
+    pub fn faults(&self) -> Vec<(Option<&'static str>, String)> {
+        let Some(settings) = &self.settings else { return Vec::new() };
+        let bundle = http::ca_bundle(settings);
+        let wrong = bundle.and_then(|(name, path)| Some((name, http::read_bundle(&path).err()?, path)));
+        wrong
+            .map(|(name, reason, path)| {
+                (Some(name).filter(|name| *name != "AWS_CA_BUNDLE"), format!("{name} = {path:?}: {reason}."))
+            })
+            .into_iter()
+            .collect()
+    }
+
+    /// Whether HTTPS goes by way of http_proxy only because nothing was said of it.
+    pub fn is_https_proxy_guessed(&self) -> bool {
+        self.settings.as_ref().is_some_and(Proxies::is_https_guessed)
     }
 
     /// The region that is named explicitly, by the provider block or the environment, without asking anybody.
@@ -211,6 +231,10 @@ async fn load(settings: &Settings) -> Result<SdkConfig, String> {
         let role = AssumedRole::new(role.clone(), sts(settings, &config));
         config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
     }
+    if let Some(credentials) = config.credentials_provider() {
+        let credentials = SharedCredentialsProvider::new(Confidential(credentials));
+        config = config.into_builder().credentials_provider(credentials).build();
+    }
     Ok(config)
 }
 
@@ -222,19 +246,12 @@ fn profile_files(settings: &Settings) -> Option<ProfileFiles> {
     files = files.include_default_config_file(settings.shared_config_files.is_empty());
     files = files.include_default_credentials_file(settings.shared_credentials_files.is_empty());
     for path in &settings.shared_config_files {
-        files = files.with_file(ProfileFileKind::Config, expand_home(path));
+        files = files.with_file(ProfileFileKind::Config, home::expand(path));
     }
     for path in &settings.shared_credentials_files {
-        files = files.with_file(ProfileFileKind::Credentials, expand_home(path));
+        files = files.with_file(ProfileFileKind::Credentials, home::expand(path));
     }
     Some(files.build())
-}
-
-fn expand_home(path: &str) -> String {
-    match (path.strip_prefix("~/"), std::env::var("HOME")) {
-        (Some(rest), Ok(home)) => format!("{home}/{rest}"),
-        _ => path.to_owned(),
-    }
 }
 
 fn sts(settings: &Settings, config: &SdkConfig) -> aws_sdk_sts::Client {

@@ -7,6 +7,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::run::ports::{FailureKind, PortError};
+use crate::secrets;
 
 /// An error with everything that caused it, in one line.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
@@ -34,7 +35,7 @@ where
             let code = failure.err().code().unwrap_or("an error without a code");
             let message = failure.err().message().unwrap_or("no message");
             let id = failure.raw().headers().get("x-amzn-requestid").map(|id| format!(" (request {id})"));
-            (kind_of(code), format!("{code}: {message}{}", id.unwrap_or_default()))
+            (kind_of(code), secrets::outside(&format!("{code}: {message}{}", id.unwrap_or_default())))
         }
         SdkError::TimeoutError(_) => (FailureKind::Other, "no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) => {

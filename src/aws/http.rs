@@ -14,40 +14,54 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 
 use super::error::chain;
+use super::proxy::Proxies;
 use super::settings::Settings;
+use crate::{home, secrets};
 
 /// Idle connections are dropped before AWS's load balancers drop them (60 s by default).
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
+
+/// How long a connection is silent before its other end is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// More than any answer of the calls made here: what a function returns has at most 6 MiB, everything else far less.
+const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
 /// Makes ring the process's TLS provider; a second call changes nothing.
 pub(super) fn install_tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
-/// With the proxies and the certificate authorities of the provider block.
+/// With the proxies and the certificate authorities of the provider block and the environment.
 pub(super) fn on_network(
     mut builder: reqwest::ClientBuilder,
     settings: &Settings,
 ) -> Result<reqwest::ClientBuilder, String> {
-    if let Some(path) = &settings.custom_ca_bundle {
-        let pem = std::fs::read(path).map_err(|error| format!("failed to read custom_ca_bundle {path}: {error}"))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|error| format!("failed to read custom_ca_bundle {path}: {}", chain(&error)))?;
-        for certificate in certificates {
+    if let Some((name, path)) = ca_bundle(settings) {
+        for certificate in read_bundle(&path).map_err(|reason| format!("{name} {path}: {reason}"))? {
             builder = builder.add_root_certificate(certificate);
         }
     }
-    let no_proxy = settings.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-    let proxies = [
-        (settings.http_proxy.as_deref(), reqwest::Proxy::http as fn(String) -> _),
-        (settings.https_proxy.as_deref().or(settings.http_proxy.as_deref()), reqwest::Proxy::https),
-    ];
-    for (url, make) in proxies {
-        let Some(url) = url else { continue };
-        let proxy = make(url.to_owned()).map_err(|error| format!("failed to use a proxy: {}", chain(&error)))?;
-        builder = builder.proxy(proxy.no_proxy(no_proxy.clone()));
+    let proxies = Proxies::of(settings);
+    // The first call turns off the client's own reading of the environment.
+    Ok(builder.no_proxy().proxy(reqwest::Proxy::custom(move |url| proxies.proxy_for(url))))
+}
+
+/// The file with further certificate authorities, and what names it.
+pub(super) fn ca_bundle(settings: &Settings) -> Option<(&'static str, String)> {
+    let own = settings.custom_ca_bundle.as_ref().map(|path| ("custom_ca_bundle", home::expand(path)));
+    let environment = || Some(("AWS_CA_BUNDLE", std::env::var("AWS_CA_BUNDLE").ok().filter(|path| !path.is_empty())?));
+    own.or_else(environment)
+}
+
+/// The certificates of a PEM file.
+pub(super) fn read_bundle(path: &str) -> Result<Vec<reqwest::Certificate>, String> {
+    let pem = std::fs::read(path).map_err(|error| format!("the file can't be read: {error}"))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+        .map_err(|error| format!("the file is not what it should be: {}", chain(&error)))?;
+    if certificates.is_empty() {
+        return Err("there is no certificate in the file; it must hold -----BEGIN CERTIFICATE-----".to_owned());
     }
-    Ok(builder)
+    Ok(certificates)
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +74,8 @@ impl SdkHttp {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(connect_timeout)
             .pool_idle_timeout(IDLE_LIMIT)
+            // A peer that vanished is noticed also between two calls.
+            .tcp_keepalive(KEEPALIVE)
             .danger_accept_invalid_certs(settings.insecure);
         let builder = on_network(builder, settings)?;
         let client = builder.build().map_err(|error| format!("failed to set up HTTP: {}", chain(&error)))?;
@@ -101,12 +117,27 @@ fn outgoing(request: HttpRequest) -> Result<reqwest::Request, ConnectorError> {
     Ok(out)
 }
 
-async fn incoming(response: reqwest::Response) -> Result<HttpResponse, ConnectorError> {
+async fn incoming(mut response: reqwest::Response) -> Result<HttpResponse, ConnectorError> {
     let status =
         StatusCode::try_from(response.status().as_u16()).map_err(|error| ConnectorError::other(error.into(), None))?;
     let headers = response.headers().clone();
-    let body = response.bytes().await.map_err(|error| ConnectorError::io(Box::new(BrokenAnswer(error))))?;
-    let mut out = HttpResponse::new(status, SdkBody::from(body.to_vec()));
+    // No API of AWS's answers so: something stands between, or the address is another one.
+    if let (true, Some(to)) = (response.status().is_redirection(), headers.get("location")) {
+        let to = shown_address(&String::from_utf8_lossy(to.as_bytes()));
+        return Err(ConnectorError::other(Box::new(BadAnswer::Redirect { status: status.as_u16(), to }), None));
+    }
+    if response.content_length().is_some_and(|length| length > MAX_ANSWER_BYTES as u64) {
+        return Err(ConnectorError::other(Box::new(BadAnswer::TooLong), None));
+    }
+    let mut body = Vec::new();
+    let broke_off = |error| ConnectorError::io(Box::new(BadAnswer::BrokeOff(error)));
+    while let Some(part) = response.chunk().await.map_err(broke_off)? {
+        if body.len() + part.len() > MAX_ANSWER_BYTES {
+            return Err(ConnectorError::other(Box::new(BadAnswer::TooLong), None));
+        }
+        body.extend_from_slice(&part);
+    }
+    let mut out = HttpResponse::new(status, SdkBody::from(body));
     for (name, value) in &headers {
         if let Ok(value) = value.to_str() {
             out.headers_mut().append(name.as_str().to_owned(), value.to_owned());
@@ -115,25 +146,54 @@ async fn incoming(response: reqwest::Response) -> Result<HttpResponse, Connector
     Ok(out)
 }
 
-/// An answer that broke off in its middle: whatever was asked for was done, or refused.
-#[derive(Debug)]
-struct BrokenAnswer(reqwest::Error);
+/// An address without what may be secret in it.
+fn shown_address(text: &str) -> String {
+    let Ok(mut url) = reqwest::Url::parse(text) else {
+        return secrets::outside(text.split(['?', '#']).next().unwrap_or_default());
+    };
+    url.set_query(None);
+    url.set_fragment(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    secrets::outside(url.as_str())
+}
 
-impl fmt::Display for BrokenAnswer {
+/// An answer that is none: whatever was asked for was done, or refused.
+#[derive(Debug)]
+enum BadAnswer {
+    /// It ended in its middle.
+    BrokeOff(reqwest::Error),
+    /// It is longer than any that makes sense.
+    TooLong,
+    /// It leads elsewhere.
+    Redirect { status: u16, to: String },
+}
+
+impl fmt::Display for BadAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the answer broke off")
+        match self {
+            BadAnswer::BrokeOff(_) => f.write_str("the answer broke off"),
+            BadAnswer::TooLong => write!(f, "the answer is longer than {} MiB", MAX_ANSWER_BYTES / 1024 / 1024),
+            BadAnswer::Redirect { status, to } => write!(
+                f,
+                "the endpoint answered with a redirect ({status}) to {to}, which AWS never does: check endpoints, endpoint_url and the proxy"
+            ),
+        }
     }
 }
 
-impl Error for BrokenAnswer {
+impl Error for BadAnswer {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
+        match self {
+            BadAnswer::BrokeOff(error) => Some(error),
+            _ => None,
+        }
     }
 }
 
 /// Whether an answer began before the connection failed.
 pub(super) fn was_answered(error: &ConnectorError) -> bool {
-    causes(error).any(|cause| cause.is::<BrokenAnswer>())
+    causes(error).any(|cause| cause.is::<BadAnswer>())
 }
 
 fn causes(error: &ConnectorError) -> impl Iterator<Item = &(dyn Error + 'static)> {

@@ -2,11 +2,35 @@
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{self, ProvideCredentials, future};
+use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
 
 use super::error::call_error;
 use super::settings::{AssumeRole, WebIdentity};
 use crate::clock;
+use crate::home;
+use crate::secrets::{self, Reach};
+
+/// Credentials from anywhere, whose secrets are remembered as such before they are used.
+#[derive(Debug)]
+pub(super) struct Confidential(pub(super) SharedCredentialsProvider);
+
+impl ProvideCredentials for Confidential {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.0.provide_credentials().await?;
+            secrets::learn([credentials.secret_access_key()], Reach::Everywhere);
+            secrets::learn(credentials.session_token(), Reach::Everywhere);
+            Ok(credentials)
+        })
+    }
+
+    fn fallback_on_interrupt(&self) -> Option<Credentials> {
+        self.0.fallback_on_interrupt()
+    }
+}
 
 /// Credentials of a role, got with the credentials that the client has.
 #[derive(Debug)]
@@ -64,11 +88,12 @@ impl WebIdentityRole {
         let token = match (&self.identity.token, &self.identity.token_file) {
             (Some(token), _) => token.clone(),
             // Read each time: the file is written anew before the token in it ends.
-            (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| {
+            (None, Some(path)) => std::fs::read_to_string(home::expand(path)).map_err(|error| {
                 CredentialsError::invalid_configuration(format!("failed to read the token file {path}: {error}"))
             })?,
             (None, None) => return Err(CredentialsError::invalid_configuration("no web identity token is set")),
         };
+        secrets::learn([&token], Reach::Everywhere);
         let call = self.sts.assume_role_with_web_identity().role_arn(&self.identity.role_arn);
         let call = call.role_session_name(session(self.identity.session_name.as_deref()));
         let answer = call.web_identity_token(token.trim()).send().await.map_err(|error| {

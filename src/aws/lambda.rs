@@ -12,6 +12,7 @@ use super::error::call_error;
 use crate::rollout::LambdaCheck;
 use crate::rollout::gate::FunctionAnswer;
 use crate::run::ports::{FailureKind, Functions, PortError};
+use crate::secrets;
 
 /// As much of an answer as a person reads.
 const SHOWN_CHARS: usize = 500;
@@ -45,8 +46,8 @@ impl Functions for Lambda {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let word = |name: &str| json.get(name).and_then(|value| value.as_str()).map(str::to_owned);
         Ok(FunctionAnswer {
-            error: answer.function_error().map(str::to_owned),
-            payload: text.trim().chars().take(SHOWN_CHARS).collect(),
+            error: answer.function_error().map(secrets::outside),
+            payload: secrets::beginning(text.trim(), false, SHOWN_CHARS),
             status: word("hookStatus").or_else(|| word("status")),
             call_back: json.get("callBackDelay").and_then(serde_json::Value::as_u64).map(Duration::from_secs),
         })

@@ -15,6 +15,7 @@ mod http;
 mod identity;
 mod lambda;
 mod probe;
+mod proxy;
 mod rds;
 mod settings;
 mod sns;
@@ -58,6 +59,11 @@ pub fn stack_ports(connection: &Arc<Connection>) -> StackPorts {
         autoscaling: Arc::new(autoscaling::AutoScaling::new(connection.clone())),
         ecs: Arc::new(ecs::Ecs::new(connection.clone())),
     }
+}
+
+/// Whether a text is the address of a proxy.
+pub fn is_proxy(text: &str) -> bool {
+    proxy::proxy_url(text).is_some()
 }
 
 /// A short name for a text: the same text has the same one.

@@ -18,6 +18,7 @@ use super::http::{install_tls, on_network};
 use crate::rollout::HttpCheck;
 use crate::rollout::gate::HttpAnswer;
 use crate::run::ports::{FailureKind, HttpProbe, PortError};
+use crate::secrets;
 
 /// A server that does not even accept in this time is not up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,17 +103,19 @@ impl HttpProbe for Probe {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         };
         let headers = response.headers().iter().filter_map(header).collect();
-        let mut body = Vec::new();
+        let (mut body, mut is_cut) = (Vec::new(), false);
         while let Some(part) = response.chunk().await.map_err(|error| said(reason(&error, check)))? {
             body.extend_from_slice(&part);
             if body.len() >= BODY_LIMIT {
+                body.truncate(BODY_LIMIT);
+                is_cut = true;
                 break;
             }
         }
         let latency = start.elapsed();
         let text = String::from_utf8_lossy(&body);
         let matches = pattern.map(|pattern| pattern.is_match(&text));
-        let excerpt = text.trim().chars().take(EXCERPT_CHARS).collect();
+        let excerpt = secrets::beginning(text.trim(), is_cut, EXCERPT_CHARS);
         Ok(HttpAnswer { status, latency, excerpt, matches, headers, body: text.into_owned() })
     }
 }

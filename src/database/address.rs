@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use super::{CONNECT_LIMIT, in_time, mysql, postgres};
 use crate::migration::Dialect;
 use crate::run::database::{Database, DatabaseError, Session};
+use crate::{home, variables};
 
 /// Parameters that the driver knows.
 const POSTGRES: [&str; 10] = [
@@ -53,7 +54,8 @@ const IGNORED: [&str; 14] = [
 pub enum TlsMode {
     /// Not.
     Disable,
-    /// If the server can; certificates are not checked.
+    /// If the server can; certificates are not checked. To another machine it is [`TlsMode::Require`]: whoever answers would
+    /// only have to say that it can't, to be sent the password in the clear.
     Prefer,
     /// Always; certificates are not checked.
     Require,
@@ -72,6 +74,13 @@ impl TlsMode {
         ("verify-ca", TlsMode::VerifyCa),
         ("verify-full", TlsMode::VerifyFull),
     ];
+
+    /// The mode of this name in a URL: libpq's names and MySQL's.
+    fn of_url(name: &str) -> Option<TlsMode> {
+        let of_mysql = TlsMode::NAMES.into_iter().find(|(_, mode)| name.eq_ignore_ascii_case(mysql_name(*mode)));
+        let allow = (name == "allow").then_some(TlsMode::Prefer);
+        TlsMode::parse(name).or(of_mysql.map(|(_, mode)| mode)).or(allow)
+    }
 
     /// The mode of this name.
     pub fn parse(name: &str) -> Option<TlsMode> {
@@ -93,6 +102,8 @@ pub struct Tls {
 pub struct Address {
     pub(super) options: Options,
     limit: Duration,
+    /// The mode that was asked for beside the URL.
+    mode: Option<TlsMode>,
 }
 
 #[derive(Clone)]
@@ -123,32 +134,21 @@ impl Address {
         if !parsed.has_host() && !parsed.query_pairs().any(|(key, _)| key == "host" || key == "socket") {
             return Err("the URL has no host".to_owned());
         }
+        if let Some(name) = variables::obeyed() {
+            return Err(format!(
+                "the variable {name} in Terraform's environment would change where it leads: unset it"
+            ));
+        }
+        if parsed.username().is_empty() {
+            return Err("the URL names no user".to_owned());
+        }
         let limit = tidy(&mut parsed, dialect)?;
-        let asked = parsed.query_pairs().any(|(key, _)| matches!(key.as_ref(), "sslmode" | "ssl-mode"));
-        let trusts = tls.ca_bundle.is_some()
-            || parsed
-                .query_pairs()
-                .any(|(key, _)| matches!(key.as_ref(), "sslrootcert" | "ssl-root-cert" | "sslca" | "ssl-ca"));
-        // Whoever names authorities wants them asked.
-        let mode = tls.mode.or((trusts && !asked).then_some(TlsMode::VerifyFull));
-        // The driver says what is wrong with a parameter, and nothing else of the URL.
-        let wrong = |error: sqlx::Error| super::words_of(&error);
+        let mode = mode(&parsed, tls)?;
         let options = match dialect {
-            Dialect::Postgres => {
-                let options = PgConnectOptions::from_str(parsed.as_str()).map_err(wrong)?.disable_statement_logging();
-                let options = mode.map_or(options.clone(), |mode| options.ssl_mode(postgres_mode(mode)));
-                let ca = tls.ca_bundle.as_ref();
-                Options::Postgres(Box::new(ca.map_or(options.clone(), |file| options.ssl_root_cert(file))))
-            }
-            Dialect::Mysql => {
-                let options =
-                    MySqlConnectOptions::from_str(parsed.as_str()).map_err(wrong)?.disable_statement_logging();
-                let options = mode.map_or(options.clone(), |mode| options.ssl_mode(mysql_mode(mode)));
-                let ca = tls.ca_bundle.as_ref();
-                Options::Mysql(Box::new(ca.map_or(options.clone(), |file| options.ssl_ca(file))))
-            }
+            Dialect::Postgres => Options::Postgres(Box::new(postgres_options(&parsed, mode, tls)?)),
+            Dialect::Mysql => Options::Mysql(Box::new(mysql_options(&parsed, mode, tls)?)),
         };
-        Ok(Address { options, limit })
+        Ok(Address { options, limit, mode: tls.mode })
     }
 
     /// The dialect that is spoken there.
@@ -171,23 +171,92 @@ impl Address {
         }
     }
 
-    /// The same with a token for a password. A token is sent as it is, so never without encryption.
+    /// The same with a token for a password. Whoever is sent a token has it, so it is sent to nobody but the server that the
+    /// URL names, unless the configuration itself asks for less.
     #[must_use]
     pub fn with_token(self, token: &str) -> Address {
+        let mode = match self.mode {
+            Some(mode @ (TlsMode::Require | TlsMode::VerifyCa)) => mode,
+            _ => TlsMode::VerifyFull,
+        };
         let options = match self.options {
             Options::Postgres(options) => {
-                let options = options.password(token);
-                let bare = matches!(options.get_ssl_mode(), PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer);
-                Options::Postgres(Box::new(if bare { options.ssl_mode(PgSslMode::Require) } else { options }))
+                Options::Postgres(Box::new(options.password(token).ssl_mode(postgres_mode(mode))))
             }
             Options::Mysql(options) => {
                 let options = options.password(token).enable_cleartext_plugin(true);
-                let bare = matches!(options.get_ssl_mode(), MySqlSslMode::Disabled | MySqlSslMode::Preferred);
-                Options::Mysql(Box::new(if bare { options.ssl_mode(MySqlSslMode::Required) } else { options }))
+                Options::Mysql(Box::new(options.ssl_mode(mysql_mode(mode))))
             }
         };
-        Address { options, limit: self.limit }
+        Address { options, ..self }
     }
+}
+
+/// How the connection is encrypted: as it is asked for, or else so that nobody but the server named can answer.
+fn mode(url: &Url, tls: &Tls) -> Result<TlsMode, String> {
+    let value = |names: &[&str]| {
+        url.query_pairs().find(|(key, _)| names.contains(&key.as_ref())).map(|(_, value)| value.into_owned())
+    };
+    let trusts = tls.ca_bundle.is_some() || value(&["sslrootcert", "ssl-root-cert", "sslca", "ssl-ca"]).is_some();
+    let of_url = match value(&["sslmode", "ssl-mode"]) {
+        Some(name) => Some(TlsMode::of_url(&name).ok_or_else(|| {
+            format!("there is no sslmode {name:?}; there are disable, prefer, require, verify-ca and verify-full")
+        })?),
+        None => None,
+    };
+    // As libpq has it: who names authorities wants them asked.
+    let of_url = of_url.map(|mode| if mode == TlsMode::Require && trusts { TlsMode::VerifyCa } else { mode });
+    Ok(match tls.mode.or(of_url) {
+        Some(TlsMode::Prefer) if !is_near(url) => TlsMode::Require,
+        Some(mode) => mode,
+        None if is_near(url) && !trusts => TlsMode::Prefer,
+        None => TlsMode::VerifyFull,
+    })
+}
+
+/// Whether a server is on this machine: behind a socket or a loopback address.
+fn is_near(url: &Url) -> bool {
+    let named = url.query_pairs().find(|(key, _)| matches!(key.as_ref(), "host" | "socket")).map(|(_, value)| value);
+    let host = named.as_deref().filter(|host| !host.is_empty()).or(url.host_str()).unwrap_or_default();
+    let host = host.replace("%2F", "/").replace("%2f", "/");
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// All of it as it is configured: what is left open, the driver would look up elsewhere.
+fn postgres_options(url: &Url, mode: TlsMode, tls: &Tls) -> Result<PgConnectOptions, String> {
+    // The driver says what is wrong with a parameter, and nothing else of the URL.
+    let options = PgConnectOptions::from_str(url.as_str()).map_err(|error| super::words_of(&error))?;
+    let mut options = options.disable_statement_logging().ssl_mode(postgres_mode(mode));
+    if url.password().is_none() {
+        options = options.password("");
+    }
+    if url.port().is_none() && !url.query_pairs().any(|(key, _)| key == "port") {
+        options = options.port(5432);
+    }
+    if options.get_database().is_none() {
+        let user = options.get_username().to_owned();
+        options = options.database(&user);
+    }
+    let ca = tls.ca_bundle.clone().or_else(|| file_in(url, &["sslrootcert", "ssl-root-cert"]));
+    Ok(ca.map_or(options.clone(), |file| options.ssl_root_cert(expanded(&file))))
+}
+
+fn mysql_options(url: &Url, mode: TlsMode, tls: &Tls) -> Result<MySqlConnectOptions, String> {
+    let options = MySqlConnectOptions::from_str(url.as_str()).map_err(|error| super::words_of(&error))?;
+    let options = options.disable_statement_logging().ssl_mode(mysql_mode(mode));
+    let ca = tls.ca_bundle.clone().or_else(|| file_in(url, &["sslca", "ssl-ca"]));
+    Ok(ca.map_or(options.clone(), |file| options.ssl_ca(expanded(&file))))
+}
+
+fn file_in(url: &Url, names: &[&str]) -> Option<PathBuf> {
+    url.query_pairs().find(|(key, _)| names.contains(&key.as_ref())).map(|(_, value)| PathBuf::from(value.into_owned()))
+}
+
+fn expanded(file: &Path) -> String {
+    home::expand(&file.to_string_lossy())
 }
 
 /// Takes out what the driver does not know; how long connecting may take.
@@ -212,7 +281,7 @@ fn tidy(url: &mut Url, dialect: Dialect) -> Result<Duration, String> {
         && let Some(mode) = kept.remove("sslmode").or_else(|| kept.remove("ssl-mode"))
     {
         // MySQL has names of its own; libpq's are understood as well.
-        let mode = TlsMode::parse(&mode).map_or(mode, |mode| mysql_name(mode).to_owned());
+        let mode = TlsMode::of_url(&mode).map_or(mode, |mode| mysql_name(mode).to_owned());
         kept.insert("ssl-mode".to_owned(), mode);
     }
     url.set_query(None);

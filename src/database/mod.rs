@@ -81,7 +81,7 @@ fn fault_of(error: &sqlx::Error, while_connecting: bool) -> Fault {
 
 /// What the driver says, with what it says it about.
 fn words_of(error: &sqlx::Error) -> String {
-    match error {
+    let words = match error {
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Tls(error) | sqlx::Error::Configuration(error) => {
             // A TLS library's error says the cause at its end.
@@ -98,7 +98,8 @@ fn words_of(error: &sqlx::Error) -> String {
         }
         sqlx::Error::Protocol(words) => words.clone(),
         other => other.to_string(),
-    }
+    };
+    crate::secrets::outside(&words)
 }
 
 /// Bounds connecting in time.

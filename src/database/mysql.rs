@@ -11,6 +11,7 @@ use super::{COLUMNS, TABLE, bind_entry, fault_of, read_entry, words_of};
 use crate::digest;
 use crate::migration::{Entry, Phase};
 use crate::run::database::{DatabaseError, Fault, Interrupter, Place, Session};
+use crate::secrets;
 
 /// A session that is silent for so long, in seconds, has lost its client: the server ends it, and its lock with it. The
 /// longest pause between two batches is half of that.
@@ -65,7 +66,7 @@ fn failure(error: &sqlx::Error, while_connecting: bool) -> DatabaseError {
         1053 | 1927 | 2006 | 2013 | 3169 | 4031 => Fault::Lost,
         _ => Fault::Other,
     };
-    let message = format!("{} (error {})", error.message(), error.number());
+    let message = secrets::outside(&format!("{} (error {})", error.message(), error.number()));
     DatabaseError { fault, message, place: line_of(error.message()).map(Place::Line) }
 }
 

@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use super::{COLUMNS, TABLE, bind_entry, fault_of, read_entry, words_of};
 use crate::migration::{Entry, Phase};
 use crate::run::database::{DatabaseError, Fault, Interrupter, Place, Session};
+use crate::secrets;
 
 /// The key of the lock of all migrations; advisory locks are kept apart by database. It is arbitrary, and never changes.
 const LOCK: i64 = 0x626c_7565_6772_6e31;
@@ -100,7 +101,7 @@ fn failure(error: &sqlx::Error, while_connecting: bool) -> DatabaseError {
         Some(PgErrorPosition::Original(at)) => Some(Place::Character(at)),
         _ => None,
     };
-    DatabaseError { fault, message, place }
+    DatabaseError { fault, message: secrets::outside(&message), place }
 }
 
 impl Postgres {

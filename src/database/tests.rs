@@ -34,35 +34,58 @@ fn what_is_wrong_with_a_url_is_said_without_it() {
     assert!(wrong("mysql://app:s3cret@db/x?connect_timeout=0").contains("1 to 300"));
 }
 
-#[test]
-fn whoever_names_authorities_has_them_asked() {
-    let file = Some(std::path::PathBuf::from("rds.pem"));
-    let mode = |url: &str, mode| {
-        let tls = Tls { mode, ca_bundle: file.clone() };
-        match Address::parse(url, &tls).unwrap().with_token("t").options {
-            super::address::Options::Postgres(options) => format!("{:?}", options.get_ssl_mode()),
-            super::address::Options::Mysql(options) => format!("{:?}", options.get_ssl_mode()),
-        }
-    };
-    assert_eq!(mode("postgres://app@db/x", None), "VerifyFull");
-    assert_eq!(mode("mysql://app@db/x", None), "VerifyIdentity");
-    assert_eq!(mode("postgres://app@db/x?sslmode=verify-ca", None), "VerifyCa");
-    assert_eq!(mode("postgres://app@db/x", Some(TlsMode::Require)), "Require");
+fn mode(url: &str, mode: Option<TlsMode>, ca_bundle: Option<&str>, with_token: bool) -> String {
+    let tls = Tls { mode, ca_bundle: ca_bundle.map(std::path::PathBuf::from) };
+    let address = Address::parse(url, &tls).unwrap();
+    let address = if with_token { address.with_token("t0ken") } else { address };
+    assert!(!format!("{address:?}").contains("t0ken"));
+    match address.options {
+        super::address::Options::Postgres(options) => format!("{:?}", options.get_ssl_mode()),
+        super::address::Options::Mysql(options) => format!("{:?}", options.get_ssl_mode()),
+    }
 }
 
 #[test]
-fn a_token_is_never_sent_in_the_clear() {
-    for url in ["postgres://app@db/x?sslmode=disable", "mysql://app@db/x"] {
-        let tls = Tls { mode: Some(TlsMode::Prefer), ca_bundle: None };
-        let address = Address::parse(url, &tls).unwrap().with_token("t0ken");
-        match &address.options {
-            super::address::Options::Postgres(options) => {
-                assert!(matches!(options.get_ssl_mode(), sqlx::postgres::PgSslMode::Require));
-            }
-            super::address::Options::Mysql(options) => {
-                assert!(matches!(options.get_ssl_mode(), sqlx::mysql::MySqlSslMode::Required));
-            }
-        }
-        assert!(!format!("{address:?}").contains("t0ken"));
+fn nobody_but_the_server_that_is_named_is_sent_a_password() {
+    for (url, expected) in [
+        ("postgres://app@db/x", "VerifyFull"),
+        ("mysql://app@db/x", "VerifyIdentity"),
+        ("postgres://app@127.0.0.1/x", "Prefer"),
+        ("postgres://app@[::1]/x", "Prefer"),
+        ("mysql://app@localhost/x", "Preferred"),
+        ("postgres://app@%2Frun%2Fpostgresql/x", "Prefer"),
+        ("postgres://app@localhost/x?host=db.example.com", "VerifyFull"),
+        ("postgres://app@db/x?sslmode=prefer", "Require"),
+        ("postgres://app@db/x?sslmode=allow", "Require"),
+        ("mysql://app@db/x?ssl-mode=PREFERRED", "Required"),
+        ("postgres://app@db/x?sslmode=disable", "Disable"),
+        ("postgres://app@db/x?sslmode=require", "Require"),
+        ("postgres://app@db/x?sslmode=require&sslrootcert=a.pem", "VerifyCa"),
+        ("postgres://app@127.0.0.1/x?sslrootcert=a.pem", "VerifyFull"),
+    ] {
+        assert_eq!(mode(url, None, None, false), expected, "{url}");
     }
+    assert_eq!(mode("postgres://app@db/x", Some(TlsMode::Prefer), None, false), "Require");
+    assert_eq!(mode("postgres://app@db/x?sslmode=require", Some(TlsMode::Disable), None, false), "Disable");
+}
+
+#[test]
+fn whoever_names_authorities_has_them_asked() {
+    let file = Some("rds.pem");
+    assert_eq!(mode("postgres://app@db/x", None, file, false), "VerifyFull");
+    assert_eq!(mode("mysql://app@db/x", None, file, false), "VerifyIdentity");
+    assert_eq!(mode("postgres://app@db/x?sslmode=verify-ca", None, file, false), "VerifyCa");
+    assert_eq!(mode("postgres://app@db/x", Some(TlsMode::Require), file, false), "Require");
+}
+
+#[test]
+fn a_token_goes_to_nobody_else() {
+    for url in
+        ["postgres://app@db/x?sslmode=disable", "postgres://app@127.0.0.1/x", "postgres://app@db/x?sslmode=require"]
+    {
+        assert_eq!(mode(url, None, None, true), "VerifyFull", "{url}");
+    }
+    assert_eq!(mode("mysql://app@db/x", Some(TlsMode::Prefer), None, true), "VerifyIdentity");
+    assert_eq!(mode("postgres://app@db/x", Some(TlsMode::Require), None, true), "Require");
+    assert_eq!(mode("mysql://app@db/x", Some(TlsMode::VerifyCa), None, true), "VerifyCa");
 }

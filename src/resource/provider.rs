@@ -9,8 +9,9 @@ use super::environment::Environment;
 use super::functions::Other;
 use super::migration::Migration;
 use super::switch::Switch;
-use crate::aws::{AssumeRole, Connection, Endpoints, RetryMode, Settings, WebIdentity};
+use crate::aws::{AssumeRole, Connection, Endpoints, RetryMode, Settings, WebIdentity, is_proxy};
 use crate::duration;
+use crate::secrets::{self, Reach};
 use crate::tf_provider::{Attribute, Diagnostics, Function, Nesting, Path, Provider, Resource, Schema, Type, Value};
 
 /// The services whose endpoint can be replaced.
@@ -61,9 +62,27 @@ impl Provider for Bluegreen {
         validate(config, diagnostics);
     }
 
-    async fn configure(&self, config: &Value, terraform_version: &str, _: &mut Diagnostics) {
+    async fn configure(&self, config: &Value, terraform_version: &str, diagnostics: &mut Diagnostics) {
         tracing::debug!(terraform_version, "configured");
-        self.context.configure(Connection::new(settings(config)));
+        let settings = settings(config);
+        if let Some(settings) = &settings {
+            // Proxies and endpoints may have a password in their addresses.
+            let addresses = [&settings.http_proxy, &settings.https_proxy, &settings.endpoint_url, &settings.access_key];
+            secrets::learn(addresses.into_iter().flatten(), Reach::Everywhere);
+        }
+        let connection = Connection::new(settings);
+        for (argument, detail) in connection.faults() {
+            let summary = "The file with certificate authorities can't be used";
+            match argument {
+                Some(argument) => diagnostics.error_at(Path::attribute(argument), summary, detail),
+                None => diagnostics.error(summary, detail),
+            }
+        }
+        if connection.is_https_proxy_guessed() {
+            let detail = "http_proxy is set, and https_proxy is not: the same proxy is used for HTTPS. Set https_proxy to it, or to \"\" for no proxy.";
+            diagnostics.warning_at(Path::attribute("http_proxy"), "HTTPS goes by way of the HTTP proxy", detail);
+        }
+        self.context.configure(connection);
     }
 
     fn resources(&self) -> &[(&'static str, Arc<dyn Resource>)] {
@@ -137,10 +156,21 @@ fn accounts_and_network() -> Vec<Attribute> {
         Attribute::bool("skip_credentials_validation")
             .describe("Accepted for configurations shared with `hashicorp/aws`; credentials are never tried ahead."),
         Attribute::bool("skip_requesting_account_id").describe("Don't ask for the account's id."),
-        Attribute::string("custom_ca_bundle").describe("A PEM file with further certificate authorities."),
-        Attribute::string("http_proxy").check(url).describe("The proxy for HTTP, and for HTTPS unless set."),
-        Attribute::string("https_proxy").check(url).describe("The proxy for HTTPS."),
-        Attribute::string("no_proxy").describe("Hosts that need no proxy, separated by commas."),
+        Attribute::string("custom_ca_bundle")
+            .describe("A PEM file with further certificate authorities. Left out, `AWS_CA_BUNDLE` counts."),
+        Attribute::string("http_proxy").check(proxy).sensitive().describe(
+            "The proxy for HTTP, and for HTTPS where neither `https_proxy` nor `HTTPS_PROXY` names one. Left out, \
+             `HTTP_PROXY` counts. This machine (`localhost`, loopback addresses) and the link-local addresses that hand out \
+             credentials are never asked by way of a proxy.",
+        ),
+        Attribute::string("https_proxy")
+            .check(proxy)
+            .sensitive()
+            .describe("The proxy for HTTPS; `\"\"` for none. Left out, `HTTPS_PROXY` counts."),
+        Attribute::string("no_proxy").describe(
+            "Hosts that need no proxy, separated by commas: names (with all names below), addresses, networks, each with a \
+             port if need be; `*` for all. Left out, `NO_PROXY` counts.",
+        ),
         Attribute::bool("insecure").describe("Accept any TLS certificate. For tests."),
         Attribute::bool("use_fips_endpoint").describe("Use FIPS endpoints."),
         Attribute::bool("use_dualstack_endpoint").describe("Use dual-stack endpoints."),
@@ -154,6 +184,16 @@ fn url(value: &Value) -> Result<(), String> {
         // Without the value: a proxy's may hold a password.
         Ok(_) => Err("the URL has no host".to_owned()),
         Err(error) => Err(format!("not a URL: {error}")),
+    }
+}
+
+fn proxy(value: &Value) -> Result<(), String> {
+    let Some(text) = value.as_str().filter(|text| !text.is_empty()) else { return Ok(()) };
+    // Without the value: it may hold a password.
+    if is_proxy(text) {
+        Ok(())
+    } else {
+        Err("not the address of a proxy, such as http://proxy.example.com:3128".to_owned())
     }
 }
 
@@ -255,8 +295,9 @@ fn settings(config: &Value) -> Option<Settings> {
         forbidden_account_ids: config.get("forbidden_account_ids").strings(),
         skip_requesting_account_id: config.get("skip_requesting_account_id").as_bool().unwrap_or_default(),
         custom_ca_bundle: text(config, "custom_ca_bundle"),
-        http_proxy: text(config, "http_proxy"),
-        https_proxy: text(config, "https_proxy"),
+        // Set to nothing they mean none.
+        http_proxy: config.get("http_proxy").as_str().map(str::to_owned),
+        https_proxy: config.get("https_proxy").as_str().map(str::to_owned),
         no_proxy: text(config, "no_proxy"),
         insecure: config.get("insecure").as_bool().unwrap_or_default(),
         use_fips_endpoint: config.get("use_fips_endpoint").as_bool(),

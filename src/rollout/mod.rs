@@ -9,6 +9,7 @@
 
 mod capacity;
 mod check;
+pub mod cookies;
 pub mod gate;
 mod intent;
 mod journal;

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::events::{About, rfc3339, span};
 use super::ports::{FailureKind, MetricOf, PortError, Ports};
-use super::secrets::Secrets;
 use crate::clock;
+use crate::rollout::cookies;
 use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verdict};
 use crate::rollout::metrics::{self, Measured};
 use crate::rollout::strategy;
@@ -20,9 +20,13 @@ use crate::rollout::{
     Check, Checking, CommandCheck, Convergence, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
     SessionCheck, Subject, Tell, Watch, fill,
 };
+use crate::secrets::{self, Reach};
 
 /// Answers of the load balancer are asked for at least so far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
+
+/// More of what a command wrote than a person reads is not shown.
+const MOST_CHARS: usize = 4000;
 
 /// Looks on behalf of one rollout.
 #[derive(Clone, Copy)]
@@ -305,9 +309,9 @@ impl Looker<'_> {
         let own: Vec<String> = self.variables(subject).iter().map(|(name, value)| format!("{name}={value}")).collect();
         let given: Vec<&str> = check.environment.keys().map(String::as_str).collect();
         let given = if given.is_empty() { String::new() } else { format!(" and {}", given.join(", ")) };
-        let wrote = end.output.trim_end();
+        let wrote = secrets::end(end.output.trim_end(), end.is_cut, MOST_CHARS);
         let nothing = if wrote.is_empty() { ", and wrote nothing" } else { "" };
-        wrote.clone_into(&mut self.wrote.lock().unwrap_or_else(PoisonError::into_inner));
+        *self.wrote.lock().unwrap_or_else(PoisonError::into_inner) = wrote;
         Err(format!("{shown} {how}, with {}{given}{nothing}", own.join(" ")))
     }
 
@@ -328,22 +332,27 @@ impl Looker<'_> {
         let Some(live) = &subject.live_color else { return Ok(()) };
         let login = check.login.for_color(live);
         let answer = self.ask(&login, Shown::NoBody).await.map_err(|seen| format!("logging in on {live}: {seen}"))?;
-        let cookies = answer.cookies();
-        if cookies.is_empty() {
-            return Err(format!("logging in on {live}: {} {} set no cookie", login.method, login.shown_url()));
-        }
         let mut check = check.check.for_color(&subject.color);
-        let names: Vec<&str> = cookies.iter().map(|(name, _)| name.as_str()).collect();
+        let set = answer.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str());
+        let cookies = cookies::cookies(set, &login, &check, clock::wall().into());
+        // What a color tells back of the session is as secret as the session.
+        secrets::learn(cookies.sent.iter().map(|(_, value)| value), Reach::Everywhere);
+        let kept: Vec<String> = cookies.kept.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+        let (color, asked) = (&subject.color, check.shown_url());
+        if cookies.sent.is_empty() {
+            let from = format!("{} {}", login.method, login.shown_url());
+            return Err(match kept.as_slice() {
+                [] => format!("logging in on {live}: {from} set no cookie"),
+                kept => format!("a browser would send no cookie that {from} set to {asked}: {}", kept.join("; ")),
+            });
+        }
+        let names: Vec<&str> = cookies.sent.iter().map(|(name, _)| name.as_str()).collect();
         let names = names.join(", ");
-        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let not_sent = if kept.is_empty() { String::new() } else { format!("; not sent: {}", kept.join("; ")) };
+        let pairs: Vec<String> = cookies.sent.iter().map(|(name, value)| format!("{name}={value}")).collect();
         check.headers.insert("Cookie".to_owned(), pairs.join("; "));
-        let color = &subject.color;
         let asked = self.ask(&check, Shown::All).await;
-        // What the colour tells back of the session is as secret as the session.
-        let secrets = Secrets::new(cookies.iter().map(|(_, value)| value.clone()));
-        asked
-            .map(drop)
-            .map_err(|seen| format!("{color} with the cookies of {live} ({names}): {}", secrets.strike_own(&seen)))
+        asked.map(drop).map_err(|seen| format!("{color} with the cookies of {live} ({names}{not_sent}): {seen}"))
     }
 
     async fn measure(self, check: &MetricCheck, subject: &Subject, since: Option<Since>) -> Verdict {
@@ -410,7 +419,7 @@ impl Looker<'_> {
                 {
                     Some(told) => {
                         let color = prove.color_of(&told, convergence.shares.keys());
-                        answers.push(color.map_or_else(|| format!("{told:?}"), str::to_owned));
+                        answers.push(color.map_or_else(|| format!("{:?}", secrets::outside(&told)), str::to_owned));
                         match strategy::agrees(&answers, &convergence.shares, needed) {
                             Ok(()) => return Ok(()),
                             Err(seen) => seen,

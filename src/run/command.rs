@@ -1,21 +1,28 @@
 //! Commands of the user's: started without a shell, with all their children ended at their time.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Stdio;
 
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
 use tokio::time::{Duration, timeout};
 
 use super::ports::{CommandEnd, Commands, FailureKind, PortError};
+use super::supervisor::{self, End};
 use crate::rollout::CommandCheck;
+use crate::variables;
 
 /// The end of what a command wrote; more than a person reads, so that a secret at the cut is cut off with it.
 const KEPT_BYTES: usize = 64 * 1024;
 /// How long a command's children may go on writing once it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a supervisor may take to end what a command left.
+const TIDYING: Duration = Duration::from_secs(3);
 /// What Terraform and go-plugin tell the provider is never for its children.
 const NOT_INHERITED: [&str; 4] =
     ["TF_PLUGIN_MAGIC_COOKIE", "PLUGIN_CLIENT_CERT", "PLUGIN_PROTOCOL_VERSIONS", "TF_REATTACH_PROVIDERS"];
@@ -24,12 +31,20 @@ const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG"
 
 /// Whether a variable of this process is for a command.
 fn is_inherited(name: &str, asked: &[String]) -> bool {
-    let fits = |pattern: &str| match pattern.strip_suffix('*') {
+    (INHERITED.into_iter().any(|pattern| fits(name, pattern)) && !NOT_INHERITED.contains(&name))
+        || is_asked_for(name, asked)
+}
+
+/// Whether a variable of this process is for a command that asks for these.
+pub(super) fn is_asked_for(name: &str, asked: &[String]) -> bool {
+    asked.iter().any(|pattern| fits(name, pattern)) && !NOT_INHERITED.contains(&name)
+}
+
+fn fits(name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start),
         None => name == pattern,
-    };
-    let wanted = INHERITED.into_iter().chain(asked.iter().map(String::as_str)).any(fits);
-    wanted && !NOT_INHERITED.contains(&name)
+    }
 }
 
 /// Commands on this machine.
@@ -53,44 +68,99 @@ impl Commands for Processes {
         let Some((program, arguments)) = check.argv.split_first() else {
             return Err(fail("argv is empty".to_owned()));
         };
-        let mut command = Command::new(program);
-        let own = std::env::vars_os()
-            .filter(|(name, _)| name.to_str().is_some_and(|name| is_inherited(name, &check.inherit)));
+        let (mut command, control) = match supervisor::program() {
+            Some(supervisor) => supervised(&supervisor, program).map_err(|error| fail(error.to_string()))?,
+            None => (Command::new(program), None),
+        };
+        let own = variables::all().into_iter().filter(|(name, _)| is_inherited(name, &check.inherit));
         command.args(arguments).env_clear().envs(own).envs(variables);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if control.is_none() {
+            command.stdin(Stdio::null()).kill_on_drop(true);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         if let Some(folder) = &check.working_directory {
             command.current_dir(folder);
         }
-        command.process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| {
-            let folder = check.working_directory.as_ref().map(|folder| format!(" in {folder}")).unwrap_or_default();
-            fail(format!("`{program}` can't be started{folder}: {error}"))
-        })?;
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let group = Group(pid);
+        let folder = check.working_directory.as_ref().map(|folder| format!(" in {folder}")).unwrap_or_default();
+        let not_started = |error: String| fail(format!("`{program}` can't be started{folder}: {error}"));
+        let child = command.spawn().map_err(|error| not_started(error.to_string()))?;
+        // It has the supervisor's end of the socket, whose closing tells of the supervisor's end.
+        drop(command);
+        let mut running = Running::new(child, control);
         let mut tail = Vec::new();
-        let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
-        let ended = timeout(check.timeout, async {
-            let reading = read_both(&mut out, &mut err, &mut tail);
-            tokio::pin!(reading);
-            tokio::select! {
-                status = child.wait() => {
-                    drop(timeout(LAST_WORDS, reading).await);
-                    status
-                }
-                // It closed its output, and goes on.
-                () = &mut reading => child.wait().await,
-            }
-        });
-        let ended = ended.await;
-        drop(group);
-        let output = String::from_utf8_lossy(&tail).into_owned();
+        let ended = timeout(check.timeout, running.end(&mut tail)).await;
+        running.finish().await;
+        let (output, is_cut) = (String::from_utf8_lossy(&tail).into_owned(), tail.len() == KEPT_BYTES);
         match ended {
-            Ok(Ok(status)) => Ok(CommandEnd { code: status.code(), output, timed_out: false }),
+            Ok(Ok(End { failed: Some(reason), .. })) => Err(not_started(reason)),
+            Ok(Ok(End { code, .. })) => Ok(CommandEnd { code, output, is_cut, timed_out: false }),
             Ok(Err(error)) => Err(fail(format!("`{program}`: {error}"))),
-            Err(_) => Ok(CommandEnd { code: None, output, timed_out: true }),
+            Err(_) => Ok(CommandEnd { code: None, output, is_cut, timed_out: true }),
         }
     }
+}
+
+/// A supervisor for a program, and the provider's end of the socket between them.
+fn supervised(supervisor: &Path, program: &str) -> std::io::Result<(Command, Option<UnixStream>)> {
+    let (own, theirs) = std::os::unix::net::UnixStream::pair()?;
+    own.set_nonblocking(true)?;
+    let mut command = Command::new(supervisor);
+    command.arg(supervisor::ARGUMENT).arg(program).stdin(Stdio::from(OwnedFd::from(theirs)));
+    Ok((command, Some(UnixStream::from_std(own)?)))
+}
+
+/// A command that runs, with all its children, which end with this value.
+struct Running {
+    child: Child,
+    /// The socket to the supervisor: it ends everything when this is closed.
+    control: Option<UnixStream>,
+    /// Where there is no supervisor, the group is all that can be ended.
+    _group: Group,
+}
+
+impl Running {
+    fn new(child: Child, control: Option<UnixStream>) -> Running {
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let group = Group(pid.filter(|_| control.is_none()));
+        Running { child, control, _group: group }
+    }
+
+    /// Waits for its end, and keeps what it writes.
+    async fn end(&mut self, tail: &mut Vec<u8>) -> std::io::Result<End> {
+        let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
+        let reading = read_both(&mut out, &mut err, tail);
+        tokio::pin!(reading);
+        let waiting = async {
+            match &mut self.control {
+                Some(control) => told(control).await,
+                None => self.child.wait().await.map(|status| End { code: status.code(), failed: None }),
+            }
+        };
+        tokio::pin!(waiting);
+        tokio::select! {
+            end = &mut waiting => {
+                drop(timeout(LAST_WORDS, reading).await);
+                end
+            }
+            // It closed its output, and goes on.
+            () = &mut reading => waiting.await,
+        }
+    }
+
+    /// Ends what is left of it, and waits for that.
+    async fn finish(mut self) {
+        if self.control.take().is_some() {
+            drop(timeout(TIDYING, self.child.wait()).await);
+        }
+    }
+}
+
+/// What the supervisor tells of the command's end.
+async fn told(control: &mut UnixStream) -> std::io::Result<End> {
+    let mut line = String::new();
+    BufReader::new(control).read_line(&mut line).await?;
+    let silent = || std::io::Error::other("whoever was to supervise it was killed");
+    serde_json::from_str(&line).map_err(|_| silent())
 }
 
 /// Reads what comes, and keeps the end of it.

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::ports::Ports;
 use crate::clock;
 use crate::rollout::{RouteSpec, Scalable};
+use crate::secrets;
 
 /// What a rollout is about.
 #[derive(Clone, Debug, Default)]
@@ -121,7 +122,8 @@ impl Teller {
 
     /// Tells a phase.
     pub fn tell(&self, phase: Phase, weights: &BTreeMap<String, u32>, detail: &str) {
-        let about = &self.about;
+        let (about, detail) = (&self.about, secrets::masked(detail));
+        let detail = detail.as_str();
         let (from, to) = (about.from.as_deref(), about.to.as_deref());
         tracing::info!(rollout = about.id, switch = about.switch, ?phase, from, to, ?weights, detail, "rollout");
         let Some(messages) = &self.messages else { return };

@@ -13,12 +13,12 @@ use super::checks::Looker;
 use super::events::{About, Phase, Teller};
 use super::lock::{Lock, Lost};
 use super::ports::{FailureKind, Freshness, PortError, Ports};
-use super::secrets::Secrets;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
     Conditions, Entry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World,
     is_made_by,
 };
+use crate::secrets;
 use crate::tf_provider::Cancel;
 
 /// How long a call that is under way may still take once the run was stopped.
@@ -63,8 +63,6 @@ pub struct Run<'a> {
     pub cancel: &'a Cancel,
     /// How long it may take.
     pub limit: Duration,
-    /// What must not be told of what others write.
-    pub secrets: &'a Secrets,
 }
 
 /// What is looked at.
@@ -136,6 +134,7 @@ pub async fn observe(ports: &Ports, sight: &Sight, age: Freshness) -> Result<Wor
 impl Run<'_> {
     /// Runs to the end. The world is what was seen right before.
     pub async fn run(&self, world: World) -> Outcome {
+        super::secrets::learn(self.runbook);
         let teller = Teller::new(self.ports, self.about);
         teller.tell(Phase::Started, &self.weights(Some(&world)), &self.runbook.words().join("; "));
         let (lost, is_lost) = watch::channel(None);
@@ -494,16 +493,16 @@ impl Run<'_> {
             Stop::Again => {}
             stop if self.runbook.is_afterwards(id.stage) => {
                 tracing::warn!(step = step.words(), reason = stop.words(), "is left for the next apply");
-                journal.push(Entry::Left(id, self.secrets.strike_own(&stop.words())));
+                journal.push(Entry::Left(id, secrets::masked(&stop.words())));
             }
             Stop::Crossed(reason) => journal.push(Entry::Crossed(reason)),
             Stop::Interrupted => return true,
             Stop::Failed(error) => {
-                let reason = self.secrets.strike_own(&error.message);
+                let reason = secrets::masked(&error.message);
                 tracing::warn!(step = step.words(), reason, "failed");
                 journal.push(Entry::Failed(id, reason));
                 if let Some(evidence) = &error.evidence {
-                    journal.push(Entry::Saw(id, self.secrets.strike(evidence)));
+                    journal.push(Entry::Saw(id, evidence.clone()));
                 }
                 // What stands in the way was made by somebody else: there is nothing of ours to take back.
                 if error.kind == FailureKind::Conflict && !in_doubt {

@@ -13,8 +13,9 @@ mod holder;
 pub mod lock;
 pub mod migrator;
 pub mod ports;
-pub mod secrets;
+mod secrets;
 pub mod stack;
+pub mod supervisor;
 
 #[cfg(test)]
 mod tests;

@@ -170,6 +170,8 @@ pub trait Functions: Send + Sync {
 pub struct CommandEnd {
     /// Its exit code; none where a signal or the time ended it.
     pub code: Option<i32>,
+    /// Whether more came before what is kept of what it wrote.
+    pub is_cut: bool,
     /// The end of what it wrote, standard output and error as they came.
     pub output: String,
     /// Whether its time ended first.

@@ -11,7 +11,6 @@ use crate::rollout::{
     Before, Block, Capacity, CapacityPolicy, Check, Checking, Conditions, Environment, Forward, HttpCheck, Intent,
     Observed, OnFailure, RouteSpec, Scalable, Strategy, Subject, Terminal, Validation, World, planner,
 };
-use crate::run::secrets::Secrets;
 use crate::tf_provider::Cancel;
 use crate::tf_provider::cancel::CancelSource;
 
@@ -84,7 +83,6 @@ async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
         lock: None,
         cancel,
         limit: Duration::from_secs(1800),
-        secrets: &Secrets::default(),
     };
     run.run(world).await
 }
@@ -294,7 +292,6 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
         lock: None,
         cancel: &Cancel::never(),
         limit: Duration::from_secs(1800),
-        secrets: &Secrets::default(),
     };
     let outcome = run.run(world()).await;
     assert_eq!(outcome.ending, Ending::RolledBack, "{outcome:?}");

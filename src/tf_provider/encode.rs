@@ -7,6 +7,7 @@ use super::proto::tfplugin6 as pb;
 use super::provider::Function;
 use super::schema::{Attribute, Kind, Nesting, Schema, Type};
 use super::value::Value;
+use crate::secrets;
 
 /// A value in its wire form.
 pub fn dynamic(value: &Value, ty: &Type) -> pb::DynamicValue {
@@ -25,8 +26,9 @@ fn diagnostic(diagnostic: &Diagnostic) -> pb::Diagnostic {
     };
     pb::Diagnostic {
         severity: severity.into(),
-        summary: diagnostic.summary.clone(),
-        detail: diagnostic.detail.clone(),
+        // The last gate: whoever made the message, it leaves without secrets and without what steers a terminal.
+        summary: secrets::masked(&diagnostic.summary),
+        detail: secrets::masked(&diagnostic.detail),
         attribute: diagnostic.path.as_ref().map(|full| path(&full.shown())),
     }
 }

@@ -1,10 +1,8 @@
 //! From `exec` to a served socket: go-plugin's handshake, the services its host expects, and the end of the process.
 
 use std::convert::Infallible;
-use std::fs::{self, DirBuilder, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::codegen::{Service, http};
 use tonic::{Request, Response, Status};
 
+use super::host::{Connections, Host};
 use super::proto::health::health_server::{Health, HealthServer};
 use super::proto::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 use super::proto::plugin::grpc_broker_server::{GrpcBroker, GrpcBrokerServer};
@@ -31,6 +30,7 @@ use super::proto::plugin::{ConnInfo, Empty, StdioData};
 use super::proto::tfplugin6::provider_server::ProviderServer;
 use super::provider::Provider;
 use super::server::{Activity, Server};
+use super::socket::{self, Socket};
 use super::tls;
 
 /// The host proves with this pair that it is one; a person who runs the binary by hand doesn't have it.
@@ -41,7 +41,14 @@ const MAX_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 /// The host kills the process two seconds after it asked it to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(1500);
 /// How often an orphan would notice that it is one.
-const ORPHAN_CHECK: Duration = Duration::from_secs(1);
+const ORPHAN_CHECK: Duration = Duration::from_millis(500);
+/// How long an orphan may go on ending in good order what it has begun: a way back takes seconds, and nobody waits for
+/// more. What is not done then, the next run finds.
+const ORPHAN_GRACE: Duration = Duration::from_secs(120);
+/// Who connects and then says nothing is not the host.
+const GREETING: Duration = Duration::from_secs(10);
+/// Canceled calls that may wait to be taken note of; the host is the only one who calls, and may cancel hundreds at once.
+const MAX_CANCELED: usize = 100_000;
 
 /// Whether a plugin host started this process.
 pub fn is_plugin_host() -> bool {
@@ -83,10 +90,19 @@ fn run(make: impl FnOnce() -> Arc<dyn Provider>, name: &'static str, mode: Mode)
     match start(make, name, mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if matches!(mode, Mode::Hosted) {
+                explain(&error);
+            }
             drop(writeln!(std::io::stderr(), "{error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Terraform shows the first line of standard output where it isn't a handshake, and nothing of standard error.
+fn explain(error: &str) {
+    let line = error.replace(['|', '\n'], " ");
+    drop(writeln!(std::io::stdout(), "terraform-provider: {line}"));
 }
 
 /// Answers the host first; who connects before the rest is set up waits in the socket's queue.
@@ -101,13 +117,16 @@ fn start(make: impl FnOnce() -> Arc<dyn Provider>, name: &str, mode: Mode) -> Re
         }
         Mode::Debug { .. } => None,
     };
-    let parent = std::os::unix::process::parent_id();
+    let connections = Connections::default();
+    let host = Host::new(connections.clone());
     let socket = Socket::bind(name)?;
     announce(mode, &socket.path, identity.as_ref())?;
-    socket.remove_stale(name);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| format!("failed to start the runtime: {error}"))?;
-    let result = runtime.block_on(serve_until_end(make(), &socket, identity, mode, parent));
+    let (base, name) = (socket.base(), name.to_owned());
+    // A folder for temporary files may have any number of entries.
+    runtime.spawn_blocking(move || socket::remove_stale(&base, &name));
+    let result = runtime.block_on(serve_until_end(make(), &socket, identity, (mode, &host), connections));
     // A read that hangs in a blocking call must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -117,8 +136,8 @@ async fn serve_until_end(
     provider: Arc<dyn Provider>,
     socket: &Socket,
     identity: Option<tls::Identity>,
-    mode: Mode,
-    parent: u32,
+    (mode, host): (Mode, &Host),
+    connections: Connections,
 ) -> Result<(), String> {
     let listener = socket.listener.try_clone().and_then(|listener| {
         listener.set_nonblocking(true)?;
@@ -136,8 +155,9 @@ async fn serve_until_end(
     let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
     let mut hangup = hangup.map_err(|error| format!("failed to catch SIGHUP: {error}"))?;
     let acceptor = identity.map(|identity| TlsAcceptor::from(identity.config));
-    let serving = accept(&listener, acceptor, services);
+    let serving = accept(&listener, acceptor, services, connections);
     tokio::pin!(serving);
+    let mut look = tokio::time::interval(ORPHAN_CHECK);
     loop {
         tokio::select! {
             () = &mut serving => return Ok(()),
@@ -145,11 +165,15 @@ async fn serve_until_end(
             _ = interrupt.recv() => if matches!(mode, Mode::Debug { .. }) { break },
             _ = terminate.recv() => if stops(mode, &activity) { break },
             _ = hangup.recv() => if stops(mode, &activity) { break },
-            () = tokio::time::sleep(ORPHAN_CHECK) => {
-                if matches!(mode, Mode::Hosted) && std::os::unix::process::parent_id() != parent {
+            _ = look.tick() => {
+                let is_gone = match mode {
+                    Mode::Hosted => host.is_gone(),
+                    Mode::Debug { .. } => host.is_orphan(),
+                };
+                if is_gone {
                     tracing::warn!("the process that started this one is gone");
                     activity.stop.stop();
-                    activity.drained().await;
+                    drop(tokio::time::timeout(ORPHAN_GRACE, activity.drained()).await);
                     return Ok(());
                 }
             }
@@ -176,113 +200,29 @@ fn check_versions() -> Result<(), String> {
     Err(format!("the host speaks the plugin protocol {offered}, this provider speaks 6: use Terraform 1.0 or later"))
 }
 
-#[expect(clippy::print_stdout, reason = "standard output is where the host reads the handshake")]
 fn announce(mode: Mode, socket: &Path, identity: Option<&tls::Identity>) -> Result<(), String> {
     let path = socket.display();
-    match mode {
+    // Nobody may be there to read it any more.
+    let mut out = std::io::stdout();
+    let written = match mode {
         Mode::Hosted => {
             let certificate = identity.map(|identity| STANDARD_NO_PAD.encode(&identity.certificate));
             // A host that asks for multiplexed brokers reads a seventh field; this provider has no broker to multiplex.
             let multiplex = if std::env::var_os("PLUGIN_MULTIPLEX_GRPC").is_some() { "|false" } else { "" };
-            println!("1|6|unix|{path}|grpc|{}{multiplex}", certificate.unwrap_or_default());
+            writeln!(out, "1|6|unix|{path}|grpc|{}{multiplex}", certificate.unwrap_or_default())
         }
         Mode::Debug { address } => {
             let reattach = serde_json::json!({ address: {
                 "Protocol": "grpc", "ProtocolVersion": 6, "Pid": std::process::id(), "Test": true,
                 "Addr": { "Network": "unix", "String": socket },
             }});
-            println!("Provider started. To attach Terraform, set:\n\n\tTF_REATTACH_PROVIDERS='{reattach}'\n");
+            writeln!(out, "Provider started. To attach Terraform, set:\n\n\tTF_REATTACH_PROVIDERS='{reattach}'\n")
         }
-    }
-    std::io::stdout().flush().map_err(|error| format!("failed to write the handshake: {error}"))
+    };
+    written.and_then(|()| out.flush()).map_err(|error| format!("failed to write the handshake: {error}"))
 }
 
-/// A listening socket in a folder that only this user can enter. The folder goes when this is dropped.
-struct Socket {
-    listener: std::os::unix::net::UnixListener,
-    folder: PathBuf,
-    path: PathBuf,
-}
-
-impl Socket {
-    fn bind(name: &str) -> Result<Socket, String> {
-        let base = std::env::var_os("PLUGIN_UNIX_SOCKET_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let folder = make_folder(&base, &format!("{}{}", folder_prefix(name), std::process::id()))?;
-        let fail = |error| format!("failed to make the socket in {}: {error}", folder.display());
-        let path = folder.join("plugin.sock");
-        let listener = std::os::unix::net::UnixListener::bind(&path).map_err(fail)?;
-        let mode = if let Some(group) = std::env::var("PLUGIN_UNIX_SOCKET_GROUP").ok().filter(|group| !group.is_empty())
-        {
-            let gid =
-                group_id(&group).ok_or_else(|| format!("there is no group {group:?} (PLUGIN_UNIX_SOCKET_GROUP)"))?;
-            std::os::unix::fs::chown(&folder, None, Some(gid)).map_err(fail)?;
-            std::os::unix::fs::chown(&path, None, Some(gid)).map_err(fail)?;
-            fs::set_permissions(&folder, Permissions::from_mode(0o750)).map_err(fail)?;
-            0o660
-        } else {
-            0o600
-        };
-        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(fail)?;
-        Ok(Socket { listener, folder, path })
-    }
-
-    /// Removes the folders of earlier processes of ours that were killed: a killed process can't tidy up after itself.
-    fn remove_stale(&self, name: &str) {
-        let base = self.folder.parent().unwrap_or(Path::new("/nowhere"));
-        let Ok(entries) = fs::read_dir(base) else { return };
-        for entry in entries.flatten().filter(|entry| entry.path() != self.folder) {
-            let file_name = entry.file_name();
-            let Some(pid) = file_name.to_str().and_then(|file| file.strip_prefix(&folder_prefix(name))) else {
-                continue;
-            };
-            let pid = pid.split('.').next().unwrap_or_default();
-            let own = pid == std::process::id().to_string();
-            if pid.parse::<u32>().is_ok()
-                && (own || !Path::new("/proc").join(pid).exists())
-                && Path::new("/proc/self").exists()
-            {
-                drop(fs::remove_dir_all(entry.path()));
-            }
-        }
-    }
-}
-
-fn folder_prefix(name: &str) -> String {
-    format!("tf-{name}-")
-}
-
-/// Another user, or a process of another pid namespace, may have the name already.
-fn make_folder(base: &Path, name: &str) -> Result<PathBuf, String> {
-    let mut last = None;
-    for n in 0..100 {
-        let folder = base.join(if n == 0 { name.to_owned() } else { format!("{name}.{n}") });
-        match DirBuilder::new().mode(0o700).create(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => last = Some(error),
-            Err(error) => return Err(format!("failed to make {}: {error}", folder.display())),
-        }
-    }
-    Err(format!("failed to make {} in {}: {}", name, base.display(), last.map_or_else(String::new, |e| e.to_string())))
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.folder));
-    }
-}
-
-fn group_id(group: &str) -> Option<u32> {
-    if let Ok(gid) = group.parse() {
-        return Some(gid);
-    }
-    let table = fs::read_to_string("/etc/group").ok()?;
-    table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok())?
-    })
-}
-
-async fn accept(listener: &UnixListener, acceptor: Option<TlsAcceptor>, services: Services) {
+async fn accept(listener: &UnixListener, acceptor: Option<TlsAcceptor>, services: Services, connections: Connections) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -293,14 +233,22 @@ async fn accept(listener: &UnixListener, acceptor: Option<TlsAcceptor>, services
                 continue;
             }
         };
-        let (acceptor, services) = (acceptor.clone(), services.clone());
+        let (acceptor, services, connections) = (acceptor.clone(), services.clone(), connections.clone());
         tokio::spawn(async move {
-            match acceptor {
-                None => connection(stream, services).await,
-                Some(acceptor) => match acceptor.accept(stream).await {
-                    Ok(stream) => connection(stream, services).await,
-                    Err(error) => tracing::warn!(%error, "refused a connection that is not from the host"),
-                },
+            let greeted = match acceptor {
+                None => {
+                    let _open = connections.open();
+                    return connection(stream, services).await;
+                }
+                Some(acceptor) => tokio::time::timeout(GREETING, acceptor.accept(stream)).await,
+            };
+            match greeted {
+                Ok(Ok(stream)) => {
+                    let _open = connections.open();
+                    connection(stream, services).await;
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "refused a connection that is not from the host"),
+                Err(_) => tracing::warn!("closed a connection that said nothing"),
             }
         });
     }
@@ -311,7 +259,9 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: 
         let mut services = services.clone();
         async move { services.call(request.map(tonic::body::Body::new)).await }
     });
-    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    // Terraform runs as many operations at once as it is told, and must get through to stop them.
+    builder.max_concurrent_streams(None).max_pending_accept_reset_streams(MAX_CANCELED);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection ended");
     }

@@ -14,6 +14,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::secrets;
+
 /// hclog's time format: `2006-01-02T15:04:05.000000Z07:00`.
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
@@ -79,11 +81,11 @@ impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = String::new();
         let _ = write!(text, "{value:?}");
-        self.0.insert(field.name().to_owned(), Value::String(text));
+        self.0.insert(field.name().to_owned(), json!(secrets::masked(&text)));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), json!(value));
+        self.0.insert(field.name().to_owned(), json!(secrets::masked(value)));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

@@ -22,12 +22,14 @@ pub mod diagnostics;
 pub mod docs;
 mod encode;
 pub mod handshake;
+mod host;
 pub mod logging;
 pub mod msgpack;
 pub mod path;
 pub mod provider;
 pub mod schema;
 mod server;
+mod socket;
 mod tls;
 pub mod value;
 

@@ -236,7 +236,8 @@ fn type_of(value: &Value) -> Type {
 /// Says what was met where something else was due.
 pub fn from_json(json: &serde_json::Value, ty: &Type) -> Result<Value, String> {
     use serde_json::Value as Json;
-    let due = |what: &str| format!("{what} was due, not {json}");
+    // What it is, and never the value: it may be secret.
+    let due = |what: &str| format!("{what} was due, not {}", kind_of(json));
     match (ty, json) {
         (_, Json::Null) => Ok(Value::Null),
         (Type::Bool, Json::Bool(value)) => Ok(Value::Bool(*value)),
@@ -274,5 +275,17 @@ pub fn from_json(json: &serde_json::Value, ty: &Type) -> Result<Value, String> {
             Ok(Value::Dynamic(Arc::from(text), Box::new(from_json(value, &Type::from_json(ty)?)?)))
         }
         _ => Err(due(&format!("a value of type {}", ty.to_json()))),
+    }
+}
+
+fn kind_of(json: &serde_json::Value) -> &'static str {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => "null",
+        Json::Bool(_) => "a bool",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::Array(_) => "an array",
+        Json::Object(_) => "an object",
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::diagnostics::Diagnostics;
 use super::path::Path;
 use super::value::Value;
+use crate::secrets;
 
 /// The type of a value, in Terraform's type system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -309,6 +310,42 @@ impl Schema {
     /// The value with every write-only attribute null, as plan and state must have it.
     pub fn without_write_only(&self, value: Value) -> Value {
         strip_object(&self.attributes, value)
+    }
+
+    /// Remembers what a value holds in confidence, and what it holds in plain sight.
+    pub(super) fn learn(&self, value: &Value) {
+        let (mut secret, mut public) = (Vec::new(), Vec::new());
+        sort_out(&self.attributes, value, &mut secret, &mut public);
+        secrets::publish(public);
+        secrets::learn(secret, secrets::Reach::Everywhere);
+    }
+}
+
+fn sort_out<'v>(attributes: &[Attribute], object: &'v Value, secret: &mut Vec<&'v str>, public: &mut Vec<&'v str>) {
+    for attribute in attributes {
+        let value = object.get(attribute.name);
+        let is_secret = attribute.sensitive || attribute.write_only;
+        match &attribute.kind {
+            Kind::Nested(_, nested) if !is_secret => {
+                for (_, member) in members(&attribute.kind, value, &Path::attribute(attribute.name)) {
+                    sort_out(nested, member, secret, public);
+                }
+            }
+            _ => texts(value, if is_secret { secret } else { public }),
+        }
+    }
+}
+
+/// The texts in a value. Headers that every request has are no secrets.
+fn texts<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+    found.extend(value.as_str());
+    for item in value.as_list().unwrap_or_default() {
+        texts(item, found);
+    }
+    for (name, item) in value.as_map().into_iter().flatten() {
+        if !secrets::is_usual_header(name) {
+            texts(item, found);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use futures::Stream;
 use tokio::sync::Notify;
 use tonic::{Request as Req, Response as Res, Status};
 
-use super::cancel::CancelSource;
+use super::cancel::{Cancel, CancelSource};
 use super::diagnostics::Diagnostics;
 use super::encode;
 use super::msgpack;
@@ -20,6 +20,10 @@ use super::provider::{
 };
 use super::schema::Schema;
 use super::value::Value;
+use crate::secrets;
+
+/// What an operation that changes nothing may still do once it was stopped, such as say what it was at.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(400);
 
 /// Serves one provider. Clones share everything.
 #[derive(Clone)]
@@ -80,24 +84,48 @@ impl Server {
         T: Send + 'static,
         F: Future<Output = (T, Diagnostics)> + Send + 'static,
     {
-        let running = Running::new(&self.activity);
-        let future = operation(Diagnostics::new());
-        let task = tokio::spawn(async move {
-            let result = future.await;
-            drop(running);
-            result
-        });
-        match task.await {
-            Ok((value, diagnostics)) => (Some(value), diagnostics),
-            Err(error) => {
+        ended(what, self.begin(operation).await)
+    }
+
+    /// The same for an operation that changes nothing: it ends with the stop signal, wherever it waits then.
+    async fn look<T, F>(
+        &self,
+        what: &str,
+        cancel: Cancel,
+        operation: impl FnOnce(Diagnostics) -> F,
+    ) -> (Option<T>, Diagnostics)
+    where
+        T: Send + 'static,
+        F: Future<Output = (T, Diagnostics)> + Send + 'static,
+    {
+        let mut task = self.begin(operation);
+        let stopped = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            result = &mut task => ended(what, result),
+            () = stopped => {
+                task.abort();
                 let mut diagnostics = Diagnostics::new();
-                diagnostics.error(
-                    "The provider has a bug",
-                    format!("{what} ended by a panic: {}. Nothing that was known before it is lost. Please report this with the provider's log (TF_LOG_PROVIDER=debug).", panic_text(error)),
-                );
+                diagnostics.error("Interrupted", format!("{} was stopped before its answer came. It changes nothing.", sentence(what)));
                 (None, diagnostics)
             }
         }
+    }
+
+    fn begin<T, F>(&self, operation: impl FnOnce(Diagnostics) -> F) -> tokio::task::JoinHandle<(T, Diagnostics)>
+    where
+        T: Send + 'static,
+        F: Future<Output = (T, Diagnostics)> + Send + 'static,
+    {
+        let running = Running::new(&self.activity);
+        let future = operation(Diagnostics::new());
+        tokio::spawn(async move {
+            let result = future.await;
+            drop(running);
+            result
+        })
     }
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>, Status> {
@@ -107,6 +135,27 @@ impl Server {
     fn data_source(&self, name: &str) -> Result<Arc<dyn DataSource>, Status> {
         find(self.provider.data_sources(), name).ok_or_else(|| no_such("data source", name))
     }
+}
+
+/// What an operation came to; a panic becomes a message.
+fn ended<T>(what: &str, result: Result<(T, Diagnostics), tokio::task::JoinError>) -> (Option<T>, Diagnostics) {
+    match result {
+        Ok((value, diagnostics)) => (Some(value), diagnostics),
+        Err(error) => {
+            let mut diagnostics = Diagnostics::new();
+            diagnostics.error(
+                "The provider has a bug",
+                format!("{} ended by a panic: {}. Nothing that was known before it is lost. Please report this with the provider's log (TF_LOG_PROVIDER=debug).", sentence(what), panic_text(error)),
+            );
+            (None, diagnostics)
+        }
+    }
+}
+
+/// With a capital letter at its beginning.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn find<T: ?Sized>(table: &[(&'static str, Arc<T>)], name: &str) -> Option<Arc<T>> {
@@ -129,8 +178,14 @@ fn panic_text(error: tokio::task::JoinError) -> String {
     }
 }
 
-/// Decodes a value; none on the wire is null.
+/// Decodes a value, and remembers what of it is secret; none on the wire is null.
 fn value(wire: Option<pb::DynamicValue>, schema: &Schema) -> Result<Value, Status> {
+    let value = decoded(wire, schema)?;
+    schema.learn(&value);
+    Ok(value)
+}
+
+fn decoded(wire: Option<pb::DynamicValue>, schema: &Schema) -> Result<Value, Status> {
     let Some(wire) = wire else { return Ok(Value::Null) };
     let decoded = if !wire.msgpack.is_empty() {
         msgpack::decode(&wire.msgpack, schema.ty())
@@ -328,12 +383,12 @@ impl pb::provider_server::Provider for Server {
         let (stored, diagnostics) = match before.clone() {
             Stored { state: None, .. } => (Some(before.clone()), Diagnostics::new()),
             Stored { state: Some(state), private } => {
-                let resource = resource.clone();
+                let (resource, stop) = (resource.clone(), cancel.clone());
                 let read = |mut diagnostics: Diagnostics| async move {
                     let stored = resource.read(ReadRequest { state, private, cancel }, &mut diagnostics).await;
                     (stored, diagnostics)
                 };
-                self.run("a refresh", read).await
+                self.look("a refresh", stop, read).await
             }
         };
         // A refresh that failed must not make an object look gone.
@@ -364,12 +419,12 @@ impl pb::provider_server::Provider for Server {
             private: request.prior_private,
             cancel: self.activity.stop.token(),
         };
-        let planner = resource.clone();
+        let (planner, stop) = (resource.clone(), plan_request.cancel.clone());
         let plan = |mut diagnostics: Diagnostics| async move {
             let planned = planner.plan(plan_request, &mut diagnostics).await;
             (planned, diagnostics)
         };
-        let (planned, diagnostics) = self.run("a plan", plan).await;
+        let (planned, diagnostics) = self.look("a plan", stop, plan).await;
         let Planned { state, replace, private } = planned.unwrap_or_default();
         let state = state.map(|state| schema.without_write_only(state));
         Ok(Res::new(pb::plan_resource_change::Response {
@@ -421,11 +476,12 @@ impl pb::provider_server::Provider for Server {
         let request = request.into_inner();
         let resource = self.resource(&request.type_name)?;
         let (importer, cancel, id) = (resource.clone(), self.activity.stop.token(), request.id);
+        let stop = cancel.clone();
         let import = |mut diagnostics: Diagnostics| async move {
             let stored = importer.import(&id, cancel, &mut diagnostics).await;
             (stored, diagnostics)
         };
-        let (stored, mut diagnostics) = self.run("an import", import).await;
+        let (stored, mut diagnostics) = self.look("an import", stop, import).await;
         let stored = settle(stored.unwrap_or_default(), resource.schema(), &mut diagnostics);
         let imported = stored.state.map(|state| pb::import_resource_state::ImportedResource {
             type_name: request.type_name,
@@ -462,11 +518,12 @@ impl pb::provider_server::Provider for Server {
         let data_source = self.data_source(&request.type_name)?;
         let config = value(request.config, data_source.schema())?;
         let (reader, cancel) = (data_source.clone(), self.activity.stop.token());
+        let stop = cancel.clone();
         let read = |mut diagnostics: Diagnostics| async move {
             let state = reader.read(config, cancel, &mut diagnostics).await;
             (state, diagnostics)
         };
-        let (state, diagnostics) = self.run("the read of a data source", read).await;
+        let (state, diagnostics) = self.look("the read of a data source", stop, read).await;
         Ok(Res::new(pb::read_data_source::Response {
             state: wire(state.as_ref(), data_source.schema()),
             diagnostics: encode::diagnostics(&diagnostics),
@@ -556,12 +613,13 @@ impl pb::provider_server::Provider for Server {
                 pb::call_function::Response { result: Some(encode::dynamic(&value, &result)), error: None }
             }
             (Some(Err((argument, text))), _) => {
+                let text = secrets::masked(&text);
                 let function_argument = argument.and_then(|index| i64::try_from(index).ok());
                 let error = Some(pb::FunctionError { text, function_argument });
                 pb::call_function::Response { result: None, error }
             }
             (None, diagnostics) => {
-                let text = diagnostics.iter().map(|d| d.detail.clone()).collect::<Vec<_>>().join("\n");
+                let text = diagnostics.iter().map(|d| secrets::masked(&d.detail)).collect::<Vec<_>>().join("\n");
                 let error = Some(pb::FunctionError { text, function_argument: None });
                 pb::call_function::Response { result: None, error }
             }

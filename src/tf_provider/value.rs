@@ -50,7 +50,11 @@ impl Number {
         if let Ok(n) = text.parse::<i64>() {
             return Some(Number::Int(n));
         }
-        let float = text.parse::<f64>().ok().filter(|f| f.is_finite())?;
+        let float = text.parse::<f64>().ok().filter(|_| text.bytes().any(|byte| byte.is_ascii_digit()))?;
+        // Beyond a double it is a number all the same; which ones are allowed is for others to say.
+        if !float.is_finite() {
+            return Some(Number::Decimal(text.to_owned()));
+        }
         // Rust prints the shortest text that reads back as the same double: equal text means nothing was lost.
         if format!("{float}") == text { Some(Number::from_f64(float)) } else { Some(Number::Decimal(text.to_owned())) }
     }

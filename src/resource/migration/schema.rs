@@ -59,9 +59,11 @@ pub(super) fn schema() -> Schema {
 fn database() -> Vec<Attribute> {
     let tls = vec![
         Attribute::string("mode").check(tls_mode).describe(
-            "`disable`, `prefer` (the default), `require`, `verify-ca` or `verify-full`, instead of the URL's `sslmode`.",
+            "`disable`, `prefer`, `require`, `verify-ca` or `verify-full`, instead of the URL's `sslmode`. `verify-full` is the \
+             default, and `prefer` on this machine (a socket, `localhost`, a loopback address). To another machine `prefer` is \
+             `require`: nothing is sent in the clear. `require` encrypts without asking who answers.",
         ),
-        Attribute::string("ca_bundle").describe("A PEM file with the authorities to trust, such as that of RDS; with it `verify-full` is the default."),
+        Attribute::string("ca_bundle").describe("A PEM file with the authorities to trust, such as that of RDS; `~` is the user's own folder."),
     ];
     vec![
         Attribute::string("url").sensitive().describe(
@@ -74,7 +76,8 @@ fn database() -> Vec<Attribute> {
         Attribute::nested("tls", Nesting::Single, tls).describe("How the connection is encrypted."),
         Attribute::bool("iam_auth").describe(
             "Whether the password is a token that is made from the provider's AWS credentials, as RDS and Aurora take it \
-             (`rds-db:connect`). The URL then has none, and the connection is always encrypted.",
+             (`rds-db:connect`). The URL then has none. Whoever is sent a token has it: the connection is always `verify-full`, \
+             unless `tls.mode` says `require` or `verify-ca`.",
         ),
     ]
 }

@@ -39,7 +39,9 @@ fn advice(fault: Fault) -> (&'static str, &'static str) {
         ),
         Fault::Tls => (
             "Failed to encrypt the connection",
-            "Check tls and the URL's sslmode; for RDS set tls.ca_bundle to the file of its authorities.",
+            "The server's certificate must be one of a trusted authority, for the host in the URL (verify-full). For RDS set \
+             tls.ca_bundle to the file of its authorities, which AWS offers; for a server with an authority of its own, to that \
+             one's. tls = { mode = \"require\" } encrypts without asking who answers, \"disable\" doesn't encrypt.",
         ),
         Fault::NoDatabase => ("There is no such database", "Check the name at the end of the URL."),
         Fault::Denied => (

@@ -31,6 +31,15 @@ fn database(config: &Value, diagnostics: &mut Diagnostics) {
         diagnostics.error_at(path, "One URL is needed", detail);
         return;
     }
+    let weak = ["disable", "prefer"];
+    let mode = database.get("tls").get("mode").as_str();
+    if let Some(mode) = mode.filter(|mode| weak.contains(mode) && database.get("iam_auth").as_bool() == Some(true)) {
+        let path = path.attr("tls").attr("mode");
+        let detail = format!(
+            "{path} is {mode}, and iam_auth is set: whoever is sent the token has it. Leave it out (verify-full), or say verify-ca or require."
+        );
+        diagnostics.error_at(path, "The token would be sent in the clear", detail);
+    }
     let name = if url.is_null() { "url_wo" } else { "url" };
     let path = path.attr(name);
     let Some(Err(why)) = wish::address(config) else { return };

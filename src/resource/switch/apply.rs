@@ -19,7 +19,6 @@ use crate::run::events::{About, rfc3339};
 use crate::run::executor::{Ending, Outcome, Run};
 use crate::run::lock::{self, Lock, Refused};
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::secrets::Secrets;
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
 
 /// How often it is looked before it is believed that somebody moved the traffic since the plan, and with what pause.
@@ -99,12 +98,6 @@ fn fill(ledger: &mut Ledger, intent: &Intent, (world, runbook): (&World, &Runboo
     }
     ledger.sizes = sizes;
     "begins".clone_into(&mut ledger.phase);
-}
-
-/// What the provider block says in confidence.
-pub(super) fn known_secrets(shared: &Shared) -> Vec<String> {
-    let Some(settings) = shared.connection.settings() else { return Vec::new() };
-    [&settings.access_key, &settings.secret_key, &settings.token].into_iter().flatten().cloned().collect()
 }
 
 /// What a rollout left that did not come to its end. It is only looked for where the traffic looks like it: refreshes of
@@ -354,7 +347,6 @@ impl Apply<'_> {
             lock,
             cancel: &self.request.cancel,
             limit: intent::timeout(self.planned, operation),
-            secrets: &Secrets::of(&runbook, known_secrets(self.shared)),
         };
         let outcome = run.run(world.clone()).await;
         if let Some(lock) = lock {

@@ -13,7 +13,6 @@ use crate::run::events::About;
 use crate::run::executor::{Ending, Outcome, Run};
 use crate::run::lock::{Lock, Refused, is_surely_dead};
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::secrets::Secrets;
 use crate::tf_provider::{ApplyRequest, Diagnostics, Path, Stored, Value};
 
 /// A switch that goes.
@@ -149,7 +148,6 @@ impl End<'_> {
             lock,
             cancel: &self.request.cancel,
             limit: intent::timeout(self.prior, "delete"),
-            secrets: &Secrets::of(runbook, apply::known_secrets(self.shared)),
         };
         run.run(world).await
     }

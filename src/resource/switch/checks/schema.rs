@@ -76,7 +76,9 @@ fn healthy(waits: bool) -> Vec<Attribute> {
 /// A request; what differs where it is one of a pair or of a list is given.
 fn request() -> Vec<Attribute> {
     vec![
-        Attribute::string("url").required().describe("The address, `http://` or `https://`."),
+        Attribute::string("url").required().sensitive().describe(
+            "The address, `http://` or `https://`. A plan shows it in `runbook`, without user, password and query.",
+        ),
         Attribute::string("method").check(method).describe("The method; `GET` if left out."),
         Attribute::plain("headers", Type::map(Type::String))
             .sensitive()

@@ -1100,7 +1100,12 @@ async fn p22_what_a_command_writes_is_in_no_state() {
     let (stage, stored) = on_blue().await;
     let secrets = ["hunter2", "hunter2-and-more", "pw", "for-green"];
     let output = "connecting with hunter2-and-more and hunter2, pw, for-green\nthe marker\n";
-    stage.fake.set_commands(vec![CommandEnd { code: Some(1), output: output.to_owned(), timed_out: false }]);
+    stage.fake.set_commands(vec![CommandEnd {
+        code: Some(1),
+        output: output.to_owned(),
+        is_cut: false,
+        timed_out: false,
+    }]);
     let environment = Value::object([
         ("A", text("hunter2")),
         ("B", text("hunter2-and-more")),

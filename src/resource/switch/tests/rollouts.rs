@@ -449,7 +449,7 @@ fn say(stage: &Stage) {
     };
     stage.fake.set_functions(vec![answer("{}", "IN_PROGRESS"), answer("{\"hookStatus\":\"FAILED\"}", "FAILED")]);
     let output = "1 of 9 failed\n".to_owned();
-    stage.fake.set_commands(vec![CommandEnd { code: Some(1), output, timed_out: false }]);
+    stage.fake.set_commands(vec![CommandEnd { code: Some(1), output, is_cut: false, timed_out: false }]);
     stage.fake.set_alarm("errors", "ALARM");
     let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0, apart: None };
     stage.fake.set_sample("targetgroup/blue/1", sample(0.2));

@@ -209,11 +209,12 @@ def venv() -> Step:
         run([sys.executable, "-m", "venv", target],
             "What to do: install Python's venv module (on Debian and Ubuntu the package "
             "python3-venv).")
-        run([target / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps",
+        run([target / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes",
              "--disable-pip-version-check", "--requirement", requirements],
-            "What to do: check that pip can reach its package index, then run this again.")
+            "What to do: check that pip can reach its package index, then run this again. If a digest differs, "
+            "trust the file no further: find out why before it is pinned anew.")
         run([target / "bin" / "python", "-m", "pip", "check"],
-            f"What to do: correct the pinned versions in {shown(requirements)}.")
+            "What to do: correct the pinned versions in requirements.in and write requirements.txt anew.")
 
     return Step(["venv", str(target), requirements.read_text()], target / "bin" / "python", install)
 

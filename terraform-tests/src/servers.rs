@@ -172,7 +172,7 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
     versions.sort();
     folders.extend(versions);
     let found = folders.into_iter().rev().map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("{name} is not installed: run terraform-tests/tools/setup.py servers"))
+    found.with_context(|| format!("{name} is not installed: `make setup-servers` installs it"))
 }
 
 /// PostgreSQL refuses to run as root; then it runs as the user that its package made.

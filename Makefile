@@ -1,12 +1,13 @@
 # Everything here works on a fresh machine with Rust, Python 3, a C compiler and git; tools go to .tools/, builds to target/.
 # Only setup-servers changes the machine itself.
-.PHONY: help demo local-aws test bench fmt lint unit scenarios build tools-demo tools-test setup-servers docs
+.PHONY: help demo local-aws test bench fmt lint unit scenarios build tools-demo tools-test setup-servers advisories docs
 
 export CARGO_TERM_COLOR ?= never
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
 
 SETUP := python3 terraform-tests/tools/setup.py
+ADVISORIES := $(wildcard $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs/*/.git)
 
 help:
 	@echo "make demo   a real terraform moves real traffic between blue and green, under load, on this machine"
@@ -14,6 +15,7 @@ help:
 	@echo "make setup-servers   installs PostgreSQL, MariaDB and Redis by apt, which make test needs"
 	@echo "make bench  start-up, plan cost and AWS calls, as ratios"
 	@echo "make local-aws   only the local AWS: prints its endpoint, runs until Ctrl-C"
+	@echo "make advisories   what is known against the packages in Cargo.lock, by a fresh database"
 	@echo "make docs   writes the pages in docs/ anew from the schemas"
 
 demo: tools-demo
@@ -33,6 +35,16 @@ fmt:
 lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check bans licenses sources
+ifneq ($(ADVISORIES),)
+	cargo deny --offline --log-level error check advisories
+else
+	@echo "advisories: not checked here, there is no database; make advisories fetches one"
+endif
+
+# News break no build by themselves: only this fetches them, and so does a workflow every week.
+advisories:
+	@$(SETUP) cargo-deny
+	cargo deny check advisories
 
 unit:
 	cargo nextest run --locked --workspace --lib

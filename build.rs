@@ -7,11 +7,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }
-    // Terraform starts the provider several times a run. At a fixed address the loader has nothing to relocate, which
-    // is a third of the time to the handshake: 800 KiB of pages that are otherwise touched for that alone.
-    let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
-    if (target("OS").as_str(), target("ENV").as_str()) == ("linux", "gnu") {
-        println!("cargo::rustc-link-arg-bins=-no-pie");
-    }
     Ok(())
 }

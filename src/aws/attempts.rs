@@ -22,15 +22,30 @@ pub(super) struct Attempts;
 #[derive(Debug)]
 struct Sent(bool);
 
+/// How many attempts of a call were met with silence.
+#[derive(Debug, Default)]
+struct Silent(u32);
+
+impl Storable for Silent {
+    type Storer = StoreReplace<Self>;
+}
+
+/// A read outside a rollout is given up after so many attempts without an answer: AWS answers within a second or two, and
+/// whoever waits for a plan has nothing to lose. Throttled calls are answered.
+const MAX_SILENT_READS: u32 = 3;
+
 impl Storable for Sent {
     type Storer = StoreReplace<Self>;
 }
 
 /// The call of an operation that changes something.
 fn changing(cfg: &ConfigBag) -> Option<Arc<Call>> {
+    Call::current().filter(|_| cfg.load::<Metadata>().is_some() && !is_read(cfg))
+}
+
+fn is_read(cfg: &ConfigBag) -> bool {
     let reads = ["Describe", "Get", "List"];
-    let name = cfg.load::<Metadata>().map(Metadata::name)?;
-    Call::current().filter(|_| !reads.iter().any(|read| name.starts_with(read)))
+    cfg.load::<Metadata>().is_some_and(|metadata| reads.iter().any(|read| metadata.name().starts_with(read)))
 }
 
 /// Whether an answer is one of whoever stands between: what the call itself came to is not in it.
@@ -53,6 +68,9 @@ impl Intercept for Attempts {
         cfg.interceptor_state().store_put(Sent(false));
         match Call::current() {
             Some(call) if call.is_given_up() => Err("the run was stopped before it was sent again".into()),
+            None if cfg.load::<Silent>().is_some_and(|silent| silent.0 >= MAX_SILENT_READS) && is_read(cfg) => {
+                Err(format!("no answer came to {MAX_SILENT_READS} attempts").into())
+            }
             _ => Ok(()),
         }
     }
@@ -75,6 +93,12 @@ impl Intercept for Attempts {
     ) -> Result<(), BoxError> {
         let sent = cfg.load::<Sent>().is_some_and(|sent| sent.0);
         let broken = context.output_or_error().and_then(Result::err).and_then(|error| error.as_connector_error());
+        let is_timeout = context.output_or_error().and_then(Result::err).is_some_and(|error| error.is_timeout_error())
+            || broken.is_some_and(|error| error.is_timeout());
+        if is_timeout {
+            let before = cfg.load::<Silent>().map_or(0, |silent| silent.0);
+            cfg.interceptor_state().store_put(Silent(before + 1));
+        }
         if let Some(call) = changing(cfg)
             && sent
             && context.response().is_none_or(is_of_a_gateway)

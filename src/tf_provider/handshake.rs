@@ -162,7 +162,11 @@ async fn serve_until_end(
         tokio::select! {
             () = &mut serving => return Ok(()),
             () = shutdown.notified() => break,
-            _ = interrupt.recv() => if matches!(mode, Mode::Debug { .. }) { break },
+            _ = interrupt.recv() => match mode {
+                Mode::Debug { .. } => break,
+                // What changes something is the host's to stop.
+                Mode::Hosted => activity.stop_looking.stop(),
+            },
             _ = terminate.recv() => if stops(mode, &activity) { break },
             _ = hangup.recv() => if stops(mode, &activity) { break },
             _ = look.tick() => {

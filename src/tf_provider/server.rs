@@ -38,6 +38,9 @@ pub(super) struct Activity {
     running: AtomicUsize,
     idle: Notify,
     pub(super) stop: CancelSource,
+    /// Stops what changes nothing. Terraform tells its provider nothing of a Ctrl-C while it refreshes, imports, or plans as
+    /// a part of an apply.
+    pub(super) stop_looking: CancelSource,
 }
 
 impl Activity {
@@ -98,9 +101,13 @@ impl Server {
         T: Send + 'static,
         F: Future<Output = (T, Diagnostics)> + Send + 'static,
     {
+        let interrupted = self.activity.stop_looking.token();
         let mut task = self.begin(operation);
         let stopped = async {
-            cancel.cancelled().await;
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = interrupted.cancelled() => {}
+            }
             tokio::time::sleep(LAST_WORDS).await;
         };
         tokio::select! {

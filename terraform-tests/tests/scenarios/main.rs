@@ -12,6 +12,7 @@ mod imports;
 mod invalid;
 mod native;
 mod pipelines;
+mod processes;
 mod removal;
 mod rings;
 mod rollouts;

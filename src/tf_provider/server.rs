@@ -73,6 +73,15 @@ impl Drop for Running {
     }
 }
 
+/// Ends a task with itself.
+struct EndsWith(tokio::task::AbortHandle);
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 type Answer<T> = Result<Res<T>, Status>;
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -103,6 +112,8 @@ impl Server {
     {
         let interrupted = self.activity.stop_looking.token();
         let mut task = self.begin(operation);
+        // Also where the host hangs up, and nobody waits for the answer any more.
+        let _ends = EndsWith(task.abort_handle());
         let stopped = async {
             tokio::select! {
                 () = cancel.cancelled() => {}
@@ -113,7 +124,6 @@ impl Server {
         tokio::select! {
             result = &mut task => ended(what, result),
             () = stopped => {
-                task.abort();
                 let mut diagnostics = Diagnostics::new();
                 diagnostics.error("Interrupted", format!("{} was stopped before its answer came. It changes nothing.", sentence(what)));
                 (None, diagnostics)

@@ -7,3 +7,4 @@ pub mod servers;
 pub mod stage;
 pub mod stub;
 pub mod terraform;
+pub mod wire;

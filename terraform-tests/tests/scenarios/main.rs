@@ -6,6 +6,7 @@ mod composition;
 mod databases;
 mod environments;
 mod faults;
+mod fuzz;
 mod gates;
 mod heart;
 mod imports;

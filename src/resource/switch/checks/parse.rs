@@ -215,7 +215,8 @@ pub(in crate::resource::switch) fn steps(value: &Value) -> Vec<Shift> {
     for (name, most) in [("canary", 1), ("linear", usize::MAX)] {
         let regular = value.get(name);
         let (Some(part), Some(hold)) = (permille(regular.get("percent")), time(regular, "interval")) else { continue };
-        let weights = (1..).map(|n| n * part).take_while(|sum| *sum < 1000).take(most);
+        // A state may hold what no configuration may: no part at all would never come to an end.
+        let weights = (1..1000_u32).map(|n| n.saturating_mul(part.max(1))).take_while(|sum| *sum < 1000).take(most);
         steps.extend(weights.map(|permille| Shift { permille, hold }));
     }
     steps

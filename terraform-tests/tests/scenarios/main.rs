@@ -18,6 +18,7 @@ mod removal;
 mod rings;
 mod rollouts;
 mod routes;
+mod secrets;
 mod security;
 mod services;
 mod sessions;

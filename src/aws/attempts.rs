@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+    BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
@@ -44,8 +44,12 @@ fn changing(cfg: &ConfigBag) -> Option<Arc<Call>> {
 }
 
 fn is_read(cfg: &ConfigBag) -> bool {
-    let reads = ["Describe", "Get", "List"];
-    cfg.load::<Metadata>().is_some_and(|metadata| reads.iter().any(|read| metadata.name().starts_with(read)))
+    cfg.load::<Metadata>().is_some_and(|metadata| is_name_of_read(metadata.name()))
+}
+
+/// Whether an operation of this name changes nothing.
+pub(super) fn is_name_of_read(name: &str) -> bool {
+    ["Describe", "Get", "List"].iter().any(|read| name.starts_with(read))
 }
 
 /// Whether an answer is one of whoever stands between: what the call itself came to is not in it.
@@ -53,10 +57,32 @@ fn is_of_a_gateway(response: &HttpResponse) -> bool {
     matches!(response.status().as_u16(), 502 | 504)
 }
 
+/// Whether the stop signal had come before a call began.
+#[derive(Debug)]
+struct BeganStopped(bool);
+
+impl Storable for BeganStopped {
+    type Storer = StoreReplace<Self>;
+}
+
+/// Whether the stop signal has come.
+fn is_stopped(call: &Call) -> bool {
+    call.stop().is_some_and(crate::tf_provider::Cancel::is_cancelled)
+}
+
 #[dyn_dispatch_hint]
 impl Intercept for Attempts {
     fn name(&self) -> &'static str {
         "attempts of a call"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        cfg.interceptor_state().store_put(BeganStopped(Call::current().is_some_and(|call| is_stopped(&call))));
+        Ok(())
     }
 
     fn read_before_attempt(
@@ -68,6 +94,9 @@ impl Intercept for Attempts {
         cfg.interceptor_state().store_put(Sent(false));
         match Call::current() {
             Some(call) if call.is_given_up() => Err("the run was stopped before it was sent again".into()),
+            Some(call) if is_stopped(&call) && cfg.load::<BeganStopped>().is_some_and(|began| !began.0) => {
+                Err("the run was stopped before it was sent again".into())
+            }
             None if cfg.load::<Silent>().is_some_and(|silent| silent.0 >= MAX_SILENT_READS) && is_read(cfg) => {
                 Err(format!("no answer came to {MAX_SILENT_READS} attempts").into())
             }

@@ -16,11 +16,15 @@ use aws_smithy_types::body::SdkBody;
 use super::error::chain;
 use super::proxy::Proxies;
 use super::settings::Settings;
+use crate::run::call::Call;
+use crate::tf_provider::Cancel;
 use crate::{home, secrets};
 
 /// Idle connections are dropped before AWS's load balancers drop them (60 s by default).
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
 
+/// How long an answer to a read that is under way is waited for once the run was stopped.
+const LAST_ANSWERS: Duration = Duration::from_millis(400);
 /// How long a connection is silent before its other end is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// More than any answer of the calls made here: what a function returns has at most 6 MiB, everything else far less.
@@ -93,11 +97,37 @@ impl HttpConnector for SdkHttp {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let client = self.0.clone();
         HttpConnectorFuture::new(async move {
+            let reads = is_read(&request);
             let request = outgoing(request)?;
-            let response = client.execute(request).await.map_err(failed)?;
-            incoming(response).await
+            let work = async {
+                let response = client.execute(request).await.map_err(failed)?;
+                incoming(response).await
+            };
+            // A read that was begun before a stop tells nobody anything any more.
+            match Call::current().as_ref().and_then(|call| call.stop()).filter(|stop| reads && !stop.is_cancelled()) {
+                None => work.await,
+                Some(stop) => tokio::select! {
+                    answer = work => answer,
+                    () = soon_after(stop) => Err(ConnectorError::user("the run was interrupted".into())),
+                },
+            }
         })
     }
+}
+
+/// When a stop counts for what is under way: an answer may be about to come.
+async fn soon_after(stop: &Cancel) {
+    stop.cancelled().await;
+    tokio::time::sleep(LAST_ANSWERS).await;
+}
+
+/// Whether a request changes nothing, by the name of its operation.
+fn is_read(request: &HttpRequest) -> bool {
+    let of_target = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+    let body = request.body().bytes().unwrap_or_default();
+    let form = body.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"Action="));
+    let name = of_target.or_else(|| std::str::from_utf8(form?).ok()).unwrap_or_default();
+    super::attempts::is_name_of_read(name)
 }
 
 fn outgoing(request: HttpRequest) -> Result<reqwest::Request, ConnectorError> {

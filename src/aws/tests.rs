@@ -207,6 +207,70 @@ async fn p09_attempts_without_an_answer_are_noted() {
     assert_eq!(call.unanswered(), 0);
 }
 
+/// What is no answer of AWS's is told in words, and was answered all the same: nothing is unknown of it.
+#[tokio::test]
+async fn an_answer_that_is_none_is_told_in_words() {
+    let redirect: &[u8] =
+        b"HTTP/1.1 307 X\r\nlocation: https://me:hunter22@elsewhere.example.com/login?token=abc\r\ncontent-length: 0\r\n\r\n";
+    let long: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n<";
+    for (answer, words) in [
+        (redirect, "answered with a redirect (307) to https://elsewhere.example.com/login, which AWS never does"),
+        (long, "the answer is longer than 32 MiB"),
+    ] {
+        let (ports, asked) = broken(answer).await;
+        let call = Call::new();
+        let error =
+            call.clone().make(ports.load_balancer.set_conditions("arn", &Conditions::default())).await.unwrap_err();
+        assert!(error.message.contains(words) && !error.message.contains("hunter22"), "{error}");
+        assert_eq!((call.unanswered(), *asked.lock().unwrap()), (0, 1));
+    }
+}
+
+/// A proxy with a password is told it, and a loopback address is never asked by way of one.
+#[tokio::test]
+async fn a_proxy_is_used_with_its_password() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heads = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut part = [0; 4096];
+        let count = stream.read(&mut part).await.unwrap();
+        drop(stream.write_all(b"HTTP/1.1 403 X\r\ncontent-length: 0\r\n\r\n").await);
+        String::from_utf8_lossy(&part[..count]).into_owned()
+    });
+    let settings = Settings {
+        region: Some("eu-central-1".to_owned()),
+        access_key: Some("key".to_owned()),
+        secret_key: Some("secret".to_owned()),
+        https_proxy: Some(format!("http://me:hunter22@{address}")),
+        max_retries: Some(0),
+        ..Settings::default()
+    };
+    let ports = ports(&Arc::new(Connection::new(Some(settings))));
+    assert!(ports.load_balancer.target_health(GROUP, false).await.is_err());
+    let head = heads.await.unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("connect elasticloadbalancing.eu-central-1.amazonaws.com:443"), "{head}");
+    assert!(head.contains("proxy-authorization: basic bwu6ahvudgvymji="), "{head}");
+}
+
+/// A file with certificate authorities that is none is told before anything is asked.
+#[test]
+fn a_bundle_without_a_certificate_is_a_fault() {
+    let faults = |path: &str| {
+        let settings = Settings { custom_ca_bundle: Some(path.to_owned()), ..Settings::default() };
+        Connection::new(Some(settings)).faults()
+    };
+    for (path, words) in
+        [("/no/such.pem", "the file can't be read"), ("/dev/null", "there is no certificate in the file")]
+    {
+        let faults = faults(path);
+        assert!(
+            faults.len() == 1 && faults[0].0 == Some("custom_ca_bundle") && faults[0].1.contains(words),
+            "{faults:?}"
+        );
+    }
+}
+
 fn refused(call: &BTreeMap<String, String>) -> (u16, String) {
     let code = match call["Action"].as_str() {
         "DescribeListeners" => "LoadBalancerNotFound",

@@ -6,6 +6,8 @@ mod environment;
 mod functions;
 mod migration;
 #[cfg(test)]
+mod numbers;
+#[cfg(test)]
 mod pages;
 mod provider;
 mod switch;

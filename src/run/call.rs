@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::tf_provider::Cancel;
+
 tokio::task_local! {
     static CURRENT: Arc<Call>;
 }
@@ -14,12 +16,24 @@ pub struct Call {
     given_up: AtomicBool,
     unanswered: AtomicU32,
     silent: AtomicBool,
+    stop: Option<Cancel>,
 }
 
 impl Call {
     /// A call that is about to be made.
     pub fn new() -> Arc<Call> {
         Arc::default()
+    }
+
+    /// Calls that are made one after the other until this signal comes: what is read then is let go, and nothing is sent
+    /// again that was begun before. What is begun after it, on the way back, is not affected.
+    pub fn until(stop: Cancel) -> Arc<Call> {
+        Arc::new(Call { stop: Some(stop), ..Call::default() })
+    }
+
+    /// The signal that ends what has begun before it.
+    pub fn stop(&self) -> Option<&Cancel> {
+        self.stop.as_ref()
     }
 
     /// The call that the adapter is asked to make right now, if whoever asks wants to know.

@@ -242,6 +242,16 @@ impl Attribute {
         self.computed
     }
 
+    /// Whether a configuration may set it.
+    pub fn is_written(&self) -> bool {
+        self.required || self.optional
+    }
+
+    /// What its value is made of.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
     /// The attribute's name.
     pub fn name(&self) -> &'static str {
         self.name
@@ -370,6 +380,7 @@ fn validate_object(attributes: &[Attribute], object: &Value, path: &Path, write_
             continue;
         }
         null_elements(value, &path, out);
+        endless_numbers(value, &path, out);
         for validator in &attribute.validators {
             if let Err(detail) = validator(value) {
                 out.error_at(path.clone(), format!("Invalid {}", attribute.name), format!("{path}: {detail}"));
@@ -378,6 +389,22 @@ fn validate_object(attributes: &[Attribute], object: &Value, path: &Path, write_
         let Kind::Nested(_, nested) = &attribute.kind else { continue };
         for (path, member) in members(&attribute.kind, value, &path) {
             validate_object(nested, member, &path, write_only, out);
+        }
+    }
+}
+
+/// Terraform's numbers have no bounds; nothing here means one that no double holds.
+fn endless_numbers(value: &Value, path: &Path, out: &mut Diagnostics) {
+    if matches!(value, Value::Number(_)) && value.as_f64().is_none() {
+        out.error_at(
+            path.clone(),
+            "Number out of range",
+            format!("{path} is beyond every number that means something here."),
+        );
+    }
+    for (n, item) in value.as_list().unwrap_or_default().iter().enumerate() {
+        if matches!(item, Value::Number(_)) {
+            endless_numbers(item, &path.index(n), out);
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, timeout};
 
 use super::memory::Memory;
 use super::plan::{IDS, NAMES, there};
 use super::story::{self, Harm};
 use super::{Environment, Shared, defaults, limit, model};
 use crate::clock;
-use crate::run::ports::{Freshness, PortError};
+use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::stack::objects::{names, take_name};
 use crate::run::stack::{Build, Seen, live_guard, observe};
 use crate::stack::{self, Change, Ids, MADE_TAG, Part, RELEASE_TAG, Spec, live_by};
@@ -97,7 +97,8 @@ impl Environment {
             Err(error) => {
                 begun.memory.note_attempted();
                 let written = request.prior.as_ref().unwrap_or(planned);
-                let stopped = Stopped { operation, written, wish: spec, registered: progress.registered, error };
+                let (registered, stopped_by_hand) = (progress.registered, request.cancel.is_cancelled());
+                let stopped = Stopped { operation, written, wish: spec, registered, stopped_by_hand, error };
                 self.stopped(shared, stopped, &begun, &known, diagnostics).await
             }
         }
@@ -192,7 +193,7 @@ impl Environment {
         known: &Ids,
         diagnostics: &mut Diagnostics,
     ) -> Stored {
-        let Stopped { operation, written, wish, registered, error } = stopped;
+        let Stopped { operation, written, wish, registered, stopped_by_hand, error } = stopped;
         let create = operation == "create";
         // What was before holds, but for what is seen to be otherwise.
         let former = begun.memory.known(model::ids(written));
@@ -202,7 +203,9 @@ impl Environment {
             known.template_version = former.template_version;
             known.task_definition.clone_from(&former.task_definition);
         }
-        let mut seen = observe(&shared.stack.ports, &expected, &known).await;
+        // Whoever stopped it doesn't wait for what AWS has to say.
+        let looking = observe(&shared.stack.ports, &expected, &known);
+        let mut seen = if stopped_by_hand { in_time(looking).await } else { looking.await };
         let runs = seen.as_ref().ok().and_then(|seen| seen.ids().task_definition);
         if let (Some(runs), Ok(seen), false) =
             (runs.filter(|runs| Some(runs) == registered.as_ref()), &mut seen, create)
@@ -225,7 +228,10 @@ impl Environment {
             Err(_) => model::set_ids(&mut state, &known),
         }
         let leads = match &known.target_group {
-            Some(group) => live_guard::leads_to(&shared.stack, group, Freshness::Now).await.ok(),
+            Some(group) => {
+                let looking = live_guard::leads_to(&shared.stack, group, Freshness::Now);
+                if stopped_by_hand { in_time(looking).await.ok() } else { looking.await.ok() }
+            }
             None => None,
         };
         story::failed(operation, wish, &error, &known, leads.as_deref(), diagnostics);
@@ -239,7 +245,17 @@ struct Stopped<'s> {
     written: &'s Value,
     wish: &'s Spec,
     registered: Option<String>,
+    /// By a stop signal.
+    stopped_by_hand: bool,
     error: PortError,
+}
+
+/// How long a last look after a stop may take.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+async fn in_time<T>(look: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
+    let late = || PortError::new(FailureKind::Other, "AWS did not answer in time");
+    timeout(LAST_LOOK, look).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn take_deployed(expected: &mut Spec, wish: &Spec) {

@@ -35,6 +35,7 @@ use async_trait::async_trait;
 use self::memory::Memory;
 use super::{Context, Shared};
 use crate::duration;
+use crate::run::call::Call;
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::{Seen, live_guard, observe};
 use crate::stack::{self, Spec, live_by};
@@ -197,9 +198,13 @@ impl Resource for Environment {
                     return before;
                 };
                 let spec = spec.settled();
-                self.make(&shared, &request, (planned, &spec), diagnostics).await
+                let until = Call::until(request.cancel.clone());
+                until.make(self.make(&shared, &request, (planned, &spec), diagnostics)).await
             }
-            (None, Some(prior)) => destroy::destroy(&shared, prior, &request, diagnostics).await,
+            (None, Some(prior)) => {
+                let until = Call::until(request.cancel.clone());
+                until.make(destroy::destroy(&shared, prior, &request, diagnostics)).await
+            }
             (None, None) => before,
         }
     }

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::rollout::ledger::Status;
 use crate::rollout::planner;
 use crate::rollout::{Intent, Ledger, Observed, Raised, RouteSpec, Runbook, Step, World, lint};
+use crate::run::call::Call;
 use crate::run::events::{About, rfc3339};
 use crate::run::executor::{Ending, Outcome, Run};
 use crate::run::lock::{self, Lock, Refused};
@@ -322,7 +323,8 @@ impl Apply<'_> {
         let intent = &self.intent;
         let mut memory = Memory::read(&self.request.private);
         let mut claimed = Vec::new();
-        match self.claim(&mut memory, &world, &mut claimed).await {
+        let until = || Call::until(self.request.cancel.clone());
+        match until().make(self.claim(&mut memory, &world, &mut claimed)).await {
             Ok(()) => {}
             Err(error) => {
                 self.give_claims_back(claimed).await;
@@ -371,7 +373,7 @@ impl Apply<'_> {
         memory.world = Some(World { ledger: None, ..seen });
         if outcome.ending == Ending::Done {
             self.leave_former_record(former_record, &mut memory, diagnostics).await;
-            self.mark_previews(&mut memory, diagnostics).await;
+            until().make(self.mark_previews(&mut memory, diagnostics)).await;
             story::left(&runbook, &outcome, name(self.planned), diagnostics);
             return self.succeeded(&report, &memory, diagnostics);
         }

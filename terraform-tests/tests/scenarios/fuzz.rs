@@ -115,7 +115,7 @@ fn value(ty: &Type, dice: &mut Dice, depth: usize) -> Value {
 
 fn number(dice: &mut Dice) -> Value {
     let texts = ["0", "1", "-1", "2", "80", "100", "65536", "1e400", "-1e999", "0.1", "9223372036854775808", "1e-320"];
-    Value::Number(Number::from_decimal(*dice.pick::<&str>(&texts)).unwrap_or(Number::Int(7)))
+    Value::Number(Number::from_decimal(dice.pick::<&str>(&texts)).unwrap_or(Number::Int(7)))
 }
 
 /// A value that a user could have written, with some of its leaves replaced.
@@ -362,7 +362,7 @@ async fn no_message_makes_it_panic() -> anyhow::Result<()> {
     ensure!(gone.is_none(), "the provider is gone: {gone:?} (seed {seed})");
     failed?;
     let (answered, refused) = (answered.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
-    println!("{messages} messages: {answered} answered, {refused} refused as unreadable, 0 panics; seed {seed}");
+    eprintln!("{messages} messages: {answered} answered, {refused} refused as unreadable, 0 panics; seed {seed}");
     ensure!(answered > messages / 2 && answered + refused == messages);
     Ok(())
 }

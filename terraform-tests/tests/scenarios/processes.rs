@@ -251,3 +251,50 @@ async fn nothing_of_others_is_touched() -> anyhow::Result<()> {
     ensure!(std::fs::read_dir(&long)?.count() == 0, "something is left");
     Ok(())
 }
+
+/// An apply and a destroy of an environment while AWS says nothing: what it reads is let go, what it has sent is not sent
+/// again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_ends_with_ctrl_c() -> anyhow::Result<()> {
+    let stage = Stage::empty().await?;
+    let (vpc, _) = stage.network().await?;
+    let environment = |port: u16| {
+        format!(
+            "{}resource \"bluegreen_environment\" \"blue\" {{\n  name = \"other\"\n  color = \"blue\"\n  vpc_id = \"{vpc}\"\n  \
+             target_group = {{ port = {port}, protocol = \"HTTP\", health_check = {{ path = \"/\", timeout = 5 }} }}\n}}\n",
+            stage.provider()
+        )
+    };
+    let terraform = Terraform::new()?;
+    let plan = ["plan", "-out=plan", "-no-color"];
+    for (reads, limit) in [(true, 9), (false, 28)] {
+        let destroy = ["plan", "-destroy", "-out=plan", "-no-color"];
+        // Until the call's own time is over, its answer may come.
+        for (what, arguments) in
+            [("create", &plan[..]), ("destroy", &destroy[..])].into_iter().take(if reads { 2 } else { 1 })
+        {
+            terraform.write(&environment(80))?;
+            if what == "destroy" {
+                terraform.apply().await?.ok()?;
+            }
+            terraform.run(arguments).await?.ok()?;
+            let hang = serde_json::json!({
+                "service": "elbv2", "mutating": !reads, "times": null, "action": { "hang_ms": 120_000 },
+            });
+            stage.aws.add_fault(serde_json::from_value(hang)?);
+            stage.aws.clear_calls();
+            let child = terraform.start(&["apply", "-no-color", "plan"])?;
+            stage.until(|stage| stage.aws.calls().iter().any(|call| call.mutating != reads), "calls").await?;
+            sleep(Duration::from_millis(500)).await;
+            kill_process(pid_of(&child)?, Signal::INT)?;
+            let stopped = Instant::now();
+            let said = timeout(Duration::from_secs(60), said(child)).await.context("it does not end")??;
+            let took = stopped.elapsed();
+            eprintln!("{what}, reads {reads}: ended after {took:?}");
+            ensure!(said.code == 1 && took < Duration::from_secs(limit), "{what}: {took:?}: {}", said.text);
+            stage.aws.clear_faults();
+            terraform.destroy().await?.ok()?;
+        }
+    }
+    Ok(())
+}

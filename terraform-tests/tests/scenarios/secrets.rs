@@ -157,6 +157,30 @@ fn configured(stage: &Stage, active: &str, more: &str) -> String {
     own.replace("secret_key   = \"testing\"", "secret_key   = var.secret_key\n  token        = var.token")
 }
 
+/// Checks that send something planted: what they are, as they are written, and what is told of their failure.
+fn checks(echo: SocketAddr) -> Vec<(&'static str, String, &'static str)> {
+    let headers = "{ X-Api-Key = var.api_key, Authorization = var.basic, X-Color = var.colored, X-Short = var.short, X-Five = var.five }";
+    let plain = format!("url = \"http://{echo}/check\", headers = {headers}, retries = 0");
+    let body = format!("url = \"http://{echo}/check\", method = \"POST\", body = var.body, retries = 0");
+    let address = "url = var.address, retries = 0";
+    let session = format!(
+        "session = {{ login = {{ url = \"http://{echo}/login\", method = \"POST\", body = var.body }}, check = {{ url = \"http://{echo}/whoami\" }} }}"
+    );
+    let script = "env; echo $MY_KEY $MORE $MY_NAMED $TF_VAR_anything; printf '%s' \\\"$MY_KEY\\\" | base64; exit 3";
+    let command = format!(
+        "command = [{{ argv = [\"sh\", \"-c\", \"{script}\"], environment = {{ MY_KEY = var.environment, MORE = \"${{var.environment}}-and-more\" }}, inherit_environment = [\"AWS_*\", \"TF_VAR_*\", \"MY_NAMED\"] }}]"
+    );
+    let lambda = "lambda = [{ function_name = \"smoke\", payload = var.payload }]".to_owned();
+    vec![
+        ("headers", format!("http = [{{ {plain} }}]"), "the body begins"),
+        ("a body", format!("http = [{{ {body} }}]"), "the body begins"),
+        ("an address", format!("http = [{{ {address} }}]"), "the body begins"),
+        ("a session", session, "with the cookies of blue (sid)"),
+        ("a command", command, "It wrote last:"),
+        ("a function", lambda, "smoke"),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_shown_wherever_it_was_planted() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
@@ -173,11 +197,11 @@ async fn no_secret_is_shown_wherever_it_was_planted() -> anyhow::Result<()> {
     terraform.apply().await?.ok()?;
     let mut shown = Shown(Vec::new());
 
-    let headers = "{ X-Api-Key = var.api_key, Authorization = var.basic, X-Color = var.colored, X-Short = var.short, X-Five = var.five }";
-    let plain = format!("url = \"http://{echo}/check\", headers = {headers}, retries = 0");
-    let body = format!("url = \"http://{echo}/check\", method = \"POST\", body = var.body, retries = 0");
+    stage.aws.set_function(
+        "smoke",
+        &["!{\"errorMessage\":\"no pl4nt-payload-jj\",\"event\":{\"key\":\"pl4nt-payload-jj\"}}"],
+    );
     let secret_url = format!("http://admin:pl4nt-url-gg@{echo}/check?api_key=pl4nt-query-hh&n=1");
-    let address = "url = var.address, retries = 0".to_owned();
     let variable = format!("variable \"address\" {{\n  default   = \"{secret_url}\"\n  sensitive = true\n}}\n");
     terraform.file("address.tf", &variable)?;
     // A plan shows what is configured, but for what the schema marks as sensitive.
@@ -186,26 +210,7 @@ async fn no_secret_is_shown_wherever_it_was_planted() -> anyhow::Result<()> {
     let planned = terraform.plan().await?;
     planned.has(&[&format!("http://{echo}/check")])?;
     shown.gather("an address that is written down, plan", &planned, None, &terraform).await?;
-    let session = format!(
-        "session = {{ login = {{ url = \"http://{echo}/login\", method = \"POST\", body = var.body }}, check = {{ url = \"http://{echo}/whoami\" }} }}"
-    );
-    let script = "env; echo $MY_KEY $MORE $MY_NAMED $TF_VAR_anything; printf '%s' \\\"$MY_KEY\\\" | base64; exit 3";
-    let command = format!(
-        "command = [{{ argv = [\"sh\", \"-c\", \"{script}\"], environment = {{ MY_KEY = var.environment, MORE = \"${{var.environment}}-and-more\" }}, inherit_environment = [\"AWS_*\", \"TF_VAR_*\", \"MY_NAMED\"] }}]"
-    );
-    stage.aws.set_function(
-        "smoke",
-        &["!{\"errorMessage\":\"no pl4nt-payload-jj\",\"event\":{\"key\":\"pl4nt-payload-jj\"}}"],
-    );
-    let lambda = "lambda = [{ function_name = \"smoke\", payload = var.payload }]".to_owned();
-    for (what, check, expected) in [
-        ("headers", format!("http = [{{ {plain} }}]"), "the body begins"),
-        ("a body", format!("http = [{{ {body} }}]"), "the body begins"),
-        ("an address", format!("http = [{{ {address} }}]"), "the body begins"),
-        ("a session", session, "with the cookies of blue (sid)"),
-        ("a command", command, "It wrote last:"),
-        ("a function", lambda, "smoke"),
-    ] {
+    for (what, check, expected) in checks(echo) {
         for block in ["validation", "verification"] {
             if block == "verification" && what == "a session" {
                 continue;

@@ -66,7 +66,28 @@ fn failures(config: &Value, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// Names and values that no request can carry.
+fn headers(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    for (name, value) in check.get("headers").as_map().into_iter().flatten() {
+        let path = path.attr("headers").key(name);
+        if reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            let detail = format!("{path}: {name:?} is no name of a header: letters, digits, - and _ make one.");
+            diagnostics.error_at(path, "Invalid header name", detail);
+        } else if value
+            .as_str()
+            .is_some_and(|value| reqwest::header::HeaderValue::from_bytes(value.as_bytes()).is_err())
+        {
+            // Without the value: it may be secret.
+            let detail = format!(
+                "{path}: the value of {name} holds a line break or another control character, which no header can. A file that ends with a line break needs trimspace()."
+            );
+            diagnostics.error_at(path, "Invalid header value", detail);
+        }
+    }
+}
+
 fn request(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    headers(check, path, diagnostics);
     // Headers and bodies may be JSON, and secret: what stands in braces there is theirs.
     if let Some(text) = check.get("url").as_str() {
         let path = path.attr("url");

@@ -1158,6 +1158,21 @@ fn p23_an_address_hides_nothing() {
     assert!(!shown("http:user:password@host/health").contains("password"));
 }
 
+/// What no request can carry is told at the header, without its value.
+#[test]
+fn headers_are_checked_before_they_are_sent() {
+    let stage = stage(world(100, 0));
+    let mut wish = config(&stage.switch, text("green"));
+    let headers = Value::object([("X-Good", text("a b")), ("X Bad", text("a")), ("X-Key", text("hunter22\n"))]);
+    let check = Value::object([("url", text("http://green.test/")), ("headers", headers)]);
+    wish.set("validation", Value::object([("http", list([check]))]));
+    let mut diagnostics = Diagnostics::new();
+    validate(&wish, &mut diagnostics);
+    let paths: Vec<String> = diagnostics.iter().filter_map(|one| Some(one.path.as_ref()?.to_string())).collect();
+    assert_eq!(paths, ["validation.http[0].headers[\"X Bad\"]", "validation.http[0].headers[\"X-Key\"]"]);
+    assert!(!told(&diagnostics).contains("hunter22"));
+}
+
 /// A place is only where a rule stands, and makes no difference to what it is.
 #[test]
 fn a_place_is_no_part_of_a_forward() {

@@ -25,8 +25,31 @@ const OWN_WORDS: usize = 6;
 const LONGEST: usize = 16 * 1024;
 /// A line of a secret with several, such as a private key, is a secret of its own from this length on.
 const LINE: usize = 16;
-/// More secrets than a process has; what bounds the memory of one that lives long.
-const MOST: usize = 20_000;
+/// Longer values are no names.
+const LONGEST_NAME: usize = 256;
+/// A secret of more lines is a document, and none of them a secret.
+const MOST_LINES: usize = 100;
+/// What a longer document holds is not looked for.
+const LONGEST_DOCUMENT: usize = 1024 * 1024;
+/// So many values of one document are looked for.
+const MOST_LEAVES: usize = 500;
+/// More than any process has: what bounds the memory of one that lives for days.
+const MOST: usize = 500_000;
+/// Words of the provider's own that a careless password may be as well.
+const VOCABULARY: [&str; 12] = [
+    "terraform",
+    "postgres",
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "localhost",
+    "password",
+    "release",
+    "listener",
+    "parameter",
+    "provider",
+    "database",
+];
 /// Names of variables whose values are secrets.
 const TELLING: [&str; 8] =
     ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL", "ACCESS_KEY", "PRIVATE_KEY", "API_KEY"];
@@ -70,7 +93,11 @@ impl Known {
     fn of_environment() -> Known {
         let mut known = Known::default();
         for (name, value) in variables::all() {
-            if let Some(reach) = reach_of(&name) {
+            // An address with a password in it, whatever the variable is called.
+            if let Some(with_scheme) = with_password(&name, &value) {
+                known.learn(&with_scheme, Reach::Everywhere);
+            } else if let Some(reach) = reach_of(&name).filter(|reach| *reach == Reach::Everywhere || !is_plain(&value))
+            {
                 known.learn(&value, reach);
             }
         }
@@ -78,32 +105,40 @@ impl Known {
     }
 
     fn learn(&mut self, secret: &str, reach: Reach) {
-        if self.public.contains(secret) || is_ordinary(secret) {
+        if is_ordinary(secret) {
             return;
         }
+        // The host of an address is told wherever the address is.
+        self.public.extend(address(secret).and_then(|parts| parts.host));
         for (word, own) in forms(secret) {
-            let reach = if own == Reach::Outside { own } else { reach };
-            match reach {
-                Reach::Everywhere => {
-                    self.everywhere.add(word.clone());
-                    self.outside.add(word);
-                }
-                Reach::Outside => self.outside.add(word),
-            }
+            self.add(word, if own == Reach::Outside { own } else { reach });
         }
+    }
+
+    fn add(&mut self, word: String, reach: Reach) {
+        if reach == Reach::Everywhere {
+            self.everywhere.add(word.clone());
+        }
+        self.outside.add(word);
+    }
+
+    /// Whether a text of the provider's own has it anyway: as one of its words, or as a part of a name that is no secret.
+    fn is_open(&self, word: &str) -> bool {
+        VOCABULARY.contains(&word) || self.public.iter().any(|name| name.contains(word))
     }
 
     /// What is struck out of a text, longest first.
     fn struck_from(&self, text: &str, reach: Reach) -> String {
         let mut struck = text.to_owned();
         let words = if reach == Reach::Outside { &self.outside } else { &self.everywhere };
-        for word in words.iter().filter(|word| !self.public.contains(*word)) {
+        for word in words.iter() {
             let length = word.chars().count();
-            if reach == Reach::Everywhere && length < OWN_WORDS {
-                // They come longest first, by their bytes.
+            // In its own words shorter ones are words.
+            let is_own = reach == Reach::Everywhere && length < OWN_WORDS;
+            if is_own || !struck.contains(word) || self.public.contains(word) {
                 continue;
             }
-            if !struck.contains(word) {
+            if reach == Reach::Everywhere && self.is_open(word) {
                 continue;
             }
             struck = if length < SHORT { without_word(&struck, word) } else { struck.replace(word, STRUCK) };
@@ -125,12 +160,23 @@ pub fn learn(secrets: impl IntoIterator<Item = impl AsRef<str>>, reach: Reach) {
     }
 }
 
+/// Remembers secrets as they are, without what may be in them.
+pub fn learn_whole(secrets: impl IntoIterator<Item = impl AsRef<str>>) {
+    if let Ok(mut known) = KNOWN.write() {
+        for secret in secrets {
+            for word in spellings(secret.as_ref().to_owned()) {
+                known.add(word, Reach::Everywhere);
+            }
+        }
+    }
+}
+
 /// Remembers what is no secret, whoever else has the same value for one.
 pub fn publish(values: impl IntoIterator<Item = impl AsRef<str>>) {
     if let Ok(mut known) = KNOWN.write() {
         for value in values {
             let value = value.as_ref();
-            if value.len() <= LONGEST && known.public.len() < MOST {
+            if value.len() <= LONGEST_NAME && known.public.len() < MOST {
                 known.public.insert(value.to_owned());
             }
         }
@@ -199,8 +245,19 @@ fn reach_of(name: &str) -> Option<Reach> {
         return Some(Reach::Everywhere);
     }
     // An input variable may be a secret, and is a name or a color more often.
-    (upper.starts_with("TF_VAR_") || matches!(upper.as_str(), "HTTP_PROXY" | "HTTPS_PROXY" | "ALL_PROXY"))
-        .then_some(Reach::Outside)
+    upper.starts_with("TF_VAR_").then_some(Reach::Outside)
+}
+
+/// A count or a short word, as input variables often are.
+fn is_plain(value: &str) -> bool {
+    value.chars().count() < OWN_WORDS || value.parse::<f64>().is_ok()
+}
+
+/// The address in a variable that has a password in it.
+fn with_password(name: &str, value: &str) -> Option<String> {
+    let is_proxy = name.to_ascii_uppercase().ends_with("_PROXY");
+    let text = if is_proxy && !value.contains("://") { format!("http://{value}") } else { value.to_owned() };
+    address(&text).filter(|parts| parts.password.is_some()).map(|_| text)
 }
 
 /// Values that nobody keeps secret: media types and the like, which headers are full of.
@@ -242,8 +299,12 @@ fn forms(secret: &str) -> Vec<(String, Reach)> {
     if secret.len() <= LONGEST && !is_plain_address {
         add(secret, Reach::Everywhere);
     }
+    if secret.contains('%') && !is_plain_address && secret.len() <= LONGEST {
+        add(&percent_decoded(secret), Reach::Everywhere);
+    }
+    let lines = secret.lines().take(MOST_LINES + 1).count();
     for line in secret.lines().filter(|line| line.trim().len() >= LINE && line.len() <= LONGEST && *line != secret) {
-        if !is_plain_address && !line.starts_with("-----") {
+        if lines <= MOST_LINES && !is_plain_address && !line.starts_with("-----") {
             add(line, Reach::Everywhere);
         }
     }
@@ -258,8 +319,8 @@ fn forms(secret: &str) -> Vec<(String, Reach)> {
     }
     if let Some(parts) = address(secret) {
         values.extend(parts.secrets());
-    } else if secret.len() <= LONGEST {
-        values.extend(leaves(secret));
+    } else if secret.len() <= LONGEST_DOCUMENT {
+        values.extend(leaves(secret).into_iter().filter(|(leaf, _)| leaf.len() <= LONGEST).take(MOST_LEAVES));
     }
     values.into_iter().flat_map(|(value, reach)| spellings(value).into_iter().map(move |form| (form, reach))).collect()
 }
@@ -270,6 +331,8 @@ fn is_scheme(scheme: &str, token: &str) -> bool {
 
 /// What of an address is told in confidence.
 struct Address {
+    scheme: String,
+    host: Option<String>,
     user: Option<String>,
     password: Option<String>,
     query: Option<String>,
@@ -284,13 +347,15 @@ fn address(text: &str) -> Option<Address> {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
     };
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = Some(host.rsplit_once(':').map_or(host, |(host, _)| host)).filter(|host| !host.is_empty());
     let user = authority.rsplit_once('@').map(|(user, _)| user);
     let (user, password) = match user.and_then(|user| user.split_once(':')) {
         Some((user, password)) => (Some(user.to_owned()), Some(password.to_owned())),
         None => (user.map(str::to_owned), None),
     };
     let query = after.split_once('?').map(|(_, query)| query.to_owned()).filter(|query| !query.is_empty());
-    Some(Address { user, password, query })
+    Some(Address { scheme: scheme.to_owned(), host: host.map(str::to_owned), user, password, query })
 }
 
 impl Address {
@@ -307,8 +372,8 @@ impl Address {
             for value in [password.clone(), plain, pair] {
                 found.push((value, Reach::Everywhere));
             }
-        } else if !user.is_empty() {
-            // A token alone stands where a user would.
+        } else if !user.is_empty() && self.scheme.starts_with("http") {
+            // A token alone stands where a user would; of a database it is a user.
             found.push((user.clone(), Reach::Outside));
         }
         if let Some(query) = &self.query {
@@ -324,7 +389,11 @@ impl Address {
 
 /// The values of `a=b&c=d`, as they are written and as they are meant. One that is a count is none.
 fn pairs(text: &str) -> Vec<String> {
-    let values = text.split(['&', '#']).filter_map(|pair| Some(pair.split_once('=')?.1));
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-.[]%".contains(c));
+    let named = text.split(['&', '#']).filter_map(|pair| pair.split_once('='));
+    // What ends in `=` is Base64 and no form.
+    let values =
+        named.filter(|(name, value)| is_name(name) && !value.chars().all(|c| c == '=')).map(|(_, value)| value);
     let values = values.filter(|value| {
         !(value.is_empty() || is_ordinary(value) || value.len() < SHORT && value.parse::<f64>().is_ok())
     });
@@ -361,7 +430,28 @@ fn spellings(value: String) -> Vec<String> {
     let quoted = format!("{value:?}");
     let json = serde_json::Value::String(value.clone()).to_string();
     let mut forms = vec![quoted[1..quoted.len() - 1].to_owned(), json[1..json.len() - 1].to_owned()];
-    if value.chars().any(|c| "&<>\"'".contains(c)) {
+    // As PHP, Go and Python write them.
+    let json = &json[1..json.len() - 1];
+    forms.push(json.replace('/', "\\/"));
+    let go = [("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")];
+    let go = go.iter().fold(json.to_owned(), |text, (plain, escaped)| text.replace(plain, escaped));
+    forms.push(go.replace('+', "\\u002b"));
+    forms.push(go);
+    if value.chars().any(|c| "&<>\"'+=".contains(c)) {
+        let numeric = [
+            ("&", "&amp;"),
+            ("<", "&lt;"),
+            (">", "&gt;"),
+            ("\"", "&#34;"),
+            ("'", "&#39;"),
+            ("+", "&#43;"),
+            ("=", "&#61;"),
+        ];
+        let numeric: Vec<String> = vec![
+            numeric.iter().fold(value.clone(), |text, (plain, escaped)| text.replace(plain, escaped)),
+            numeric[..6].iter().fold(value.clone(), |text, (plain, escaped)| text.replace(plain, escaped)),
+        ];
+        forms.extend(numeric);
         let html = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
         forms.push(html.replace('\'', "&#39;"));
         forms.push(html.replace('\'', "&#x27;"));
@@ -370,6 +460,7 @@ fn spellings(value: String) -> Vec<String> {
     let encoded = percent_encoded(&value);
     if encoded != value {
         forms.push(encoded.to_ascii_lowercase());
+        forms.push(encoded.replace("%2F", "/"));
         forms.push(encoded.replace("%20", "+"));
         forms.push(encoded);
     }
@@ -453,7 +544,7 @@ pub fn harmless(text: &str) -> String {
 /// A character as a terminal may be given it.
 fn shown(c: char) -> impl Iterator<Item = char> {
     // Marks that turn the direction of what follows can make a text read as another one.
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
+    let turns = matches!(c, '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
     let is_shown = (c.is_control() && !matches!(c, '\n' | '\t')) || turns;
     let (escaped, plain) = if is_shown { (Some(c.escape_default()), None) } else { (None, Some(c)) };
     escaped.into_iter().flatten().chain(plain)
@@ -537,6 +628,47 @@ mod tests {
         known.public.insert("app.example.com".to_owned());
         known.learn("app.example.com", Reach::Everywhere);
         assert_eq!(known.struck_from("app.example.com", Reach::Outside), "app.example.com");
+    }
+
+    #[test]
+    fn other_languages_write_it_in_their_way() {
+        let strike = known(&["pl4nt/AAA+bbb/CCC=<d&e>'q"]);
+        for text in [
+            r"pl4nt\/AAA+bbb\/CCC=<d&e>'q",
+            r"pl4nt/AAA\u002bbbb/CCC=\u003cd\u0026e\u003e'q",
+            "pl4nt/AAA&#43;bbb/CCC&#61;&lt;d&amp;e&gt;&#39;q",
+            "pl4nt/AAA&#43;bbb/CCC=&lt;d&amp;e&gt;&#39;q",
+            "pl4nt/AAA%2Bbbb/CCC%3D%3Cd%26e%3E%27q",
+        ] {
+            assert_eq!(strike(text).0, STRUCK, "{text}");
+        }
+        assert_eq!(known(&["s%3Asession.abc%2Fdef"])("s:session.abc/def").0, STRUCK);
+    }
+
+    #[test]
+    fn a_secret_makes_no_ordinary_text_unreadable() {
+        let strike = known(&["YWJjZGVmZw==", "key/CCC=<d"]);
+        assert_eq!(strike("retries = 3, timeout == 5, a <d").0, "retries = 3, timeout == 5, a <d");
+        let mut own = Known::default();
+        own.public.insert("shop-production".to_owned());
+        for secret in ["production", "terraform", "https://green.test/"] {
+            own.learn(secret, Reach::Everywhere);
+        }
+        own.learn("green.test", Reach::Everywhere);
+        let text = "Failed to switch shop-production to green: run terraform apply again; GET https://green.test/";
+        assert_eq!(own.struck_from(text, Reach::Everywhere), text);
+        assert_eq!(known(&["postgres://app@db/x"])("user app").0, "user app");
+        assert!(is_plain("80") && is_plain("prod") && is_plain("123456789012") && !is_plain("a-password"));
+    }
+
+    #[test]
+    fn however_much_is_secret_nothing_is_forgotten() {
+        let lines =
+            (0..5000).map(|n| format!("  \"some-key-{n}\": \"some-value-of-a-fixture-{n}\",\n")).collect::<String>();
+        let long = format!("{{\"a\": \"the-password-in-it\", \"pad\": \"{}\"}}", "x".repeat(20_000));
+        let strike = known(&[&lines, &long, "what-came-last"]);
+        assert_eq!(strike("what-came-last").0, STRUCK);
+        assert_eq!(strike("the-password-in-it").0, STRUCK);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::proxy::Proxies;
 use super::settings::{RetryMode, Settings};
 use crate::home;
 use crate::run::ports::{FailureKind, PortError};
+use crate::secrets::{self, Reach};
 
 /// The hashicorp/aws provider's default: with back-off up to 20 s it outlasts a long spell of throttling.
 const MAX_ATTEMPTS: u32 = 25;
@@ -223,6 +224,15 @@ async fn load(settings: &Settings) -> Result<SdkConfig, String> {
         loader = loader.use_dual_stack(dual_stack);
     }
     let mut config = loader.load().await;
+    // A role is asked for with these: what STS says of it may hold them.
+    if let Some(credentials) = config.credentials_provider() {
+        let credentials = SharedCredentialsProvider::new(Confidential(credentials));
+        config = config.into_builder().credentials_provider(credentials).build();
+    }
+    let token_file = std::env::var("AWS_WEB_IDENTITY_TOKEN_FILE").ok();
+    if let Some(token) = token_file.and_then(|path| std::fs::read_to_string(path).ok()) {
+        secrets::learn([token.trim()], Reach::Everywhere);
+    }
     if let Some(identity) = &settings.web_identity {
         let role = WebIdentityRole::new(identity.clone(), sts(settings, &config));
         config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();

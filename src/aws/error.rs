@@ -32,17 +32,30 @@ where
 {
     let (kind, what) = match error {
         SdkError::ServiceError(failure) => {
+            let raw = failure.raw();
+            // Whoever answers without a code is hardly AWS: a portal, a proxy, a gateway.
+            let other = || {
+                let body = String::from_utf8_lossy(raw.body().bytes().unwrap_or_default()).into_owned();
+                format!(
+                    "not an answer of AWS's (HTTP {}): {:?}",
+                    raw.status().as_u16(),
+                    secrets::beginning(&body, false, 120)
+                )
+            };
             let code = failure.err().code().unwrap_or("an error without a code");
-            let message = failure.err().message().unwrap_or("no message");
+            let message = match (failure.err().code(), failure.err().message()) {
+                (None, None) => other(),
+                (_, message) => message.unwrap_or("no message").to_owned(),
+            };
             let id = failure.raw().headers().get("x-amzn-requestid").map(|id| format!(" (request {id})"));
             (kind_of(code), secrets::outside(&format!("{code}: {message}{}", id.unwrap_or_default())))
         }
         SdkError::TimeoutError(_) => (FailureKind::Other, "no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) => {
             let cause = failure.as_connector_error().map(|cause| chain(cause));
-            (dispatch_kind(error), cause.unwrap_or_else(|| chain(error)))
+            (dispatch_kind(error), secrets::outside(&cause.unwrap_or_else(|| chain(error))))
         }
-        _ => (dispatch_kind(error), chain(error)),
+        _ => (dispatch_kind(error), secrets::outside(&chain(error))),
     };
     PortError::new(kind, format!("{service} {operation}: {what}"))
 }

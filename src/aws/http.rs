@@ -100,7 +100,8 @@ impl HttpConnector for SdkHttp {
             let reads = is_read(&request);
             let request = outgoing(request)?;
             let work = async {
-                let response = client.execute(request).await.map_err(failed)?;
+                let to = request.url().host_str().unwrap_or_default().to_owned();
+                let response = client.execute(request).await.map_err(|error| failed(&to, error))?;
                 incoming(response).await
             };
             // A read that was begun before a stop tells nobody anything any more.
@@ -237,12 +238,34 @@ pub(super) fn never_left(error: &ConnectorError) -> bool {
 }
 
 /// The SDK repeats what broke on the way, and not what was wrong before it left.
-fn failed(error: reqwest::Error) -> ConnectorError {
-    if error.is_timeout() {
-        ConnectorError::timeout(error.into())
-    } else if error.is_builder() {
-        ConnectorError::user(error.into())
+fn failed(to: &str, error: reqwest::Error) -> ConnectorError {
+    let (is_timeout, is_builder) = (error.is_timeout(), error.is_builder());
+    // An address may have a password in it.
+    let error = Box::new(Unreached { to: to.to_owned(), error: error.without_url() });
+    if is_timeout {
+        ConnectorError::timeout(error)
+    } else if is_builder {
+        ConnectorError::user(error)
     } else {
-        ConnectorError::io(error.into())
+        ConnectorError::io(error)
+    }
+}
+
+/// A request that came to nothing.
+#[derive(Debug)]
+struct Unreached {
+    to: String,
+    error: reqwest::Error,
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed to reach {}", self.to)
+    }
+}
+
+impl Error for Unreached {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
     }
 }

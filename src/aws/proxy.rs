@@ -117,7 +117,10 @@ pub(super) fn proxy_url(text: &str) -> Option<Url> {
         return None;
     }
     let known = |url: &Url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host();
-    Url::parse(text).ok().filter(known).or_else(|| Url::parse(&format!("http://{text}")).ok().filter(known))
+    if text.contains("://") {
+        return Url::parse(text).ok().filter(known);
+    }
+    Url::parse(&format!("http://{text}")).ok().filter(known)
 }
 
 impl Exceptions {
@@ -271,6 +274,6 @@ mod tests {
         }
         check(&self::proxies((Some("http://p:1"), None, Some("a.b,*")), &[]), ELB, None);
         assert_eq!(proxy_url("proxy.corp:3128").unwrap().as_str(), "http://proxy.corp:3128/");
-        assert!(proxy_url("ftp://proxy").is_none_or(|url| url.scheme() == "http") && proxy_url("").is_none());
+        assert!(proxy_url("ftp://proxy").is_none() && proxy_url("").is_none());
     }
 }

@@ -76,6 +76,23 @@ pub struct Endpoints {
     pub sts: Option<String>,
 }
 
+impl Endpoints {
+    /// Each of them.
+    pub fn all(&self) -> [&Option<String>; 9] {
+        [
+            &self.autoscaling,
+            &self.cloudwatch,
+            &self.ec2,
+            &self.ecs,
+            &self.elbv2,
+            &self.lambda,
+            &self.sns,
+            &self.ssm,
+            &self.sts,
+        ]
+    }
+}
+
 /// How calls are repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryMode {

@@ -67,8 +67,13 @@ impl Provider for Bluegreen {
         let settings = settings(config);
         if let Some(settings) = &settings {
             // Proxies and endpoints may have a password in their addresses.
-            let addresses = [&settings.http_proxy, &settings.https_proxy, &settings.endpoint_url, &settings.access_key];
-            secrets::learn(addresses.into_iter().flatten(), Reach::Everywhere);
+            let endpoints = settings.endpoints.all();
+            let addresses =
+                [&settings.http_proxy, &settings.https_proxy, &settings.endpoint_url].into_iter().chain(endpoints);
+            let with_scheme =
+                |text: &String| if text.contains("://") { text.clone() } else { format!("http://{text}") };
+            secrets::learn(addresses.flatten().map(with_scheme), Reach::Everywhere);
+            secrets::learn_whole(&settings.access_key);
         }
         let connection = Connection::new(settings);
         for (argument, detail) in connection.faults() {
@@ -180,6 +185,9 @@ fn accounts_and_network() -> Vec<Attribute> {
 fn url(value: &Value) -> Result<(), String> {
     let Some(text) = value.as_str().filter(|text| !text.is_empty()) else { return Ok(()) };
     match reqwest::Url::parse(text) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err("it must begin with http:// or https://".to_owned())
+        }
         Ok(url) if url.has_host() => Ok(()),
         // Without the value: a proxy's may hold a password.
         Ok(_) => Err("the URL has no host".to_owned()),

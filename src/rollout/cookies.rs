@@ -79,23 +79,34 @@ pub fn cookies<'h>(
     now: OffsetDateTime,
 ) -> Cookies {
     let (login, check) = (Place::of(login), Place::of(check));
-    let mut found = Cookies::default();
+    let mut found: Vec<(Key, String, Option<String>)> = Vec::new();
     for text in set {
         let Ok(cookie) = Cookie::parse(text) else { continue };
         let name = cookie.name().to_owned();
         if name.starts_with("AWSALB") || name.starts_with("AWSELB") {
             continue;
         }
+        let path = cookie.path().unwrap_or_else(|| login.default_path()).to_owned();
+        let key = (name, cookie.domain().unwrap_or_default().to_ascii_lowercase(), path);
         // Set again, it takes the place of the former one.
-        found.sent.retain(|(own, _)| *own != name);
-        found.kept.retain(|(own, _)| *own != name);
-        match hindrance(&cookie, &login, &check, now) {
-            None => found.sent.push((name, cookie.value().to_owned())),
-            Some(reason) => found.kept.push((name, reason)),
+        found.retain(|(own, ..)| *own != key);
+        let reason = hindrance(&cookie, &login, &check, now);
+        found.push((key, cookie.value().to_owned(), reason));
+    }
+    let mut cookies = Cookies::default();
+    // Longer paths come first.
+    found.sort_by_key(|((_, _, path), ..)| std::cmp::Reverse(path.len()));
+    for ((name, ..), value, reason) in found {
+        match reason {
+            None => cookies.sent.push((name, value)),
+            Some(reason) => cookies.kept.push((name, reason)),
         }
     }
-    found
+    cookies
 }
+
+/// What makes a cookie the same one: its name, domain and path.
+type Key = (String, String, String);
 
 /// Why a browser would not send it.
 fn hindrance(cookie: &Cookie<'_>, login: &Place, check: &Place, now: OffsetDateTime) -> Option<String> {
@@ -207,5 +218,6 @@ mod tests {
         check("https://blue.app.com/auth/login", GREEN, &["a=1"], &[], "its Path /auth does not cover /whoami");
         check(BLUE, GREEN, &["a=1; Max-Age=0", "b=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT"], &[], "a: it has expired");
         check(BLUE, GREEN, &["a=1", "a=; Max-Age=0"], &[], "a: it has expired");
+        check(BLUE, GREEN, &["a=x; Path=/", "a=y; Path=/login"], &["a"], "a: its Path /login does not cover /whoami");
     }
 }

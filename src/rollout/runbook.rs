@@ -9,6 +9,7 @@ use super::intent::{Conditions, RouteSpec, short};
 use super::journal::{Journal, StepId};
 use super::strategy::Prove;
 use super::world::{Observed, Place, Terminal, World};
+use crate::secrets::harmless;
 
 /// Stages in order; the steps of a stage are carried out together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -284,7 +285,8 @@ impl Step {
             Step::Remove { route, .. } => format!("delete {route}"),
             Step::Capacity { color, before, after, .. } => capacity::words(color, *before, *after),
             Step::Record { parameter, before, after } => match (before, after) {
-                (Some(before), Some(after)) => format!("write {parameter}: {before} → {after}"),
+                // Anybody may have written anything there.
+                (Some(before), Some(after)) => format!("write {parameter}: {} → {after}", harmless(before)),
                 (None, Some(after)) => format!("create {parameter}: {after}"),
                 (_, None) => format!("delete {parameter}"),
             },

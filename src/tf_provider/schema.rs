@@ -322,26 +322,34 @@ impl Schema {
         strip_object(&self.attributes, value)
     }
 
-    /// Remembers what a value holds in confidence, and what it holds in plain sight.
+    /// Remembers what a value holds in confidence, and the names in it that are told everywhere.
     pub(super) fn learn(&self, value: &Value) {
-        let (mut secret, mut public) = (Vec::new(), Vec::new());
-        sort_out(&self.attributes, value, &mut secret, &mut public);
-        secrets::publish(public);
+        let mut secret = Vec::new();
+        in_confidence(&self.attributes, value, &mut secret);
+        let mut names = Vec::new();
+        for attribute in self.attributes.iter().filter(|one| !one.sensitive && !one.write_only) {
+            let value = value.get(attribute.name);
+            // The name of a thing, or the names by which it has others.
+            names.extend(value.as_str().filter(|text| !text.contains("://")));
+            let keyed = matches!(attribute.kind, Kind::Nested(Nesting::Map, _));
+            names.extend(value.as_map().into_iter().flatten().map(|(key, _)| key.as_str()).filter(|_| keyed));
+        }
+        secrets::publish(names);
         secrets::learn(secret, secrets::Reach::Everywhere);
     }
 }
 
-fn sort_out<'v>(attributes: &[Attribute], object: &'v Value, secret: &mut Vec<&'v str>, public: &mut Vec<&'v str>) {
+fn in_confidence<'v>(attributes: &[Attribute], object: &'v Value, secret: &mut Vec<&'v str>) {
     for attribute in attributes {
         let value = object.get(attribute.name);
-        let is_secret = attribute.sensitive || attribute.write_only;
         match &attribute.kind {
-            Kind::Nested(_, nested) if !is_secret => {
+            _ if attribute.sensitive || attribute.write_only => texts(value, secret),
+            Kind::Nested(_, nested) => {
                 for (_, member) in members(&attribute.kind, value, &Path::attribute(attribute.name)) {
-                    sort_out(nested, member, secret, public);
+                    in_confidence(nested, member, secret);
                 }
             }
-            _ => texts(value, if is_secret { secret } else { public }),
+            Kind::Plain(_) => {}
         }
     }
 }

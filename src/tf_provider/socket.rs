@@ -62,6 +62,9 @@ impl Socket {
         if length > MAX_PATH_BYTES {
             return Err(format!("the path would have {length} bytes, and a socket's has at most {MAX_PATH_BYTES}"));
         }
+        if path.to_str().is_none_or(|text| text.contains('|') || text.contains(char::is_control)) {
+            return Err("the path holds a | or a control character, which would break the handshake".to_owned());
+        }
         let folder = Folder::make(path.parent().unwrap_or(base)).map_err(words)?;
         let listener = UnixListener::bind(&path).map_err(words)?;
         let socket = Socket { listener, path, folder };

@@ -182,7 +182,14 @@ impl Apply<'_> {
         let cancel = &self.request.cancel;
         let Some(seen) = self.look(diagnostics).await else { return before };
         // What a dead run left is a part of what is seen: the plan had it, too.
-        let ledger = match seen_ledger(self.shared, &self.intent).await {
+        let seen_ledger = tokio::select! {
+            ledger = seen_ledger(self.shared, &self.intent) => ledger,
+            () = cancel.cancelled() => {
+                story::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
+                return before;
+            }
+        };
+        let ledger = match seen_ledger {
             Ok(ledger) => ledger,
             Err(error) => {
                 story::unreadable(name(self.planned), &error, diagnostics);

@@ -9,6 +9,7 @@ use super::story::{self, Failure};
 use super::{OWNER_TAG, Shared, TAG, apply, intent, look, name, wish};
 use crate::rollout::planner::{self, is_ours_by_looks};
 use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_words};
+use crate::run::call::Call;
 use crate::run::events::About;
 use crate::run::executor::{Ending, Outcome, Run};
 use crate::run::lock::{Lock, Refused, is_surely_dead};
@@ -49,7 +50,8 @@ pub(super) async fn destroy(
             .error("The provider has a bug", "The state can't be read, so nothing was destroyed. Please report this.");
         return before;
     };
-    let Some(world) = look(shared, &intent, Freshness::Now, name(prior), diagnostics).await else { return before };
+    let looking = look(shared, &intent, Freshness::Now, name(prior), diagnostics);
+    let Some(world) = Call::until(request.cancel.clone()).make(looking).await else { return before };
     let end = End { shared, prior, request, intent, memory };
     end.run(world, diagnostics).await
 }
@@ -57,20 +59,26 @@ pub(super) async fn destroy(
 impl End<'_> {
     async fn run(mut self, world: World, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: Some(self.prior.clone()), private: self.request.private.clone() };
-        let owned = match self.owned(&world).await {
+        // What is read until then tells nobody anything once the run was stopped.
+        let until = || Call::until(self.request.cancel.clone());
+        let owned = match until().make(self.owned(&world)).await {
             Ok(owned) => owned,
             Err(error) => {
                 story::unreadable(name(self.prior), &error, diagnostics);
                 return before;
             }
         };
-        let Some((world, restoration)) = self.restoration_as_planned(world, &owned, diagnostics).await else {
+        let planning = self.restoration_as_planned(world, &owned, diagnostics);
+        let Some((world, restoration)) = until().make(planning).await else {
             return before;
         };
         let removal = self.removal(&owned, true);
         // A lock that a dead run left goes, too.
-        let is_left =
-            matches!(apply::seen_ledger(self.shared, &self.intent).await, Ok(Some(left)) if is_surely_dead(&left));
+        let is_left = matches!(until().make(apply::seen_ledger(self.shared, &self.intent)).await, Ok(Some(left)) if is_surely_dead(&left));
+        if self.request.cancel.is_cancelled() {
+            story::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
+            return before;
+        }
         let nothing = restoration.is_empty() && planner::plan_removal(&removal, &world).is_empty() && !is_left;
         let about = apply::about(&self.intent, &world, name(self.prior), &Value::Null);
         let lock = if nothing { Ok(None) } else { self.lock(&world, &about).await };

@@ -28,6 +28,7 @@ pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Di
             request(value.get("session").get(part), &path.attr("session").attr(part), diagnostics);
         }
     }
+    headers(config.get("strategy").get("prove"), &Path::attribute("strategy").attr("prove"), diagnostics);
     strategy(config.get("strategy"), diagnostics);
     failures(config, diagnostics);
     timeouts(config, diagnostics);

@@ -105,6 +105,11 @@ impl Shown {
         if let Some(stage) = stage {
             let lock = stage.client.parameter("/myapp/current-live.rollout").await?.unwrap_or_default();
             self.add(&format!("{what}: the lock record"), lock);
+            // Messages to a topic, parameters, tags: all but what a function is to be given.
+            let calls = stage.aws.calls();
+            ensure!(calls.iter().any(|call| call.operation == "Publish"), "nobody was told");
+            let sent = calls.iter().filter(|call| call.service != "lambda").map(|call| call.params.to_string());
+            self.add(&format!("{what}: calls to AWS"), sent.collect::<Vec<_>>().join(" "));
         }
         Ok(())
     }
@@ -210,6 +215,8 @@ async fn no_secret_is_shown_wherever_it_was_planted() -> anyhow::Result<()> {
     let planned = terraform.plan().await?;
     planned.has(&[&format!("http://{echo}/check")])?;
     shown.gather("an address that is written down, plan", &planned, None, &terraform).await?;
+    let topic = stage.client.sns("CreateTopic", &[("Name", "releases")]).await?;
+    let topic = terraform_tests::client::element(&topic, "TopicArn")?.to_owned();
     for (what, check, expected) in checks(echo) {
         for block in ["validation", "verification"] {
             if block == "verification" && what == "a session" {
@@ -218,7 +225,7 @@ async fn no_secret_is_shown_wherever_it_was_planted() -> anyhow::Result<()> {
             terraform.write(&configured(
                 &stage,
                 "green",
-                &format!("  {block} = {{ {check} }}\n  strategy = {{ settle = \"0s\" }}"),
+                &format!("  {block} = {{ {check} }}\n  strategy = {{ settle = \"0s\" }}\n  notify = {{ sns_topic_arn = \"{topic}\" }}"),
             ))?;
             let planned = terraform.plan().await?;
             shown.gather(&format!("{what} in {block}, plan"), &planned, None, &terraform).await?;
@@ -291,5 +298,8 @@ async fn a_database_tells_no_password() -> anyhow::Result<()> {
     terraform.write(&migration(&good, "CREATE TABLE a (b int);"))?;
     let said = terraform.apply().await?.ok()?;
     shown.gather("a database", &said, None, &terraform).await?;
+    let ledger = "SELECT string_agg(bluegreen_migrations::text, ' ') FROM bluegreen_migrations";
+    let owner = Database::at(&good)?;
+    shown.add("the ledger", owner.text(ledger).await?.context("there is no ledger")?);
     shown.check()
 }

@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::error::chain;
 use super::proxy::Proxies;
@@ -59,7 +60,16 @@ pub(super) fn ca_bundle(settings: &Settings) -> Option<(&'static str, String)> {
 
 /// The certificates of a PEM file.
 pub(super) fn read_bundle(path: &str) -> Result<Vec<reqwest::Certificate>, String> {
-    let pem = std::fs::read(path).map_err(|error| format!("the file can't be read: {error}"))?;
+    let unreadable = |error: std::io::Error| format!("the file can't be read: {error}");
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    let pem = std::fs::read(path).map_err(unreadable)?;
+    let mut roots = rustls::RootCertStore::empty();
+    for (n, certificate) in rustls::pki_types::CertificateDer::pem_slice_iter(&pem).enumerate() {
+        let certificate = certificate.map_err(|error| format!("certificate {} can't be read: {error}", n + 1))?;
+        roots.add(certificate).map_err(|error| format!("certificate {} can't be read: {error}", n + 1))?;
+    }
     let certificates = reqwest::Certificate::from_pem_bundle(&pem)
         .map_err(|error| format!("the file is not what it should be: {}", chain(&error)))?;
     if certificates.is_empty() {

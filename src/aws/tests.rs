@@ -260,15 +260,24 @@ fn a_bundle_without_a_certificate_is_a_fault() {
         let settings = Settings { custom_ca_bundle: Some(path.to_owned()), ..Settings::default() };
         Connection::new(Some(settings)).faults()
     };
-    for (path, words) in
-        [("/no/such.pem", "the file can't be read"), ("/dev/null", "there is no certificate in the file")]
-    {
+    let write = |text: &str| {
+        let path = std::env::temp_dir().join(format!("bluegreen-bundle-{}-{}.pem", std::process::id(), text.len()));
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let (empty, odd) = (write(""), write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+    for (path, words) in [
+        ("/no/such.pem", "the file can't be read"),
+        ("/dev/null", "it is not a file"),
+        (empty.as_str(), "there is no certificate in the file"),
+        (odd.as_str(), "certificate 1 can't be read"),
+    ] {
         let faults = faults(path);
-        assert!(
-            faults.len() == 1 && faults[0].0 == Some("custom_ca_bundle") && faults[0].1.contains(words),
-            "{faults:?}"
-        );
+        assert!(faults.len() == 1 && faults[0].0 == Some("custom_ca_bundle"), "{faults:?}");
+        assert!(faults[0].1.contains(words), "{faults:?}");
     }
+    std::fs::remove_file(empty).unwrap();
+    std::fs::remove_file(odd).unwrap();
 }
 
 fn refused(call: &BTreeMap<String, String>) -> (u16, String) {

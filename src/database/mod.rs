@@ -99,6 +99,11 @@ fn words_of(error: &sqlx::Error) -> String {
         sqlx::Error::Protocol(words) => words.clone(),
         other => other.to_string(),
     };
+    // A server with a certificate of its own making, which openssl marks so unless it is told otherwise.
+    let words = words.replace(
+        "Other(OtherError(CaUsedAsEndEntity))",
+        "it is marked as an authority's (CA:TRUE), which a server's must not be",
+    );
     crate::secrets::outside(&words)
 }
 

@@ -146,6 +146,11 @@ impl HttpCheck {
         let Some(parts) = UrlParts::of(&self.url) else {
             return "an address that is no http:// or https:// URL".to_owned();
         };
+        // What stands for a port and is none is the password of one who forgot to escape it.
+        let port = parts.host.rsplit_once(':').map(|(_, port)| port).filter(|_| !parts.host.ends_with(']'));
+        if port.is_some_and(|port| !port.chars().all(|c| c.is_ascii_digit())) {
+            return format!("{}://…", parts.scheme);
+        }
         format!("{}://{}{}", parts.scheme, parts.host, parts.path)
     }
 

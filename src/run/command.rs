@@ -133,7 +133,7 @@ impl Running {
         let waiting = async {
             match &mut self.control {
                 Some(control) => told(control).await,
-                None => self.child.wait().await.map(|status| End { code: status.code(), failed: None }),
+                None => self.child.wait().await.map(|status| End { code: status.code(), ..End::default() }),
             }
         };
         tokio::pin!(waiting);
@@ -157,10 +157,16 @@ impl Running {
 
 /// What the supervisor tells of the command's end.
 async fn told(control: &mut UnixStream) -> std::io::Result<End> {
-    let mut line = String::new();
-    BufReader::new(control).read_line(&mut line).await?;
-    let silent = || std::io::Error::other("whoever was to supervise it was killed");
-    serde_json::from_str(&line).map_err(|_| silent())
+    let (mut lines, mut group) = (BufReader::new(control).lines(), None);
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            End { pid: Some(pid), .. } => group = Pid::from_raw(pid),
+            end => return Ok(end),
+        }
+    }
+    // A command can kill its parent; it goes too, as far as it is still in its group.
+    drop(Group(group));
+    Err(std::io::Error::other("whoever was to supervise it was killed"))
 }
 
 /// Reads what comes, and keeps the end of it.

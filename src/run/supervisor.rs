@@ -28,6 +28,8 @@ static OFFERED: AtomicBool = AtomicBool::new(false);
 /// How a command ended, as it is told over the socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct End {
+    /// Its number, told when it has begun: the provider ends its group where the supervisor can't.
+    pub pid: Option<i32>,
     /// Its exit code; none where a signal ended it.
     pub code: Option<i32>,
     /// Why it could not be started.
@@ -60,12 +62,14 @@ pub fn supervise(command: impl IntoIterator<Item = std::ffi::OsString>) -> ExitC
     let mut child = match started {
         Ok(child) => child,
         Err(error) => {
-            tell(&mut control, &End { code: None, failed: Some(error.to_string()) });
+            tell(&mut control, &End { failed: Some(error.to_string()), ..End::default() });
             return ExitCode::FAILURE;
         }
     };
     leave_output();
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = i32::try_from(child.id()).ok();
+    let group = pid.and_then(Pid::from_raw);
+    tell(&mut control, &End { pid, ..End::default() });
     let Ok(mut until_closed) = control.try_clone() else {
         end_all(group);
         return ExitCode::FAILURE;
@@ -77,7 +81,7 @@ pub fn supervise(command: impl IntoIterator<Item = std::ffi::OsString>) -> ExitC
         std::process::exit(0);
     });
     if let Ok(status) = child.wait() {
-        tell(&mut control, &End { code: status.code().filter(|_| status.signal().is_none()), failed: None });
+        tell(&mut control, &End { code: status.code().filter(|_| status.signal().is_none()), ..End::default() });
     }
     // What the command left may go on writing for as long as the provider reads.
     drop(guard.join());

@@ -198,6 +198,10 @@ async fn a_command_tells_how_it_ended() -> anyhow::Result<()> {
     for (argv, words) in [
         ("[\"sh\", \"-c\", \"echo the last words; exit 7\"]", &["ended with exit code 7", "the last words"][..]),
         ("[\"sh\", \"-c\", \"kill -9 $$\"]", &["was killed"][..]),
+        (
+            "[\"sh\", \"-c\", \"sleep 0.5; kill -9 $PPID; exec sleep 94.7\"]",
+            &["whoever was to supervise it was killed"][..],
+        ),
         ("[\"no-such-program\"]", &["`no-such-program` can't be started", "No such file"][..]),
     ] {
         let more = format!("  validation = {{ command = [{{ argv = {argv} }}] }}");
@@ -206,7 +210,7 @@ async fn a_command_tells_how_it_ended() -> anyhow::Result<()> {
         ensure!(said.code == 1, "{}", said.text);
         said.has(words)?;
     }
-    Ok(())
+    within(Duration::from_secs(2), "the last one is gone", || Ok(processes("^sleep 94.7")?.is_empty())).await
 }
 
 /// The folder for temporary files is other people's as well.

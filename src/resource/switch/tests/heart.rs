@@ -1156,6 +1156,8 @@ fn p23_an_address_hides_nothing() {
     let shown = |url: &str| crate::rollout::HttpCheck { url: url.to_owned(), ..Default::default() }.shown_url();
     assert_eq!(shown("https://user:pass@word@host:8443/a?b=c"), "https://host:8443/a");
     assert!(!shown("http:user:password@host/health").contains("password"));
+    assert_eq!(shown("http://u:p/l4nt@host/?x=1"), "http://…");
+    assert_eq!(shown("http://[::1]:80/a"), "http://[::1]:80/a");
 }
 
 /// What no request can carry is told at the header, without its value.

@@ -12,7 +12,7 @@ use std::sync::{LazyLock, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
-use crate::variables;
+use crate::{digest, variables};
 
 /// What stands in the place of a secret.
 const STRUCK: &str = "***";
@@ -71,6 +71,8 @@ struct Known {
     outside: Words,
     /// What stands in plain sight anyway, such as the name of a color.
     public: BTreeSet<String>,
+    /// Digests of what was learned: every call of Terraform's brings the same configuration again.
+    learned: BTreeSet<(String, bool)>,
 }
 
 /// Secrets, the longest first, so that one that holds another is struck out whole.
@@ -105,7 +107,7 @@ impl Known {
     }
 
     fn learn(&mut self, secret: &str, reach: Reach) {
-        if is_ordinary(secret) {
+        if is_ordinary(secret) || !self.learned.insert((digest::sha256(secret), reach == Reach::Everywhere)) {
             return;
         }
         // The host of an address is told wherever the address is.

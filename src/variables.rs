@@ -30,10 +30,10 @@ const SET_ASIDE: &str = "BLUEGREEN_SET_ASIDE";
 /// Begins the process anew, by the same number, if a variable is set that a library would obey. Returns if none is, or if
 /// it can't be done.
 pub fn set_aside() {
-    let found: BTreeMap<String, String> = all().into_iter().filter(|(name, _)| is_of_driver(name)).collect();
-    if std::env::var_os(SET_ASIDE).is_some() || !OF_DRIVERS.iter().any(|name| std::env::var_os(name).is_some()) {
+    if std::env::var_os(SET_ASIDE).is_some() || obeyed().is_none() {
         return;
     }
+    let found: BTreeMap<String, String> = all().into_iter().filter(|(name, _)| is_of_driver(name)).collect();
     let Ok(found) = serde_json::to_string(&found) else { return };
     // What the path leads to now may be another file by now; this link leads to the one that runs.
     let own = Some("/proc/self/exe".into()).filter(|path: &std::path::PathBuf| path.exists());

@@ -7,7 +7,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
 use aws_sdk_ssm::operation::put_parameter::PutParameterError;
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
@@ -226,8 +226,7 @@ async fn load(settings: &Settings) -> Result<SdkConfig, String> {
     let mut config = loader.load().await;
     // A role is asked for with these: what STS says of it may hold them.
     if let Some(credentials) = config.credentials_provider() {
-        let credentials = SharedCredentialsProvider::new(Confidential(credentials));
-        config = config.into_builder().credentials_provider(credentials).build();
+        config = with_credentials(config, credentials);
     }
     let token_file = std::env::var("AWS_WEB_IDENTITY_TOKEN_FILE").ok();
     if let Some(token) = token_file.and_then(|path| std::fs::read_to_string(path).ok()) {
@@ -235,17 +234,17 @@ async fn load(settings: &Settings) -> Result<SdkConfig, String> {
     }
     if let Some(identity) = &settings.web_identity {
         let role = WebIdentityRole::new(identity.clone(), sts(settings, &config));
-        config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
+        config = with_credentials(config, role);
     }
     if let Some(role) = &settings.assume_role {
         let role = AssumedRole::new(role.clone(), sts(settings, &config));
-        config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
-    }
-    if let Some(credentials) = config.credentials_provider() {
-        let credentials = SharedCredentialsProvider::new(Confidential(credentials));
-        config = config.into_builder().credentials_provider(credentials).build();
+        config = with_credentials(config, role);
     }
     Ok(config)
+}
+
+fn with_credentials(config: SdkConfig, provider: impl ProvideCredentials + 'static) -> SdkConfig {
+    config.into_builder().credentials_provider(SharedCredentialsProvider::new(Confidential(provider))).build()
 }
 
 fn profile_files(settings: &Settings) -> Option<ProfileFiles> {

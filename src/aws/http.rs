@@ -65,13 +65,13 @@ pub(super) fn read_bundle(path: &str) -> Result<Vec<reqwest::Certificate>, Strin
         return Err("it is not a file".to_owned());
     }
     let pem = std::fs::read(path).map_err(unreadable)?;
-    let mut roots = rustls::RootCertStore::empty();
+    let (mut roots, mut certificates) = (rustls::RootCertStore::empty(), Vec::new());
     for (n, certificate) in rustls::pki_types::CertificateDer::pem_slice_iter(&pem).enumerate() {
-        let certificate = certificate.map_err(|error| format!("certificate {} can't be read: {error}", n + 1))?;
-        roots.add(certificate).map_err(|error| format!("certificate {} can't be read: {error}", n + 1))?;
+        let wrong = |error: String| format!("certificate {} can't be read: {error}", n + 1);
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        certificates.push(reqwest::Certificate::from_der(&certificate).map_err(|error| wrong(chain(&error)))?);
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-        .map_err(|error| format!("the file is not what it should be: {}", chain(&error)))?;
     if certificates.is_empty() {
         return Err("there is no certificate in the file; it must hold -----BEGIN CERTIFICATE-----".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
+use aws_credential_types::provider::{self, ProvideCredentials, future};
 
 use super::error::call_error;
 use super::settings::{AssumeRole, WebIdentity};
@@ -12,9 +12,9 @@ use crate::secrets::{self, Reach};
 
 /// Credentials from anywhere, whose secrets are remembered as such before they are used.
 #[derive(Debug)]
-pub(super) struct Confidential(pub(super) SharedCredentialsProvider);
+pub(super) struct Confidential<P>(pub(super) P);
 
-impl ProvideCredentials for Confidential {
+impl<P: ProvideCredentials> ProvideCredentials for Confidential<P> {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,

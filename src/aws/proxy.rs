@@ -43,10 +43,7 @@ enum What {
 impl Proxies {
     /// The proxies of the provider block, and of the environment where that is silent.
     pub(super) fn of(settings: &Settings) -> Proxies {
-        Proxies::merged(settings, |name| {
-            let spellings = [name.to_ascii_uppercase(), name.to_ascii_lowercase()];
-            spellings.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-        })
+        Proxies::merged(settings, environment)
     }
 
     fn merged(settings: &Settings, environment: impl Fn(&str) -> Option<String>) -> Proxies {
@@ -71,11 +68,9 @@ impl Proxies {
 
     /// Whether HTTPS goes by way of the HTTP proxy only because nothing was said of it.
     pub(super) fn is_https_guessed(settings: &Settings) -> bool {
-        let is_set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
         settings.http_proxy.as_ref().is_some_and(|url| !url.is_empty())
             && settings.https_proxy.is_none()
-            && !is_set("HTTPS_PROXY")
-            && !is_set("https_proxy")
+            && environment("https_proxy").is_none()
     }
 
     /// The proxy for a request.
@@ -94,6 +89,12 @@ impl Proxies {
         }
         (!self.exceptions.cover(&host, &port, address)).then(|| proxy.clone())
     }
+}
+
+/// A variable in capital letters, or else in small ones.
+fn environment(name: &str) -> Option<String> {
+    let spellings = [name.to_ascii_uppercase(), name.to_ascii_lowercase()];
+    spellings.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
 /// Whether an address is of this machine, or of one that only hands out credentials to it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -194,11 +194,9 @@ impl Address {
 
 /// How the connection is encrypted: as it is asked for, or else so that nobody but the server named can answer.
 fn mode(url: &Url, tls: &Tls) -> Result<TlsMode, String> {
-    let value = |names: &[&str]| {
-        url.query_pairs().find(|(key, _)| names.contains(&key.as_ref())).map(|(_, value)| value.into_owned())
-    };
-    let trusts = tls.ca_bundle.is_some() || value(&["sslrootcert", "ssl-root-cert", "sslca", "ssl-ca"]).is_some();
-    let of_url = match value(&["sslmode", "ssl-mode"]) {
+    let trusts =
+        tls.ca_bundle.is_some() || parameter(url, &["sslrootcert", "ssl-root-cert", "sslca", "ssl-ca"]).is_some();
+    let of_url = match parameter(url, &["sslmode", "ssl-mode"]) {
         Some(name) => Some(TlsMode::of_url(&name).ok_or_else(|| {
             format!("there is no sslmode {name:?}; there are disable, prefer, require, verify-ca and verify-full")
         })?),
@@ -216,7 +214,7 @@ fn mode(url: &Url, tls: &Tls) -> Result<TlsMode, String> {
 
 /// Whether a server is on this machine: behind a socket or a loopback address.
 fn is_near(url: &Url) -> bool {
-    let named = url.query_pairs().find(|(key, _)| matches!(key.as_ref(), "host" | "socket")).map(|(_, value)| value);
+    let named = parameter(url, &["host", "socket"]);
     let host = named.as_deref().filter(|host| !host.is_empty()).or(url.host_str()).unwrap_or_default();
     let host = host.replace("%2F", "/").replace("%2f", "/");
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
@@ -233,30 +231,33 @@ fn postgres_options(url: &Url, mode: TlsMode, tls: &Tls) -> Result<PgConnectOpti
     if url.password().is_none() {
         options = options.password("");
     }
-    if url.port().is_none() && !url.query_pairs().any(|(key, _)| key == "port") {
+    if url.port().is_none() && parameter(url, &["port"]).is_none() {
         options = options.port(5432);
     }
     if options.get_database().is_none() {
         let user = options.get_username().to_owned();
         options = options.database(&user);
     }
-    let ca = tls.ca_bundle.clone().or_else(|| file_in(url, &["sslrootcert", "ssl-root-cert"]));
-    Ok(ca.map_or(options.clone(), |file| options.ssl_root_cert(expanded(&file))))
+    let ca = ca_bundle(url, tls, &["sslrootcert", "ssl-root-cert"]);
+    Ok(ca.map_or(options.clone(), |file| options.ssl_root_cert(file)))
 }
 
 fn mysql_options(url: &Url, mode: TlsMode, tls: &Tls) -> Result<MySqlConnectOptions, String> {
     let options = MySqlConnectOptions::from_str(url.as_str()).map_err(|error| super::words_of(&error))?;
     let options = options.disable_statement_logging().ssl_mode(mysql_mode(mode));
-    let ca = tls.ca_bundle.clone().or_else(|| file_in(url, &["sslca", "ssl-ca"]));
-    Ok(ca.map_or(options.clone(), |file| options.ssl_ca(expanded(&file))))
+    let ca = ca_bundle(url, tls, &["sslca", "ssl-ca"]);
+    Ok(ca.map_or(options.clone(), |file| options.ssl_ca(file)))
 }
 
-fn file_in(url: &Url, names: &[&str]) -> Option<PathBuf> {
-    url.query_pairs().find(|(key, _)| names.contains(&key.as_ref())).map(|(_, value)| PathBuf::from(value.into_owned()))
+/// The file with the authorities to trust, as it is asked for or as the URL has it.
+fn ca_bundle(url: &Url, tls: &Tls, names: &[&str]) -> Option<String> {
+    let asked = tls.ca_bundle.as_ref().map(|file| file.to_string_lossy().into_owned());
+    asked.or_else(|| parameter(url, names)).map(|file| home::expand(&file))
 }
 
-fn expanded(file: &Path) -> String {
-    home::expand(&file.to_string_lossy())
+/// The first parameter of a URL that has one of these names.
+fn parameter(url: &Url, names: &[&str]) -> Option<String> {
+    url.query_pairs().find(|(key, _)| names.contains(&key.as_ref())).map(|(_, value)| value.into_owned())
 }
 
 /// Takes out what the driver does not know; how long connecting may take.

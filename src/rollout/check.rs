@@ -154,20 +154,6 @@ impl HttpCheck {
         format!("{}://{}{}", parts.scheme, parts.host, parts.path)
     }
 
-    /// What of the address may be secret: user, password, query and fragment.
-    pub fn secrets_in_url(&self) -> Vec<String> {
-        let Some(parts) = UrlParts::of(&self.url) else { return vec![self.url.clone()] };
-        let user = parts.user.into_iter().flat_map(|user| {
-            let password = user.split_once(':').map(|(_, password)| password.to_owned());
-            std::iter::once(user.to_owned()).chain(password)
-        });
-        let pairs = parts.query.into_iter().flat_map(|query| {
-            let values = query.split(['&', '#']).filter_map(|pair| Some(pair.split_once('=')?.1.to_owned()));
-            std::iter::once(query.to_owned()).chain(values)
-        });
-        user.chain(pairs).collect()
-    }
-
     /// The check with `{color}` replaced everywhere.
     #[must_use]
     pub fn for_color(&self, color: &str) -> HttpCheck {
@@ -179,16 +165,14 @@ impl HttpCheck {
 }
 
 /// The parts of an address, taken apart without guessing: what is written in another way than everybody reads it is none.
-struct UrlParts<'u> {
-    scheme: &'u str,
-    user: Option<&'u str>,
-    host: &'u str,
-    path: &'u str,
-    query: Option<&'u str>,
+pub(super) struct UrlParts<'u> {
+    pub(super) scheme: &'u str,
+    pub(super) host: &'u str,
+    pub(super) path: &'u str,
 }
 
 impl UrlParts<'_> {
-    fn of(url: &str) -> Option<UrlParts<'_>> {
+    pub(super) fn of(url: &str) -> Option<UrlParts<'_>> {
         let (scheme, rest) = url.split_once("://")?;
         let is_known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
         // Browsers take these for slashes, or leave them out.
@@ -197,13 +181,12 @@ impl UrlParts<'_> {
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
-        let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         if host.is_empty() {
             return None;
         }
         let cut = rest.find(['?', '#']).unwrap_or(rest.len());
-        let (path, query) = rest.split_at(cut);
-        Some(UrlParts { scheme, user, host, path, query: query.get(1..).filter(|query| !query.is_empty()) })
+        Some(UrlParts { scheme, host, path: &rest[..cut] })
     }
 }
 

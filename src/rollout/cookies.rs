@@ -3,7 +3,7 @@
 use cookie::{Cookie, Expiration};
 use time::OffsetDateTime;
 
-use super::check::HttpCheck;
+use super::check::{HttpCheck, UrlParts};
 
 /// What a login set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,12 +23,13 @@ struct Place {
 
 impl Place {
     fn of(check: &HttpCheck) -> Place {
-        let (scheme, rest) = check.url.split_once("://").unwrap_or(("", &check.url));
-        let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, "/"), |at| rest.split_at(at));
-        let path = path.split(['?', '#']).next().filter(|path| path.starts_with('/')).unwrap_or("/");
+        let parts = UrlParts::of(&check.url);
+        let (scheme, authority, path) = parts.map_or(("", "", "/"), |parts| {
+            (parts.scheme, parts.host, if parts.path.is_empty() { "/" } else { parts.path })
+        });
         let named =
             check.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, host)| host.as_str());
-        let authority = named.unwrap_or(authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+        let authority = named.unwrap_or(authority);
         // The port is no part of the place, but for the colons of an address in brackets.
         let host = match authority.rsplit_once(':') {
             Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) => host,

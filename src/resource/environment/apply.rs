@@ -205,7 +205,7 @@ impl Environment {
         }
         // Whoever stopped it doesn't wait for what AWS has to say.
         let looking = observe(&shared.stack.ports, &expected, &known);
-        let mut seen = if stopped_by_hand { in_time(looking).await } else { looking.await };
+        let mut seen = last_look(stopped_by_hand, looking).await;
         let runs = seen.as_ref().ok().and_then(|seen| seen.ids().task_definition);
         if let (Some(runs), Ok(seen), false) =
             (runs.filter(|runs| Some(runs) == registered.as_ref()), &mut seen, create)
@@ -230,7 +230,7 @@ impl Environment {
         let leads = match &known.target_group {
             Some(group) => {
                 let looking = live_guard::leads_to(&shared.stack, group, Freshness::Now);
-                if stopped_by_hand { in_time(looking).await.ok() } else { looking.await.ok() }
+                last_look(stopped_by_hand, looking).await.ok()
             }
             None => None,
         };
@@ -253,7 +253,10 @@ struct Stopped<'s> {
 /// How long a last look after a stop may take.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
-async fn in_time<T>(look: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
+async fn last_look<T>(stopped_by_hand: bool, look: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
+    if !stopped_by_hand {
+        return look.await;
+    }
     let late = || PortError::new(FailureKind::Other, "AWS did not answer in time");
     timeout(LAST_LOOK, look).await.unwrap_or_else(|_| Err(late()))
 }

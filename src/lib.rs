@@ -10,8 +10,12 @@
 //! - [`resource`]: what users write, one file or folder for each resource and for the provider block.
 //! - [`secrets`]: what was told in confidence, and texts without it.
 //! - [`variables`]: the environment of this process.
+//! - [`argument`]: what is known of an argument, declared once, at the field that holds it.
+//! - [`arn`]: the shapes of ARNs.
 //! - [`clock`]: the only place that asks the machine for the time.
 
+pub mod argument;
+pub mod arn;
 pub mod aws;
 pub mod clock;
 pub mod database;

@@ -1,7 +1,6 @@
 //! What users write: the provider block, its resources and functions. Each turns configuration values into a wish free
 //! of Terraform, has it planned and carried out, and tells what came of it.
 
-mod arn;
 mod environment;
 mod functions;
 mod migration;

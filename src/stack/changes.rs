@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::rules::{Direction, Rule, rules, uncovered};
 use super::spec::{Instances, Service, Spec, Target, TargetGroup};
 use super::task_definition;
+use crate::argument::{Arguments, Class};
 
 /// A thing that AWS keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -227,58 +228,32 @@ fn list(names: &[String]) -> String {
     }
 }
 
-const TEMPLATE: [&str; 12] = [
-    "image_id",
-    "instance_type",
-    "user_data",
-    "user_data_base64",
-    "key_name",
-    "iam_instance_profile",
-    "associate_public_ip_address",
-    "ebs_optimized",
-    "monitoring",
-    "metadata_options",
-    "block_devices",
-    "security_group_ids",
-];
-const GROUP: [&str; 5] =
-    ["subnet_ids", "health_check_type", "health_check_grace_period", "default_instance_warmup", "termination_policies"];
-const DEPLOYED: [&str; 8] = [
-    "subnet_ids",
-    "security_group_ids",
-    "assign_public_ip",
-    "container_name",
-    "container_port",
-    "platform_version",
-    "capacity_provider_strategy",
-    "enable_execute_command",
-];
-const UPDATED: [&str; 4] =
-    ["circuit_breaker", "health_check_grace_period", "minimum_healthy_percent", "maximum_percent"];
-const GROUP_FIXED: [&str; 5] = ["port", "protocol", "protocol_version", "target_type", "ip_address_type"];
-const SERVICE_FIXED: [&str; 1] = ["launch_type"];
-
 /// A cluster's name, also where it is given by its ARN.
 pub fn cluster_name(cluster: &str) -> &str {
     cluster.rsplit('/').next().unwrap_or(cluster)
 }
 
-/// Which of these attributes differ.
-fn differing(one: &impl Serialize, other: &impl Serialize, names: &[&str]) -> Vec<String> {
+/// Which arguments of a class differ.
+fn differing<A: Arguments + Serialize>(one: &A, other: &A, class: Class) -> Vec<String> {
+    differing_of(one, other, A::of_class(class))
+}
+
+/// Which of these arguments differ.
+fn differing_of(
+    one: &impl Serialize,
+    other: &impl Serialize,
+    names: impl IntoIterator<Item = &'static str>,
+) -> Vec<String> {
     let (one, other) = (serde_json::json!(one), serde_json::json!(other));
-    let differs = |name: &&&str| one.get(**name) != other.get(**name);
-    names.iter().filter(differs).map(|name| (*name).to_owned()).collect()
+    names.into_iter().filter(|name| one.get(*name) != other.get(*name)).map(str::to_owned).collect()
 }
 
 /// The attributes whose change AWS allows only by making the thing anew, as paths. Both specs are settled.
 pub fn replaced(from: &Spec, to: &Spec) -> Vec<Vec<String>> {
-    let mut paths: Vec<Vec<String>> =
-        differing(from, to, &["name", "color", "target_group_arn"]).into_iter().map(|name| vec![name]).collect();
-    // Where nothing of ours is in it, it is only written down.
+    // Where nothing of ours is in the VPC, it is only written down.
     let in_vpc = to.target_group.is_some() || to.instances.is_some();
-    if in_vpc && from.vpc_id != to.vpc_id {
-        paths.push(vec!["vpc_id".to_owned()]);
-    }
+    let differing_here = differing(from, to, Class::Replaces).into_iter().filter(|name| in_vpc || name != "vpc_id");
+    let mut paths: Vec<Vec<String>> = differing_here.map(|name| vec![name]).collect();
     let kinds = |spec: &Spec| {
         [
             ("target_group", spec.target_group.is_some()),
@@ -297,11 +272,11 @@ pub fn replaced(from: &Spec, to: &Spec) -> Vec<Vec<String>> {
         paths.extend(names.into_iter().map(|name| vec![attribute.to_owned(), name]));
     };
     if let (Some(from), Some(to)) = (&from.target_group, &to.target_group) {
-        inside("target_group", differing(from, to, &GROUP_FIXED));
+        inside("target_group", differing(from, to, Class::Replaces));
     }
     if let (Some(from), Some(to)) = (&from.service, &to.service) {
         let moved = (cluster_name(&from.cluster) != cluster_name(&to.cluster)).then(|| "cluster".to_owned());
-        inside("service", moved.into_iter().chain(differing(from, to, &SERVICE_FIXED)).collect());
+        inside("service", moved.into_iter().chain(differing(from, to, Class::Replaces)).collect());
     }
     paths
 }
@@ -313,9 +288,10 @@ pub fn changes(from: &Spec, to: &Spec, there: &BTreeSet<Part>) -> Vec<Change> {
     if let Some(group) = &to.target_group {
         if there.contains(&Part::TargetGroup) {
             let before = from.target_group.clone().unwrap_or_default();
-            let mut what = differing(&before.health_check, &group.health_check, &HEALTH_CHECK);
+            let check = |group: &TargetGroup| group.health_check.clone().unwrap_or_default();
+            let mut what = differing(&check(&before), &check(group), Class::InPlace);
             what.iter_mut().for_each(|name| name.insert_str(0, "health_check."));
-            what.extend(differing(&before, group, &ATTRIBUTES));
+            what.extend(differing(&before, group, Class::InPlace));
             push(&mut out, Change::TargetGroup(what));
         } else {
             out.push(Change::Create(Part::TargetGroup));
@@ -343,31 +319,6 @@ pub fn changes(from: &Spec, to: &Spec, there: &BTreeSet<Part>) -> Vec<Change> {
     push(&mut out, Change::Deregister(gone.cloned().collect()));
     out
 }
-
-const HEALTH_CHECK: [&str; 9] = [
-    "enabled",
-    "protocol",
-    "port",
-    "path",
-    "matcher",
-    "interval",
-    "timeout",
-    "healthy_threshold",
-    "unhealthy_threshold",
-];
-const ATTRIBUTES: [&str; 11] = [
-    "deregistration_delay",
-    "slow_start",
-    "algorithm",
-    "anomaly_mitigation",
-    "cross_zone",
-    "preserve_client_ip",
-    "proxy_protocol_v2",
-    "connection_termination",
-    "multi_value_headers",
-    "stickiness",
-    "target_group_health",
-];
 
 /// A change about nothing is none.
 fn push(out: &mut Vec<Change>, change: Change) {
@@ -401,7 +352,7 @@ fn instance_changes(
     there: &BTreeSet<Part>,
     out: &mut Vec<Change>,
 ) {
-    let template: Vec<String> = differing(from, to, &TEMPLATE).into_iter().chain(release).collect();
+    let template: Vec<String> = differing(from, to, Class::Rolls).into_iter().chain(release).collect();
     if there.contains(&Part::SecurityGroup) {
         let (before, after) = (rules(from), rules(to));
         let changed = |(rule, text): &(&Rule, &Option<String>)| before.get(*rule) != Some(*text);
@@ -429,7 +380,7 @@ fn instance_changes(
     let missing = [gone(Part::SecurityGroup), gone(Part::LaunchTemplate), former];
     let template: Vec<String> = template.into_iter().chain(missing.into_iter().flatten()).collect();
     let lost = from.subnet_ids.iter().filter(|subnet| !to.subnet_ids.contains(subnet)).cloned().collect();
-    push(out, Change::ScalingGroup(differing(from, to, &GROUP), lost));
+    push(out, Change::ScalingGroup(differing(from, to, Class::InPlace), lost));
     // As it is written: where nothing is, scaling has it alone.
     let desired = to.desired_capacity.filter(|_| from.desired_capacity != to.desired_capacity);
     if !is_attached(there) {
@@ -455,12 +406,11 @@ fn service_changes(
     }
     let mut what: Vec<String> = release.into_iter().collect();
     if !task_definition::equal(from, to) {
-        let names = differing(from, to, &["task_definition", "task_definition_arn", "image"]);
-        what.extend(names);
+        what.extend(differing_of(from, to, ["task_definition", "task_definition_arn", "image"]));
     }
-    what.extend(differing(from, to, &DEPLOYED));
+    what.extend(differing(from, to, Class::Rolls));
     what.extend((!is_attached(there)).then(|| format!("the {}", Part::Attachment.words())));
-    push(out, Change::Service(differing(from, to, &UPDATED)));
+    push(out, Change::Service(differing(from, to, Class::InPlace)));
     push(out, Change::Deploy(what));
     if let Some(count) = to.desired_count.filter(|_| from.desired_count != to.desired_count) {
         out.push(Change::Scale(count));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::spec::Spec;
+use crate::argument::Field as _;
 
 /// A short digest of each attribute of a settled stack, by its path, such as `instances.image_id`. They can be kept where
 /// the values can't: salted by the stack's name, and too short to be more than a guess.
@@ -41,7 +42,7 @@ pub fn kept_back(wish: &Spec, seen: &Spec, asked: &BTreeSet<String>) -> (Spec, V
     };
     let mut kept = Vec::new();
     keep("", (&mut json, &seen_json), &is_asked, &mut kept);
-    let mut spec: Spec = serde_json::from_value(json).unwrap_or_else(|_| wish.clone());
+    let mut spec: Spec = Spec::read(&json).unwrap_or_else(|| wish.clone());
     if let (Some(service), Some(seen)) = (&mut spec.service, &seen.service)
         && kept.iter().any(|path| TASK.contains(&path.as_str()))
     {

@@ -28,7 +28,7 @@ pub struct Mirror {
 
 /// The mirror of a stack.
 pub fn mirror(spec: &Spec) -> Mirror {
-    let document = document(&spec.clone().settled());
+    let document = document(&spec.clone().with_defaults());
     let mut digests = Digests { salt: &spec.name, color: &spec.color, verbatim: BTreeMap::new() };
     let neutral = digests.of("", &document, 0);
     Mirror { neutral: neutral.to_string(), verbatim: json!(digests.verbatim).to_string() }

@@ -4,9 +4,12 @@
 //! two of them and says what must be done, in order, in words, and whether it would hurt a colour that serves users.
 //! [`live`] reads off the load balancer whether it does. [`mirror`] is what both colours must have in common.
 
+mod accepts;
 mod changes;
+mod defaults;
 mod fingerprints;
 mod ids;
+mod kinds;
 mod live;
 mod mirror;
 mod names;
@@ -21,13 +24,14 @@ mod tests;
 pub use changes::{Change, Part, changes, cluster_name, replaced, spared};
 pub use fingerprints::{asked, fingerprints, kept_back};
 pub use ids::Ids;
+pub use kinds::{CheckKind, GroupKind, ServiceKind};
 pub use live::{Lead, leads, live_by, nobody};
 pub use mirror::{Mirror, differences, mirror};
 pub use names::{name, second_name};
 pub use rules::{Direction, Peer, Rule, Rules, rules};
 pub use spec::{
     BlockDevice, CapacityProvider, CircuitBreaker, Counts, GroupHealth, HealthCheck, InstanceRefresh, Instances,
-    MetadataOptions, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup,
+    MetadataOptions, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup, Timeouts,
 };
 pub use tags::{
     COLOR_TAG, DEFINITION_TAG, MADE_TAG, OWNER_TAG, PREVIEW_TAG, RELEASE_TAG, TAG, Whose, is_own, is_preview,

@@ -1,466 +1,548 @@
-//! One colour's stack in the shape of its configuration, with the defaults that hold where nothing is said.
+//! One color's stack in the shape of its configuration: every argument of an environment, declared once.
+//!
+//! Defaults, values and ranges are those of AWS's API references: CreateTargetGroup, TargetGroupAttribute and Matcher of
+//! Elastic Load Balancing, RequestLaunchTemplateData of EC2, CreateAutoScalingGroup and RefreshPreferences of Auto Scaling,
+//! CreateService of ECS. Where a default is the provider's own, the documentation of the argument says why.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// The whole stack.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+use super::accepts;
+use super::kinds::{CheckKind, GroupKind, ServiceKind};
+use crate::argument::{Arguments, rules};
+
+/// The whole stack. What is `None` or empty was not written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Apart)]
 pub struct Spec {
+    /// The name that all colors of the application share: letters, digits and dashes, a letter first and no dash last, at
+    /// most 64 characters.
+    #[argument(required, text = accepts::name, change = Replaces)]
     pub name: String,
+    /// The color of this environment: lower-case letters, digits and dashes, a letter first and no dash last, at most 32
+    /// characters.
+    #[argument(required, text = accepts::color, change = Replaces)]
     pub color: String,
+    /// The release that runs here, in your words, such as a version or a commit. It is tagged on everything that is made.
+    /// Instances and tasks carry the tag too, so a new release replaces them even where nothing else changed.
+    #[argument(text = rules::tag_value)]
     pub release: Option<String>,
+    /// The VPC of the target group and the security group. Required by `instances`, and by every `target_group` that is not
+    /// of type `lambda`.
+    #[argument(not_empty, change = Replaces)]
     pub vpc_id: Option<String>,
+    /// A target group that the environment makes. Exactly one of `target_group` and `target_group_arn` is required.
     pub target_group: Option<TargetGroup>,
-    /// Adopted if `target_group` isn't there.
+    /// An existing target group to adopt. It is neither changed nor deleted. Exactly one of `target_group` and
+    /// `target_group_arn` is required.
+    #[argument(computed, text = accepts::target_group_arn, change = Replaces)]
     pub target_group_arn: Option<String>,
+    /// A listener of the Application Load Balancer in front of the colors. The environment makes a rule there that no
+    /// request matches, so that the load balancer checks the targets before any traffic goes to them. Required by a
+    /// `service` with a `target_group`, since ECS accepts only a target group that a listener uses.
+    #[argument(text = accepts::rule_listener_arn)]
     pub listener_arn: Option<String>,
+    /// EC2 instances: a security group, a launch template and an Auto Scaling group attached to the target group. At most one
+    /// of `instances`, `service` and `targets` can be set.
     pub instances: Option<Instances>,
+    /// An ECS service whose tasks are registered in the target group. At most one of `instances`, `service` and `targets`
+    /// can be set.
     pub service: Option<Service>,
+    /// Fixed targets. At most one of `instances`, `service` and `targets` can be set.
     pub targets: Option<Vec<Target>>,
+    /// Whether a plan that would replace, shrink or destroy this color while it serves users is an error.
+    #[argument(default = true, change = Aside)]
     pub protect_live: Option<bool>,
+    /// Tags for everything that is made, beside the `default_tags` of the provider block.
     pub tags: BTreeMap<String, String>,
+    /// How long operations may take.
+    #[serde(skip)]
+    #[argument(change = Aside)]
+    pub timeouts: Option<Timeouts>,
 }
 
-/// A target group. What doesn't apply to its protocol is none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+/// How long operations may take.
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = Aside, default)]
+pub struct Timeouts {
+    /// Time for a create.
+    #[argument(default = "30m", text = rules::some_time)]
+    pub create: Duration,
+    /// Time for an update, the replacement of instances or tasks included.
+    #[argument(default = "45m", text = rules::some_time)]
+    pub update: Duration,
+    /// Time for a destroy.
+    #[argument(default = "20m", text = rules::some_time)]
+    pub delete: Duration,
+}
+
+/// A target group. What doesn't apply to its protocol is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(kind = GroupKind, change = InPlace)]
 pub struct TargetGroup {
+    /// The port of the targets. Required unless `target_type` is `lambda`.
+    #[argument(
+        range = 1..=65_535,
+        not(Lambda),
+        change = Replaces
+    )]
     pub port: Option<i32>,
+    /// The protocol that the targets speak. `HTTP` and `HTTPS` are for an Application Load Balancer, the others for a Network
+    /// Load Balancer. With `target_type = "alb"` it is always `TCP`.
+    #[argument(
+        one_of = ["HTTP", "HTTPS", "TCP", "TLS", "UDP", "TCP_UDP"],
+        default(LoadBalancer = "TCP", _ = "HTTP"),
+        not(Lambda),
+        change = Replaces
+    )]
     pub protocol: Option<String>,
+    /// The version of HTTP that the targets speak.
+    #[argument(one_of = ["HTTP1", "HTTP2", "GRPC"], default = "HTTP1", only(Application), change = Replaces)]
     pub protocol_version: Option<String>,
+    /// The type of the targets.
+    #[argument(
+        one_of = ["instance", "ip", "alb", "lambda"],
+        default_is = "what the first of `targets` is, to `ip` for a `service` with `subnet_ids`, and to `instance` otherwise",
+        change = Replaces
+    )]
     pub target_type: Option<String>,
+    /// The IP version of the targets.
+    #[argument(
+        one_of = ["ipv4", "ipv6"],
+        default = "ipv4",
+        not(Lambda),
+        change = Replaces
+    )]
     pub ip_address_type: Option<String>,
+    /// Seconds that a deregistered target still has for requests in flight.
+    #[argument(
+        range = 0..=3600,
+        default = 300,
+        not(LoadBalancer, Lambda)
+    )]
     pub deregistration_delay: Option<i32>,
+    /// Seconds in which a new target gets a growing share of the requests: 30 to 900, or 0 for none. Only with
+    /// `algorithm = "round_robin"`.
+    #[argument(number = accepts::slow_start, default = 0, only(Application))]
     pub slow_start: Option<i32>,
+    /// The algorithm that picks a target.
+    #[argument(
+        one_of = ["round_robin", "least_outstanding_requests", "weighted_random"],
+        default = "round_robin",
+        only(Application)
+    )]
     pub algorithm: Option<String>,
+    /// Whether targets with unusual errors get fewer requests. Only with `algorithm = "weighted_random"`.
+    #[argument(default = false, only(Application))]
     pub anomaly_mitigation: Option<bool>,
+    /// Whether requests go to targets in all Availability Zones.
+    #[argument(
+        one_of = ["true", "false", "use_load_balancer_configuration"],
+        default = "use_load_balancer_configuration",
+        not(LoadBalancer, Lambda)
+    )]
     pub cross_zone: Option<String>,
+    /// Whether targets see the address of the client. UDP and TCP_UDP target groups always let them.
+    #[argument(default(NetworkByAddress = false, _ = true), only(Network, NetworkByAddress, NetworkUdp))]
     pub preserve_client_ip: Option<bool>,
+    /// Whether connections to targets begin with a header of the proxy protocol, version 2.
+    #[argument(default = false, only(Network, NetworkByAddress, NetworkUdp))]
     pub proxy_protocol_v2: Option<bool>,
+    /// Whether connections end when `deregistration_delay` is over.
+    #[argument(default(NetworkUdp = true, _ = false), only(Network, NetworkByAddress, NetworkUdp))]
     pub connection_termination: Option<bool>,
+    /// Whether headers and query parameters reach the function as lists of values.
+    #[argument(default = false, only(Lambda))]
     pub multi_value_headers: Option<bool>,
+    /// Stickiness of a client to one target of this color. Off where it is not written.
+    #[argument(not(LoadBalancer, Lambda))]
     pub stickiness: Option<Stickiness>,
+    /// The number of healthy targets from which on the target group counts as healthy.
+    #[argument(not(LoadBalancer, Lambda))]
     pub target_group_health: Option<GroupHealth>,
+    /// The health check of the targets.
+    #[argument(change = Apart)]
     pub health_check: Option<HealthCheck>,
 }
 
 /// Stickiness of a client to a target within the group.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(kind = GroupKind, change = InPlace)]
 pub struct Stickiness {
+    /// Whether stickiness is on.
+    #[argument(default_is = "`true` where `stickiness` is written")]
     pub enabled: Option<bool>,
+    /// How a client is recognized: by a cookie in HTTP and HTTPS target groups, by its address in others. `app_cookie` does not
+    /// work while a switch splits the traffic.
+    #[argument(one_of = ["lb_cookie", "app_cookie", "source_ip"], default(Application = "lb_cookie", _ = "source_ip"))]
     pub r#type: Option<String>,
+    /// Seconds that the cookie is valid.
+    #[argument(range = 1..=604_800, default = 86_400, only(Application))]
     pub cookie_duration: Option<i32>,
+    /// The name of the cookie that the application sets. Required by `app_cookie`, and only for it.
+    #[argument(text = accepts::cookie_name, only(Application))]
     pub cookie_name: Option<String>,
 }
 
 /// When the group counts as healthy. AWS has counts and percentages as text, since either can be `off`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = InPlace)]
 pub struct GroupHealth {
+    /// The thresholds below which DNS fails over from a zone. They can't be below those of `unhealthy_state_routing`. `minimum_healthy_targets_count = "off"` keeps the empty target
+    /// group of an idle color from failing the whole load balancer in Route 53.
     pub dns_failover: Option<Counts>,
+    /// The thresholds below which requests go to all targets, healthy or not. Their count can't be `off`.
     pub unhealthy_state_routing: Option<Counts>,
 }
 
-/// The least number and share of healthy targets.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+/// The least number and percentage of healthy targets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = InPlace)]
 pub struct Counts {
+    /// The least number of healthy targets, 1 or more, or `off`.
+    #[argument(text = accepts::count_or_off, default = "1")]
     pub minimum_healthy_targets_count: Option<String>,
+    /// The least percentage of healthy targets, 1 to 100, or `off`.
+    #[argument(text = accepts::percent_or_off, default = "off")]
     pub minimum_healthy_targets_percentage: Option<String>,
 }
 
 /// How the load balancer checks a target.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(kind = CheckKind, change = InPlace)]
 pub struct HealthCheck {
+    /// Whether targets are checked. Only the check of a function can be off.
+    #[argument(default(Lambda = false, _ = true))]
     pub enabled: Option<bool>,
+    /// The protocol of the check. Only targets of type `instance` and `ip` in TCP, TLS, UDP and TCP_UDP target groups can be
+    /// checked by `TCP`.
+    #[argument(
+        one_of = ["HTTP", "HTTPS", "TCP"],
+        default(Tcp = "TCP", _ = "HTTP"),
+        default_is = "`TCP` for targets that can be checked by it and to `HTTP` otherwise",
+        not(Lambda)
+    )]
     pub protocol: Option<String>,
+    /// The port of the check: a number, or `traffic-port` for the port of the target.
+    #[argument(
+        text = accepts::check_port,
+        default = "traffic-port",
+        not(Lambda)
+    )]
     pub port: Option<String>,
+    /// The path of the check, or the method for gRPC. It begins with a slash.
+    #[argument(
+        text = accepts::path,
+        default(Grpc = "/AWS.ALB/healthcheck", _ = "/"),
+        not(Tcp)
+    )]
     pub path: Option<String>,
+    /// The codes that pass, such as `200`, `200,302` or `200-299`: from 200 to 499, gRPC codes from 0 to 99 with
+    /// `protocol_version = "GRPC"`, and 200 to 599 in TCP, TLS, UDP and TCP_UDP target groups.
+    #[argument(
+        text = accepts::matcher,
+        default(Grpc = "12", NetworkHttp = "200-399", NetworkHttps = "200-399", _ = "200"),
+        not(Tcp)
+    )]
     pub matcher: Option<String>,
+    /// Seconds from one check of a target to the next.
+    #[argument(range = 5..=300, default(Lambda = 35, _ = 30))]
     pub interval: Option<i32>,
+    /// Seconds after which a check without an answer has failed. Less than `interval`; TCP, TLS, UDP and TCP_UDP target groups
+    /// can have as much.
+    #[argument(range = 2..=120, default(Lambda = 30, Tcp = 10, NetworkHttps = 10, NetworkHttp = 6, _ = 5))]
     pub timeout: Option<i32>,
+    /// Checks in a row that an unhealthy target has to pass.
+    #[argument(range = 2..=10, default = 5)]
     pub healthy_threshold: Option<i32>,
+    /// Checks in a row that a healthy target has to fail.
+    #[argument(range = 2..=10, default = 2)]
     pub unhealthy_threshold: Option<i32>,
 }
 
 /// An Auto Scaling group of instances, with their launch template and security group.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Rolls)]
 pub struct Instances {
+    /// The AMI: its ID, or `resolve:ssm:` and the name of a parameter with its ID.
+    #[argument(required, text = accepts::image)]
     pub image_id: String,
+    /// The instance type, such as `t3.medium`.
+    #[argument(required, not_empty)]
     pub instance_type: String,
+    /// User data as plain text, which the provider encodes. At most 16 KiB.
+    #[argument(text = accepts::user_data)]
     pub user_data: Option<String>,
+    /// User data in base64, for data that is not text, such as the result of `base64gzip`. At most 16 KiB when decoded.
+    /// Conflicts with `user_data`.
+    #[argument(text = accepts::user_data_base64)]
     pub user_data_base64: Option<String>,
+    /// The name of the key pair.
     pub key_name: Option<String>,
+    /// The instance profile, by name or ARN.
     pub iam_instance_profile: Option<String>,
+    /// Whether instances get a public IPv4 address. Where it is not written, the subnet decides.
     pub associate_public_ip_address: Option<bool>,
+    /// Whether the instances are EBS-optimized.
+    #[argument(default = false)]
     pub ebs_optimized: Option<bool>,
+    /// Whether detailed monitoring is on: metrics every minute.
+    #[argument(default = false)]
     pub monitoring: Option<bool>,
+    /// The instance metadata service.
     pub metadata_options: Option<MetadataOptions>,
+    /// Block devices beside those of the AMI, or instead of them where the device name is the same.
     pub block_devices: Vec<BlockDevice>,
+    /// Security groups beside the one that the environment makes.
+    #[argument(set)]
     pub security_group_ids: Vec<String>,
+    /// Inbound rules of the security group.
+    #[argument(change = Apart)]
     pub ingress: Vec<SecurityRule>,
+    /// Outbound rules of the security group.
+    #[argument(default_is = "all traffic to everywhere", change = Apart)]
     pub egress: Option<Vec<SecurityRule>>,
+    /// The subnets of the instances.
+    #[argument(set, required, not_empty, change = InPlace)]
     pub subnet_ids: Vec<String>,
+    /// The minimum size of the Auto Scaling group.
+    #[argument(required, range = 0..=1_000_000, change = Apart)]
     pub min_size: i32,
+    /// The maximum size of the Auto Scaling group.
+    #[argument(required, range = 0..=1_000_000, change = Apart)]
     pub max_size: i32,
+    /// The desired capacity of the Auto Scaling group at its creation. Scaling policies own it afterwards, so their changes
+    /// are no drift. A value that is changed here is set once.
+    #[argument(range = 0..=1_000_000, default_is = "`min_size`", change = Apart)]
     pub desired_capacity: Option<i32>,
+    /// The health checks of the Auto Scaling group, separated by commas: `EC2`, `EBS`, `ELB`, `VPC_LATTICE`. With `ELB` it also
+    /// replaces instances that fail the health check of the target group; AWS's own default is `EC2`.
+    #[argument(text = accepts::health_check_type, default = "ELB", change = InPlace)]
     pub health_check_type: Option<String>,
+    /// Seconds after its launch before a new instance is checked. AWS's own default is 0.
+    #[argument(range = 0..=1_000_000, default = 300, change = InPlace)]
     pub health_check_grace_period: Option<i32>,
+    /// Seconds after its launch before a new instance counts for metrics and for an instance refresh.
+    #[argument(range = 0..=1_000_000, change = InPlace)]
     pub default_instance_warmup: Option<i32>,
+    /// The termination policies, in their order: names such as `OldestInstance`, or the ARN of a function.
+    #[argument(each = accepts::termination_policy, default_is = "`[\"Default\"]`", change = InPlace)]
     pub termination_policies: Vec<String>,
+    /// The instance refresh that replaces instances when the launch template changed.
+    #[argument(change = Aside)]
     pub instance_refresh: Option<InstanceRefresh>,
 }
 
 /// The instance metadata service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Rolls)]
 pub struct MetadataOptions {
+    /// Whether the metadata service can be reached over HTTP.
+    #[argument(one_of = ["enabled", "disabled"], default = "enabled")]
     pub http_endpoint: Option<String>,
+    /// Whether requests need a session token, which is IMDSv2. Where a launch template says nothing, EC2 asks the AMI and the
+    /// account; the default here is the safe one.
+    #[argument(one_of = ["required", "optional"], default = "required")]
     pub http_tokens: Option<String>,
+    /// The number of network hops that an answer may take; containers need 2. Where it is not written, AWS decides: 2 for an
+    /// AMI that says so, else what the account says, else 1.
+    #[argument(range = 1..=64)]
     pub http_put_response_hop_limit: Option<i32>,
+    /// Whether the metadata hold the tags of the instance.
+    #[argument(one_of = ["enabled", "disabled"], default = "disabled")]
     pub instance_metadata_tags: Option<String>,
 }
 
 /// A volume of an instance.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Rolls)]
 pub struct BlockDevice {
+    /// The device name, such as `/dev/xvda`.
+    #[argument(required, not_empty)]
     pub device_name: String,
+    /// The size in GiB. The least and the most depend on the type: `standard` 1 to 1024, `gp2` 1 to 16384, `gp3` 1 to 65536,
+    /// `io1` 4 to 16384, `io2` 4 to 65536, `st1` and `sc1` 125 to 16384.
+    #[argument(range = 1..=65_536)]
     pub volume_size: Option<i32>,
+    /// The volume type.
+    #[argument(one_of = ["standard", "gp2", "gp3", "io1", "io2", "st1", "sc1"])]
     pub volume_type: Option<String>,
+    /// The provisioned operations per second: `gp3` 3000 to 80000; `io1` 100 to 64000 and `io2` 100 to 256000, which require it.
+    #[argument(range = 100..=256_000)]
     pub iops: Option<i32>,
+    /// The provisioned throughput in MiB per second, for `gp3`.
+    #[argument(range = 125..=2000)]
     pub throughput: Option<i32>,
+    /// Whether the volume is encrypted.
     pub encrypted: Option<bool>,
+    /// The KMS key that encrypts the volume. It needs `encrypted = true`.
     pub kms_key_id: Option<String>,
+    /// The snapshot that the volume is made of.
     pub snapshot_id: Option<String>,
+    /// Whether the volume is deleted with the instance.
+    #[argument(default = true)]
     pub delete_on_termination: Option<bool>,
 }
 
 /// A rule of a security group as it is written: one protocol and range of ports, many peers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = InPlace)]
 pub struct SecurityRule {
+    /// The protocol: `tcp`, `udp`, `icmp`, `icmpv6`, a protocol number, or `-1` for all.
+    #[argument(required, text = accepts::ip_protocol)]
     pub protocol: String,
+    /// The first port, or the ICMP type. Required by `tcp`, `udp` and `icmp`.
+    #[argument(range = -1..=65_535)]
     pub from_port: Option<i32>,
+    /// The last port, or the ICMP code.
+    #[argument(range = -1..=65_535, default_is = "`from_port`, and to all codes for ICMP")]
     pub to_port: Option<i32>,
+    /// IPv4 networks in CIDR notation.
+    #[argument(set)]
     pub cidr_blocks: Vec<String>,
+    /// IPv6 networks in CIDR notation.
+    #[argument(set)]
     pub ipv6_cidr_blocks: Vec<String>,
+    /// Prefix lists.
+    #[argument(set)]
     pub prefix_list_ids: Vec<String>,
+    /// Security groups whose members are meant, such as that of the load balancer.
+    #[argument(set)]
     pub security_group_ids: Vec<String>,
+    /// Whether members of this security group are meant.
     #[serde(rename = "self")]
     pub own: Option<bool>,
+    /// The description of the rule: at most 255 plain characters.
+    #[argument(text = accepts::rule_description)]
     pub description: Option<String>,
 }
 
 /// How instances are replaced when their template changed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Aside)]
 pub struct InstanceRefresh {
+    /// The percentage of the group that stays in service meanwhile. AWS's own default is 90.
+    #[argument(range = 0..=100, default_is = "`0` for an idle color, which serves nobody, and to `100` for a live one")]
     pub min_healthy_percentage: Option<i32>,
+    /// The percentage that the group may grow to meanwhile. At most 100 more than `min_healthy_percentage`.
+    #[argument(range = 100..=200, default_is = "`100` for an idle color and to `110` for a live one")]
     pub max_healthy_percentage: Option<i32>,
+    /// Seconds until a new instance counts.
+    #[argument(range = 0..=1_000_000, default_is = "`default_instance_warmup`")]
     pub instance_warmup: Option<i32>,
+    /// Time for the instance refresh.
+    #[argument(text = rules::some_time, default = "30m")]
     pub timeout: Option<String>,
 }
 
 /// An ECS service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(kind = ServiceKind, change = Rolls)]
 pub struct Service {
+    /// The cluster, by name or ARN. Changing this forces a new resource.
+    #[argument(required, not_empty, change = Apart)]
     pub cluster: String,
+    /// The task definition: the JSON of `register-task-definition`, such as `file()` returns it. It is registered as it is
+    /// written, with `image` put in. Exactly one of `task_definition` and `task_definition_arn` is required.
+    #[argument(text = accepts::task_definition, change = Apart)]
     pub task_definition: Option<String>,
+    /// A task definition that is registered elsewhere. Exactly one of `task_definition` and `task_definition_arn` is
+    /// required.
+    #[argument(change = Apart)]
     pub task_definition_arn: Option<String>,
+    /// The image of `container_name`, instead of the image in `task_definition`.
+    #[argument(not_empty, change = Apart)]
     pub image: Option<String>,
+    /// The container that serves. Required by `task_definition_arn`, and where a task definition has several containers.
     pub container_name: Option<String>,
+    /// The port of the container that serves.
+    #[argument(required, range = 1..=65_535)]
     pub container_port: Option<i32>,
+    /// The desired count of tasks at the creation of the service. Scaling policies own it afterwards, so their changes are no
+    /// drift. A value that is changed here is set once.
+    #[argument(range = 0..=1_000_000, default_is = "`1`", change = Apart)]
     pub desired_count: Option<i32>,
+    /// The launch type. Conflicts with `capacity_provider_strategy`. The default capacity provider strategy of the cluster is not
+    /// used.
+    #[argument(one_of = ["FARGATE", "EC2"], default(InSubnets = "FARGATE", OnInstances = "EC2"), change = Replaces)]
     pub launch_type: Option<String>,
+    /// The platform version of Fargate.
     pub platform_version: Option<String>,
+    /// The capacity providers of the tasks, at most 20. Conflicts with `launch_type`.
     pub capacity_provider_strategy: Vec<CapacityProvider>,
+    /// The subnets of tasks with network mode `awsvpc`, at most 16.
+    #[argument(set)]
     pub subnet_ids: Vec<String>,
+    /// The security groups of tasks with network mode `awsvpc`, at most 5.
+    #[argument(set)]
     pub security_group_ids: Vec<String>,
+    /// Whether tasks with network mode `awsvpc` get a public address.
+    #[argument(default = false)]
     pub assign_public_ip: Option<bool>,
+    /// The deployment circuit breaker, which ends a deployment whose tasks fail.
+    #[argument(change = InPlace)]
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// Seconds after its start before a failed health check of the load balancer stops a task.
+    #[argument(range = 0..=2_147_483_647, default = 0, change = InPlace)]
     pub health_check_grace_period: Option<i32>,
+    /// The percentage of `desired_count` that keeps running during a deployment.
+    #[argument(range = 0..=100, default = 100, change = InPlace)]
     pub minimum_healthy_percent: Option<i32>,
+    /// The percentage of `desired_count` that may run during a deployment. More than `minimum_healthy_percent`.
+    #[argument(range = 0..=1000, default = 200, change = InPlace)]
     pub maximum_percent: Option<i32>,
+    /// Whether ECS Exec is on.
+    #[argument(default = false)]
     pub enable_execute_command: Option<bool>,
+    /// The number of former revisions of the task definition that stay registered, of those that this environment
+    /// registered. All of them where it is not written.
+    #[argument(range = 0..=1_000_000, change = Aside)]
     pub keep_revisions: Option<i32>,
     /// The digest of the definition that was seen to run, where one of ours does.
     #[serde(skip)]
+    #[argument(skip)]
     pub running: Option<String>,
 }
 
 /// A part of a capacity provider strategy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Arguments)]
+#[arguments(change = Rolls)]
 pub struct CapacityProvider {
+    /// The capacity provider, such as `FARGATE_SPOT`.
+    #[argument(required, not_empty)]
     pub capacity_provider: String,
+    /// The relative number of tasks that it gets. At least one capacity provider needs more than 0.
+    #[argument(range = 0..=1000, default = 0)]
     pub weight: Option<i32>,
+    /// The number of tasks that it gets first. Only one capacity provider can have a base.
+    #[argument(range = 0..=100_000, default = 0)]
     pub base: Option<i32>,
 }
 
 /// The deployment circuit breaker.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = InPlace)]
 pub struct CircuitBreaker {
+    /// Whether the circuit breaker is on.
+    #[argument(default = true)]
     pub enable: Option<bool>,
+    /// Whether the former deployment comes back after a failed one.
+    #[argument(default = true)]
     pub rollback: Option<bool>,
 }
 
 /// A fixed target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "documented where users read it: in the resource's schema")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Arguments)]
+#[arguments(change = InPlace)]
 pub struct Target {
+    /// The address, the instance, the function or the load balancer, by ID or ARN.
+    #[argument(required, not_empty)]
     pub id: String,
+    /// The port of this target.
+    #[argument(range = 1..=65_535, default_is = "the `port` of the target group")]
     pub port: Option<i32>,
+    /// The Availability Zone, or `all` for an address outside of the VPC. Not for targets of type `instance` and `alb`.
     pub availability_zone: Option<String>,
-}
-
-fn fill<T>(slot: &mut Option<T>, default: T) {
-    slot.get_or_insert(default);
-}
-
-fn text(slot: &mut Option<String>, default: &str) {
-    slot.get_or_insert_with(|| default.to_owned());
-}
-
-impl Spec {
-    /// With every default that AWS or the provider would take, and with lists whose order means nothing sorted: two
-    /// specs that mean the same are equal then.
-    #[must_use]
-    pub fn settled(mut self) -> Spec {
-        fill(&mut self.protect_live, true);
-        let target_type = self.usual_target_type();
-        if let Some(group) = &mut self.target_group {
-            group.settle(target_type);
-        }
-        if self.target_group.is_some() {
-            // Where the group is our own its ARN is an outcome, not a wish.
-            self.target_group_arn = None;
-        }
-        if let Some(instances) = &mut self.instances {
-            instances.settle();
-        }
-        if let Some(service) = &mut self.service {
-            service.settle();
-        }
-        let port = self.target_group.as_ref().and_then(|group| group.port);
-        if let Some(targets) = &mut self.targets {
-            for target in targets.iter_mut() {
-                target.port = target.port.or(port);
-            }
-            targets.sort();
-            targets.dedup();
-        }
-        self
-    }
-
-    fn usual_target_type(&self) -> &'static str {
-        match (&self.service, &self.targets) {
-            (Some(service), _) if !service.subnet_ids.is_empty() => "ip",
-            (None, Some(_)) => "ip",
-            _ => "instance",
-        }
-    }
-
-    /// Whose it is, for people and tags: `name/color`.
-    pub fn id(&self) -> String {
-        format!("{}/{}", self.name, self.color)
-    }
-
-    /// Whether a live colour is kept from harm.
-    pub fn is_protected(&self) -> bool {
-        self.protect_live != Some(false)
-    }
-}
-
-impl TargetGroup {
-    /// Whether the group is an Application Load Balancer's.
-    pub fn is_http(&self) -> bool {
-        matches!(self.protocol.as_deref(), Some("HTTP" | "HTTPS"))
-    }
-
-    /// Whether its target is a function.
-    pub fn is_lambda(&self) -> bool {
-        self.target_type.as_deref() == Some("lambda")
-    }
-
-    /// Defaults as the API reference of CreateTargetGroup and of the group's attributes has them.
-    fn settle(&mut self, target_type: &str) {
-        text(&mut self.target_type, target_type);
-        let lambda = self.is_lambda();
-        if !lambda {
-            text(&mut self.protocol, "HTTP");
-            text(&mut self.ip_address_type, "ipv4");
-            fill(&mut self.deregistration_delay, 300);
-        }
-        text(&mut self.cross_zone, "use_load_balancer_configuration");
-        let http = self.is_http();
-        if http {
-            text(&mut self.protocol_version, "HTTP1");
-            fill(&mut self.slow_start, 0);
-            text(&mut self.algorithm, "round_robin");
-            fill(&mut self.anomaly_mitigation, false);
-        } else if lambda {
-            fill(&mut self.multi_value_headers, false);
-        } else {
-            let udp = matches!(self.protocol.as_deref(), Some("UDP" | "TCP_UDP"));
-            let ip_tcp = self.target_type.as_deref() == Some("ip") && !udp;
-            fill(&mut self.preserve_client_ip, !ip_tcp);
-            fill(&mut self.proxy_protocol_v2, false);
-            fill(&mut self.connection_termination, false);
-        }
-        if !lambda {
-            self.stickiness.get_or_insert_default().settle(http);
-        }
-        let health = self.target_group_health.get_or_insert_default();
-        for counts in [&mut health.dns_failover, &mut health.unhealthy_state_routing] {
-            let counts = counts.get_or_insert_default();
-            text(&mut counts.minimum_healthy_targets_count, "1");
-            text(&mut counts.minimum_healthy_targets_percentage, "off");
-        }
-        let grpc = self.protocol_version.as_deref() == Some("GRPC");
-        let kind = if lambda {
-            Checked::Lambda
-        } else if grpc {
-            Checked::Grpc
-        } else if http {
-            Checked::Http
-        } else {
-            Checked::Network
-        };
-        self.health_check.get_or_insert_default().settle(kind);
-    }
-}
-
-/// What is checked decides what is usual.
-#[derive(Clone, Copy, PartialEq)]
-enum Checked {
-    Http,
-    Grpc,
-    Network,
-    Lambda,
-}
-
-impl Stickiness {
-    fn settle(&mut self, http: bool) {
-        // Whoever writes the block wants it on.
-        let written = *self != Stickiness::default();
-        fill(&mut self.enabled, written);
-        text(&mut self.r#type, if http { "lb_cookie" } else { "source_ip" });
-        if self.r#type.as_deref().is_some_and(|kind| kind.ends_with("cookie")) {
-            fill(&mut self.cookie_duration, 86_400);
-        }
-        if self.enabled == Some(false) {
-            // What a stickiness that is off would be like makes no difference.
-            *self = Stickiness { enabled: Some(false), ..Stickiness::default() };
-        }
-    }
-}
-
-impl HealthCheck {
-    fn settle(&mut self, checked: Checked) {
-        fill(&mut self.enabled, checked != Checked::Lambda);
-        if checked != Checked::Lambda {
-            text(&mut self.protocol, if checked == Checked::Network { "TCP" } else { "HTTP" });
-            text(&mut self.port, "traffic-port");
-        }
-        let by_http = checked == Checked::Lambda || matches!(self.protocol.as_deref(), Some("HTTP" | "HTTPS"));
-        if by_http {
-            text(&mut self.path, if checked == Checked::Grpc { "/AWS.ALB/healthcheck" } else { "/" });
-            let codes = match checked {
-                Checked::Grpc => "12",
-                Checked::Network => "200-399",
-                _ => "200",
-            };
-            text(&mut self.matcher, codes);
-        }
-        fill(&mut self.interval, if checked == Checked::Lambda { 35 } else { 30 });
-        let patience = match (checked, by_http) {
-            (Checked::Lambda, _) => 30,
-            (Checked::Network, true) => 6,
-            (Checked::Network, false) => 10,
-            _ => 5,
-        };
-        fill(&mut self.timeout, patience);
-        fill(&mut self.healthy_threshold, 5);
-        fill(&mut self.unhealthy_threshold, 2);
-    }
-}
-
-impl Instances {
-    fn settle(&mut self) {
-        fill(&mut self.ebs_optimized, false);
-        fill(&mut self.monitoring, false);
-        let metadata = self.metadata_options.get_or_insert_default();
-        text(&mut metadata.http_endpoint, "enabled");
-        text(&mut metadata.http_tokens, "required");
-        fill(&mut metadata.http_put_response_hop_limit, 1);
-        text(&mut metadata.instance_metadata_tags, "disabled");
-        for device in &mut self.block_devices {
-            fill(&mut device.delete_on_termination, true);
-        }
-        self.block_devices.sort_by(|a, b| a.device_name.cmp(&b.device_name));
-        self.security_group_ids.sort();
-        self.subnet_ids.sort();
-        self.egress.get_or_insert_with(|| {
-            let (v4, v6) = (vec!["0.0.0.0/0".to_owned()], vec!["::/0".to_owned()]);
-            vec![SecurityRule {
-                protocol: "-1".to_owned(),
-                cidr_blocks: v4,
-                ipv6_cidr_blocks: v6,
-                ..SecurityRule::default()
-            }]
-        });
-        text(&mut self.health_check_type, "ELB");
-        fill(&mut self.health_check_grace_period, 300);
-        if self.termination_policies.is_empty() {
-            self.termination_policies = vec!["Default".to_owned()];
-        }
-        let refresh = self.instance_refresh.get_or_insert_default();
-        text(&mut refresh.timeout, "30m");
-    }
-}
-
-impl Service {
-    fn settle(&mut self) {
-        if self.capacity_provider_strategy.is_empty() {
-            text(&mut self.launch_type, if self.subnet_ids.is_empty() { "EC2" } else { "FARGATE" });
-        }
-        for provider in &mut self.capacity_provider_strategy {
-            fill(&mut provider.weight, 0);
-            fill(&mut provider.base, 0);
-        }
-        self.capacity_provider_strategy.sort();
-        self.subnet_ids.sort();
-        self.security_group_ids.sort();
-        fill(&mut self.assign_public_ip, false);
-        let breaker = self.circuit_breaker.get_or_insert_default();
-        fill(&mut breaker.enable, true);
-        fill(&mut breaker.rollback, true);
-        fill(&mut self.health_check_grace_period, 0);
-        fill(&mut self.minimum_healthy_percent, 100);
-        fill(&mut self.maximum_percent, 200);
-        fill(&mut self.enable_execute_command, false);
-    }
 }

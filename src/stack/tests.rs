@@ -6,6 +6,7 @@ use expect_test::{Expect, expect};
 use serde_json::json;
 
 use super::*;
+use crate::argument::Field as _;
 
 /// The seed stack of a colour with some of its instances' attributes changed.
 fn seed(color: &str, changed: serde_json::Value) -> Spec {
@@ -21,7 +22,7 @@ fn seed(color: &str, changed: serde_json::Value) -> Spec {
         "target_group": { "port": 80, "health_check": { "path": "/health" } },
         "instances": instances,
     });
-    serde_json::from_value::<Spec>(spec).expect("a spec").settled()
+    Spec::read(&spec).expect("a spec").with_defaults()
 }
 
 fn all() -> BTreeSet<Part> {

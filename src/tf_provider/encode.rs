@@ -70,7 +70,7 @@ fn attribute(attribute: &Attribute) -> pb::schema::Attribute {
         name: attribute.name.to_owned(),
         r#type: ty,
         nested_type,
-        description: attribute.description.to_owned(),
+        description: attribute.description.clone().into_owned(),
         description_kind: pb::StringKind::Markdown.into(),
         required: attribute.required,
         optional: attribute.optional,

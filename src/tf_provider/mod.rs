@@ -17,6 +17,7 @@
 //!
 //! Data flows one way: `handshake → server → (decode) → your trait → (encode)`.
 
+mod arguments;
 pub mod cancel;
 pub mod diagnostics;
 pub mod docs;

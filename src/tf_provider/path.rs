@@ -51,6 +51,11 @@ impl Path {
         &self.0
     }
 
+    /// The name of the last attribute on the way.
+    pub fn last_attribute(&self) -> Option<&str> {
+        self.0.iter().rev().find_map(|step| if let Step::Attribute(name) = step { Some(name.as_str()) } else { None })
+    }
+
     /// The part of the path that Terraform finds in the user's file. It points at an attribute, or at an element of
     /// one; told of anything deeper inside nested attributes, it points at the resource as a whole.
     #[must_use]

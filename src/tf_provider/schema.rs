@@ -3,7 +3,10 @@
 //! Structured arguments are nested *attributes*. An attribute is declared with a builder that reads like the
 //! documentation made from it: `Attribute::string("region").optional().describe("…")`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use super::diagnostics::Diagnostics;
 use super::path::Path;
@@ -126,7 +129,14 @@ pub enum Kind {
 }
 
 /// A rule for a known, non-null value: what is wrong with it, or nothing.
-pub type Validator = fn(&Value) -> Result<(), String>;
+#[derive(Clone)]
+pub struct Validator(Arc<dyn Fn(&Value) -> Result<(), String> + Send + Sync>);
+
+impl fmt::Debug for Validator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Validator")
+    }
+}
 
 /// One attribute and its rules.
 #[derive(Clone, Debug)]
@@ -138,7 +148,7 @@ pub struct Attribute {
     pub(super) computed: bool,
     pub(super) sensitive: bool,
     pub(super) write_only: bool,
-    pub(super) description: &'static str,
+    pub(super) description: Cow<'static, str>,
     validators: Vec<Validator>,
 }
 
@@ -153,7 +163,7 @@ impl Attribute {
             computed: false,
             sensitive: false,
             write_only: false,
-            description: "",
+            description: Cow::Borrowed(""),
             validators: Vec::new(),
         }
     }
@@ -225,15 +235,15 @@ impl Attribute {
 
     /// What the documentation says, Markdown.
     #[must_use]
-    pub fn describe(mut self, description: &'static str) -> Attribute {
-        self.description = description;
+    pub fn describe(mut self, description: impl Into<Cow<'static, str>>) -> Attribute {
+        self.description = description.into();
         self
     }
 
     /// Adds a rule.
     #[must_use]
-    pub fn check(mut self, validator: Validator) -> Attribute {
-        self.validators.push(validator);
+    pub fn check(mut self, rule: impl Fn(&Value) -> Result<(), String> + Send + Sync + 'static) -> Attribute {
+        self.validators.push(Validator(Arc::new(rule)));
         self
     }
 
@@ -390,7 +400,7 @@ fn validate_object(attributes: &[Attribute], object: &Value, path: &Path, write_
         null_elements(value, &path, out);
         endless_numbers(value, &path, out);
         for validator in &attribute.validators {
-            if let Err(detail) = validator(value) {
+            if let Err(detail) = (validator.0)(value) {
                 out.error_at(path.clone(), format!("Invalid {}", attribute.name), format!("{path}: {detail}"));
             }
         }

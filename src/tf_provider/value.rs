@@ -240,6 +240,11 @@ impl Value {
         })
     }
 
+    /// The value as JSON, with what is unknown left out like what is null.
+    pub fn known_json(&self) -> serde_json::Value {
+        self.without_unknowns().to_json().unwrap_or_default()
+    }
+
     /// The value with every unknown in it made null, for a state that must be written after a failure.
     pub fn without_unknowns(&self) -> Value {
         match self {

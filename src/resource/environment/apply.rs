@@ -114,7 +114,7 @@ impl Environment {
     ) -> Option<Begun> {
         let mut memory = Memory::read(&request.private);
         let prior = request.prior.as_ref();
-        let prior_spec = prior.and_then(model::spec).map(Spec::settled);
+        let prior_spec = prior.and_then(model::spec).map(Spec::with_defaults);
         let expected = prior_spec.clone().unwrap_or_else(|| spec.clone());
         let looked = look(shared, (spec, &expected), prior, &mut memory).await;
         let (name, seen) = match looked {

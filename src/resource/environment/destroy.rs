@@ -19,7 +19,7 @@ pub(super) async fn destroy(
     diagnostics: &mut Diagnostics,
 ) -> Stored {
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
-    let Some(spec) = model::spec(prior).map(Spec::settled) else { return before };
+    let Some(spec) = model::spec(prior).map(Spec::with_defaults) else { return before };
     let mut memory = Memory::read(&request.private);
     let ids = model::ids(prior);
     let name = super::apply::name_of(&memory, prior, &spec);

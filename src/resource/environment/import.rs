@@ -4,7 +4,8 @@ use serde_json::Value as Json;
 
 use super::memory::Memory;
 use super::{Shared, model, set_mirror};
-use crate::resource::arn::{self, Kind};
+use crate::argument::Field as _;
+use crate::arn::{self, Kind};
 use crate::run::stack::observe;
 use crate::stack::{self, Ids, Instances, Service, Spec, Target, TargetGroup};
 use crate::tf_provider::{Schema, Stored, Value, msgpack};
@@ -36,11 +37,11 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
         }
     }
     find(shared, &mut spec, &mut ids, adopt, targets).await?;
-    let seen = observe(&shared.stack.ports, &spec.clone().settled(), &ids).await;
+    let seen = observe(&shared.stack.ports, &spec.clone().with_defaults(), &ids).await;
     let seen = seen.map_err(|error| error.message)?;
     // What isn't known yet is as AWS has it.
     let expected = Spec { release: Some(String::new()), ..spec };
-    let mut found = seen.spec(&expected.settled());
+    let mut found = seen.spec(&expected.with_defaults());
     found.release = found.release.filter(|release| !release.is_empty());
     if let (Some(instances), Some(group)) = (&mut found.instances, &seen.scaling_group) {
         instances.desired_capacity = group.instances.desired_capacity;
@@ -57,7 +58,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     state.set("tags_all", Value::object(Vec::<(String, Value)>::new()));
     let mut memory = Memory::default();
     memory.learn(&seen);
-    memory.note_found(&found.settled());
+    memory.note_found(&found.with_defaults());
     Ok(Stored { state: Some(state), private: memory.bytes() })
 }
 
@@ -146,14 +147,14 @@ const WRITTEN: [&str; 9] = [
 
 /// The spec as somebody would write it: without what means the same when it is left out.
 fn brief(spec: &Spec) -> Json {
-    let whole = spec.clone().settled();
+    let whole = spec.clone().with_defaults();
     let mut json = serde_json::json!(spec);
     let mut paths = Vec::new();
     members(&json, &mut Vec::new(), &mut paths);
     for path in paths {
         let Some(slot) = path.iter().try_fold(&mut json, |json, step| step.of(json)) else { continue };
         let taken = slot.take();
-        let same = serde_json::from_value::<Spec>(without_nulls(&json)).is_ok_and(|spec| spec.settled() == whole);
+        let same = Spec::read(&without_nulls(&json)).is_some_and(|spec| spec.with_defaults() == whole);
         if !same && let Some(slot) = path.iter().try_fold(&mut json, |json, step| step.of(json)) {
             *slot = taken;
         }

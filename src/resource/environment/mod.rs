@@ -34,11 +34,11 @@ use async_trait::async_trait;
 
 use self::memory::Memory;
 use super::{Context, Shared};
-use crate::duration;
+use crate::argument::Field as _;
 use crate::run::call::Call;
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::{Seen, live_guard, observe};
-use crate::stack::{self, Spec, live_by};
+use crate::stack::{self, Spec, Timeouts, live_by};
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
@@ -78,7 +78,7 @@ impl Environment {
             return Stored { state: Some(state), private };
         };
         let mut memory = Memory::read(&private);
-        let (spec, ids) = (spec.settled(), memory.known(model::ids(&state)));
+        let (spec, ids) = (spec.with_defaults(), memory.known(model::ids(&state)));
         shared.stack.objects.note(&memory.owner);
         shared.stack.objects.note_there(&spec.id());
         let unchanged = |private| Stored { state: Some(state.clone()), private };
@@ -154,13 +154,12 @@ fn set_mirror(state: &mut Value, spec: &Spec) {
 
 /// How long an operation may take.
 fn limit(value: &Value, operation: &str) -> Duration {
-    let minutes = match operation {
-        "create" => 30,
-        "update" => 45,
-        _ => 20,
-    };
-    let written = value.get("timeouts").get(operation).as_str().and_then(|text| duration::parse(text).ok());
-    written.unwrap_or(Duration::from_secs(minutes * 60))
+    let timeouts = Timeouts::read(&value.get("timeouts").known_json()).unwrap_or_default();
+    match operation {
+        "create" => timeouts.create,
+        "update" => timeouts.update,
+        _ => timeouts.delete,
+    }
 }
 
 #[async_trait]
@@ -197,7 +196,7 @@ impl Resource for Environment {
                     diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
                     return before;
                 };
-                let spec = spec.settled();
+                let spec = spec.with_defaults();
                 let until = Call::until(request.cancel.clone());
                 until.make(self.make(&shared, &request, (planned, &spec), diagnostics)).await
             }

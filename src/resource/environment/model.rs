@@ -2,45 +2,29 @@
 
 use serde_json::json;
 
+use crate::argument::{Arguments as _, Field as _};
 use crate::stack::{Ids, Spec};
 use crate::tf_provider::{Path, Schema, Type, Value, msgpack};
 
-/// The attributes that are the wish.
-const WISH: [&str; 12] = [
-    "name",
-    "color",
-    "release",
-    "vpc_id",
-    "target_group",
-    "target_group_arn",
-    "listener_arn",
-    "instances",
-    "service",
-    "targets",
-    "protect_live",
-    "tags",
-];
+/// The arguments that say what is to be there.
+fn wished() -> impl Iterator<Item = &'static str> {
+    Spec::arguments().iter().map(|argument| argument.name).filter(|name| *name != "timeouts")
+}
 
 /// Reads a configuration or a state; none while something in it is unknown.
 pub(super) fn spec(value: &Value) -> Option<Spec> {
     let own_group = !value.get("target_group").is_null();
-    let wish = WISH.iter().filter(|name| !(own_group && **name == "target_group_arn"));
-    let object = Value::object(wish.map(|name| (*name, value.get(name).clone())));
-    let mut json = object.to_json()?;
-    // A tag that is null is none, as where a condition decides about it.
-    if let Some(tags) = json.get_mut("tags").and_then(serde_json::Value::as_object_mut) {
-        tags.retain(|_, value| !value.is_null());
-    }
-    serde_json::from_value(json).ok()
+    let wish = wished().filter(|name| !(own_group && *name == "target_group_arn"));
+    Spec::read(&Value::object(wish.map(|name| (name, value.get(name).clone()))).to_json()?)
 }
 
 /// The configuration with the state's attributes where its own are not wholly known yet.
 pub(super) fn known_part(config: &Value, prior: &Value) -> Value {
-    let attribute = |name: &&'static str| {
+    let attribute = |name: &'static str| {
         let own = config.get(name);
-        (*name, if own.is_wholly_known() { own.clone() } else { prior.get(name).clone() })
+        (name, if own.is_wholly_known() { own.clone() } else { prior.get(name).clone() })
     };
-    Value::object(WISH.iter().map(attribute))
+    Value::object(wished().map(attribute))
 }
 
 /// The path that a stack's steps name.
@@ -91,8 +75,8 @@ fn values(spec: &Spec, schema: &Schema) -> Value {
 pub(super) fn overlay(state: &mut Value, written: &Spec, seen: &Spec, schema: &Schema, spared: bool) {
     let (written, seen) = (values(written, schema), values(seen, schema));
     let Type::Object(types) = schema.ty() else { return };
-    for name in WISH.iter().filter(|name| **name != "target_group_arn") {
-        let Some(ty) = types.get(*name) else { continue };
+    for name in wished().filter(|name| *name != "target_group_arn") {
+        let Some(ty) = types.get(name) else { continue };
         let merged = merge(state.get(name), written.get(name), seen.get(name), ty, spared);
         state.set(name, merged);
     }

@@ -17,16 +17,16 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     shared.stack.objects.note(&memory.owner);
     let Some(mut state) = proposed else {
         if let Some((prior, spec)) = prior.as_ref().and_then(|prior| Some((prior, model::spec(prior)?))) {
-            plan_destroy(shared, &spec.settled(), prior, &memory, diagnostics).await;
+            plan_destroy(shared, &spec.with_defaults(), prior, &memory, diagnostics).await;
         }
         return Planned { private, ..Planned::default() };
     };
     let wish = model::spec(&config).filter(|_| shared.connection.is_known());
-    let before = prior.as_ref().and_then(model::spec).map(Spec::settled);
+    let before = prior.as_ref().and_then(model::spec).map(Spec::with_defaults);
     if let Some(before) = &before {
         shared.stack.objects.note_there(&before.id());
     }
-    let Some(wish) = wish.map(Spec::settled) else {
+    let Some(wish) = wish.map(Spec::with_defaults) else {
         plan_unknown(&mut state, &config, prior.as_ref());
         let mut replace = plan_known_part(shared, &config, prior.as_ref(), &memory, diagnostics).await;
         // A group that isn't known yet is another one: the ARN of one that stays is known.
@@ -331,11 +331,11 @@ async fn plan_known_part(
     memory: &Memory,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Path> {
-    let Some((prior, before)) = prior.and_then(|prior| Some((prior, model::spec(prior)?.settled()))) else {
+    let Some((prior, before)) = prior.and_then(|prior| Some((prior, model::spec(prior)?.with_defaults()))) else {
         return Vec::new();
     };
     let known = model::spec(&model::known_part(config, prior)).filter(|_| shared.connection.is_known());
-    let Some(wish) = known.map(Spec::settled) else { return Vec::new() };
+    let Some(wish) = known.map(Spec::with_defaults) else { return Vec::new() };
     compare(shared, (prior, &before), &wish, memory, diagnostics).await.replaced
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Shared;
-use crate::resource::arn::{self, Kind};
+use crate::arn::{self, Kind};
 use crate::rollout::{Environment, Observed, RouteSpec, Terminal, traffic};
 use crate::run::ports::Freshness;
 use crate::tf_provider::{Schema, Value};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks;
-use crate::resource::arn::{self, Kind};
+use crate::arn::{self, Kind};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {

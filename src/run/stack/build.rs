@@ -188,7 +188,7 @@ impl Build<'_> {
             target_type: group.target_type.clone(),
             ..stack::TargetGroup::default()
         };
-        let usual = Spec { target_group: Some(usual), ..Spec::default() }.settled().target_group;
+        let usual = Spec { target_group: Some(usual), ..Spec::default() }.with_defaults().target_group;
         ports.target_groups.set_attributes(&arn, group, &usual.unwrap_or_default()).await
     }
 

@@ -203,7 +203,7 @@ impl Survey {
         let (Some(arn), Some(_)) = (&self.found.target_group, &spec.target_group) else { return Ok(true) };
         let Some(seen) = context.ports.target_groups.find(arn).await? else { return Ok(true) };
         let found = Spec { target_group: Some(seen.group), vpc_id: seen.vpc_id, ..spec.clone() };
-        Ok(stack::replaced(&found.settled(), spec).is_empty())
+        Ok(stack::replaced(&found.with_defaults(), spec).is_empty())
     }
 
     /// Whether no create got to its end there.

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::ports::{
     SeenGroup, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate, SeenVersion, StackPorts, Tags,
 };
+use crate::argument::Field as _;
 use crate::run::ports::{FailureKind, PortError};
 use crate::stack::{DEFINITION_TAG, Ids, Instances, Part, RELEASE_TAG, Spec, Target, TargetGroup};
 
@@ -305,7 +306,7 @@ impl Seen {
         if spec.targets.is_some() && self.group.is_some() {
             spec.targets = Some(self.fixed_targets(expected));
         }
-        spec.settled()
+        spec.with_defaults()
     }
 
     fn fixed_targets(&self, expected: &Spec) -> Vec<Target> {
@@ -347,7 +348,7 @@ fn assume(seen: &TargetGroup, expected: &TargetGroup) -> TargetGroup {
             value.take();
         }
     }
-    serde_json::from_value(json).unwrap_or_else(|_| seen.clone())
+    TargetGroup::read(&json).unwrap_or_else(|| seen.clone())
 }
 
 fn scaling(seen: &SeenScalingGroup, instances: &mut Instances) {

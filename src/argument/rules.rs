@@ -1,0 +1,77 @@
+//! Rules for texts and numbers that arguments of several rooms share.
+
+use crate::duration;
+
+/// A duration longer than nothing.
+///
+/// # Errors
+/// That it is none, or none at all.
+pub fn some_time(text: &str) -> Result<(), String> {
+    if duration::parse(text)?.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(()) }
+}
+
+/// The value of a tag.
+///
+/// # Errors
+/// What a tag may hold.
+pub fn tag_value(text: &str) -> Result<(), String> {
+    if text.chars().count() <= 256 && text.chars().all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c)) {
+        return Ok(());
+    }
+    Err(format!("{text:?} must be the value of a tag: at most 256 letters, digits, spaces and + - = . _ : / @"))
+}
+
+/// The name of a thing, which becomes the value of a tag and is not empty.
+///
+/// # Errors
+/// What it may hold.
+pub fn name(text: &str) -> Result<(), String> {
+    if (1..=128).contains(&text.chars().count()) && tag_value(text).is_ok() {
+        return Ok(());
+    }
+    Err(format!("{text:?} must have 1 to 128 characters: letters, digits, spaces and + - = . _ : / @"))
+}
+
+/// The name of an SSM parameter.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parameter(name: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte);
+    if name.is_empty() || !name.bytes().all(allowed) {
+        return Err(format!("{name:?} is no parameter name: letters, digits and _ . - / are allowed"));
+    }
+    if name.contains('/') && !name.starts_with('/') {
+        return Err(format!("{name:?} has a hierarchy, so it must begin with a slash: \"/{name}\""));
+    }
+    let reserved = name.trim_start_matches('/').to_ascii_lowercase();
+    if name.ends_with('/') || name.contains("//") || reserved.starts_with("aws") || reserved.starts_with("ssm") {
+        return Err(format!("{name:?} is no parameter name: no empty levels, and not beginning with aws or ssm"));
+    }
+    Ok(())
+}
+
+/// A regular expression.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn pattern(text: &str) -> Result<(), String> {
+    regex::Regex::new(text).map(drop).map_err(|error| format!("not a regular expression: {error}"))
+}
+
+/// A number above 0.
+///
+/// # Errors
+/// That it is none.
+pub fn positive(number: f64) -> Result<(), String> {
+    if number > 0.0 { Ok(()) } else { Err(format!("{number} must be a number above 0")) }
+}
+
+/// A document of JSON, with `{color}` in it if need be.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn json(text: &str) -> Result<(), String> {
+    let filled = text.replace("{color}", "color");
+    serde_json::from_str::<serde_json::Value>(&filled).map(drop).map_err(|error| format!("not JSON: {error}"))
+}

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::tf_provider::Value;
-
 /// The longest duration that means anything here.
 const MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -33,14 +31,6 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 /// A duration as users write it.
 pub fn shown(duration: Duration) -> String {
     humantime::format_duration(duration).to_string().replace(' ', "")
-}
-
-/// The rule for an attribute that holds a duration.
-///
-/// # Errors
-/// As [`parse`].
-pub fn check(value: &Value) -> Result<(), String> {
-    value.as_str().map_or(Ok(()), |text| parse(text).map(drop))
 }
 
 #[cfg(test)]

@@ -24,6 +24,10 @@ pub struct Field {
     pub skip: bool,
     pub flatten: bool,
     pub set: bool,
+    /// An object of a plain type, without documentation of its members.
+    pub plain: bool,
+    /// Members of the nested struct that are not arguments here.
+    pub without: Vec<String>,
     pub required: bool,
     pub computed: bool,
     pub sensitive: bool,
@@ -49,12 +53,12 @@ pub fn rest(stream: ParseStream<'_>) -> syn::Result<TokenStream> {
     Ok(tokens)
 }
 
-/// `RolledBack` as `rolled_back`.
-pub fn name_of(ident: &Ident) -> String {
+/// `RolledBack` as `rolled_back`; a number is a part of the word that it ends.
+pub fn name_of(ident: &Ident, dash: char) -> String {
     let mut name = String::new();
     for (n, c) in ident.to_string().char_indices() {
         if c.is_ascii_uppercase() && n > 0 {
-            name.push('_');
+            name.push(dash);
         }
         name.push(c.to_ascii_lowercase());
     }
@@ -75,6 +79,8 @@ impl Field {
             skip: false,
             flatten: false,
             set: false,
+            plain: false,
+            without: Vec::new(),
             required: false,
             computed: false,
             sensitive: false,
@@ -119,7 +125,13 @@ impl Field {
         match name.as_str() {
             "skip" => self.skip = true,
             "flatten" => self.flatten = true,
+            "name" => self.name = meta.value()?.parse::<LitStr>()?.value(),
             "set" => self.set = true,
+            "plain" => self.plain = true,
+            "without" => meta.parse_nested_meta(|one| {
+                self.without.push(one.path.require_ident()?.unraw().to_string());
+                Ok(())
+            })?,
             "required" => self.required = true,
             "computed" => self.computed = true,
             "sensitive" => self.sensitive = true,

@@ -19,7 +19,8 @@
 //! - `change = Class`: the class of a change of its fields, unless a field says otherwise.
 //! - `default`: implements `Default` by the defaults of the fields.
 //!
-//! Of a field: `required`, `computed`, `sensitive`, `write_only`, `set`; `flatten`, `skip`; `default = json`,
+//! Of a field: `name = "other"`, `required`, `computed`, `sensitive`, `write_only`, `set`, `plain`; `flatten`, `skip`,
+//! `without(member, member)`; `default = json`,
 //! `default(Kind = json, _ = json)`; `default_is = "words"` where that
 //! is no constant or the documentation should say it otherwise; `only(Kind, Kind)` or `not(Kind, Kind)`;
 //! `change = Class`; and the rules `one_of = [..]`, `range = a..=b`, `lasting = "a"..="b"`, `not_empty`, `text = f`, `number = f`,
@@ -28,7 +29,7 @@
 mod field;
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::quote;
 use syn::{Data, DeriveInput, Fields, Ident, parse_macro_input};
 
 use field::{Default_, Field, name_of};
@@ -40,8 +41,9 @@ pub fn arguments(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand(&input).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
-/// Implements `argument::Choice` and `argument::Field` for an enum without data: one word of several.
-#[proc_macro_derive(Choice)]
+/// Implements `argument::Field` for an enum without data: one word of several, in snake case, or with `#[choice(kebab)]` with
+/// dashes.
+#[proc_macro_derive(Choice, attributes(choice))]
 pub fn choice(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand_choice(&input).unwrap_or_else(|error| error.to_compile_error()).into()
@@ -116,7 +118,7 @@ fn expand(input: &DeriveInput) -> syn::Result<TokenStream> {
         }
         impl crate::argument::Field for #name {
             fn holds() -> crate::argument::Holds {
-                crate::argument::Holds::Object(<#name as crate::argument::Arguments>::arguments())
+                crate::argument::Holds::Object(<#name as crate::argument::Arguments>::arguments().to_vec())
             }
             fn read(value: &::serde_json::Value) -> Option<#name> {
                 value.as_object()?;
@@ -134,7 +136,12 @@ fn expand(input: &DeriveInput) -> syn::Result<TokenStream> {
 fn row(field: &Field, whole: &Whole) -> syn::Result<TokenStream> {
     let Field { name, ty, doc, rules, required, computed, sensitive, write_only, .. } = field;
     if field.flatten {
-        return Ok(quote!(table.extend_from_slice(<#ty as crate::argument::Arguments>::arguments());));
+        let without = &field.without;
+        return Ok(quote! {
+            let without: &[&str] = &[#(#without),*];
+            let members = <#ty as crate::argument::Arguments>::arguments().iter();
+            table.extend(members.filter(|one| !without.contains(&one.name)).cloned());
+        });
     }
     let Some(change) = field.change.as_ref().or(whole.change.as_ref()) else {
         return Err(syn::Error::new(field.ident.span(), "what does a change of it mean? change = … is missing"));
@@ -156,7 +163,13 @@ fn row(field: &Field, whole: &Whole) -> syn::Result<TokenStream> {
             quote!(Defaults::ByKind(vec![#(#pairs),*]))
         }
     };
-    let holds = if field.set { quote!(holds().as_set()) } else { quote!(holds()) };
+    let without = &field.without;
+    let holds = match (field.set, field.plain) {
+        (true, _) => quote!(holds().as_set()),
+        (_, true) => quote!(holds().as_plain()),
+        _ if !without.is_empty() => quote!(holds().without(&[#(#without),*])),
+        _ => quote!(holds()),
+    };
     let Field { only, not, .. } = field;
     Ok(quote! {
         table.push({
@@ -220,7 +233,8 @@ fn read(field: &Field) -> TokenStream {
         return quote!(#ident: Default::default());
     }
     if field.flatten {
-        return quote!(#ident: crate::argument::Field::read(value)?);
+        let without = &field.without;
+        return quote!(#ident: crate::argument::Field::read(&crate::argument::without(value, &[#(#without),*]))?);
     }
     // A default that may depend on the kind is filled in when the kind is known.
     let default = match &field.default {
@@ -253,7 +267,17 @@ fn expand_choice(input: &DeriveInput) -> syn::Result<TokenStream> {
     let Data::Enum(data) = &input.data else { return Err(syn::Error::new_spanned(input, "a choice is an enum")) };
     let name = &input.ident;
     let variants: Vec<&Ident> = data.variants.iter().map(|variant| &variant.ident).collect();
-    let words: Vec<String> = variants.iter().map(|variant| name_of(&format_ident!("{variant}"))).collect();
+    let mut dash = '_';
+    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("choice")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("kebab") {
+                return Err(meta.error("unknown"));
+            }
+            dash = '-';
+            Ok(())
+        })?;
+    }
+    let words: Vec<String> = variants.iter().map(|variant| name_of(variant, dash)).collect();
     Ok(quote! {
         impl #name {
             /// The words that users write, in the order of declaration.

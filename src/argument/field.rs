@@ -35,6 +35,15 @@ pub fn member<T: Field>(object: &Value, name: &str, default: impl FnOnce() -> Op
     written.or_else(|| default().as_ref().and_then(T::read)).or_else(T::absent)
 }
 
+/// An object without some of its members, for those that have the same name and mean something else.
+pub fn without(object: &Value, names: &[&str]) -> Value {
+    let mut object = object.clone();
+    if let Value::Object(members) = &mut object {
+        members.retain(|name, _| !names.contains(&name.as_str()));
+    }
+    object
+}
+
 impl Field for String {
     fn holds() -> Holds {
         Holds::String

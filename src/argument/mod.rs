@@ -10,7 +10,7 @@ pub mod rules;
 use std::ops::RangeInclusive;
 
 pub use bluegreen_derive::{Arguments, Choice};
-pub use field::{Field, member};
+pub use field::{Field, member, without};
 use serde_json::Value;
 
 /// Everything that is known of one argument.
@@ -58,7 +58,9 @@ pub enum Holds {
     /// A map by strings.
     Map(Box<Holds>),
     /// An object with arguments of its own.
-    Object(&'static [Argument]),
+    Object(Vec<Argument>),
+    /// An object whose members are a matter of its type alone.
+    Plain(Vec<Argument>),
 }
 
 impl Holds {
@@ -67,6 +69,27 @@ impl Holds {
     pub fn as_set(self) -> Holds {
         match self {
             Holds::List(element) => Holds::Set(element),
+            other => other,
+        }
+    }
+
+    /// The same object as a plain type.
+    #[must_use]
+    pub fn as_plain(self) -> Holds {
+        match self {
+            Holds::Object(members) => Holds::Plain(members),
+            other => other,
+        }
+    }
+
+    /// The same object without some of its members.
+    #[must_use]
+    pub fn without(self, names: &[&str]) -> Holds {
+        match self {
+            Holds::Object(mut members) => {
+                members.retain(|member| !names.contains(&member.name));
+                Holds::Object(members)
+            }
             other => other,
         }
     }

@@ -75,3 +75,21 @@ pub fn json(text: &str) -> Result<(), String> {
     let filled = text.replace("{color}", "color");
     serde_json::from_str::<serde_json::Value>(&filled).map(drop).map_err(|error| format!("not JSON: {error}"))
 }
+
+/// The URL of an endpoint. The empty string is none.
+///
+/// # Errors
+/// What is wrong with it, without the value, which may hold a password.
+pub fn endpoint(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    match reqwest::Url::parse(text) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err("it must begin with http:// or https://".to_owned())
+        }
+        Ok(url) if url.has_host() => Ok(()),
+        Ok(_) => Err("the URL has no host".to_owned()),
+        Err(error) => Err(format!("not a URL: {error}")),
+    }
+}

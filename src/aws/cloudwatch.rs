@@ -193,7 +193,7 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
             if uses("response_time") {
                 sources.push(("response_time", source("TargetResponseTime", "Average", true)));
             }
-            if check.min_requests == 0 && !uses("requests") {
+            if check.least_requests() == 0 && !uses("requests") {
                 sources.clear();
             }
             own.extend(query.metrics.iter());

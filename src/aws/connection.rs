@@ -25,8 +25,6 @@ use crate::home;
 use crate::run::ports::{FailureKind, PortError};
 use crate::secrets::{self, Reach};
 
-/// The hashicorp/aws provider's default: with back-off up to 20 s it outlasts a long spell of throttling.
-const MAX_ATTEMPTS: u32 = 25;
 /// AWS's control planes answer within a second or two; a connection that is silent for longer is dead.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Shorter than the SDK's second: a way back shall not wait for a hiccup. It doubles each time, up to 20 s, with jitter.
@@ -185,13 +183,13 @@ impl Connection {
 }
 
 async fn load(settings: &Settings) -> Result<SdkConfig, String> {
-    let attempts = settings.max_retries.map_or(MAX_ATTEMPTS, |retries| retries.saturating_add(1));
+    let attempts = settings.max_retries.saturating_add(1);
     // The SDK's adaptive mode holds every call back for about 20 s after a single "too many", also on the way back
     // (measured: a switch with each call throttled twice takes 107 s, and 4 s in standard mode). So it is for those who
     // ask for it.
     let retry = match settings.retry_mode {
-        Some(RetryMode::Adaptive) => RetryConfig::adaptive(),
-        Some(RetryMode::Standard) | None => RetryConfig::standard(),
+        RetryMode::Adaptive => RetryConfig::adaptive(),
+        RetryMode::Standard => RetryConfig::standard(),
     };
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)

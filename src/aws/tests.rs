@@ -30,7 +30,7 @@ fn ports_to(endpoint: &str, retries: u32) -> Ports {
         access_key: Some("key".to_owned()),
         secret_key: Some("secret".to_owned()),
         endpoint_url: Some(endpoint.to_owned()),
-        max_retries: Some(retries),
+        max_retries: retries,
         ..Settings::default()
     };
     ports(&Arc::new(Connection::new(Some(settings))))
@@ -243,7 +243,7 @@ async fn a_proxy_is_used_with_its_password() {
         access_key: Some("key".to_owned()),
         secret_key: Some("secret".to_owned()),
         https_proxy: Some(format!("http://me:hunter22@{address}")),
-        max_retries: Some(0),
+        max_retries: 0,
         ..Settings::default()
     };
     let ports = ports(&Arc::new(Connection::new(Some(settings))));

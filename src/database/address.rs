@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::{CONNECT_LIMIT, in_time, mysql, postgres};
 use crate::migration::Dialect;
+use crate::migration::spec::{Tls, TlsMode};
 use crate::run::database::{Database, DatabaseError, Session};
 use crate::{home, variables};
 
@@ -49,52 +49,12 @@ const IGNORED: [&str; 14] = [
     "tcp_user_timeout",
 ];
 
-/// How a connection is encrypted, from nothing to everything checked; the names are libpq's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// Not.
-    Disable,
-    /// If the server can; certificates are not checked. To another machine it is [`TlsMode::Require`]: whoever answers would
-    /// only have to say that it can't, to be sent the password in the clear.
-    Prefer,
-    /// Always; certificates are not checked.
-    Require,
-    /// Always, with a certificate of a trusted authority.
-    VerifyCa,
-    /// Always, with a certificate of a trusted authority for this host.
-    VerifyFull,
-}
-
-impl TlsMode {
-    /// The names in order.
-    pub const NAMES: [(&'static str, TlsMode); 5] = [
-        ("disable", TlsMode::Disable),
-        ("prefer", TlsMode::Prefer),
-        ("require", TlsMode::Require),
-        ("verify-ca", TlsMode::VerifyCa),
-        ("verify-full", TlsMode::VerifyFull),
-    ];
-
-    /// The mode of this name in a URL: libpq's names and MySQL's.
-    fn of_url(name: &str) -> Option<TlsMode> {
-        let of_mysql = TlsMode::NAMES.into_iter().find(|(_, mode)| name.eq_ignore_ascii_case(mysql_name(*mode)));
-        let allow = (name == "allow").then_some(TlsMode::Prefer);
-        TlsMode::parse(name).or(of_mysql.map(|(_, mode)| mode)).or(allow)
-    }
-
-    /// The mode of this name.
-    pub fn parse(name: &str) -> Option<TlsMode> {
-        TlsMode::NAMES.into_iter().find(|(own, _)| *own == name).map(|(_, mode)| mode)
-    }
-}
-
-/// What is wished beyond the URL.
-#[derive(Clone, Debug, Default)]
-pub struct Tls {
-    /// The mode, instead of the URL's.
-    pub mode: Option<TlsMode>,
-    /// A PEM file with the authorities to trust, instead of the URL's and the system's.
-    pub ca_bundle: Option<PathBuf>,
+/// The mode of this name in a URL: libpq's names and MySQL's.
+fn mode_of_url(name: &str) -> Option<TlsMode> {
+    let of_mysql = TlsMode::NAMES.iter().filter_map(|own| TlsMode::parse(own));
+    let of_mysql = of_mysql.into_iter().find(|mode| name.eq_ignore_ascii_case(mysql_name(*mode)));
+    let allow = (name == "allow").then_some(TlsMode::Prefer);
+    TlsMode::parse(name).or(of_mysql).or(allow)
 }
 
 /// A database's address with what it takes to be let in. What it prints holds no password.
@@ -197,7 +157,7 @@ fn mode(url: &Url, tls: &Tls) -> Result<TlsMode, String> {
     let trusts =
         tls.ca_bundle.is_some() || parameter(url, &["sslrootcert", "ssl-root-cert", "sslca", "ssl-ca"]).is_some();
     let of_url = match parameter(url, &["sslmode", "ssl-mode"]) {
-        Some(name) => Some(TlsMode::of_url(&name).ok_or_else(|| {
+        Some(name) => Some(mode_of_url(&name).ok_or_else(|| {
             format!("there is no sslmode {name:?}; there are disable, prefer, require, verify-ca and verify-full")
         })?),
         None => None,
@@ -282,7 +242,7 @@ fn tidy(url: &mut Url, dialect: Dialect) -> Result<Duration, String> {
         && let Some(mode) = kept.remove("sslmode").or_else(|| kept.remove("ssl-mode"))
     {
         // MySQL has names of its own; libpq's are understood as well.
-        let mode = TlsMode::of_url(&mode).map_or(mode, |mode| mysql_name(mode).to_owned());
+        let mode = mode_of_url(&mode).map_or(mode, |mode| mysql_name(mode).to_owned());
         kept.insert("ssl-mode".to_owned(), mode);
     }
     url.set_query(None);

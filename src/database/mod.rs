@@ -7,7 +7,7 @@ mod postgres;
 #[cfg(test)]
 mod tests;
 
-pub use address::{Address, Tls, TlsMode};
+pub use address::Address;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! URLs: what is understood, what is refused, and that nothing secret is said.
 
-use super::{Address, Tls, TlsMode};
+use super::Address;
+use crate::migration::spec::{Tls, TlsMode};
 use crate::run::database::Database as _;
 
 fn parse(url: &str) -> Result<Address, String> {

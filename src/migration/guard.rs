@@ -3,19 +3,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use super::spec::Guard;
 use crate::rollout::Ledger;
 use crate::rollout::ledger::Status;
-
-/// The condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guard {
-    /// The record.
-    pub parameter: String,
-    /// The colour that must be live.
-    pub live: String,
-    /// For so long.
-    pub stable_for: Duration,
-}
 
 /// The record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]

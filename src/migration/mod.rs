@@ -6,6 +6,7 @@ mod guard;
 mod lint;
 mod plan;
 mod script;
+pub mod spec;
 
 #[cfg(test)]
 mod tests;
@@ -14,10 +15,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use guard::{Guard, Recorded, Unmet, span};
+use crate::argument::Choice;
+
+pub use guard::{Recorded, Unmet, span};
 pub use lint::{Concern, Danger, lint};
 pub use plan::{Entry, Refusal, Resolve, Step, Wish, highest, outline, plan};
 pub use script::{Mode, Script, Statement, Unreadable};
+pub use spec::Guard;
 
 /// The SQL that a database speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,7 @@ impl Dialect {
 }
 
 /// A phase, in the order in which they run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Choice)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Adds; both releases can work with what is there afterwards.
@@ -54,20 +58,6 @@ pub enum Phase {
 impl Phase {
     /// All, in their order.
     pub const ALL: [Phase; 3] = [Phase::Expand, Phase::Backfill, Phase::Contract];
-
-    /// Its name, as users write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Expand => "expand",
-            Phase::Backfill => "backfill",
-            Phase::Contract => "contract",
-        }
-    }
-
-    /// The phase of this name.
-    pub fn parse(name: &str) -> Option<Phase> {
-        Phase::ALL.into_iter().find(|phase| phase.name() == name)
-    }
 }
 
 impl fmt::Display for Phase {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::script::{Mode, Script};
 use super::{Guard, Phase};
+use crate::argument::Choice;
 
 /// What is wished of one migration.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct Wish {
 }
 
 /// What a person found out about a phase that died half-way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Choice)]
 pub enum Resolve {
     /// All of it has happened, be it by hand.
     Applied,

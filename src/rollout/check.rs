@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::accepts;
 use super::intent::short;
+use crate::argument::{Argument, Arguments, Choice, Field, Holds, Kind, rules};
 
 /// Something that must hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,83 +63,74 @@ pub struct Subject {
     pub route: Option<String>,
 }
 
-/// How many targets of the colour must be healthy.
-#[derive(Clone, Debug, PartialEq)]
+/// How many targets of the color must be healthy.
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = InPlace, default)]
 pub struct HealthyPolicy {
-    /// At least this many.
+    /// The least number of healthy targets.
+    #[argument(range = 0..=1000, default = 1)]
     pub min_count: u32,
-    /// At least this percentage of the number of healthy targets of the live colour.
+    /// The least number of healthy targets as a percentage of those of the live color.
+    #[argument(range = 0..=1000, default = 100)]
     pub min_percent_of_live: u32,
-    /// One at least in each zone where the live colour has one.
+    /// Whether the color needs a healthy target in each Availability Zone in which the live color has one.
+    #[argument(default = false)]
     pub each_zone: bool,
-    /// How long it must have been so. None: for two intervals where it was not so at the first look, since a target that
-    /// comes up is healthy after one pass.
+    /// Time for which there must be enough healthy targets.
+    // A target that comes up is healthy after a single pass.
+    #[argument(
+        default_is = "two intervals where there were not enough at the first look, and to `0s` where there were"
+    )]
     pub sustained: Option<Duration>,
-    /// How long to wait for it.
+    /// Time to wait for enough healthy targets.
+    #[argument(default = "5m", text = rules::some_time)]
     pub timeout: Duration,
-    /// How often to look.
+    /// Time from one look to the next.
+    #[argument(default = "5s", text = rules::some_time)]
     pub interval: Duration,
 }
 
-impl Default for HealthyPolicy {
-    fn default() -> HealthyPolicy {
-        HealthyPolicy {
-            min_count: 1,
-            min_percent_of_live: 100,
-            each_zone: false,
-            sustained: None,
-            timeout: Duration::from_secs(300),
-            interval: Duration::from_secs(5),
-        }
-    }
-}
-
 /// A request and what its answer must be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(kind = Block, change = InPlace, default)]
 pub struct HttpCheck {
-    /// The address; `{color}` stands for the colour.
+    /// The URL, `http://` or `https://`; `{color}` stands for the color. A plan shows it in `runbook`, without user, password
+    /// and query.
+    #[argument(required, sensitive)]
     pub url: String,
-    /// The method, `GET` unless said otherwise.
+    /// The HTTP method, in capitals.
+    #[argument(default = "GET", text = accepts::method)]
     pub method: String,
-    /// Headers to send.
+    /// HTTP headers by name, `Host` included; `{color}` stands for the color.
+    #[argument(sensitive)]
     pub headers: BTreeMap<String, String>,
-    /// What to send; `{color}` stands for the colour.
+    /// The body of the request; `{color}` stands for the color.
+    #[argument(sensitive)]
     pub body: Option<String>,
-    /// `host:port` to connect to instead of the address's; its name stays for TLS and the `Host` header.
+    /// The `host:port` to connect to instead of that of the URL, such as that of the load balancer before DNS names it. The
+    /// host of the URL stays for TLS and the `Host` header.
+    #[argument(text = accepts::host_and_port)]
     pub connect_to: Option<String>,
-    /// Whether any TLS certificate will do.
+    /// Whether any TLS certificate is accepted.
+    #[argument(default = false)]
     pub insecure: bool,
     /// The status codes that pass.
+    #[argument(each_whole = 100..=599, default = [200])]
     pub status: Vec<u16>,
-    /// A regular expression that the body must match somewhere.
+    /// A regular expression that the body must match.
+    #[argument(text = rules::pattern)]
     pub body_matches: Option<String>,
     /// The longest time to the end of the answer.
     pub max_latency: Option<Duration>,
-    /// How many more times to try.
-    pub retries: u32,
-    /// How long to wait between tries.
+    /// The number of further attempts after a failed one.
+    #[argument(range = 0..=1000, default(Validation = 5, Verification = 0))]
+    pub retries: Option<u32>,
+    /// Time from one attempt to the next.
+    #[argument(default = "2s")]
     pub retry_delay: Duration,
-    /// When to give up on one request.
+    /// Time for one attempt.
+    #[argument(default = "10s", text = rules::some_time)]
     pub timeout: Duration,
-}
-
-impl Default for HttpCheck {
-    fn default() -> HttpCheck {
-        HttpCheck {
-            url: String::new(),
-            method: "GET".to_owned(),
-            headers: BTreeMap::new(),
-            body: None,
-            connect_to: None,
-            insecure: false,
-            status: vec![200],
-            body_matches: None,
-            max_latency: None,
-            retries: 0,
-            retry_delay: Duration::from_secs(2),
-            timeout: Duration::from_secs(10),
-        }
-    }
 }
 
 impl HttpCheck {
@@ -196,17 +189,22 @@ pub fn is_plain_url(url: &str) -> bool {
 }
 
 /// A function to invoke.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = InPlace)]
 pub struct LambdaCheck {
-    /// Its name or ARN.
+    /// The function, by name or ARN.
+    #[argument(required)]
     pub function_name: String,
-    /// A version or alias.
+    /// A version or an alias of the function.
     pub qualifier: Option<String>,
-    /// The JSON to give it; `{color}` stands for the colour.
+    /// The payload as JSON; `{color}` stands for the color.
+    #[argument(sensitive, text = rules::json, default_is = "`{}`")]
     pub payload: Option<String>,
-    /// How long it may take, all invocations together.
+    /// Time for the answer, all invocations together.
+    #[argument(default = "15m", text = rules::some_time)]
     pub timeout: Duration,
-    /// When to ask again a function that says it isn't done, unless it says when itself.
+    /// Time to the next invocation of a function that is not done and doesn't say when to ask again.
+    #[argument(default = "10s", text = rules::some_time)]
     pub interval: Duration,
 }
 
@@ -219,17 +217,26 @@ impl LambdaCheck {
 }
 
 /// A command to run, without a shell.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = InPlace)]
 pub struct CommandCheck {
-    /// The program and its arguments; `{color}` stands for the colour.
+    /// The program and its arguments, without a shell in between; `{color}` stands for the color. They are part of the state:
+    /// pass secrets in `environment`.
+    #[argument(required, list = accepts::argv)]
     pub argv: Vec<String>,
-    /// Variables beside the few that every command needs.
+    /// Environment variables for the command. Beside them it gets only `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `LANG`,
+    /// `LC_*`, `TZ` and `TMPDIR` of Terraform's own environment. Their values are removed from messages and logs.
+    #[argument(sensitive)]
     pub environment: BTreeMap<String, String>,
-    /// The names of variables of the provider's own environment that it gets too; `*` at the end stands for any end.
-    pub inherit: Vec<String>,
-    /// Where it runs; where Terraform runs if left out.
+    /// The names of variables of Terraform's own environment that the command gets too, such as `AWS_PROFILE`; a `*` at the
+    /// end stands for anything, such as `AWS_*`.
+    #[argument(each = accepts::variable)]
+    pub inherit_environment: Vec<String>,
+    /// The working directory.
+    #[argument(default_is = "that of Terraform")]
     pub working_directory: Option<String>,
-    /// When it is killed, with all its children.
+    /// Time after which the command is killed, with all its children.
+    #[argument(default = "10m", text = rules::some_time)]
     pub timeout: Duration,
 }
 
@@ -245,12 +252,15 @@ impl CommandCheck {
     }
 }
 
-/// A session that must go on when the colours change.
-#[derive(Clone, Debug, PartialEq)]
+/// A session that must go on when the colors change.
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = InPlace)]
 pub struct SessionCheck {
-    /// The request that begins one, on the live colour.
+    /// The request that logs in. It is made to the live color, for which `{color}` stands in it.
+    #[argument(required, without(retries, retry_delay))]
     pub login: HttpCheck,
-    /// The request that must be answered with its cookies, on the idle colour.
+    /// The request that is made to the idle color with the cookies of the login.
+    #[argument(required, without(retries, retry_delay))]
     pub check: HttpCheck,
 }
 
@@ -259,36 +269,91 @@ pub struct SessionCheck {
 pub struct AlarmCheck {
     /// Their names.
     pub names: Vec<String>,
-    /// Whether one that lacks data passes.
-    pub insufficient_data_passes: bool,
-    /// Whether one that can't be read, or isn't there, passes.
-    pub unreadable_passes: bool,
+    /// What one counts as that says nothing.
+    pub policy: AlarmPolicy,
 }
 
-/// A number and where it shall be.
-#[derive(Clone, Debug, PartialEq)]
+/// What an alarm counts as that says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Arguments)]
+#[arguments(change = InPlace, default)]
+pub struct AlarmPolicy {
+    /// What an alarm in `INSUFFICIENT_DATA` counts as.
+    #[argument(default = "pass")]
+    pub insufficient_data: CountsAs,
+    /// What an alarm counts as that doesn't exist or can't be read.
+    #[argument(default = "fail")]
+    pub unreadable: CountsAs,
+}
+
+/// What something counts as that says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Choice)]
+pub enum CountsAs {
+    /// As if all were well.
+    Pass,
+    /// As if it were not.
+    #[default]
+    Fail,
+}
+
+/// A number and its limits.
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(kind = MetricKind, change = InPlace)]
 pub struct MetricCheck {
     /// Which number.
+    #[argument(flatten)]
     pub metric: Metric,
-    /// At most this.
+    /// The largest value.
     pub max: Option<f64>,
-    /// At least this.
+    /// The least value.
     pub min: Option<f64>,
-    /// At most so many times what the live colour has at the same time.
+    /// The largest multiple of the value of the live color at the same time, or before it lost the traffic.
+    #[argument(number = rules::positive)]
     pub max_ratio_to_live: Option<f64>,
-    /// Whether it must not be significantly larger than the live colour's, by a Mann-Whitney test of the points at this
-    /// level.
+    /// The level, such as 0.01, at which a Mann-Whitney test over the periods must not find the value larger than that of the
+    /// live color. Between 0 and 0.5.
+    #[argument(number = accepts::level)]
     pub significance: Option<f64>,
-    /// Below so many requests nothing can be said.
-    pub min_requests: u64,
-    /// Whether it passes where nothing could be said.
-    pub inconclusive_passes: bool,
-    /// Whether errors that the load balancer made itself count for the colour.
+    /// The number of requests below which a measurement is inconclusive.
+    #[argument(range = 0..=1_000_000_000, default(Query = 0, OfLoadBalancer = 1))]
+    pub min_requests: Option<u64>,
+    /// What a hold counts as whose last measurement is inconclusive.
+    #[argument(default = "fail")]
+    pub inconclusive: CountsAs,
+    /// Whether 5xx answers that the load balancer made itself, for whichever target group, count for `max` as those of the
+    /// color. They don't count in comparisons with the live color.
+    #[argument(default = true)]
     pub load_balancer_errors: bool,
-    /// The length of one point.
+    /// The length of one data point: `1s`, `5s`, `10s`, `20s`, `30s` or whole minutes. Load balancers publish one a minute.
+    #[argument(default = "60s", text = accepts::period)]
     pub period: Duration,
-    /// How far back to look where no traffic was moved yet.
+    /// How far back to measure before traffic moves.
+    #[argument(default = "5m", text = rules::some_time)]
     pub window: Duration,
+}
+
+impl MetricCheck {
+    /// Below so many requests nothing can be said.
+    pub fn least_requests(&self) -> u64 {
+        self.min_requests.unwrap_or_default()
+    }
+}
+
+/// What decides how many requests are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// A number that load balancers have.
+    OfLoadBalancer,
+    /// A number of the user's own, which need not have to do with requests.
+    Query,
+}
+
+impl Kind for MetricKind {
+    fn words(self) -> &'static str {
+        match self {
+            MetricKind::OfLoadBalancer => "a `metric`",
+            MetricKind::Query => "a `query`",
+        }
+    }
 }
 
 /// A number of CloudWatch's.
@@ -304,30 +369,96 @@ pub enum Metric {
     Query(MetricQuery),
 }
 
+/// A number as it is written.
+#[derive(Arguments)]
+#[arguments(change = InPlace)]
+struct WrittenMetric {
+    /// A metric of the load balancer: `error_rate` is a fraction from 0 to 1, the latencies are in seconds. Conflicts with
+    /// `query`.
+    metric: Option<MetricName>,
+    /// A metric of your own. Conflicts with `metric`.
+    query: Option<MetricQuery>,
+}
+
+/// A number that load balancers have.
+#[derive(Clone, Copy, Choice)]
+enum MetricName {
+    ErrorRate,
+    LatencyP50,
+    LatencyP90,
+    LatencyP99,
+    Requests,
+}
+
+impl Arguments for Metric {
+    type Kind = MetricKind;
+
+    fn arguments() -> &'static [Argument] {
+        WrittenMetric::arguments()
+    }
+
+    fn applies(_: &str, _: MetricKind) -> bool {
+        true
+    }
+
+    fn fill(&mut self, _: MetricKind) {}
+}
+
+impl Field for Metric {
+    fn holds() -> Holds {
+        WrittenMetric::holds()
+    }
+
+    fn read(value: &serde_json::Value) -> Option<Metric> {
+        match WrittenMetric::read(value)? {
+            WrittenMetric { metric: Some(name), .. } => Some(match name {
+                MetricName::ErrorRate => Metric::ErrorRate,
+                MetricName::LatencyP50 => Metric::Latency(50),
+                MetricName::LatencyP90 => Metric::Latency(90),
+                MetricName::LatencyP99 => Metric::Latency(99),
+                MetricName::Requests => Metric::Requests,
+            }),
+            WrittenMetric { query, .. } => query.map(Metric::Query),
+        }
+    }
+}
+
 /// A metric-math expression over metrics of the user's.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = InPlace)]
 pub struct MetricQuery {
-    /// The expression; besides the metrics below it may use `requests`, `errors_4xx`, `errors_5xx`,
-    /// `connection_errors` and `response_time` of the colour's target group.
+    /// A metric-math expression over the IDs in `metrics`, and over `requests`, `errors_4xx`, `errors_5xx`,
+    /// `connection_errors`, `elb_5xx` and `response_time` of the target group of the color. Errors that have no data count as
+    /// 0.
+    #[argument(required)]
     pub expression: String,
-    /// By the id that the expression uses.
+    /// Metrics by their ID in the expression.
     pub metrics: BTreeMap<String, MetricSource>,
 }
 
 /// A metric of the user's.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = InPlace)]
 pub struct MetricSource {
-    /// Such as `MyApp`.
+    /// The namespace, such as `MyApp`.
+    #[argument(required)]
     pub namespace: String,
-    /// Such as `Orders`.
+    /// The name of the metric, such as `Orders`.
+    #[argument(required)]
     pub metric_name: String,
-    /// `{color}` stands for the colour in the values.
+    /// The dimensions by name; `{color}` in a value stands for the color.
     pub dimensions: BTreeMap<String, String>,
-    /// Such as `Sum`, `Average` or `p99`.
+    /// The statistic, such as `Sum`, `Average` or `p99`.
+    #[argument(default = "Sum")]
     pub stat: String,
 }
 
 impl Metric {
+    /// What decides how many requests it needs.
+    pub fn kind(&self) -> MetricKind {
+        if matches!(self, Metric::Query(_)) { MetricKind::Query } else { MetricKind::OfLoadBalancer }
+    }
+
     /// The word that the configuration has for it.
     pub fn name(&self) -> String {
         match self {
@@ -421,6 +552,15 @@ impl Checking {
         let block = self.block.name();
         let index = self.index.map(|index| format!("[{index}]")).unwrap_or_default();
         format!("{block}.{}{index}", self.check.attribute())
+    }
+}
+
+impl Kind for Block {
+    fn words(self) -> &'static str {
+        match self {
+            Block::Validation => "`validation`",
+            Block::Verification => "`verification`",
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::check::{AlarmCheck, HealthyPolicy, HttpCheck};
+use super::check::{AlarmCheck, CountsAs, HealthyPolicy, HttpCheck};
 
 /// A judgement.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,9 +100,9 @@ pub fn alarms(check: &AlarmCheck, seen: &[AlarmState]) -> Verdict {
         let reason = alarm.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         match alarm.state.as_deref() {
             Some("OK") => {}
-            Some("INSUFFICIENT_DATA") if check.insufficient_data_passes => {}
+            Some("INSUFFICIENT_DATA") if check.policy.insufficient_data == CountsAs::Pass => {}
             Some(state) => wrong.push(format!("the alarm {} is {state}{reason}", alarm.name)),
-            None if check.unreadable_passes => {}
+            None if check.policy.unreadable == CountsAs::Pass => {}
             None => wrong.push(format!("there is no alarm {}", alarm.name)),
         }
     }

@@ -11,6 +11,7 @@ use super::check::{Checking, HealthyPolicy};
 use super::runbook::OnFailure;
 use super::strategy::{Strategy, Verification};
 use super::world::Observed;
+use crate::argument::Arguments;
 
 /// The whole wish for one switch.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,19 +134,20 @@ pub fn short(arn: &str) -> String {
 }
 
 /// What a request must match to take a rule. A request matches if it matches every kind that is not empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
 pub struct Conditions {
-    /// Any of these host names; `*` and `?` are wildcards.
+    /// Host names, any of which matches; `*` and `?` are wildcards.
     pub host_headers: Vec<String>,
-    /// Any of these paths; `*` and `?` are wildcards.
+    /// Paths, any of which matches; `*` and `?` are wildcards.
     pub path_patterns: Vec<String>,
-    /// Any of these methods.
+    /// HTTP methods, any of which matches.
     pub http_request_methods: Vec<String>,
-    /// Any of these source networks in CIDR notation.
+    /// Networks of clients in CIDR notation, any of which matches.
     pub source_ips: Vec<String>,
-    /// For each header, any of its values.
+    /// HTTP headers by name, each with values, any of which matches.
     pub http_headers: BTreeMap<String, Vec<String>>,
-    /// For each key, its value.
+    /// Query parameters by key, each with its value. All have to match.
     pub query_strings: BTreeMap<String, String>,
 }
 

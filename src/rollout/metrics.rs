@@ -45,8 +45,8 @@ pub fn judge(check: &MetricCheck, color: &str, live: &str, measured: &Measured) 
     if !measured.is_complete {
         return Verdict::Inconclusive(format!("{name} of {color}: CloudWatch has no whole period yet"));
     }
-    if requests < check.min_requests as f64 && check.metric != Metric::Requests {
-        let seen = format!("{name} of {color}: {requests:.0} requests, {} are needed to judge", check.min_requests);
+    if requests < check.least_requests() as f64 && check.metric != Metric::Requests {
+        let seen = format!("{name} of {color}: {requests:.0} requests, {} are needed to judge", check.least_requests());
         return Verdict::Inconclusive(seen);
     }
     // No request is a number of requests; no error rate, no latency, is none.
@@ -74,10 +74,11 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
     let value = own.value.unwrap_or(value);
     let counts = !matches!(check.metric, Metric::Requests);
     let when = measured.live_when.map(|when| format!(" {when}")).unwrap_or_default();
-    if counts && other.requests < check.min_requests as f64 {
+    if counts && other.requests < check.least_requests() as f64 {
         let few = format!(
             "{seen}; {live} has {:.0} requests{when}, {} are needed to compare",
-            other.requests, check.min_requests
+            other.requests,
+            check.least_requests()
         );
         return Verdict::Inconclusive(few);
     }
@@ -118,6 +119,7 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
 mod tests {
     use std::time::Duration;
 
+    use super::super::check::CountsAs;
     use super::*;
 
     fn check() -> MetricCheck {
@@ -127,8 +129,8 @@ mod tests {
             min: None,
             max_ratio_to_live: None,
             significance: None,
-            min_requests: 100,
-            inconclusive_passes: false,
+            min_requests: Some(100),
+            inconclusive: CountsAs::Fail,
             load_balancer_errors: true,
             period: Duration::from_secs(60),
             window: Duration::from_secs(300),

@@ -7,6 +7,7 @@
 //!
 //! No clock, no runtime, no network here; a test of the crate sees to it.
 
+mod accepts;
 mod capacity;
 mod check;
 pub mod cookies;
@@ -19,6 +20,7 @@ pub mod machine;
 pub mod metrics;
 pub mod planner;
 mod runbook;
+pub mod spec;
 pub mod statistics;
 pub mod strategy;
 mod world;
@@ -28,8 +30,8 @@ mod tests;
 
 pub use capacity::{Before, Capacity, CapacityPolicy, Scalable};
 pub use check::{
-    AlarmCheck, Block, Check, Checking, CommandCheck, HealthyPolicy, HttpCheck, LambdaCheck, Metric, MetricCheck,
-    MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
+    AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck,
+    Metric, MetricCheck, MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
 };
 pub use intent::{Conditions, Environment, Intent, Removal, RouteSpec, Validation, short};
 pub use journal::{Entry, Journal, StepId};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::{Checking, HttpCheck};
 use super::statistics;
+use crate::argument::{Always, Argument, Arguments, Field, Holds, rules};
 
 /// The way to 100 %, which is always the last step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,22 +34,28 @@ impl Shift {
     }
 }
 
-/// A request by the production route whose answer tells which colour gave it.
-#[derive(Clone, Debug, PartialEq)]
+/// A request by the production route whose answer tells which color gave it.
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = InPlace)]
 pub struct Prove {
     /// The request.
+    #[argument(flatten, without(body, status, body_matches, max_latency, retries, retry_delay, timeout))]
     pub request: HttpCheck,
-    /// Where its answer tells the colour.
+    /// Where its answer tells the color.
+    #[argument(flatten)]
     pub by: Tell,
-    /// What each colour tells, by colour; its own name where it isn't here.
+    /// What each color tells, by color. A color that is not in it tells its own name.
     pub values: BTreeMap<String, String>,
-    /// So many answers in a row must agree with the weights.
+    /// The number of answers in a row that must agree with the weights. While traffic is split, as many as it takes not to
+    /// miss the smaller weight.
+    #[argument(range = 1..=500, default = 20)]
     pub answers: u32,
-    /// When to give up.
+    /// Time until the answers agree with the weights. After that the step has failed.
+    #[argument(default = "2m", text = rules::some_time)]
     pub timeout: Duration,
 }
 
-/// What of an answer tells the colour.
+/// What of an answer tells the color.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tell {
     /// A header's value.
@@ -57,6 +64,55 @@ pub enum Tell {
     Cookie(String),
     /// The first group of a regular expression, or all that it matches, in the body.
     Body(String),
+}
+
+/// The same as it is written.
+#[derive(Arguments)]
+#[arguments(change = InPlace)]
+struct WrittenTell {
+    /// The header of the answer that tells the color. Exactly one of `header`, `cookie` and `body` is required.
+    header: Option<String>,
+    /// The cookie of the answer that tells the color. Exactly one of `header`, `cookie` and `body` is required.
+    cookie: Option<String>,
+    /// A regular expression whose first group, or else all that it matches, tells the color in the body of the answer. Exactly
+    /// one of `header`, `cookie` and `body` is required.
+    #[argument(text = rules::pattern)]
+    body: Option<String>,
+}
+
+impl Arguments for Tell {
+    type Kind = Always;
+
+    fn arguments() -> &'static [Argument] {
+        WrittenTell::arguments()
+    }
+
+    fn applies(_: &str, _: Always) -> bool {
+        true
+    }
+
+    fn fill(&mut self, _: Always) {}
+}
+
+impl Field for Tell {
+    fn holds() -> Holds {
+        WrittenTell::holds()
+    }
+
+    fn read(value: &serde_json::Value) -> Option<Tell> {
+        let WrittenTell { header, cookie, body } = WrittenTell::read(value)?;
+        header.map(Tell::Header).or(cookie.map(Tell::Cookie)).or(body.map(Tell::Body))
+    }
+}
+
+/// A weight in percent. A load balancer's weights go to 999, so that a tenth of a percent is the smallest part.
+pub(super) fn weight(percent: f64) -> Result<(), String> {
+    let tenths = percent * 10.0;
+    match tenths {
+        _ if (1.0..=999.0).contains(&tenths) && (tenths - tenths.round()).abs() < 1e-6 => Ok(()),
+        _ if tenths >= 1000.0 => Err("must be below 100: the last step to 100 % comes by itself".to_owned()),
+        _ => Err("must be a percentage from 0.1 to 99.9 with at most one decimal".to_owned()),
+    }
 }
 
 /// More answers than this are never asked for.

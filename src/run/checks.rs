@@ -17,7 +17,7 @@ use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verd
 use crate::rollout::metrics::{self, Measured};
 use crate::rollout::strategy;
 use crate::rollout::{
-    Check, Checking, CommandCheck, Convergence, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
+    Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
     SessionCheck, Subject, Tell, Watch, fill,
 };
 use crate::secrets::{self, Reach};
@@ -185,7 +185,7 @@ impl Looker<'_> {
             Check::Session(check) => self.session(check, subject).await.into(),
             Check::Alarms(check) => match self.ports.monitoring.alarms(&check.names).await {
                 Ok(seen) => gate::alarms(check, &seen),
-                Err(_) if check.unreadable_passes => Verdict::Pass,
+                Err(_) if check.policy.unreadable == CountsAs::Pass => Verdict::Pass,
                 Err(error) => Verdict::Fail(error.message),
             },
             Check::Metric(check) => self.measure(check, subject, since).await,
@@ -259,7 +259,7 @@ impl Looker<'_> {
                 },
                 Err(error) => error.message,
             };
-            if tries >= check.retries {
+            if tries >= check.retries.unwrap_or_default() {
                 let plural = if tries == 0 { "try" } else { "tries" };
                 return Err(format!("{seen} ({} {plural})", tries + 1));
             }
@@ -382,7 +382,7 @@ impl Looker<'_> {
             let mut sample = self.ports.monitoring.sample(check, of.clone(), (from, to)).await;
             // A colour that has no traffic any more is measured by what it had before.
             if since.is_some()
-                && sample.as_ref().is_ok_and(|sample| sample.compared().requests < check.min_requests.max(1) as f64)
+                && sample.as_ref().is_ok_and(|sample| sample.compared().requests < check.least_requests().max(1) as f64)
             {
                 let length = to.duration_since(from).unwrap_or_default().max(check.window);
                 // The period in which traffic moved is neither before nor after.
@@ -406,7 +406,7 @@ impl Looker<'_> {
         };
         let end = Instant::now() + prove.timeout;
         let needed = prove.needed(&convergence.shares);
-        let request = HttpCheck { retries: 0, ..prove.request.clone() };
+        let request = HttpCheck { retries: None, ..prove.request.clone() };
         let pattern = match &prove.by {
             Tell::Body(pattern) => Some(Regex::new(pattern).map_err(|error| error.to_string())?),
             Tell::Header(_) | Tell::Cookie(_) => None,
@@ -507,7 +507,7 @@ fn unread(error: PortError) -> Verdict {
 
 /// Whether more may come to be known of it.
 fn is_late(check: &Check) -> bool {
-    matches!(check, Check::Metric(metric) if !metric.inconclusive_passes)
+    matches!(check, Check::Metric(metric) if metric.inconclusive == CountsAs::Fail)
 }
 
 /// How much later than its time CloudWatch may tell of a period.
@@ -519,7 +519,7 @@ fn patience(check: &Check) -> Duration {
 }
 
 fn passes_inconclusive(check: &Check) -> bool {
-    matches!(check, Check::Metric(metric) if metric.inconclusive_passes)
+    matches!(check, Check::Metric(metric) if metric.inconclusive == CountsAs::Pass)
 }
 
 fn inconclusive(seen: &str) -> String {

@@ -72,7 +72,7 @@ impl Commands for Processes {
             Some(supervisor) => supervised(&supervisor, program).map_err(|error| fail(error.to_string()))?,
             None => (Command::new(program), None),
         };
-        let own = variables::all().into_iter().filter(|(name, _)| is_inherited(name, &check.inherit));
+        let own = variables::all().into_iter().filter(|(name, _)| is_inherited(name, &check.inherit_environment));
         command.args(arguments).env_clear().envs(own).envs(variables);
         if control.is_none() {
             command.stdin(Stdio::null()).kill_on_drop(true);
@@ -205,8 +205,13 @@ mod tests {
 
     async fn run(script: &str, timeout: Duration) -> CommandEnd {
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
-        let check =
-            CommandCheck { argv, environment: BTreeMap::new(), inherit: Vec::new(), working_directory: None, timeout };
+        let check = CommandCheck {
+            argv,
+            environment: BTreeMap::new(),
+            inherit_environment: Vec::new(),
+            working_directory: None,
+            timeout,
+        };
         let variables = BTreeMap::from([("BLUEGREEN_COLOR".to_owned(), "green".to_owned())]);
         Processes.run(&check, &variables).await.unwrap()
     }

@@ -194,7 +194,7 @@ async fn a_check_that_fails_is_tried_again_and_then_told() {
     let check = HttpCheck {
         url: "http://{color}.example.com/health".to_owned(),
         status: vec![200, 204],
-        retries: 2,
+        retries: Some(2),
         retry_delay: Duration::from_secs(1),
         ..HttpCheck::default()
     };

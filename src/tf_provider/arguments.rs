@@ -43,7 +43,7 @@ fn kind(holds: &Holds) -> Kind {
         Holds::List(element) => nested(Nesting::List, element),
         Holds::Set(element) => nested(Nesting::Set, element),
         Holds::Map(element) => nested(Nesting::Map, element),
-        Holds::Bool | Holds::Number | Holds::String => None,
+        Holds::Bool | Holds::Number | Holds::String | Holds::Plain(_) => None,
     };
     of_elements.unwrap_or_else(|| Kind::Plain(ty(holds)))
 }
@@ -56,7 +56,7 @@ fn ty(holds: &Holds) -> Type {
         Holds::List(element) => Type::list(ty(element)),
         Holds::Set(element) => Type::set(ty(element)),
         Holds::Map(element) => Type::map(ty(element)),
-        Holds::Object(arguments) => {
+        Holds::Object(arguments) | Holds::Plain(arguments) => {
             Type::Object(arguments.iter().map(|one| (one.name.to_owned(), ty(&one.holds))).collect())
         }
     }

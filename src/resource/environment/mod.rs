@@ -133,7 +133,7 @@ async fn spare(
 }
 
 fn defaults(shared: &Shared) -> BTreeMap<String, String> {
-    shared.connection.settings().map(|settings| settings.default_tags.clone()).unwrap_or_default()
+    shared.connection.settings().map(|settings| settings.default_tags.tags.clone()).unwrap_or_default()
 }
 
 fn tags_all(spec: &Spec, defaults: &BTreeMap<String, String>) -> Value {

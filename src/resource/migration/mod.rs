@@ -25,7 +25,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub(in crate::resource) use self::schema::contracted_for;
 use self::state::Memory;
 use super::{Context, Shared};
 use crate::database::Address;

@@ -1,13 +1,11 @@
 //! From a configuration to a wish free of Terraform.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use crate::database::{Address, Tls, TlsMode};
+use crate::argument::Field;
+use crate::database::Address;
 use crate::digest;
-use crate::duration;
-use crate::migration::{Dialect, Guard, Phase, Resolve, Script, Unreadable, Wish};
+use crate::migration::{Dialect, Phase, Script, Unreadable, Wish, spec};
 use crate::run::migrator::Limits;
 use crate::tf_provider::Value;
 
@@ -23,21 +21,13 @@ pub(super) fn dialect(config: &Value) -> Option<Dialect> {
     Dialect::of_url(url(config).as_str()?)
 }
 
-/// How the connection is to be encrypted.
-fn tls(config: &Value) -> Tls {
-    let tls = config.get("database").get("tls");
-    Tls {
-        mode: tls.get("mode").as_str().and_then(TlsMode::parse),
-        ca_bundle: tls.get("ca_bundle").as_str().map(PathBuf::from),
-    }
-}
-
 /// The database of a configuration; none if something about it is unknown.
 pub(super) fn address(config: &Value) -> Option<Result<Address, String>> {
     if !config.get("database").is_wholly_known() {
         return None;
     }
-    Some(Address::parse(url(config).as_str()?, &tls(config)))
+    let spec: spec::Database = read(config, "database").unwrap_or_default();
+    Some(Address::parse(url(config).as_str()?, &spec.tls.unwrap_or_default()))
 }
 
 /// The text of a phase, taken apart.
@@ -62,36 +52,26 @@ pub(super) fn parse(config: &Value) -> Option<Wish> {
     }
     Some(Wish {
         name: config.get("name").as_str()?.to_owned(),
-        phase: Phase::parse(config.get("phase").as_str()?)?,
+        phase: read(config, "phase")?,
         scripts,
-        resolve: match config.get("resolve").as_str() {
-            Some("applied") => Some(Resolve::Applied),
-            Some("reverted") => Some(Resolve::Reverted),
-            _ => None,
-        },
-        guard: guard(config.get("guard")),
+        resolve: read(config, "resolve"),
+        guard: read(config, "guard"),
     })
 }
 
-fn guard(value: &Value) -> Option<Guard> {
-    Some(Guard {
-        parameter: value.get("parameter").as_str()?.to_owned(),
-        live: value.get("live").as_str()?.to_owned(),
-        stable_for: time(value, "stable_for").unwrap_or_default(),
-    })
+/// An argument, as far as it is known.
+fn read<T: Field>(config: &Value, name: &str) -> Option<T> {
+    T::read(&config.get(name).known_json())
 }
 
-fn time(value: &Value, name: &str) -> Option<Duration> {
-    value.get(name).as_str().and_then(|text| duration::parse(text).ok())
-}
-
-/// How gentle it shall be, and how long all of it may take.
+/// How gentle it should be, and how long all of it may take.
 pub(super) fn limits(config: &Value, operation: &str) -> Limits {
-    let or = |name: &str, default| time(config, name).unwrap_or(default);
+    let pace = spec::Pace::read(&config.known_json()).unwrap_or_default();
+    let timeouts: spec::Timeouts = read(config, "timeouts").unwrap_or_default();
     Limits {
-        lock: or("lock_timeout", Duration::from_secs(2)),
-        statement: or("statement_timeout", Duration::from_secs(60)),
-        pause: or("pause", Duration::from_millis(100)),
-        whole: time(config.get("timeouts"), operation).unwrap_or(Duration::from_secs(3600)),
+        lock: pace.lock_timeout,
+        statement: pace.statement_timeout,
+        pause: pace.pause,
+        whole: if operation == "create" { timeouts.create } else { timeouts.update },
     }
 }

@@ -1,15 +1,16 @@
-//! From a configuration to a wish free of Terraform.
+//! From a configuration to an intent free of Terraform.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::checks::{parse, validate};
-use crate::duration;
-use crate::rollout::{Before, CapacityPolicy, Conditions, Environment, Intent, OnFailure, RouteSpec, Scalable};
+use super::validate;
+use crate::argument::{Always, Arguments as _, Field};
+use crate::rollout::spec::{self, Timeouts, Trouble};
+use crate::rollout::{Environment, Intent, RouteSpec, Scalable};
 use crate::run::executor::Sight;
 use crate::tf_provider::Value;
 
-/// The wish of a valid configuration or state; none if something that decides about traffic is unknown.
+/// The intent of a valid configuration or state; none if something that decides about traffic is unknown.
 pub(super) fn parse(value: &Value) -> Option<Intent> {
     let active = value.get("active");
     if active.is_unknown() || value.get("parameter").is_unknown() {
@@ -22,19 +23,30 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         routes: routes(value.get("routes"))?,
         preview_routes: routes(value.get("preview_routes"))?,
         record: value.get("parameter").as_str().map(str::to_owned),
-        validation: parse::validation(value.get("validation"))?,
-        strategy: parse::strategy(value.get("strategy"))?,
-        verification: parse::verification(value.get("verification"))?,
-        stickiness: time(value.get("stickiness"), "duration"),
-        on_failure: on(value, "on_failure"),
-        on_interrupt: on(value, "on_interrupt"),
-        capacity: capacity(value.get("capacity"))?,
+        validation: block::<spec::Validation>(value, "validation")?.unwrap_or_default().wanted(),
+        strategy: block::<spec::Strategy>(value, "strategy")?.unwrap_or_default().wanted(),
+        verification: block::<spec::Verification>(value, "verification")?.map(spec::Verification::wanted),
+        stickiness: read::<spec::Stickiness>(value, "stickiness").map(|stickiness| stickiness.duration),
+        on_failure: read::<Trouble>(value, "on_failure").unwrap_or_default().into(),
+        on_interrupt: read::<Trouble>(value, "on_interrupt").unwrap_or_default().into(),
+        capacity: block::<spec::Capacity>(value, "capacity")?.map(|capacity| capacity.wanted()),
         removed: Vec::new(),
     })
 }
 
-fn on(value: &Value, name: &str) -> OnFailure {
-    if value.get(name).as_str() == Some("hold") { OnFailure::Hold } else { OnFailure::Rollback }
+/// An argument, as far as it is known.
+pub(super) fn read<T: Field>(value: &Value, name: &str) -> Option<T> {
+    T::read(&value.get(name).known_json())
+}
+
+/// A block. Nothing written is an intent, and something unknown is none.
+#[expect(clippy::option_option, reason = "unknown, or not written")]
+fn block<T: Field>(value: &Value, name: &str) -> Option<Option<T>> {
+    match value.get(name) {
+        Value::Null => Some(None),
+        known if known.is_wholly_known() => T::read(&known.known_json()).map(Some),
+        _ => None,
+    }
 }
 
 /// All routes of a wish, to look at.
@@ -50,20 +62,6 @@ pub(super) fn sight(intent: &Intent) -> Sight {
         record: intent.record.clone(),
         scalables: sized.filter_map(|(color, one)| Some((color.clone(), one.scalable.clone()?))).collect(),
     }
-}
-
-/// Nothing wished is a wish, and something unknown is none.
-#[expect(clippy::option_option, reason = "unknown, or not wished")]
-fn capacity(value: &Value) -> Option<Option<CapacityPolicy>> {
-    if value.is_null() {
-        return Some(None);
-    }
-    if !value.is_wholly_known() {
-        return None;
-    }
-    let number = |name: &str| value.get(name).as_str().and_then(|text| text.parse().ok());
-    let before = number("before").map_or(Before::MatchLive, Before::Number);
-    Some(Some(CapacityPolicy { before, after_idle: number("after_idle") }))
 }
 
 fn environments(value: &Value) -> Option<BTreeMap<String, Environment>> {
@@ -92,38 +90,20 @@ fn route(value: &Value) -> Option<RouteSpec> {
     if let Some(rule) = value.get("rule_arn").as_str() {
         return Some(RouteSpec::Rule(rule.to_owned()));
     }
-    let listener = value.get("listener_arn").as_str()?.to_owned();
-    let Some(priority) = value.get("priority").as_i64().and_then(|number| i32::try_from(number).ok()) else {
-        return Some(RouteSpec::Listener(listener));
-    };
-    Some(RouteSpec::OwnRule { listener, priority, conditions: conditions(value.get("conditions")).sorted(), arn: None })
-}
-
-fn conditions(value: &Value) -> Conditions {
-    let headers = value.get("http_headers").as_map().into_iter().flatten();
-    Conditions {
-        host_headers: value.get("host_headers").strings(),
-        path_patterns: value.get("path_patterns").strings(),
-        http_request_methods: value.get("http_request_methods").strings(),
-        source_ips: value.get("source_ips").strings(),
-        http_headers: headers.map(|(name, values)| (name.clone(), values.strings())).collect(),
-        query_strings: value.get("query_strings").string_map(),
-    }
-}
-
-pub(super) fn number(value: &Value, name: &str) -> Option<u32> {
-    value.get(name).as_i64().and_then(|number| u32::try_from(number).ok())
-}
-
-pub(super) fn time(value: &Value, name: &str) -> Option<Duration> {
-    value.get(name).as_str().and_then(|text| duration::parse(text).ok())
+    let spec::Route { listener_arn, priority, conditions, .. } = Field::read(&value.known_json())?;
+    let listener = listener_arn?;
+    let Some(priority) = priority else { return Some(RouteSpec::Listener(listener)) };
+    Some(RouteSpec::OwnRule { listener, priority, conditions: conditions.unwrap_or_default().sorted(), arn: None })
 }
 
 /// How long an operation may take: where nothing was said, as long as a rollout takes at least, and half an hour more.
 pub(super) fn timeout(value: &Value, operation: &str) -> Duration {
-    let default = match operation {
-        "delete" => Duration::from_secs(10 * 60),
-        _ => Duration::from_secs(30 * 60) + validate::least_duration(value),
+    let mut timeouts = read::<Timeouts>(value, "timeouts").unwrap_or_default();
+    timeouts.fill(Always);
+    let written = match operation {
+        "create" => timeouts.create,
+        "update" => timeouts.update,
+        _ => timeouts.delete,
     };
-    time(value.get("timeouts"), operation).unwrap_or(default)
+    written.unwrap_or_else(|| Duration::from_secs(30 * 60) + validate::checks::least_duration(value))
 }

@@ -17,7 +17,6 @@
 //! a runbook without asking again; apply looks once more, plans anew and runs.
 
 mod apply;
-mod checks;
 mod concerns;
 mod contracts;
 mod import;
@@ -50,8 +49,6 @@ use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
 
-pub(in crate::resource) use self::schema::parameter;
-
 /// What the switch makes carries this tag, with the switch's name.
 const TAG: &str = "bluegreen:switch";
 /// And this one, with the token of the object that made it or took it over last: a name may be used again.
@@ -77,7 +74,7 @@ fn name(value: &Value) -> &str {
 }
 
 fn tags(shared: &Shared, name: &str, owner: &str) -> BTreeMap<String, String> {
-    let mut tags = shared.connection.settings().map(|settings| settings.default_tags.clone()).unwrap_or_default();
+    let mut tags = shared.connection.settings().map(|settings| settings.default_tags.tags.clone()).unwrap_or_default();
     tags.insert(TAG.to_owned(), name.to_owned());
     if !owner.is_empty() {
         tags.insert(OWNER_TAG.to_owned(), owner.to_owned());

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::parse;
 use crate::duration;
+use crate::resource::switch::intent::read;
+use crate::rollout::spec::{Strategy, Verification};
 use crate::rollout::{HttpCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -45,11 +46,11 @@ fn failures(config: &Value, diagnostics: &mut Diagnostics) {
     {
         return;
     }
-    let interval = parse::interval(verification);
+    let Verification { interval, .. } = read(config, "verification").unwrap_or_default();
     let looks = |hold: Duration| hold.as_millis().div_ceil(interval.as_millis().max(1)) + 1;
-    let steps = parse::steps(config.get("strategy"));
+    let steps = read::<Strategy>(config, "strategy").unwrap_or_default().shifts();
     let holds = steps.iter().map(|step| (step.hold, format!("the hold at {} %", step.percent())));
-    let last = (parse::duration(verification), "the verification at 100 % (duration)".to_owned());
+    let last = (lasts(config), "the verification at 100 % (duration)".to_owned());
     let path = Path::attribute("verification").attr("max_failures");
     for (hold, what) in holds.chain([last]) {
         let looks = looks(hold);
@@ -208,17 +209,17 @@ fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// How long is watched after the last step; not at all without a verification.
+fn lasts(config: &Value) -> Duration {
+    read::<Verification>(config, "verification").unwrap_or_default().lasts()
+}
+
 /// How long a rollout takes at least, with the parts that it is the sum of.
 fn least(config: &Value) -> (Duration, Vec<String>) {
-    let strategy = config.get("strategy");
-    let time = |value: &Value| value.as_str().and_then(|text| duration::parse(text).ok());
-    let steps = parse::steps(strategy);
+    let strategy = read::<Strategy>(config, "strategy").unwrap_or_default();
+    let steps = strategy.shifts();
     let watched = !config.get("verification").is_null();
-    let settle = match (strategy.get("prove").is_null(), time(strategy.get("settle"))) {
-        (false, _) => Duration::ZERO,
-        (true, Some(settle)) => settle,
-        (true, None) => Duration::from_secs(10),
-    };
+    let settle = if config.get("strategy").get("prove").is_null() { strategy.settle } else { Duration::ZERO };
     let shown = |duration: Duration| humantime::format_duration(duration).to_string();
     let mut parts = Vec::new();
     let mut sum = Duration::ZERO;
@@ -233,7 +234,7 @@ fn least(config: &Value) -> (Duration, Vec<String>) {
     }
     let count = steps.len() + usize::from(watched);
     add(settle * u32::try_from(count).unwrap_or(u32::MAX), format!("for the load balancer to settle, {count} times"));
-    add(parse::duration(config.get("verification")), "of verification at 100 %".to_owned());
+    add(lasts(config), "of verification at 100 %".to_owned());
     (sum, parts)
 }
 
@@ -278,13 +279,13 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
             diagnostics.warning_at(Path::attribute("verification"), "Nothing is verified", detail);
         }
     }
-    if config.get("parameter").is_null() && !parse::steps(config.get("strategy")).is_empty() {
+    let steps = read::<Strategy>(config, "strategy").unwrap_or_default().shifts();
+    if config.get("parameter").is_null() && !steps.is_empty() {
         let detail = "Without parameter, nothing keeps two rollouts apart, and nothing tells the next apply what a killed one left. Set it to the name of an SSM parameter.";
         diagnostics.warning_at(Path::attribute("strategy"), "There is no record", detail);
     }
     let metrics = verification.get("metrics").as_list().unwrap_or_default().iter().enumerate();
-    let steps = parse::steps(config.get("strategy"));
-    let holds = steps.iter().map(|step| step.hold).chain([parse::duration(verification)]);
+    let holds = steps.iter().map(|step| step.hold).chain([lasts(config)]);
     let shortest: BTreeMap<Duration, ()> = holds.map(|hold| (hold, ())).collect();
     for (n, metric) in metrics {
         let period = metric.get("period").as_str().and_then(|text| duration::parse(text).ok());

@@ -1,8 +1,9 @@
 //! What can be told of a configuration before anything is asked.
 
+pub(super) mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::checks;
 use crate::arn::{self, Kind};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -24,10 +25,10 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     regions.compare(diagnostics);
     one_load_balancer(config, diagnostics);
     no_nulls(config, diagnostics);
-    checks::validate::validate(config, diagnostics);
+    checks::validate(config, diagnostics);
     // What is wrong comes before what is unwise.
     if !diagnostics.has_errors() {
-        checks::validate::warn(config, diagnostics);
+        checks::warn(config, diagnostics);
     }
 }
 

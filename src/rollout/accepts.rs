@@ -1,0 +1,60 @@
+//! What texts and numbers the arguments of checks accept, where neither words nor a range can say it.
+
+use std::time::Duration;
+
+use crate::argument::Field as _;
+
+/// An HTTP method.
+pub(super) fn method(text: &str) -> Result<(), String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    Err(format!("{text:?} is no HTTP method: write it in capitals, such as \"GET\""))
+}
+
+pub(super) fn host_and_port(text: &str) -> Result<(), String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(()),
+        _ => Err(format!("{text:?} is not host:port, such as \"web-123.eu-central-1.elb.amazonaws.com:443\"")),
+    }
+}
+
+/// A program and its arguments; none where one isn't known yet.
+pub(super) fn argv(items: &[Option<&str>]) -> Result<(), String> {
+    match items {
+        [] => Err("the program is missing".to_owned()),
+        [Some(""), ..] => Err("the program has no name".to_owned()),
+        [Some(only)] if only.contains(' ') => Err(format!(
+            "{only:?} is one program's name: there is no shell to take it apart; write each argument as an element"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The name of an environment variable, or how several begin.
+pub(super) fn variable(name: &str) -> Result<(), String> {
+    let body = name.strip_suffix('*').unwrap_or(name);
+    if name.is_empty() || body.contains(['=', '*', '\0']) {
+        return Err(format!("{name:?} is no name of a variable"));
+    }
+    Ok(())
+}
+
+/// A level of significance.
+pub(super) fn level(number: f64) -> Result<(), String> {
+    if number > 0.0 && number < 0.5 {
+        Ok(())
+    } else {
+        Err("must be a level between 0 and 0.5, such as 0.01".to_owned())
+    }
+}
+
+/// CloudWatch's periods.
+pub(super) fn period(text: &str) -> Result<(), String> {
+    let Some(length) = Duration::read(&text.into()) else { return Ok(()) };
+    let seconds = length.as_secs();
+    if length.subsec_millis() == 0 && (matches!(seconds, 1 | 5 | 10 | 20 | 30) || (seconds > 0 && seconds % 60 == 0)) {
+        return Ok(());
+    }
+    Err("must be 1s, 5s, 10s, 20s, 30s or whole minutes, which is what CloudWatch knows".to_owned())
+}

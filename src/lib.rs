@@ -3,7 +3,7 @@
 //! - [`tf_provider`]: Terraform's plugin protocol; knows nothing of blue and green.
 //! - [`rollout`]: how traffic moves, decided without doing: pure and synchronous.
 //! - [`migration`]: what of a database's change of schema is to be run: pure and synchronous.
-//! - [`stack`]: what one colour is made of and what must change to make it so: pure and synchronous.
+//! - [`stack`]: what one color is made of and what must change to make it so: pure and synchronous.
 //! - [`run`]: carries out what was decided, through ports.
 //! - [`aws`]: the ports on AWS.
 //! - [`database`]: databases behind the ports, for migrations.

@@ -1,4 +1,4 @@
-# A switch that moves nobody to a colour that does not know them: somebody logs in on the live colour, and must be known
+# A switch that moves nobody to a color that does not know them: somebody logs in on the live color, and must be known
 # to the other one by the same cookies.
 terraform {
   required_providers {
@@ -9,7 +9,7 @@ terraform {
 }
 
 variable "active" {
-  description = "The colour that shall be live."
+  description = "The color that shall be live."
   type        = string
 }
 
@@ -19,7 +19,7 @@ variable "listener_arn" {
 }
 
 variable "target_group_arns" {
-  description = "The colours' target groups."
+  description = "The colors' target groups."
   type        = map(string)
 }
 
@@ -29,7 +29,7 @@ variable "app_url" {
 }
 
 variable "color_url" {
-  description = "Where one colour is found, such as https://{color}.app.example.com."
+  description = "Where one color is found, such as https://{color}.app.example.com."
   type        = string
 }
 

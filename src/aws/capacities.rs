@@ -1,4 +1,4 @@
-//! The sizes of colours: Auto Scaling groups and ECS services.
+//! The sizes of colors: Auto Scaling groups and ECS services.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

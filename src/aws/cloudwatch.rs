@@ -81,7 +81,7 @@ impl Monitoring for CloudWatch {
             Metric::Latency(_) if is_period(whole) => {
                 self.read(check, &of, whole, (from, to)).await?.points(ANSWER).last().copied()
             }
-            // The worst of them, of both colours alike.
+            // The worst of them, of both colors alike.
             Metric::Latency(_) => points.iter().copied().reduce(f64::max),
             Metric::Requests => Some(requests),
             Metric::Query(_) | Metric::ErrorRate => mean(&points),

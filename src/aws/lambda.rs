@@ -1,4 +1,4 @@
-//! Functions that check a colour.
+//! Functions that check a color.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Requests to a colour, as the HTTP checks of a switch ask for them.
+//! Requests to a color, as the HTTP checks of a switch ask for them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -37,7 +37,7 @@ impl Ssm {
                 let description = if name.ends_with(".rollout") {
                     "A rollout that is under way, or that was interrupted"
                 } else {
-                    "The live colour of a blue-green switch"
+                    "The live color of a blue-green switch"
                 };
                 call.r#type(ParameterType::String).description(description).overwrite(false).set_tags(Some(tags))
             }

@@ -10,7 +10,7 @@ use crate::rollout::ledger::Status;
 /// The record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// The colour that it names.
+    /// The color that it names.
     pub color: String,
     /// Since when it has named that one.
     pub since: SystemTime,
@@ -21,7 +21,7 @@ pub struct Recorded {
 pub enum Unmet {
     /// There is no record.
     NoRecord,
-    /// Another colour is live.
+    /// Another color is live.
     Other {
         /// That one.
         color: String,

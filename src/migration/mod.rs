@@ -1,4 +1,4 @@
-//! A change of a database's schema in three phases, so that both colours can work with it all the time: expand (add what
+//! A change of a database's schema in three phases, so that both colors can work with it all the time: expand (add what
 //! the next release needs), backfill (copy), contract (take away what no release needs any more). What is to be run is
 //! decided here without doing: pure and synchronous, no clock, no I/O.
 

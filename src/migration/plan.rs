@@ -54,7 +54,7 @@ pub struct Entry {
     pub finished_at: String,
     /// Who ran it.
     pub by: String,
-    /// The colour that its guard named.
+    /// The color that its guard named.
     pub live: String,
     /// Why it stopped, if that could still be written down.
     pub error: String,

@@ -227,7 +227,7 @@ fn a_phase_that_died_half_way_waits_for_a_person() {
 }
 
 #[test]
-fn the_guard_wants_a_colour_that_has_been_live_for_long_and_no_rollout() {
+fn the_guard_wants_a_color_that_has_been_live_for_long_and_no_rollout() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     let day = Duration::from_secs(24 * 3600);
     let guard = Guard { parameter: "/live".to_owned(), live: "green".to_owned(), stable_for: day };
@@ -243,7 +243,7 @@ fn the_guard_wants_a_colour_that_has_been_live_for_long_and_no_rollout() {
     let (holder, since, was) = ("somebody".to_owned(), "noon".to_owned(), Some("green".to_owned()));
     let rollout = Ledger { holder, since, record: was, ..Ledger::default() };
     let unmet = guard.holds(Some(&record("green", day)), Some(&rollout), now).unwrap_err();
-    assert_eq!(unmet.to_string(), "the rollout to another colour that somebody began at noon has not ended");
+    assert_eq!(unmet.to_string(), "the rollout to another color that somebody began at noon has not ended");
     let ended = Ledger { record: Some("blue".to_owned()), ..rollout.clone() };
     assert_eq!(guard.holds(Some(&record("green", day)), Some(&ended), now), Ok(()));
     let held = Ledger { status: crate::rollout::ledger::Status::Held, ..ended };

@@ -7,19 +7,19 @@ pub struct Other;
 
 impl Function for Other {
     fn summary(&self) -> &'static str {
-        "The colour that is next"
+        "The color that is next"
     }
 
     fn description(&self) -> &'static str {
-        "The colour that follows `color` among `colors` in the order of their names, round and round. Of two colours \
+        "The color that follows `color` among `colors` in the order of their names, round and round. Of two colors \
          it is the other one: where the next release goes while `color` is live."
     }
 
     fn parameters(&self) -> Vec<Parameter> {
         let colors = Type::set(Type::String);
         vec![
-            Parameter { name: "color", ty: Type::String, description: "A colour, usually the live one." },
-            Parameter { name: "colors", ty: colors, description: "All colours, two or more." },
+            Parameter { name: "color", ty: Type::String, description: "A color, usually the live one." },
+            Parameter { name: "colors", ty: colors, description: "All colors, two or more." },
         ]
     }
 
@@ -33,10 +33,10 @@ impl Function for Other {
         let colors = colors.iter().filter_map(Value::as_str).map(|color| (color.to_owned(), ())).collect();
         if !std::collections::BTreeMap::contains_key(&colors, color) {
             let known = colors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            return Err((Some(0), format!("{color:?} is none of the colours ({known})")));
+            return Err((Some(0), format!("{color:?} is none of the colors ({known})")));
         }
         let next = crate::rollout::planner::idle(&colors, color);
-        next.map(Value::from).ok_or_else(|| (Some(1), "there must be at least two colours".to_owned()))
+        next.map(Value::from).ok_or_else(|| (Some(1), "there must be at least two colors".to_owned()))
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_colour_goes_round() {
+    fn the_next_color_goes_round() {
         let colors = || Value::from(vec!["blue", "green", "red"]);
         let other = |color: &str| Other.call(vec![Value::from(color), colors()]);
         assert_eq!(other("blue"), Ok(Value::from("green")));

@@ -1,8 +1,8 @@
-//! How much a colour can carry: room for the one to go live, and a floor under the one that is.
+//! How much a color can carry: room for the one to go live, and a floor under the one that is.
 
 use serde::{Deserialize, Serialize};
 
-/// What keeps a colour's instances or tasks.
+/// What keeps a color's instances or tasks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scalable {
     /// An Auto Scaling group by its name.
@@ -11,7 +11,7 @@ pub enum Scalable {
     Service(String),
 }
 
-/// The size of a colour.
+/// The size of a color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// The least; none for a service, which knows none.
@@ -24,16 +24,16 @@ pub struct Capacity {
     pub pinned: Option<i32>,
 }
 
-/// What is wished of the colours' sizes.
+/// What is wished of the colors' sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CapacityPolicy {
-    /// Before a colour gets traffic.
+    /// Before a color gets traffic.
     pub before: Before,
     /// What the other one keeps afterwards; none: what it has.
     pub after_idle: Option<i32>,
 }
 
-/// How large a colour shall be before it gets traffic.
+/// How large a color shall be before it gets traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
     /// As large as the live one.
@@ -43,7 +43,7 @@ pub enum Before {
 }
 
 impl Before {
-    /// How many that is, where the live colour has this size.
+    /// How many that is, where the live color has this size.
     pub(super) fn wanted(self, live: Option<Capacity>) -> Option<i32> {
         match self {
             Before::MatchLive => live.map(|live| live.desired),

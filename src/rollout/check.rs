@@ -1,4 +1,4 @@
-//! What must hold of a colour: before it gets a request, and while it gets more and more of them.
+//! What must hold of a color: before it gets a request, and while it gets more and more of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub enum Check {
     Lambda(LambdaCheck),
     /// A command of the user's ends with 0.
     Command(CommandCheck),
-    /// Who is logged in on the live colour is so on this one.
+    /// Who is logged in on the live color is so on this one.
     Session(Box<SessionCheck>),
     /// None of these CloudWatch alarms is on.
     Alarms(AlarmCheck),
@@ -48,14 +48,14 @@ pub enum Block {
     Verification,
 }
 
-/// The colour that is checked, and what it is measured by.
+/// The color that is checked, and what it is measured by.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Subject {
-    /// The colour to go live.
+    /// The color to go live.
     pub color: String,
     /// Its target group.
     pub group: String,
-    /// The colour that is live, if a colour is.
+    /// The color that is live, if a color is.
     pub live_color: Option<String>,
     /// The target group that has the traffic, unless nothing has any.
     pub live_group: Option<String>,
@@ -480,7 +480,7 @@ impl Metric {
     }
 }
 
-/// With the colour's name in the place of `{color}`.
+/// With the color's name in the place of `{color}`.
 pub fn fill(text: &str, color: &str) -> String {
     text.replace("{color}", color)
 }
@@ -505,7 +505,7 @@ impl Check {
         match self {
             Check::Healthy(policy) => {
                 let relative = match subject.live_group {
-                    Some(_) => format!(" and {} % of the live colour's", policy.min_percent_of_live),
+                    Some(_) => format!(" and {} % of the live color's", policy.min_percent_of_live),
                     None => String::new(),
                 };
                 let zone = if policy.each_zone { ", in each of its zones" } else { "" };
@@ -518,10 +518,7 @@ impl Check {
             Check::Lambda(check) => format!("the function {} passes {color}", check.name()),
             Check::Command(check) => format!("{} passes {color}", check.shown()),
             Check::Session(_) => {
-                format!(
-                    "a session of {} goes on in {color}",
-                    subject.live_color.as_deref().unwrap_or("the live colour")
-                )
+                format!("a session of {} goes on in {color}", subject.live_color.as_deref().unwrap_or("the live color"))
             }
             Check::Alarms(check) => format!("no alarm is on ({})", check.names.join(", ")),
             Check::Metric(check) => check.words(color),
@@ -535,8 +532,8 @@ impl MetricCheck {
         let mut limits = Vec::new();
         limits.extend(self.max.map(|max| format!("at most {}", self.metric.shown(max))));
         limits.extend(self.min.map(|min| format!("at least {}", self.metric.shown(min))));
-        limits.extend(self.max_ratio_to_live.map(|ratio| format!("at most {ratio} times the live colour's")));
-        limits.extend(self.significance.map(|_| "not significantly above the live colour's".to_owned()));
+        limits.extend(self.max_ratio_to_live.map(|ratio| format!("at most {ratio} times the live color's")));
+        limits.extend(self.significance.map(|_| "not significantly above the live color's".to_owned()));
         format!("{} of {color} is {}", self.metric.name(), limits.join(" and "))
     }
 }

@@ -39,7 +39,7 @@ impl TargetHealth {
     }
 }
 
-/// Whether a colour can carry the traffic: enough healthy targets, absolutely and beside the live colour.
+/// Whether a color can carry the traffic: enough healthy targets, absolutely and beside the live color.
 pub fn healthy(
     color: &str,
     targets: &[TargetHealth],
@@ -57,10 +57,10 @@ pub fn healthy(
     let mut text =
         format!("{color} has {healthy} healthy of {} registered targets, {needed} are needed", targets.len());
     if !lacking.is_empty() {
-        text.push_str(&format!("; none is healthy in {}, where the live colour has some", lacking.join(" and ")));
+        text.push_str(&format!("; none is healthy in {}, where the live color has some", lacking.join(" and ")));
     }
     if let Some(count) = live_healthy.filter(|_| relative > u64::from(policy.min_count)) {
-        text.push_str(&format!(" ({} % of the live colour's {count})", policy.min_percent_of_live));
+        text.push_str(&format!(" ({} % of the live color's {count})", policy.min_percent_of_live));
     }
     for target in targets.iter().filter(|target| !target.is_healthy()).take(10) {
         text.push_str(&format!("\n  {}: {}", target.target, target.state));
@@ -71,7 +71,7 @@ pub fn healthy(
     Verdict::Pending(text)
 }
 
-/// The zones in which the live colour has a healthy target and this one has none.
+/// The zones in which the live color has a healthy target and this one has none.
 fn zones_without<'t>(targets: &[TargetHealth], live: &'t [TargetHealth]) -> Vec<&'t str> {
     let has = |zone: &str| targets.iter().any(|target| target.is_healthy() && target.zone.as_deref() == Some(zone));
     let mut zones: Vec<&str> =

@@ -18,17 +18,17 @@ use crate::argument::Arguments;
 pub struct Intent {
     /// The switch's name.
     pub name: String,
-    /// The colour that shall be live; none: whichever is.
+    /// The color that shall be live; none: whichever is.
     pub active: Option<String>,
-    /// The colours by name, two to five.
+    /// The colors by name, two to five.
     pub environments: BTreeMap<String, Environment>,
     /// Where traffic comes from, in the order of the configuration.
     pub routes: Vec<RouteSpec>,
-    /// Routes that always lead to the idle colour.
+    /// Routes that always lead to the idle color.
     pub preview_routes: Vec<RouteSpec>,
-    /// The name of the SSM parameter that holds the live colour.
+    /// The name of the SSM parameter that holds the live color.
     pub record: Option<String>,
-    /// What must hold before a colour goes live.
+    /// What must hold before a color goes live.
     pub validation: Validation,
     /// In which steps traffic moves.
     pub strategy: Strategy,
@@ -40,14 +40,14 @@ pub struct Intent {
     pub on_failure: OnFailure,
     /// What happens when the run is stopped.
     pub on_interrupt: OnFailure,
-    /// How large the colours shall be; none: as they are.
+    /// How large the colors shall be; none: as they are.
     pub capacity: Option<CapacityPolicy>,
     /// Rules of our own that are no longer wanted.
     pub removed: Vec<RouteSpec>,
 }
 
 impl Intent {
-    /// The colour that a target group belongs to.
+    /// The color that a target group belongs to.
     pub fn color_of(&self, arn: &str) -> Option<&str> {
         let mut environments = self.environments.iter();
         environments.find(|(_, environment)| environment.target_group_arn == arn).map(|(color, _)| color.as_str())
@@ -63,7 +63,7 @@ pub struct Removal {
     pub record: Option<(String, Option<String>)>,
 }
 
-/// One colour.
+/// One color.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Environment {
     /// The ARN of its target group.
@@ -74,7 +74,7 @@ pub struct Environment {
     pub scalable: Option<Scalable>,
 }
 
-/// A place on a load balancer that forwards to the colours.
+/// A place on a load balancer that forwards to the colors.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RouteSpec {
     /// A listener's default action.
@@ -164,7 +164,7 @@ impl Conditions {
     }
 }
 
-/// What must hold before a colour goes live.
+/// What must hold before a color goes live.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Validation {
     /// How many of its targets must be healthy.

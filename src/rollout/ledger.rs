@@ -53,10 +53,10 @@ pub struct Ledger {
     /// Whether somebody runs it, or how it ended without coming to an end.
     #[serde(default)]
     pub status: Status,
-    /// The colour that was live.
+    /// The color that was live.
     #[serde(default)]
     pub from: Option<String>,
-    /// The colour to go live.
+    /// The color to go live.
     #[serde(default)]
     pub to: Option<String>,
     /// What it was doing last, in words.
@@ -68,11 +68,11 @@ pub struct Ledger {
     /// The run whose dead lock was taken over, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_over: Option<String>,
-    /// Where it led: the parts of the colour to go live in tenths of a percent, each written down before it was led there.
+    /// Where it led: the parts of the color to go live in tenths of a percent, each written down before it was led there.
     /// None in what an older version wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub led: Option<Vec<u32>>,
-    /// The sizes that it raised, by colour.
+    /// The sizes that it raised, by color.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, Raised>,
     /// Where the routes led, those that led alike together.
@@ -109,7 +109,7 @@ pub struct Raised {
 pub struct Origin {
     /// The ends of their keys, which tell them apart.
     pub routes: Vec<String>,
-    /// Weights by colour, or by ARN where a group is no colour's; none where the routes did not forward.
+    /// Weights by color, or by ARN where a group is no color's; none where the routes did not forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<BTreeMap<String, u32>>,
     /// Seconds of group stickiness, if it was on.
@@ -166,7 +166,7 @@ impl Ledger {
             return format!("{} that {} began at {}", self.what, self.holder, self.since);
         }
         let from = self.from.as_deref().map(|from| format!("from {from} ")).unwrap_or_default();
-        let to = self.to.as_deref().unwrap_or("another colour");
+        let to = self.to.as_deref().unwrap_or("another color");
         format!("the rollout {from}to {to} that {} began at {}", self.holder, self.since)
     }
 }

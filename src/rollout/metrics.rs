@@ -4,7 +4,7 @@ use super::check::{Metric, MetricCheck};
 use super::gate::Verdict;
 use super::statistics;
 
-/// What was measured of one colour in one window.
+/// What was measured of one color in one window.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
     /// One value for each period with data, the oldest first.
@@ -13,22 +13,22 @@ pub struct Sample {
     pub value: Option<f64>,
     /// How many requests there were.
     pub requests: f64,
-    /// The same without what the load balancer answered itself, where that differs: it can't be told apart by colour,
+    /// The same without what the load balancer answered itself, where that differs: it can't be told apart by color,
     /// so it is left out of a comparison.
     pub apart: Option<Box<Sample>>,
 }
 
 impl Sample {
-    /// What of it may be compared with another colour's.
+    /// What of it may be compared with another color's.
     pub fn compared(&self) -> &Sample {
         self.apart.as_deref().unwrap_or(self)
     }
 }
 
-/// What was measured of both colours.
+/// What was measured of both colors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
-    /// The colour that is checked.
+    /// The color that is checked.
     pub color: Sample,
     /// The live one; none where nothing is live.
     pub live: Option<Sample>,
@@ -87,7 +87,7 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
     };
     let base_shown = check.metric.shown(base);
     if let Some(ratio) = check.max_ratio_to_live {
-        // A live colour without a single error leaves no room for a ratio; an absolute limit says what is allowed then.
+        // A live color without a single error leaves no room for a ratio; an absolute limit says what is allowed then.
         let allowed = base * ratio;
         if value > allowed && (base > 0.0 || check.max.is_none()) {
             return Verdict::Fail(format!(

@@ -18,16 +18,16 @@ pub enum Refusal {
     RouteMissing(Box<RouteSpec>),
     /// A rule that the switch is to make has the priority of a rule that it didn't make.
     PriorityTaken(Box<RouteSpec>),
-    /// A colour can't be made as large as it has to be before it gets traffic.
+    /// A color can't be made as large as it has to be before it gets traffic.
     TooSmall {
-        /// The colour.
+        /// The color.
         color: String,
         /// How large it has to be.
         wanted: i32,
         /// How large it can be.
         max: i32,
     },
-    /// No colour is named, none is live and the record names none.
+    /// No color is named, none is live and the record names none.
     NothingToFollow,
 }
 
@@ -36,13 +36,13 @@ pub(super) const MAX_GROUPS: usize = 5;
 
 /// Plans the way from what is to what shall be. Deterministic; an empty runbook means that nothing is to be done.
 ///
-/// The order: the colour to go live is attached at weight 0 if it is in no route yet, so that its health can be known, and
+/// The order: the color to go live is attached at weight 0 if it is in no route yet, so that its health can be known, and
 /// previews are led to it; then the checks; then all routes move, step by step, each step being watched; then the record says so; preview routes
-/// and rules no longer wanted come last. Where no colour can be attached without taking something away, health is checked
+/// and rules no longer wanted come last. Where no color can be attached without taking something away, health is checked
 /// right after the move, and the record waits for it.
 ///
-/// What a rollout left that was killed on its way to the same colour is gone on with, from the step where the traffic is.
-/// Back to where a rollout came from it goes at once: that colour is known to work.
+/// What a rollout left that was killed on its way to the same color is gone on with, from the step where the traffic is.
+/// Back to where a rollout came from it goes at once: that color is known to work.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -80,8 +80,8 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
 /// The steps in words, as far as the wish alone tells them: whatever the world is like, these hold.
 pub fn outline(intent: &Intent) -> Vec<String> {
     let Some(color) = intent.active.as_deref() else {
-        let join = |route: &RouteSpec| format!("add the colours that {route} lacks, at weight 0");
-        let record = intent.record.iter().map(|name| format!("create {name} with the live colour, if it isn't there"));
+        let join = |route: &RouteSpec| format!("add the colors that {route} lacks, at weight 0");
+        let record = intent.record.iter().map(|name| format!("create {name} with the live color, if it isn't there"));
         return intent.routes.iter().map(join).chain(record).collect();
     };
     let share = |color: &str| {
@@ -90,9 +90,7 @@ pub fn outline(intent: &Intent) -> Vec<String> {
     };
     let mut words: Vec<String> = Vec::new();
     match intent.capacity.map(|policy| policy.before) {
-        Some(Before::MatchLive) => {
-            words.push(format!("raise {color} to the size of the live colour, if it is smaller"))
-        }
+        Some(Before::MatchLive) => words.push(format!("raise {color} to the size of the live color, if it is smaller")),
         Some(Before::Number(number)) => words.push(format!("raise {color} to {number}, if it is smaller")),
         None => {}
     }
@@ -140,7 +138,7 @@ pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
 }
 
 /// Plans the way of routes back to where they led before the switch. Whoever gets traffic by that is checked like any
-/// colour about to go live; all routes go together.
+/// color about to go live; all routes go together.
 pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], world: &World) -> Runbook {
     let color_of = |arn: &str| intent.color_of(arn);
     let step = |(route, original): &(RouteSpec, Terminal)| {
@@ -182,12 +180,12 @@ pub fn current(intent: &Intent, world: &World) -> Traffic {
     traffic(&intent.environments, routes, world.record.as_deref())
 }
 
-/// Whether all traffic is with the colour on record: then nothing is unfinished, whatever was written before.
+/// Whether all traffic is with the color on record: then nothing is unfinished, whatever was written before.
 pub fn is_settled(intent: &Intent, world: &World) -> bool {
     world.record.as_ref().is_some_and(|color| is_all_on(intent, world, color))
 }
 
-/// Whether a colour has all the traffic of all routes.
+/// Whether a color has all the traffic of all routes.
 pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
     intent.environments.get(color).is_some_and(|environment| {
         let mut seen = intent.routes.iter().map(|route| world.routes.get(&route.key()));
@@ -251,13 +249,13 @@ fn is_led(intent: &Intent, ledger: &Ledger, key: &str, now: &Terminal) -> bool {
     }
 }
 
-/// The colour that shall be live: the one that was named, or else the one that is, or else the one on record.
+/// The color that shall be live: the one that was named, or else the one that is, or else the one on record.
 pub fn wish(intent: &Intent, world: &World) -> Option<String> {
     let on_record = || world.record.clone().filter(|color| intent.environments.contains_key(color));
     intent.active.clone().or_else(|| current(intent, world).live).or_else(on_record)
 }
 
-/// The colour that comes after this one in the order of names, round and round: where the next release goes.
+/// The color that comes after this one in the order of names, round and round: where the next release goes.
 pub fn idle<'e, T>(environments: &'e BTreeMap<String, T>, live: &str) -> Option<&'e str> {
     let after = environments.keys().find(|color| color.as_str() > live);
     after.or_else(|| environments.keys().next()).map(String::as_str).filter(|color| *color != live)
@@ -267,7 +265,7 @@ fn arn<'w>(world: &'w World, route: &RouteSpec) -> Option<&'w str> {
     world.routes.get(&route.key()).map(|seen| seen.arn.as_str())
 }
 
-/// The target group that gets the most traffic, be it a colour's or not; none if no route forwards.
+/// The target group that gets the most traffic, be it a color's or not; none if no route forwards.
 pub fn busiest(intent: &Intent, world: &World) -> Option<String> {
     busiest_but(intent, world, None)
 }
@@ -309,7 +307,7 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A colour whose maximum is below what it needs would stand there too small with all the traffic.
+/// A color whose maximum is below what it needs would stand there too small with all the traffic.
 fn refuse_too_small(intent: &Intent, world: &World, color: &str) -> Result<(), Refusal> {
     let live = current(intent, world).live.filter(|live| live != color);
     let (Some(policy), Some(live)) = (intent.capacity, live) else { return Ok(()) };
@@ -347,12 +345,12 @@ struct Draft<'i> {
     intent: &'i Intent,
     world: World,
     runbook: Runbook,
-    /// The colour that loses its traffic.
+    /// The color that loses its traffic.
     left: Option<String>,
 }
 
 impl Draft<'_> {
-    /// Checks the colour if it is to gain traffic, and moves the routes to it; whether any traffic is moved.
+    /// Checks the color if it is to gain traffic, and moves the routes to it; whether any traffic is moved.
     fn lead_to(&mut self, color: &str) -> bool {
         let intent = self.intent;
         let Some(environment) = intent.environments.get(color) else { return false };
@@ -382,7 +380,7 @@ impl Draft<'_> {
         moves || way == Way::On
     }
 
-    /// Makes room for a colour and checks it before it gets a request. Whether its health can only be known afterwards.
+    /// Makes room for a color and checks it before it gets a request. Whether its health can only be known afterwards.
     fn validate(&mut self, subject: &Subject, way: Way) -> bool {
         let intent = self.intent;
         // The way back waits for no size.
@@ -397,7 +395,7 @@ impl Draft<'_> {
             let measured = self.measured(subject, way);
             self.push(vec![health_check(intent, &measured)]);
         }
-        // A colour that a rollout has not even left yet needs no second look.
+        // A color that a rollout has not even left yet needs no second look.
         if way != Way::Undo && !intent.validation.checks.is_empty() {
             self.show(&subject.color);
             self.push(intent.validation.checks.iter().map(|checking| about(checking, subject)).collect());
@@ -405,7 +403,7 @@ impl Draft<'_> {
         health_after
     }
 
-    /// By whom a colour's health is measured: by the one that carries the most. A colour that carries the most itself, or
+    /// By whom a color's health is measured: by the one that carries the most. A color that carries the most itself, or
     /// that carried everything before the rollout that is taken back, is measured by nobody: the way back from a canary is
     /// not barred by the canary.
     fn measured(&self, subject: &Subject, way: Way) -> Subject {
@@ -420,7 +418,7 @@ impl Draft<'_> {
         subject.clone()
     }
 
-    /// Where no colour was named nothing moves: colours that a route lacks join it at weight 0, and a new rule leads where
+    /// Where no color was named nothing moves: colors that a route lacks join it at weight 0, and a new rule leads where
     /// the others do.
     fn follow(&mut self) -> bool {
         let (intent, world) = (self.intent, &self.world);
@@ -466,7 +464,7 @@ impl Draft<'_> {
         self.push(removed);
     }
 
-    /// Leads the previews to the colour that is about to be checked, which may be by way of them. Of two colours the idle
+    /// Leads the previews to the color that is about to be checked, which may be by way of them. Of two colors the idle
     /// one has them already, but when they were led there is not known, and nodes follow late: what a preview shows is
     /// given its time before it is believed.
     fn show(&mut self, color: &str) {
@@ -515,7 +513,7 @@ impl Draft<'_> {
         let is_recorded = self.world.record.as_deref() == Some(color);
         match (arrived, moves && has_some && is_recorded) {
             (true, _) => Way::On,
-            // The colour on record that still has a part of the traffic was whole before somebody split it.
+            // The color on record that still has a part of the traffic was whole before somebody split it.
             (false, true) => Way::Back,
             (false, false) => Way::New,
         }
@@ -583,7 +581,7 @@ impl Draft<'_> {
         steps.filter(|step| step.percent() > now + 0.01 || (way == Way::On && step.percent() > now - 0.01)).collect()
     }
 
-    /// Leads a part of the traffic to the colour, and stays there.
+    /// Leads a part of the traffic to the color, and stays there.
     fn step_to(&mut self, color: &str, shift: Shift, subject: &Subject) {
         let intent = self.intent;
         let steps = intent.routes.iter().filter_map(|route| part(intent, &self.world, route, color, shift)).collect();
@@ -609,7 +607,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Watches the colour once it has everything.
+    /// Watches the color once it has everything.
     fn verify(&mut self, subject: &Subject) {
         let Some(verification) = &self.intent.verification else {
             if self.intent.strategy.prove.is_some() {
@@ -639,7 +637,7 @@ impl Draft<'_> {
         self.push(vec![Step::Converge(convergence)]);
     }
 
-    /// What a route needs so that the colour is live there. Where no colour was named, a route that is there leads where
+    /// What a route needs so that the color is live there. Where no color was named, a route that is there leads where
     /// somebody else wants it to.
     fn shift(&self, route: &RouteSpec, color: &str) -> Option<Step> {
         let (intent, world) = (self.intent, &self.world);
@@ -658,7 +656,7 @@ impl Draft<'_> {
         ledger.or(first).or_else(now)?.stickiness()
     }
 
-    /// Room for the colour to go live, and a floor under the one that is.
+    /// Room for the color to go live, and a floor under the one that is.
     fn room(&mut self, color: &str) -> Vec<Step> {
         // Whoever follows changes no size.
         let Some(policy) = self.intent.capacity.filter(|_| self.intent.active.is_some()) else { return Vec::new() };
@@ -673,14 +671,14 @@ impl Draft<'_> {
         pin.into_iter().chain(raise).collect()
     }
 
-    /// What a rollout took is given back, also one that was killed; the colour that was left keeps what it shall keep.
+    /// What a rollout took is given back, also one that was killed; the color that was left keeps what it shall keep.
     fn give_back(&self) -> Vec<Step> {
         let (intent, world) = (self.intent, &self.world);
         let (Some(policy), Some(active)) = (intent.capacity, intent.active.as_ref()) else { return Vec::new() };
         let raised = |color: &String| world.ledger.as_ref().and_then(|ledger| ledger.sizes.get(color));
         let steps = world.capacities.iter().filter_map(|(color, now)| {
             let mut after = now.unpin();
-            // A floor that a killed rollout left is under the colour that was live then.
+            // A floor that a killed rollout left is under the color that was live then.
             let was_live = now.pinned.is_some() && active != color;
             let group = intent.environments.get(color).map(|one| one.target_group_arn.as_str()).unwrap_or_default();
             let mut routes = intent.routes.iter().filter_map(|route| world.routes.get(&route.key()));
@@ -723,20 +721,20 @@ fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
     intent.routes.iter().find_map(|route| join(intent, world.routes.get(&route.key())?, route, [group]))
 }
 
-/// How a rollout comes to its colour.
+/// How a rollout comes to its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// From the beginning.
     New,
     /// From where a killed one left it.
     On,
-    /// Back to a colour that may have changed since: all at once, but with its checks.
+    /// Back to a color that may have changed since: all at once, but with its checks.
     Back,
-    /// Back to the colour that a rollout came from, which still has a part of the traffic.
+    /// Back to the color that a rollout came from, which still has a part of the traffic.
     Undo,
 }
 
-/// The colour is measured by what carries the traffic now, be it a colour or not.
+/// The color is measured by what carries the traffic now, be it a color or not.
 fn health_check(intent: &Intent, subject: &Subject) -> Step {
     Step::Check(Checking {
         block: Block::Validation,
@@ -750,7 +748,7 @@ fn about(checking: &Checking, subject: &Subject) -> Step {
     Step::Check(Checking { subject: subject.clone(), ..checking.clone() })
 }
 
-/// The step that gives a colour a part of what a route forwards; the others share the rest as they did. None where the
+/// The step that gives a color a part of what a route forwards; the others share the rest as they did. None where the
 /// route has nothing to split, or has that split already.
 fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: Shift) -> Option<Step> {
     let before = world.routes.get(&route.key())?;
@@ -798,7 +796,7 @@ fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: S
     if step.holds(world) { None } else { Some(step) }
 }
 
-/// A forward with every colour in it, those that it lacks at weight 0.
+/// A forward with every color in it, those that it lacks at weight 0.
 fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
     let Terminal::Forward(forward) = terminal else { return terminal.clone() };
     let mut forward = forward.clone();
@@ -811,7 +809,7 @@ fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
     Terminal::Forward(forward)
 }
 
-/// Brings the colours that a route lacks into it at weight 0.
+/// Brings the colors that a route lacks into it at weight 0.
 fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
     let groups = intent.environments.values().map(|environment| environment.target_group_arn.as_str());
     join(intent, world.routes.get(&route.key())?, route, groups)
@@ -834,7 +832,7 @@ fn join<'g>(
     Some(step(intent, route, Some(observed), Terminal::Forward(forward)))
 }
 
-/// The step that leads a route to one colour, all others staying at weight 0; none if it already does.
+/// The step that leads a route to one color, all others staying at weight 0; none if it already does.
 fn lead(
     intent: &Intent,
     world: &World,
@@ -884,7 +882,7 @@ fn conditions(routes: &[RouteSpec], world: &World) -> Vec<Step> {
     changed.collect()
 }
 
-/// A record that says something else is only overwritten when a colour was named: otherwise somebody else keeps it.
+/// A record that says something else is only overwritten when a color was named: otherwise somebody else keeps it.
 fn record(intent: &Intent, world: &World, color: &str) -> Option<Step> {
     let parameter = intent.record.clone()?;
     if intent.active.is_none() && world.record.is_some() {

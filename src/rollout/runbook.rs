@@ -48,7 +48,7 @@ pub struct Stage {
 /// One step: an effect that may be repeated, with a postcondition that can be seen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Wait until something holds of a colour.
+    /// Wait until something holds of a color.
     Check(Checking),
     /// Wait until the load balancer's nodes do what they were told.
     Converge(Convergence),
@@ -94,9 +94,9 @@ pub enum Step {
         /// How it was.
         before: Observed,
     },
-    /// Give a colour another size.
+    /// Give a color another size.
     Capacity {
-        /// The colour.
+        /// The color.
         color: String,
         /// What keeps its instances or tasks.
         scalable: Scalable,
@@ -119,7 +119,7 @@ pub enum Step {
 /// How the nodes are waited for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Convergence {
-    /// Parts of one by colour.
+    /// Parts of one by color.
     pub shares: BTreeMap<String, f64>,
     /// How it is seen; none: it is waited for.
     pub prove: Option<Prove>,
@@ -134,7 +134,7 @@ pub struct Convergence {
 pub struct Watch {
     /// Whom it is about.
     pub subject: Subject,
-    /// The new colour's part in percent.
+    /// The new color's part in percent.
     pub percent: f64,
     /// How long.
     pub hold: Duration,
@@ -385,7 +385,7 @@ fn percent(share: f64) -> String {
     format!("{tenths}")
 }
 
-/// A terminal action in words; colours are named where they are known.
+/// A terminal action in words; colors are named where they are known.
 pub fn terminal_words<'a>(terminal: &Terminal, color_of: impl Fn(&str) -> Option<&'a str>) -> String {
     match terminal {
         Terminal::Forward(forward) => {

@@ -21,7 +21,7 @@ pub struct Strategy {
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shift {
-    /// The new colour's part in tenths of a percent, 1 to 999.
+    /// The new color's part in tenths of a percent, 1 to 999.
     pub permille: u32,
     /// How long it stays there before the next one.
     pub hold: Duration,
@@ -119,7 +119,7 @@ pub(super) fn weight(percent: f64) -> Result<(), String> {
 const MOST_ANSWERS: u32 = 500;
 
 impl Prove {
-    /// The colour that tells itself so.
+    /// The color that tells itself so.
     pub fn color_of<'c>(&self, told: &str, colors: impl IntoIterator<Item = &'c String>) -> Option<&'c str> {
         let tells = |color: &String| self.values.get(color).map_or(color.as_str() == told, |value| value == told);
         colors.into_iter().find(|color| tells(color)).map(String::as_str)
@@ -142,7 +142,7 @@ const MISSED: f64 = 0.01;
 /// The confidence of the bounds within which the answers of a split must lie.
 const CONFIDENCE: f64 = 0.999;
 
-/// Whether the last answers agree with the weights: nothing from a colour without any, and of each other one as many as
+/// Whether the last answers agree with the weights: nothing from a color without any, and of each other one as many as
 /// chance allows. Otherwise what was seen, in words.
 ///
 /// # Errors

@@ -58,20 +58,20 @@ fn a_switch_validates_then_moves_then_records() {
         &intent("green"),
         &world(&[("blue", 100), ("green", 0)], Some("blue")),
         expect![[r#"
-            check that green has at least 1 healthy target and 100 % of the live colour's
+            check that green has at least 1 healthy target and 100 % of the live color's
             set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
             write /app/live: blue → green"#]],
     );
 }
 
 #[test]
-fn a_colour_that_is_missing_joins_before_it_is_checked() {
+fn a_color_that_is_missing_joins_before_it_is_checked() {
     check(
         &intent("green"),
         &world(&[("blue", 1)], None),
         expect![[r#"
             set listener web: blue 100 % → blue 100 %, green 0 %
-            check that green has at least 1 healthy target and 100 % of the live colour's
+            check that green has at least 1 healthy target and 100 % of the live color's
             set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
             create /app/live: green"#]],
     );
@@ -162,13 +162,13 @@ fn rules_of_our_own_come_change_and_go_with_the_wish() {
         &wish,
         &seen,
         expect![[r#"
-            check that green has at least 1 healthy target and 100 % of the live colour's
+            check that green has at least 1 healthy target and 100 % of the live color's
             set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
             create rule 10 of listener web: blue 0 %, green 100 %
             write /app/live: blue → green
             create rule 11 of listener web: blue 100 %, green 0 %"#]],
     );
-    // A check may go by way of the preview: that one is there first, and leads to the colour that is checked.
+    // A check may go by way of the preview: that one is there first, and leads to the color that is checked.
     let http = Check::Http(HttpCheck { url: "http://x.org/preview/health".to_owned(), ..HttpCheck::default() });
     let checking = Checking { block: Block::Validation, index: Some(0), subject: Subject::default(), check: http };
     let mut checked = wish.clone();
@@ -177,7 +177,7 @@ fn rules_of_our_own_come_change_and_go_with_the_wish() {
         &checked,
         &seen,
         expect![[r#"
-        check that green has at least 1 healthy target and 100 % of the live colour's
+        check that green has at least 1 healthy target and 100 % of the live color's
         create rule 11 of listener web: blue 0 %, green 100 %
         check that green answers GET http://x.org/preview/health
         set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
@@ -199,7 +199,7 @@ fn rules_of_our_own_come_change_and_go_with_the_wish() {
         &wish,
         &seen,
         expect![[r#"
-            check that green has at least 1 healthy target and 100 % of the live colour's
+            check that green has at least 1 healthy target and 100 % of the live color's
             set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
             set rule 10 of listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
             change the conditions of rule 10 of listener web
@@ -225,7 +225,7 @@ fn the_end_takes_away_what_was_made_and_restores_what_was_there() {
     let originals = [(wish.routes[0].clone(), listener(&[("blue", 1)]).terminal)];
     let runbook = planner::plan_restoration(&wish, &originals, &seen);
     expect![[r#"
-        check that blue has at least 1 healthy target and 100 % of the live colour's
+        check that blue has at least 1 healthy target and 100 % of the live color's
         set listener web: blue 0 %, green 100 % → blue 100 %, as before"#]]
     .assert_eq(&runbook.words().join("\n"));
     let removal = Removal { own_rules: vec![own_rule(10, "/api/*")], record: Some(("/app/live".to_owned(), None)) };
@@ -235,7 +235,7 @@ fn the_end_takes_away_what_was_made_and_restores_what_was_there() {
 }
 
 #[test]
-fn the_idle_colour_is_the_next_one() {
+fn the_idle_color_is_the_next_one() {
     let colors: BTreeMap<String, ()> = ["blue", "green", "red"].map(|color| (color.to_owned(), ())).into();
     assert_eq!(planner::idle(&colors, "blue"), Some("green"));
     assert_eq!(planner::idle(&colors, "red"), Some("blue"));
@@ -255,7 +255,7 @@ fn whoever_gains_traffic_is_checked_whatever_it_had() {
         &intent("blue"),
         &world(&[("legacy", 90), ("blue", 10)], Some("blue")),
         expect![[r#"
-            check that blue has at least 1 healthy target and 100 % of the live colour's
+            check that blue has at least 1 healthy target and 100 % of the live color's
             set listener web: tg-legacy 90 %, blue 10 % → blue 100 %, green 0 %"#]],
     );
 }

@@ -15,7 +15,7 @@ pub struct World {
     pub routes: BTreeMap<String, Observed>,
     /// The record's value; none if the parameter doesn't exist.
     pub record: Option<String>,
-    /// The sizes of the colours that the switch is to size.
+    /// The sizes of the colors that the switch is to size.
     #[serde(default)]
     pub capacities: BTreeMap<String, Capacity>,
     /// What a rollout that did not come to its end left.
@@ -158,9 +158,9 @@ fn sticky(forward: &Forward) -> Option<Option<i32>> {
 /// Who gets the traffic, over all routes of a switch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traffic {
-    /// Whole percentages by colour, the mean over the routes. They add to 100 unless a route leads elsewhere.
+    /// Whole percentages by color, the mean over the routes. They add to 100 unless a route leads elsewhere.
     pub weights: BTreeMap<String, u32>,
-    /// The colour with the most of it; none if no colour has any.
+    /// The color with the most of it; none if no color has any.
     pub live: Option<String>,
 }
 

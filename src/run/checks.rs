@@ -327,7 +327,7 @@ impl Looker<'_> {
         variables
     }
 
-    /// Logs in on the live colour, and asks the idle one with the same cookies.
+    /// Logs in on the live color, and asks the idle one with the same cookies.
     async fn session(self, check: &SessionCheck, subject: &Subject) -> Result<(), String> {
         let Some(live) = &subject.live_color else { return Ok(()) };
         let login = check.login.for_color(live);
@@ -380,7 +380,7 @@ impl Looker<'_> {
             let name = subject.live_name();
             let of = MetricOf { color: &name, group: live, load_balancer: &load_balancer };
             let mut sample = self.ports.monitoring.sample(check, of.clone(), (from, to)).await;
-            // A colour that has no traffic any more is measured by what it had before.
+            // A color that has no traffic any more is measured by what it had before.
             if since.is_some()
                 && sample.as_ref().is_ok_and(|sample| sample.compared().requests < check.least_requests().max(1) as f64)
             {
@@ -428,7 +428,7 @@ impl Looker<'_> {
                     None => {
                         // In a row means without anything else in between.
                         answers.clear();
-                        format!("an answer ({}) does not tell which colour gave it", answer.status)
+                        format!("an answer ({}) does not tell which color gave it", answer.status)
                     }
                 },
                 Err(error) => {

@@ -22,15 +22,15 @@ pub struct About {
     pub id: String,
     /// The switch's name.
     pub switch: String,
-    /// The colour that was live.
+    /// The color that was live.
     pub from: Option<String>,
-    /// The colour to go live.
+    /// The color to go live.
     pub to: Option<String>,
     /// What runs there.
     pub release: Option<String>,
-    /// The target groups by colour.
+    /// The target groups by color.
     pub groups: BTreeMap<String, String>,
-    /// What keeps the instances or tasks, by colour, where it is known.
+    /// What keeps the instances or tasks, by color, where it is known.
     pub scalables: BTreeMap<String, Scalable>,
     /// The routes that users come by.
     pub routes: Vec<RouteSpec>,
@@ -44,7 +44,7 @@ pub struct About {
 pub enum Phase {
     /// It begins.
     Started,
-    /// The colour passed its checks.
+    /// The color passed its checks.
     Validated,
     /// Traffic moved.
     Shifted,
@@ -74,7 +74,7 @@ struct Message<'a> {
     from: Option<&'a str>,
     to: Option<&'a str>,
     release: Option<&'a str>,
-    /// Percent of traffic by colour, as far as it was seen.
+    /// Percent of traffic by color, as far as it was seen.
     weights: &'a BTreeMap<String, u32>,
     detail: &'a str,
     at: String,

@@ -72,7 +72,7 @@ pub struct Sight {
     pub routes: Vec<RouteSpec>,
     /// The record's name.
     pub record: Option<String>,
-    /// What keeps the instances or tasks of the colours that are to be sized.
+    /// What keeps the instances or tasks of the colors that are to be sized.
     pub scalables: BTreeMap<String, Scalable>,
 }
 
@@ -100,11 +100,11 @@ pub struct Outcome {
     pub journal: Journal,
     /// What was seen last; none if nothing could be seen.
     pub world: Option<World>,
-    /// How long the colour to go live had traffic that it should not have kept, and at most how many percent.
+    /// How long the color to go live had traffic that it should not have kept, and at most how many percent.
     pub exposure: Option<(Duration, f64)>,
 }
 
-/// Since when the colour to go live has traffic.
+/// Since when the color to go live has traffic.
 #[derive(Default)]
 struct Exposure {
     since: Option<Instant>,
@@ -265,7 +265,7 @@ impl Run<'_> {
         sight
     }
 
-    /// The part of the colour to go live, over all routes; of what it had before this rollout, nothing.
+    /// The part of the color to go live, over all routes; of what it had before this rollout, nothing.
     fn share(&self, world: Option<&World>) -> Option<f64> {
         let (world, group) = (world?, self.about.groups.get(self.about.to.as_ref()?)?);
         let had = |key: &str| {

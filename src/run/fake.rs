@@ -618,7 +618,7 @@ impl Records for Fake {
     }
 }
 
-/// A colour's group is named after it.
+/// A color's group is named after it.
 fn color_of(of: &Scalable) -> String {
     match of {
         Scalable::ScalingGroup(name) | Scalable::Service(name) => name.clone(),

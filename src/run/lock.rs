@@ -480,8 +480,8 @@ impl Lock {
         self.in_time(BEAT_LIMIT, async move { kept.note(change).await }).await
     }
 
-    /// Writes down where the traffic is about to be led: the parts, in tenths of a percent, that the colour to go live gets
-    /// by the weights of `forward`, which tells the part of a colour. That it could not be written is no reason to stop, as
+    /// Writes down where the traffic is about to be led: the parts, in tenths of a percent, that the color to go live gets
+    /// by the weights of `forward`, which tells the part of a color. That it could not be written is no reason to stop, as
     /// long as the lock is held.
     ///
     /// # Errors

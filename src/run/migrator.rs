@@ -256,7 +256,7 @@ impl Work<'_> {
         written.map_err(Failure::Database)
     }
 
-    /// The colour that a contract was guarded by.
+    /// The color that a contract was guarded by.
     fn guarded(&self, phase: Phase) -> String {
         let guard = self.migrator.wish.guard.as_ref().filter(|_| phase == Phase::Contract);
         guard.map(|guard| guard.live.clone()).unwrap_or_default()

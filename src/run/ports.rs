@@ -104,7 +104,7 @@ pub trait LoadBalancer: Send + Sync {
     /// What of a group's attributes matters to a rollout.
     async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError>;
 
-    /// Notes on those target groups that are an environment's which routes are previews: an idle colour with all of a
+    /// Notes on those target groups that are an environment's which routes are previews: an idle color with all of a
     /// preview's traffic serves no users. Routes in `former` that are no previews any more are struck out; what others
     /// noted stays. A group that is gone needs no note.
     async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError>;
@@ -123,7 +123,7 @@ pub trait LoadBalancer: Send + Sync {
     async fn group_names(&self, arns: Vec<String>) -> Result<BTreeMap<String, String>, PortError>;
 }
 
-/// Where the live colour is written down.
+/// Where the live color is written down.
 #[async_trait]
 pub trait Records: Send + Sync {
     /// The value; none if there is no such parameter.
@@ -151,7 +151,7 @@ pub trait Records: Send + Sync {
     async fn add_tags(&self, name: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError>;
 }
 
-/// Requests to a colour.
+/// Requests to a color.
 #[async_trait]
 pub trait HttpProbe: Send + Sync {
     /// Makes one request, within the check's timeout.
@@ -188,7 +188,7 @@ pub trait Commands: Send + Sync {
 /// What a metric is measured of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricOf<'a> {
-    /// The colour, for what the user's own metrics have of it.
+    /// The color, for what the user's own metrics have of it.
     pub color: &'a str,
     /// Its target group's dimension.
     pub group: &'a str,
@@ -231,7 +231,7 @@ pub struct GroupFacts {
     pub dns_failover_below: Option<String>,
 }
 
-/// The sizes of colours.
+/// The sizes of colors.
 #[async_trait]
 pub trait Capacities: Send + Sync {
     /// The size; none if there is no such thing.
@@ -251,7 +251,7 @@ pub struct Ports {
     pub load_balancer: Arc<dyn LoadBalancer>,
     /// The record.
     pub records: Arc<dyn Records>,
-    /// The sizes of colours.
+    /// The sizes of colors.
     pub capacities: Arc<dyn Capacities>,
     /// Requests.
     pub http: Arc<dyn HttpProbe>,

@@ -95,7 +95,7 @@ fn assert_all_on(world: &World, color: &str) {
     }
 }
 
-/// Whatever happened, no route ever led anywhere but to one colour.
+/// Whatever happened, no route ever led anywhere but to one color.
 #[track_caller]
 fn assert_history_is_whole(fake: &Fake) {
     for world in fake.history() {
@@ -183,7 +183,7 @@ async fn unhealthy_targets_stop_it_before_the_first_change() {
     assert_eq!(fake.calls(), Vec::<String>::new());
     let (_, reason) = outcome.journal.reason().unwrap();
     expect_test::expect![[r#"
-        green has 1 healthy of 2 registered targets, 2 are needed (100 % of the live colour's 2)
+        green has 1 healthy of 2 registered targets, 2 are needed (100 % of the live color's 2)
           10.0.0.2:80: unhealthy (Target.Timeout: Request timed out)
         after 5m (validation.healthy.timeout)"#]]
     .assert_eq(&reason);
@@ -326,7 +326,7 @@ async fn room_comes_before_traffic_and_goes_after_it() {
         hold the minimum of blue at 4 (it is 2)
         raise green from 2 to 4
         set listener web: blue 100 % → blue 100 %, green 0 %
-        check that green has at least 1 healthy target and 100 % of the live colour's
+        check that green has at least 1 healthy target and 100 % of the live color's
         set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
         set listener api: blue 100 % → blue 0 %, green 100 %
         create rule 10 of listener web: blue 0 %, green 100 %
@@ -365,7 +365,7 @@ async fn room_comes_before_traffic_and_goes_after_it() {
 }
 
 #[test]
-fn a_colour_that_can_t_be_large_enough_is_refused() {
+fn a_color_that_can_t_be_large_enough_is_refused() {
     let (intent, mut world) = sized();
     world.capacities.get_mut("green").unwrap().max = 3;
     let refused = planner::plan(&intent, &world).unwrap_err();

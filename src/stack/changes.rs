@@ -56,7 +56,7 @@ pub enum Change {
         come: Vec<Rule>,
         /// Those to go.
         gone: Vec<Rule>,
-        /// What of those that go nothing else lets through, and a colour that serves can't be without: its port, its health
+        /// What of those that go nothing else lets through, and a color that serves can't be without: its port, its health
         /// check's, and everything that goes out.
         closes: Vec<Rule>,
     },
@@ -90,7 +90,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// What it would do to a colour that serves users, if it would hurt: `running` instances or tasks are there now.
+    /// What it would do to a color that serves users, if it would hurt: `running` instances or tasks are there now.
     pub fn harm(&self, running: Option<i32>) -> Option<String> {
         match self {
             Change::Roll(what) => Some(format!("{} changed, so every instance would be replaced", list(what))),
@@ -164,7 +164,7 @@ impl Change {
         self.paths().iter().any(|path| asked.contains(path))
     }
 
-    /// Whether it would hurt a colour that serves users, as far as can be told.
+    /// Whether it would hurt a color that serves users, as far as can be told.
     fn hurts(&self, running: Option<i32>) -> bool {
         self.harm(running).is_some()
     }
@@ -174,7 +174,7 @@ impl Change {
         matches!(self, Change::Roll(what) if *what == [FORMER])
     }
 
-    /// What a person should know of it before it is done to a colour that serves users.
+    /// What a person should know of it before it is done to a color that serves users.
     pub fn risk(&self) -> Option<String> {
         match self {
             Change::Rules { gone, closes, .. } if !gone.is_empty() && closes.is_empty() => {
@@ -197,7 +197,7 @@ impl Change {
 const JUDGED: [&str; 5] =
     ["health_check.enabled", "health_check.protocol", "health_check.port", "health_check.path", "health_check.matcher"];
 
-/// The changes to a protected colour that serves users: those that stay, and those that are kept back since they would hurt it
+/// The changes to a protected color that serves users: those that stay, and those that are kept back since they would hurt it
 /// and only undo what others did.
 pub fn spared(changes: Vec<Change>, asked: &BTreeSet<String>, running: Option<i32>) -> (Vec<Change>, Vec<Change>) {
     let (mut stay, mut kept) = (Vec::new(), Vec::new());
@@ -339,7 +339,7 @@ fn is_attached(there: &BTreeSet<Part>) -> bool {
     there.contains(&Part::TargetGroup) && there.contains(&Part::Attachment)
 }
 
-/// The ports that a colour serves and is checked at; none where somebody else's group decides that.
+/// The ports that a color serves and is checked at; none where somebody else's group decides that.
 fn serving_ports(group: Option<&TargetGroup>) -> Vec<i32> {
     let Some(group) = group else { return Vec::new() };
     let check = group.health_check.as_ref().and_then(|check| check.port.as_deref());

@@ -1,4 +1,4 @@
-//! Whether a colour serves users, read off the routes that lead to its target group.
+//! Whether a color serves users, read off the routes that lead to its target group.
 
 use crate::rollout::{Conditions, Observed, RouteSpec, Terminal};
 
@@ -10,7 +10,7 @@ pub fn nobody(name: &str) -> Conditions {
     Conditions { host_headers: vec![format!("{name}{NOBODY}")], ..Conditions::default() }
 }
 
-/// A route that has a colour's target group in it.
+/// A route that has a color's target group in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lead {
     /// The route.

@@ -3,7 +3,7 @@
 /// Elastic Load Balancing allows no longer name for a target group.
 const LONGEST: usize = 32;
 
-/// The name of everything in a colour's stack: `name-color`, or, where that is too long for a target group, its
+/// The name of everything in a color's stack: `name-color`, or, where that is too long for a target group, its
 /// beginning and a hash of the whole, so that it is always the same and never that of another.
 pub fn name(name: &str, color: &str) -> String {
     let whole = format!("{name}-{color}");

@@ -6,7 +6,7 @@ use super::spec::Spec;
 
 /// Says whose it is: `name/color`.
 pub const TAG: &str = "bluegreen:environment";
-/// The colour.
+/// The color.
 pub const COLOR_TAG: &str = "bluegreen:color";
 /// Which object it is: a token of its own, in its private state and on everything that it made. Another object of the same
 /// name and color, such as the one that replaces it, is another owner.

@@ -108,7 +108,7 @@ impl TaskDefinition {
         Value::Object(self.0.clone()).to_string()
     }
 
-    /// The JSON without the images, for comparing colours.
+    /// The JSON without the images, for comparing colors.
     pub(super) fn without_images(&self) -> Value {
         let mut map = self.0.clone();
         let containers = map.get_mut("containerDefinitions").and_then(Value::as_array_mut);

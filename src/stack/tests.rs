@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::argument::Field as _;
 
-/// The seed stack of a colour with some of its instances' attributes changed.
+/// The seed stack of a color with some of its instances' attributes changed.
 fn seed(color: &str, changed: serde_json::Value) -> Spec {
     let mut instances = json!({
         "image_id": "ami-1", "instance_type": "t3.medium", "user_data": format!("#!/bin/sh\nexport ENV={color}\n"),

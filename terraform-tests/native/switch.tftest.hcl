@@ -38,6 +38,6 @@ run "green_follows" {
   }
   assert {
     condition     = provider::bluegreen::other(bluegreen_switch.app.live, ["blue", "green"]) == "blue"
-    error_message = "the other colour is blue"
+    error_message = "the other color is blue"
   }
 }

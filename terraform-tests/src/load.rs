@@ -15,9 +15,9 @@ pub struct Seen {
     pub requests: u64,
     /// Requests that were not answered with 200.
     pub failed: u64,
-    /// Answers by colour.
+    /// Answers by color.
     pub colors: BTreeMap<String, u64>,
-    /// The colour of the last answer.
+    /// The color of the last answer.
     pub last: Option<String>,
     /// The first thing that went wrong.
     pub first_failure: Option<String>,

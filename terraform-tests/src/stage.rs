@@ -1,4 +1,4 @@
-//! A stage: a local AWS with an Application Load Balancer, two target groups and two small app servers for each colour.
+//! A stage: a local AWS with an Application Load Balancer, two target groups and two small app servers for each color.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,9 +23,9 @@ pub struct Stage {
     pub client: Client,
     /// The load balancer's ARN.
     pub load_balancer: String,
-    /// The target groups by colour.
+    /// The target groups by color.
     pub groups: BTreeMap<String, String>,
-    /// The app servers by colour.
+    /// The app servers by color.
     pub apps: BTreeMap<String, App>,
     /// The listeners' ARNs in the order of their ports, from 8080.
     pub listeners: Vec<String>,
@@ -33,7 +33,7 @@ pub struct Stage {
 
 /// What a listener does by default.
 pub enum Leads<'a> {
-    /// Forwards to this colour alone, as stacks do before a switch comes.
+    /// Forwards to this color alone, as stacks do before a switch comes.
     Color(&'a str),
     /// Answers 503.
     Unavailable,
@@ -110,7 +110,7 @@ impl Stage {
         Ok((vpc, [(*first).to_owned(), (*second).to_owned()]))
     }
 
-    /// Adds a colour: a target group and two servers.
+    /// Adds a color: a target group and two servers.
     ///
     /// # Errors
     /// When it can't be made.
@@ -118,7 +118,7 @@ impl Stage {
         self.color_with(color, None).await
     }
 
-    /// Adds a colour whose servers answer in their own way.
+    /// Adds a color whose servers answer in their own way.
     ///
     /// # Errors
     /// When it can't be made.
@@ -130,7 +130,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Adds a colour of servers that run already.
+    /// Adds a color of servers that run already.
     ///
     /// # Errors
     /// When it can't be made.
@@ -184,7 +184,7 @@ impl Stage {
         Ok(arn)
     }
 
-    /// Adds a rule to a listener, for a path, that leads to a colour.
+    /// Adds a rule to a listener, for a path, that leads to a color.
     ///
     /// # Errors
     /// When it is refused.
@@ -227,7 +227,7 @@ impl Stage {
         Ok(element(&xml, "DefaultActions")?.to_owned())
     }
 
-    /// A listener's weights by colour.
+    /// A listener's weights by color.
     ///
     /// # Errors
     /// When it isn't there.
@@ -235,7 +235,7 @@ impl Stage {
         Ok(self.weights_in(&self.actions(listener).await?))
     }
 
-    /// The weights of a rule's actions by colour.
+    /// The weights of a rule's actions by color.
     ///
     /// # Errors
     /// When it isn't there.
@@ -259,7 +259,7 @@ impl Stage {
         weights
     }
 
-    /// The target group of a colour; of one that isn't there, nothing.
+    /// The target group of a color; of one that isn't there, nothing.
     #[must_use]
     pub fn group(&self, color: &str) -> &str {
         self.groups.get(color).map_or("", String::as_str)
@@ -281,7 +281,7 @@ impl Stage {
         Ok(SocketAddr::from((found.address, self.port(listener))))
     }
 
-    /// The colour that answers a request to a listener's path.
+    /// The color that answers a request to a listener's path.
     ///
     /// # Errors
     /// When nobody does.
@@ -312,7 +312,7 @@ impl Stage {
         )
     }
 
-    /// The colours as a map for `environments`.
+    /// The colors as a map for `environments`.
     #[must_use]
     pub fn environments(&self) -> String {
         let mut text = "{\n".to_owned();
@@ -377,7 +377,7 @@ resource "bluegreen_environment" "app" {{
         ))
     }
 
-    /// Lets a colour's servers fail, and waits until the load balancer knows.
+    /// Lets a color's servers fail, and waits until the load balancer knows.
     ///
     /// # Errors
     /// When it never does.

@@ -29,7 +29,7 @@ pub fn listener_arn(n: usize) -> String {
     format!("arn:aws:elasticloadbalancing:{REGION}:123456789012:listener/app/lb/{load_balancer:016x}/{listener:016x}")
 }
 
-/// The ARN of a colour's target group.
+/// The ARN of a color's target group.
 #[must_use]
 pub fn group_arn(color: &str) -> String {
     format!("arn:aws:elasticloadbalancing:{REGION}:123456789012:targetgroup/{color}/1111111111111111")

@@ -1,9 +1,9 @@
-// A web app as both colours run it: sessions are in Redis, so whoever is logged in stays so when the other colour serves.
+// A web app as both colors run it: sessions are in Redis, so whoever is logged in stays so when the other color serves.
 //
 //   COLOR, RELEASE   what it says of itself in x-color and x-release
 //   HOST, PORT       where it listens; 0.0.0.0:8080
 //   REDIS_URL        where sessions are; without it they are in this process, and lost to every other one
-//   SESSION_SECRET   signs the cookies: the same for all processes of both colours
+//   SESSION_SECRET   signs the cookies: the same for all processes of both colors
 import { randomBytes } from "node:crypto";
 
 import { RedisStore } from "connect-redis";
@@ -78,5 +78,5 @@ const server = app.listen(Number(PORT), HOST, (error) => {
   console.log(`${COLOR} ${RELEASE} on ${HOST}:${server.address().port}`);
 });
 
-// Requests under way are answered before it ends: a colour is taken down without losing any.
+// Requests under way are answered before it ends: a color is taken down without losing any.
 process.on("SIGTERM", () => server.close(() => process.exit(0)));

@@ -1,4 +1,4 @@
-# Where the next release goes: the colour that is not live.
+# Where the next release goes: the color that is not live.
 output "deploy_to" {
   value = provider::bluegreen::other(bluegreen_switch.app.live, ["blue", "green"])
 }

@@ -1,5 +1,5 @@
 # Everything that a web application on EC2 needs for blue-green releases, from a VPC id to a DNS name: a load balancer,
-# both colours' stacks, and the switch between them.
+# both colors' stacks, and the switch between them.
 
 terraform {
   required_providers {
@@ -87,7 +87,7 @@ resource "bluegreen_environment" "this" {
     deregistration_delay = 60
     health_check         = merge({ path = "/health", interval = 30, timeout = 5, healthy_threshold = 2, unhealthy_threshold = 2 }, var.health_check)
 
-    # An idle colour without healthy instances must not make Route 53 think that the load balancer is down.
+    # An idle color without healthy instances must not make Route 53 think that the load balancer is down.
     target_group_health = { dns_failover = { minimum_healthy_targets_count = "off" } }
   }
 
@@ -118,6 +118,6 @@ resource "bluegreen_switch" "this" {
   parameter    = "/${var.name}/current-live"
   parity       = var.parity
 
-  # Destroying the switch brings the listener's first answer back, so that the colours can go as well.
+  # Destroying the switch brings the listener's first answer back, so that the colors can go as well.
   on_destroy = "restore"
 }

@@ -14,16 +14,16 @@ output "listener_arn" {
 }
 
 output "live" {
-  description = "The colour that gets the traffic."
+  description = "The color that gets the traffic."
   value       = bluegreen_switch.this.live
 }
 
 output "idle" {
-  description = "The colour that the next release goes to."
+  description = "The color that the next release goes to."
   value       = bluegreen_switch.this.idle
 }
 
 output "environments" {
-  description = "Both colours' stacks."
+  description = "Both colors' stacks."
   value       = bluegreen_environment.this
 }

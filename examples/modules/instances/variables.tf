@@ -4,23 +4,23 @@ variable "name" {
 }
 
 variable "active" {
-  description = "The colour that shall be live. Left out, whatever is live stays."
+  description = "The color that shall be live. Left out, whatever is live stays."
   type        = string
   default     = null
 }
 
 variable "releases" {
-  description = "What runs in each colour, in your words."
+  description = "What runs in each color, in your words."
   type        = map(string)
 }
 
 variable "images" {
-  description = "The AMI of each colour."
+  description = "The AMI of each color."
   type        = map(string)
 }
 
 variable "user_data" {
-  description = "The user data of each colour, as text."
+  description = "The user data of each color, as text."
   type        = map(string)
   default     = {}
 }
@@ -77,31 +77,31 @@ variable "instance_type" {
 }
 
 variable "min_size" {
-  description = "The least number of instances of a colour."
+  description = "The least number of instances of a color."
   type        = number
   default     = 2
 }
 
 variable "desired_capacity" {
-  description = "The number of instances of a colour at first."
+  description = "The number of instances of a color at first."
   type        = number
   default     = 2
 }
 
 variable "max_size" {
-  description = "The greatest number of instances of a colour."
+  description = "The greatest number of instances of a color."
   type        = number
   default     = 4
 }
 
 variable "parity" {
-  description = "What happens when the colours are not built alike: error, warn or off."
+  description = "What happens when the colors are not built alike: error, warn or off."
   type        = string
   default     = "error"
 }
 
 variable "protect_live" {
-  description = "Whether a live colour is kept from harm. Set it to false, and apply, before destroying everything."
+  description = "Whether a live color is kept from harm. Set it to false, and apply, before destroying everything."
   type        = bool
   default     = true
 }

@@ -1,7 +1,7 @@
-# The stack that the pipelines of this folder release: an ECS service in two colours behind a listener.
+# The stack that the pipelines of this folder release: an ECS service in two colors behind a listener.
 #
-# What a pipeline says: `releases`, what shall run on each colour, and `active`, who shall be live. Without `active` the
-# switch follows whoever is live and moves nothing, so a release to the idle colour can't touch users.
+# What a pipeline says: `releases`, what shall run on each color, and `active`, who shall be live. Without `active` the
+# switch follows whoever is live and moves nothing, so a release to the idle color can't touch users.
 terraform {
   required_version = ">= 1.6"
 
@@ -16,13 +16,13 @@ terraform {
 provider "bluegreen" {}
 
 variable "active" {
-  description = "The colour that shall be live; null: whoever is."
+  description = "The color that shall be live; null: whoever is."
   type        = string
   default     = null
 }
 
 variable "releases" {
-  description = "The image's tag on each colour."
+  description = "The image's tag on each color."
   type        = map(string)
 }
 
@@ -105,7 +105,7 @@ resource "bluegreen_switch" "app" {
   parameter    = "/shop/current-live"
 
   routes = [{ listener_arn = var.listener_arn }]
-  # Who sends this header sees the idle colour: smoke tests, and whoever wants to look.
+  # Who sends this header sees the idle color: smoke tests, and whoever wants to look.
   preview_routes = [{ listener_arn = var.listener_arn, priority = 1, conditions = { http_headers = { x-preview = ["1"] } } }]
 
   validation = { http = [{ url = "${trimsuffix(var.url, "/")}/health", headers = { x-preview = "1" }, status = [200], retries = 5 }] }
@@ -117,12 +117,12 @@ resource "bluegreen_switch" "app" {
 }
 
 output "live" {
-  description = "The colour that serves users."
+  description = "The color that serves users."
   value       = bluegreen_switch.app.live
 }
 
 output "idle" {
-  description = "The colour that the next release goes to."
+  description = "The color that the next release goes to."
   value       = bluegreen_switch.app.idle
 }
 
@@ -132,6 +132,6 @@ output "live_release" {
 }
 
 output "idle_release" {
-  description = "What the idle colour has."
+  description = "What the idle color has."
   value       = bluegreen_environment.app[bluegreen_switch.app.idle].release
 }

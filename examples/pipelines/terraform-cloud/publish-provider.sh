@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Publishes a build of the provider into an organisation's private registry, from where runs install it.
+# Publishes a build of the provider into an organization's private registry, from where runs install it.
 #
 #   TFE_TOKEN=… ORGANIZATION=example VERSION=0.1.0 GPG_KEY_ID=51852D87348FFC4C \
 #     bash publish-provider.sh path/to/terraform-provider-bluegreen
 #
-# The key is one of the organisation's (Settings → Registry → GPG keys), and its secret half is in this machine's keyring.
+# The key is one of the organization's (Settings → Registry → GPG keys), and its secret half is in this machine's keyring.
 # For runs on any machine build statically: cargo build --release --target x86_64-unknown-linux-musl
 # https://developer.hashicorp.com/terraform/cloud-docs/registry/publish-providers
 set -euo pipefail

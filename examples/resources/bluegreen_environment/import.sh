@@ -1,4 +1,4 @@
-# Made by this provider before: by name and colour.
+# Made by this provider before: by name and color.
 terraform import 'bluegreen_environment.app["blue"]' myapp/blue
 
 # Made by somebody else: followed by what it is made of.

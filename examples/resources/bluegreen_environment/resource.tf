@@ -1,4 +1,4 @@
-# Both colours of a stack of EC2 instances. `bluegreen_environment.app` is what a switch takes as `environments`.
+# Both colors of a stack of EC2 instances. `bluegreen_environment.app` is what a switch takes as `environments`.
 resource "bluegreen_environment" "app" {
   for_each = toset(["blue", "green"])
   name     = "myapp"

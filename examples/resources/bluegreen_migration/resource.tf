@@ -1,4 +1,4 @@
-# Gives a column another name while both colours read and write it. Each phase is an apply of its own.
+# Gives a column another name while both colors read and write it. Each phase is an apply of its own.
 resource "bluegreen_migration" "preference" {
   name     = "rename-user-preference"
   database = { url = var.database_url } # url_wo with Terraform 1.11: not in the state

@@ -1,4 +1,4 @@
-# By the record: finds the listeners and rules that lead to the colour that it names.
+# By the record: finds the listeners and rules that lead to the color that it names.
 terraform import bluegreen_switch.app /myapp/current-live
 
 # By the ARN of a listener or rule, or by several and a record, separated by commas.

@@ -1,5 +1,5 @@
 variable "active" {
-  description = "The colour that shall be live: blue or green."
+  description = "The color that shall be live: blue or green."
   type        = string
 }
 
@@ -24,7 +24,7 @@ resource "bluegreen_switch" "app" {
     },
   ]
 
-  # Always leads to the idle colour: look at a release before any user does.
+  # Always leads to the idle color: look at a release before any user does.
   preview_routes = [{
     listener_arn = aws_lb_listener.https.arn
     priority     = 5
@@ -47,7 +47,7 @@ resource "bluegreen_switch" "app" {
     steps = [{ weight = 10, hold = "5m" }, { weight = 50, hold = "5m" }]
   }
 
-  # If users fare worse with the new colour, everything goes back.
+  # If users fare worse with the new color, everything goes back.
   verification = {
     duration = "10m"
     alarms   = ["myapp-5xx"]

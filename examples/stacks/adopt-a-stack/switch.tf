@@ -12,6 +12,6 @@ import {
 }
 
 output "live" {
-  description = "The colour that serves users, whoever moved the traffic."
+  description = "The color that serves users, whoever moved the traffic."
   value       = bluegreen_switch.shop.live
 }

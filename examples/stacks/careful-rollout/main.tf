@@ -14,7 +14,7 @@ terraform {
 provider "bluegreen" {}
 
 variable "active" {
-  description = "The colour that shall be live."
+  description = "The color that shall be live."
   type        = string
 }
 
@@ -24,12 +24,12 @@ variable "listener_arn" {
 }
 
 variable "target_group_arns" {
-  description = "The target group of each colour."
+  description = "The target group of each color."
   type        = map(string)
 }
 
 variable "releases" {
-  description = "What runs in each colour."
+  description = "What runs in each color."
   type        = map(string)
   default     = {}
 }
@@ -52,7 +52,7 @@ variable "alarms" {
 }
 
 variable "min_requests" {
-  description = "Below so many requests in a hold nothing is said about the new colour."
+  description = "Below so many requests in a hold nothing is said about the new color."
   type        = number
   default     = 100
 }
@@ -74,7 +74,7 @@ resource "bluegreen_switch" "app" {
     color => { target_group_arn = arn, release = lookup(var.releases, color, null) }
   }
 
-  # The idle colour is reached by a header, on the listener that users come by.
+  # The idle color is reached by a header, on the listener that users come by.
   preview_routes = [{
     listener_arn = var.listener_arn
     priority     = 5
@@ -88,7 +88,7 @@ resource "bluegreen_switch" "app" {
 
   strategy = {
     steps = [{ weight = 10, hold = var.hold }, { weight = 50, hold = var.hold }]
-    # Every answer carries its colour, so the nodes themselves say when they follow.
+    # Every answer carries its color, so the nodes themselves say when they follow.
     prove = { url = "${var.url}/health", header = "x-color" }
   }
 

@@ -13,7 +13,7 @@ terraform {
 provider "bluegreen" {}
 
 variable "active" {
-  description = "The colour that shall be live."
+  description = "The color that shall be live."
   type        = string
 }
 
@@ -23,12 +23,12 @@ variable "listener_arn" {
 }
 
 variable "target_group_arns" {
-  description = "The target group of each colour."
+  description = "The target group of each color."
   type        = map(string)
 }
 
 variable "parameter" {
-  description = "The SSM parameter that says which colour is live."
+  description = "The SSM parameter that says which color is live."
   type        = string
   default     = "/myapp/current-live"
 }

@@ -1,4 +1,4 @@
-# A column gets another name while both colours read and write it: blue knows the old name, green the new one.
+# A column gets another name while both colors read and write it: blue knows the old name, green the new one.
 #
 #   phase = "expand"                     the new column is there, and both are kept the same
 #   (deploy the new release to green)
@@ -16,7 +16,7 @@ terraform {
 }
 
 variable "active" {
-  description = "The colour that shall be live."
+  description = "The color that shall be live."
   type        = string
 }
 
@@ -26,7 +26,7 @@ variable "phase" {
 }
 
 variable "releases" {
-  description = "What runs on each colour."
+  description = "What runs on each color."
   type        = map(string)
 }
 
@@ -42,7 +42,7 @@ variable "listener_arn" {
 }
 
 variable "target_group_arns" {
-  description = "The colours' target groups."
+  description = "The colors' target groups."
   type        = map(string)
 }
 
@@ -86,7 +86,7 @@ resource "bluegreen_switch" "app" {
 }
 
 output "live" {
-  description = "The colour that is live."
+  description = "The color that is live."
   value       = bluegreen_switch.app.live
 }
 

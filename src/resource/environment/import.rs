@@ -1,4 +1,4 @@
-//! Finds an environment that exists: by its name and colour, or by the things that it is to be made of.
+//! Finds an environment that exists: by its name and color, or by the things that it is to be made of.
 
 use serde_json::Value as Json;
 

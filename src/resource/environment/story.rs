@@ -1,4 +1,4 @@
-//! What is said of a colour that would be hurt, and of changes that came to nothing.
+//! What is said of a color that would be hurt, and of changes that came to nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::run::stack::objects::Survey;
 use crate::stack::{Change, Ids, Lead, Spec, live_by};
 use crate::tf_provider::{Diagnostics, Path};
 
-/// What a plan would do to a colour.
+/// What a plan would do to a color.
 #[derive(Clone, Copy)]
 pub(super) struct Harm<'a> {
     pub spec: &'a Spec,
@@ -19,7 +19,7 @@ pub(super) struct Harm<'a> {
 }
 
 impl Harm<'_> {
-    /// Tells what would hurt the users that come by these routes: errors while the colour is protected, warnings if not.
+    /// Tells what would hurt the users that come by these routes: errors while the color is protected, warnings if not.
     pub fn tell(&self, routes: &str, running: Option<i32>, diagnostics: &mut Diagnostics) {
         let what = self.spec.id();
         let paths = self.replaced.iter().map(|steps| {
@@ -51,7 +51,7 @@ impl Harm<'_> {
     }
 }
 
-const WAY_OUT: &str = "A way out: make the change on the idle colour, switch to it (active of bluegreen_switch), and change this \
+const WAY_OUT: &str = "A way out: make the change on the idle color, switch to it (active of bluegreen_switch), and change this \
                        one when it is idle. If it must be now, protect_live = false on this environment lets it happen.";
 
 fn attribute(change: &Change) -> &'static str {
@@ -246,11 +246,11 @@ pub(super) fn exists_live(spec: &Spec, routes: &str, diagnostics: &mut Diagnosti
     }
 }
 
-/// A destroy of a live colour.
+/// A destroy of a live color.
 pub(super) fn destroys_live(spec: &Spec, routes: &str, refused: bool, diagnostics: &mut Diagnostics) {
     if refused {
         let detail = format!(
-            "Users get to {} by {routes}. Destroying it would take the service down.\n\nA way out: switch to another colour first (active of bluegreen_switch). To take everything down on purpose, apply protect_live = false on this environment, then destroy.",
+            "Users get to {} by {routes}. Destroying it would take the service down.\n\nA way out: switch to another color first (active of bluegreen_switch). To take everything down on purpose, apply protect_live = false on this environment, then destroy.",
             spec.color
         );
         diagnostics.error(format!("{} is live and would be destroyed", spec.id()), detail);

@@ -111,7 +111,7 @@ pub(super) fn resolves(phase: Phase, resolve: Resolve, entry: Option<&Entry>, di
 }
 
 pub(super) fn unguarded(diagnostics: &mut Diagnostics) {
-    let detail = "contract takes away what the colour that is not live may still need, for its way back. Without a guard it \
+    let detail = "contract takes away what the color that is not live may still need, for its way back. Without a guard it \
                   runs whoever is live: set guard = { parameter = …, live = …, stable_for = \"24h\" }.";
     diagnostics.warning_at(Path::attribute("contract"), "contract has no guard", detail);
 }

@@ -456,7 +456,7 @@ impl Apply<'_> {
         self.shared.switches.unclaim(routes.map(RouteSpec::key));
     }
 
-    /// Environments must know which routes are previews: their idle colour has all the traffic there.
+    /// Environments must know which routes are previews: their idle color has all the traffic there.
     async fn mark_previews(&self, memory: &mut Memory, diagnostics: &mut Diagnostics) {
         let previews = &self.intent.preview_routes;
         let had = self.request.prior.as_ref().is_some_and(|prior| !prior.get("preview_routes").is_null());
@@ -473,14 +473,14 @@ impl Apply<'_> {
             Ok(()) => memory.previews = routes,
             Err(error) => {
                 let detail = format!(
-                    "The target groups could not be tagged with the preview routes: {error}. Until the next apply an environment takes its idle colour for live there, and refuses to change it."
+                    "The target groups could not be tagged with the preview routes: {error}. Until the next apply an environment takes its idle color for live there, and refuses to change it."
                 );
                 diagnostics.warning_at(Path::attribute("preview_routes"), "The previews are not marked", detail);
             }
         }
     }
 
-    /// A record of ours under another name would go on naming a colour that may no longer be live.
+    /// A record of ours under another name would go on naming a color that may no longer be live.
     async fn leave_former_record(&self, made: Option<String>, memory: &mut Memory, diagnostics: &mut Diagnostics) {
         let prior = self.request.prior.as_ref().map_or(&Value::Null, |prior| prior.get("parameter"));
         let former = prior.as_str().filter(|former| self.intent.record.as_deref() != Some(*former));
@@ -565,7 +565,7 @@ impl Apply<'_> {
                 state.set(name, prior.get(name).clone());
             }
         }
-        // The state has its own colours and routes: those before, where everything went back.
+        // The state has its own colors and routes: those before, where everything went back.
         if let (Some(world), Some(own)) = (&outcome.world, intent::parse(&state)) {
             state::set_traffic(&mut state, &own.environments, &planner::current(&own, world));
         }

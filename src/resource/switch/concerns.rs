@@ -105,7 +105,7 @@ fn held_sizes(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// A colour whose instances leave while requests are under way answers longer than the rollout watches.
+/// A color whose instances leave while requests are under way answers longer than the rollout watches.
 fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostics: &mut Diagnostics) {
     let shortest = intent.strategy.steps.iter().map(|step| step.hold).filter(|hold| !hold.is_zero()).min();
     let last = intent.verification.as_ref().map(|one| one.duration).filter(|duration| !duration.is_zero());
@@ -121,7 +121,7 @@ fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostic
     }
 }
 
-/// Clients that are kept at a colour don't follow the weights.
+/// Clients that are kept at a color don't follow the weights.
 fn sticky(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
     let Some(hold) = intent.strategy.steps.iter().map(|step| step.hold).min() else { return };
     let own = intent.stickiness.filter(|own| *own > hold);
@@ -136,7 +136,7 @@ fn sticky(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
         (None, None) => return,
     };
     let detail = format!(
-        "{whose} keeps a client at its colour for {}, and the shortest step holds for {}: who came before a step stays where they are, so a step's share is reached by new clients only, and those on a colour with weight 0 may stay there until it lapses.",
+        "{whose} keeps a client at its color for {}, and the shortest step holds for {}: who came before a step stays where they are, so a step's share is reached by new clients only, and those on a color with weight 0 may stay there until it lapses.",
         span(duration),
         span(hold)
     );
@@ -166,7 +166,7 @@ fn thresholds(name: &str, facts: &GroupFacts, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// A colour with fewer targets than the live one carries less; one without any can take the load balancer out of DNS.
+/// A color with fewer targets than the live one carries less; one without any can take the load balancer out of DNS.
 async fn smaller(
     shared: &Shared,
     intent: &Intent,

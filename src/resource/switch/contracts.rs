@@ -1,4 +1,4 @@
-//! The way back behind a contract: a colour whose release is from before the database's schema contracted would find its
+//! The way back behind a contract: a color whose release is from before the database's schema contracted would find its
 //! columns gone.
 
 use std::collections::BTreeMap;
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::rollout::{Intent, World, planner};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
-/// What the colours ran when a contract was first seen, which is as old as the schema that is gone.
+/// What the colors ran when a contract was first seen, which is as old as the schema that is gone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Outdated {
     /// The contract: its migration and time.
     contract: String,
-    /// The releases by colour; none where it wasn't said what runs there.
+    /// The releases by color; none where it wasn't said what runs there.
     releases: BTreeMap<String, Option<String>>,
 }
 
@@ -44,7 +44,7 @@ impl Outdated {
         }
     }
 
-    /// Whether a colour still runs what it ran when the schema contracted. What isn't known yet is judged at apply.
+    /// Whether a color still runs what it ran when the schema contracted. What isn't known yet is judged at apply.
     fn has(&self, color: &str, config: &Value) -> bool {
         let release = config.get("environments").get(color).get("release");
         let before = self.releases.get(color);
@@ -100,7 +100,7 @@ mod tests {
         let before = config(None, "1");
         let first = Outdated::of(&config(Some("one"), "3"), Some(&before), &Outdated::default());
         assert!(first.has("blue", &before) && !first.has("blue", &config(Some("one"), "3")));
-        // Another contract for the same colour outdates what runs by then.
+        // Another contract for the same color outdates what runs by then.
         let second = Outdated::of(&config(Some("two"), "3"), Some(&config(Some("one"), "3")), &first);
         assert!(second.has("blue", &config(Some("two"), "3")));
         // What was noted stays while the contract is the same.

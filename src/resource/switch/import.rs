@@ -62,7 +62,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, id: &str) -> Result
 
 type Colors = BTreeMap<String, Environment>;
 
-/// The routes that belong together, and the colours that they forward to. Where the record is all there is to go by, it
+/// The routes that belong together, and the colors that they forward to. Where the record is all there is to go by, it
 /// must point at one set of target groups.
 async fn choose(
     shared: &Shared,
@@ -72,7 +72,7 @@ async fn choose(
     let mut sets: BTreeMap<BTreeSet<String>, Vec<(RouteSpec, Observed)>> = BTreeMap::new();
     for (route, observed) in found {
         let Terminal::Forward(forward) = &observed.terminal else {
-            return Err(format!("{route} does not forward to target groups, so it has no colours to import."));
+            return Err(format!("{route} does not forward to target groups, so it has no colors to import."));
         };
         let groups = forward.groups.iter().map(|(arn, _)| arn.clone()).collect();
         sets.entry(groups).or_default().push((route, observed));
@@ -137,7 +137,7 @@ fn words(name: &str) -> Vec<&str> {
     name.split(['-', '_']).collect()
 }
 
-/// Names colours after what tells the target groups' names apart: `myapp-blue`, `myapp-green` are blue and green. One that
+/// Names colors after what tells the target groups' names apart: `myapp-blue`, `myapp-green` are blue and green. One that
 /// stands alone is the color that the record says, if its name says so too.
 fn colors(names: &BTreeMap<String, String>, record: Option<&str>) -> Colors {
     let split: Vec<Vec<&str>> = names.values().map(|name| words(name)).collect();
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_what_tells_the_names_apart() {
+    fn colors_are_what_tells_the_names_apart() {
         let named = |names: &[&str]| {
             let names = names.iter().map(|name| (format!("arn:{name}"), (*name).to_owned())).collect();
             colors(&names, None).into_keys().collect::<Vec<_>>()

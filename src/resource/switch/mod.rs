@@ -1,4 +1,4 @@
-//! `bluegreen_switch`: which colour is live.
+//! `bluegreen_switch`: which color is live.
 //!
 //! ```hcl
 //! resource "bluegreen_switch" "app" {
@@ -283,7 +283,7 @@ fn is_region_right(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnosti
     right
 }
 
-/// Not everything is known: what will be live is, if the colour is named; the rest is for the apply to tell.
+/// Not everything is known: what will be live is, if the color is named; the rest is for the apply to tell.
 fn plan_unknown(state: &mut Value, config: &Value) {
     for name in TOLD_BY_APPLY {
         state.set(name, Value::UNKNOWN);

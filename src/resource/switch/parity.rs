@@ -1,4 +1,4 @@
-//! Whether the colours are built alike, by the documents that their environments compute.
+//! Whether the colors are built alike, by the documents that their environments compute.
 
 use std::fmt::Write as _;
 
@@ -36,7 +36,7 @@ pub(super) fn check(config: &Value, diagnostics: &mut Diagnostics) {
         if policy == "warn" {
             diagnostics.warning_at(path, summary, detail);
         } else {
-            detail += "\nMake them equal. If they differ on purpose for now, as while a change goes first to the idle colour, \
+            detail += "\nMake them equal. If they differ on purpose for now, as while a change goes first to the idle color, \
                        parity = \"warn\" on the switch says so and goes on.";
             diagnostics.error_at(path, summary, detail);
         }

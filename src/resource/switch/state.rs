@@ -134,7 +134,7 @@ fn percentages(weights: &BTreeMap<String, u32>) -> Value {
     Value::object(pairs)
 }
 
-/// Writes into a state what holds once a colour has everything.
+/// Writes into a state what holds once a color has everything.
 pub(super) fn set_all_on<T>(state: &mut Value, environments: &BTreeMap<String, T>, live: &str) {
     let weight = |color: &String| (color.clone(), if color == live { 100 } else { 0 });
     state.set("live", Value::from(live));

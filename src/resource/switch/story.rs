@@ -40,8 +40,8 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
             diagnostics.error_at(Path::attribute("capacity"), format!("{color} can't be large enough"), detail);
         }
         Refusal::NothingToFollow => {
-            let detail = "active is left out, so the switch follows whatever is live, but no colour gets any traffic and the record names none. Set active to the colour that shall be live first.";
-            diagnostics.error_at(Path::attribute("active"), "No colour is live", detail);
+            let detail = "active is left out, so the switch follows whatever is live, but no color gets any traffic and the record names none. Set active to the color that shall be live first.";
+            diagnostics.error_at(Path::attribute("active"), "No color is live", detail);
         }
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn route_gone(route: &RouteSpec, intent: &Intent, diagnostics: &mut D
     diagnostics.warning_at(route_path(route, intent), "Route not found", detail);
 }
 
-/// A switch that takes over where another colour is live moves traffic with its very first apply.
+/// A switch that takes over where another color is live moves traffic with its very first apply.
 pub(super) fn moves_traffic(busiest: Option<&str>, intent: &Intent, diagnostics: &mut Diagnostics) {
     let (Some(group), Some(active)) = (busiest, intent.active.as_deref()) else { return };
     let Some(live) = intent.color_of(group) else {
@@ -238,7 +238,7 @@ pub(super) struct Failure<'a> {
     pub config: &'a Value,
     pub runbook: &'a Runbook,
     pub outcome: &'a Outcome,
-    /// The colour that was live.
+    /// The color that was live.
     pub from: Option<&'a str>,
     /// Whether it is a first apply, whose failure Terraform takes for a broken object.
     pub is_new: bool,
@@ -370,7 +370,7 @@ impl Failure<'_> {
     fn next(&self) -> String {
         let back = match self.from {
             Some(from) if self.intent.active.as_deref() != Some(from) => format!("active = \"{from}\""),
-            _ => "active to the old colour".to_owned(),
+            _ => "active to the old color".to_owned(),
         };
         match self.outcome.ending {
             Ending::Stuck => format!(

@@ -1,4 +1,4 @@
-//! A tiny application that says which colour and release it is, and can be told to fail: the targets of tests and demo.
+//! A tiny application that says which color and release it is, and can be told to fail: the targets of tests and demo.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -182,7 +182,7 @@ async fn respond(identity: &Identity, request: &Request<Incoming>) -> Response<B
     response
 }
 
-/// Sessions are kept by the clients, so that both colours know them.
+/// Sessions are kept by the clients, so that both colors know them.
 fn knows(identity: &Identity, request: &Request<Incoming>) -> bool {
     let cookies = request.headers().get_all("cookie").iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|line| line.split(';'));

@@ -127,7 +127,7 @@ impl Compute {
         Ok(group.ids())
     }
 
-    /// Ends an instance in favour of a new one.
+    /// Ends an instance in favor of a new one.
     pub(crate) async fn replace(&self, scope: &Scope, id: &str) -> anyhow::Result<()> {
         let parameters = [("InstanceId", id), ("ShouldDecrementDesiredCapacity", "false")];
         self.autoscaling(scope, "TerminateInstanceInAutoScalingGroup", &parameters).await.map(drop)

@@ -301,7 +301,7 @@ mod tests {
             r#"{"kill":"after","signal":"TERM"}"#,
         ] {
             let action: FaultAction = serde_json::from_str(text).expect(text);
-            assert_eq!(serde_json::to_string(&action).expect("serialises"), text);
+            assert_eq!(serde_json::to_string(&action).expect("serializes"), text);
         }
         for text in [
             "{}",

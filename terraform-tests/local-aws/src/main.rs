@@ -23,7 +23,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A small application that answers with its colour and release.
+    /// A small application that answers with its color and release.
     App(AppArgs),
 }
 

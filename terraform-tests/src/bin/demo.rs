@@ -20,7 +20,7 @@ const CLIENTS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(4);
 /// How long clients may take to see what terraform said is done.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
-/// How long a colour is watched before the next switch.
+/// How long a color is watched before the next switch.
 const WATCH: Duration = Duration::from_millis(1500);
 const BAR_CELLS: usize = 40;
 
@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
 /// Plays it; whether every switch was seen and no request failed.
 async fn demo() -> anyhow::Result<bool> {
     let view = View::new();
-    view.say("Starting a local AWS: a load balancer, two target groups, two app servers for each colour …");
+    view.say("Starting a local AWS: a load balancer, two target groups, two app servers for each color …");
     let mut stage = Stage::empty().await?;
     stage.listener(Leads::Color("green")).await?;
     let terraform = prepare(&stage)?;
@@ -205,14 +205,14 @@ impl View {
         }
     }
 
-    /// Whether nobody but this colour answers any more.
+    /// Whether nobody but this color answers any more.
     async fn only(&self, active: &str, load: &Load) -> bool {
         let others = |seen: Seen| seen.colors.iter().filter(|(color, _)| *color != active).map(|(_, n)| n).sum::<u64>();
         let before = others(load.seen());
         tokio::time::sleep(Duration::from_millis(200)).await;
         let after = others(load.seen());
         if before != after {
-            self.say(&format!("✗ {} requests were answered by another colour than {active}", after - before));
+            self.say(&format!("✗ {} requests were answered by another color than {active}", after - before));
         }
         before == after
     }

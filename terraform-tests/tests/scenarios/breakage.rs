@@ -163,7 +163,7 @@ async fn what_is_gone_comes_again() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same of what only an empty colour can lose, and of a target and a rule.
+/// The same of what only an empty color can lose, and of a target and a rule.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_else_is_gone_comes_again() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use terraform_tests::stage::Stage;
 use terraform_tests::terraform::{Terraform, binaries, engines};
 
-const COLOUR: &str = r#"
+const COLOR: &str = r#"
 variable "arn" { type = string }
 resource "terraform_data" "group" { input = var.arn }
 output "target_group_arn" { value = terraform_data.group.output }
@@ -45,8 +45,8 @@ resource "terraform_data" "listener" {{
   input    = each.value
 }}
 resource "terraform_data" "active" {{ input = "{active}" }}
-module "colour" {{
-  source   = "./colour"
+module "color" {{
+  source   = "./color"
   for_each = local.groups
   arn      = each.value
 }}
@@ -55,7 +55,7 @@ module "app" {{
   for_each     = local.listeners
   name         = "app-${{each.key}}"
   active       = terraform_data.active.output
-  environments = module.colour
+  environments = module.color
   listener_arn = terraform_data.listener[each.key].output
 }}
 output "live" {{ value = {{ for name, app in module.app : name => app.live }} }}
@@ -83,7 +83,7 @@ async fn everything_unknown_at_first() -> anyhow::Result<()> {
         std::os::unix::fs::symlink(binaries().join(binary), place.join(format!("{binary}_v{version}")))?;
         let rc = format!("provider_installation {{\n  filesystem_mirror {{\n    path = {mirror:?}\n  }}\n}}\n");
         terraform.file("terraform.rc", &rc)?;
-        terraform.file("colour/main.tf", COLOUR)?;
+        terraform.file("color/main.tf", COLOR)?;
         terraform.file("app/main.tf", APP)?;
         terraform.write(&root(&stage, "blue"))?;
         terraform.run(&["init", "-no-color", "-input=false"]).await?.ok()?;

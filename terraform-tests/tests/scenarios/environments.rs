@@ -5,13 +5,13 @@ use terraform_tests::client::elements;
 use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, engines};
 
-/// The seed stack for both colours, its switch, and what a test changes in it.
+/// The seed stack for both colors, its switch, and what a test changes in it.
 pub struct Stack {
     pub stage: Stage,
     pub terraform: Terraform,
     network: (String, [String; 2]),
     pub active: &'static str,
-    /// By colour: release, and what goes into `instances` beside the usual.
+    /// By color: release, and what goes into `instances` beside the usual.
     pub colors: [(&'static str, String, String); 2],
     pub image: String,
     pub group: String,
@@ -112,7 +112,7 @@ resource "bluegreen_environment" "app" {{
         self.terraform.state(&format!("bluegreen_environment.app[\"{color}\"]")).await
     }
 
-    /// Everything that the state of a colour names is in AWS.
+    /// Everything that the state of a color names is in AWS.
     pub async fn is_there(&self, color: &str) -> anyhow::Result<()> {
         self.all_there(&self.state(color).await?).await
     }
@@ -185,9 +185,9 @@ fn index(color: &str) -> usize {
     usize::from(color == "green")
 }
 
-/// A new release on the idle colour, then the switch: in two applies, and back in one. What is live is left alone.
+/// A new release on the idle color, then the switch: in two applies, and back in one. What is live is left alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_goes_to_the_idle_colour_and_then_live() -> anyhow::Result<()> {
+async fn a_release_goes_to_the_idle_color_and_then_live() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;
     stack.apply().await?;
     let blue = stack.state("blue").await?;
@@ -216,9 +216,9 @@ async fn a_release_goes_to_the_idle_colour_and_then_live() -> anyhow::Result<()>
     Ok(())
 }
 
-/// Whatever would hurt a live colour is refused when planning, with the routes and a way out; the idle one is free.
+/// Whatever would hurt a live color is refused when planning, with the routes and a way out; the idle one is free.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_live_colour_is_protected() -> anyhow::Result<()> {
+async fn a_live_color_is_protected() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;
     stack.apply().await?;
     for (edit, says) in [
@@ -261,7 +261,7 @@ async fn a_live_colour_is_protected() -> anyhow::Result<()> {
 
 /// With `protect_live = false` it is done in the way that hurts least: instances come before others go.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unprotected_colour_is_changed_gently() -> anyhow::Result<()> {
+async fn an_unprotected_color_is_changed_gently() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;
     stack.more = "protect_live = false".to_owned();
     stack.apply().await?;
@@ -295,9 +295,9 @@ async fn an_unprotected_colour_is_changed_gently() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Replacing the idle colour in the same apply as a switch to it.
+/// Replacing the idle color in the same apply as a switch to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_idle_colour_goes_live_in_one_apply() -> anyhow::Result<()> {
+async fn a_replaced_idle_color_goes_live_in_one_apply() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;
     stack.apply().await?;
     let before = stack.state("green").await?["target_group_arn"].clone();
@@ -311,9 +311,9 @@ async fn a_replaced_idle_colour_goes_live_in_one_apply() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Colours that are not built alike: told attribute by attribute, and the user decides.
+/// Colors that are not built alike: told attribute by attribute, and the user decides.
 #[tokio::test(flavor = "multi_thread")]
-async fn colours_that_differ() -> anyhow::Result<()> {
+async fn colors_that_differ() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;
     stack.colors[index("green")].2 = "instance_type = \"t3.large\"".to_owned();
     stack.write()?;
@@ -397,7 +397,7 @@ async fn renamed_without_a_word() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A hotfix by hand on the live colour is told and left, bars no switch away from it, and is put right afterwards.
+/// A hotfix by hand on the live color is told and left, bars no switch away from it, and is put right afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hotfix_bars_no_switch() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;
@@ -454,7 +454,7 @@ async fn moved_and_removed() -> anyhow::Result<()> {
     stack.terraform.plan_is_empty().await
 }
 
-/// A preview route gives the idle colour all of its requests, and yet no user: the colour stays free to change.
+/// A preview route gives the idle color all of its requests, and yet no user: the color stays free to change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preview_is_not_live() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;
@@ -494,7 +494,7 @@ async fn size(stack: &Stack, color: &str) -> anyhow::Result<(String, String)> {
     Ok((text("MinSize")?, text("DesiredCapacity")?))
 }
 
-/// Room before the traffic, a floor under the live colour meanwhile, and everything given back, also after a kill.
+/// Room before the traffic, a floor under the live color meanwhile, and everything given back, also after a kill.
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_follow_the_traffic() -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;

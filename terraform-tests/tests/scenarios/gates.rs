@@ -1,4 +1,4 @@
-//! A colour that is not fit gets no request.
+//! A color that is not fit gets no request.
 
 use anyhow::ensure;
 use terraform_tests::stage::{Leads, Stage};
@@ -31,7 +31,7 @@ async fn refused(more: &str, break_green: impl AsyncFnOnce(&Stage) -> anyhow::Re
 #[tokio::test(flavor = "multi_thread")]
 async fn no_healthy_target() -> anyhow::Result<()> {
     let said = refused(QUICK, async |stage| stage.make_unhealthy("green").await);
-    let expected = "green has 0 healthy of 2 registered targets, 2 are needed (100 % of the live colour's 2)";
+    let expected = "green has 0 healthy of 2 registered targets, 2 are needed (100 % of the live color's 2)";
     said.await?.has(&[
         expected,
         "127.0.0.2:",
@@ -59,7 +59,7 @@ async fn one_of_two_targets() -> anyhow::Result<()> {
         let dead = std::net::SocketAddr::new(first.ip(), 1);
         stage.register(stage.group("green"), dead).await
     });
-    let expected = "green has 1 healthy of 2 registered targets, 2 are needed (100 % of the live colour's 2)";
+    let expected = "green has 1 healthy of 2 registered targets, 2 are needed (100 % of the live color's 2)";
     said.await?.has(&[expected, "127.0.0.2:1: unhealthy (Target.FailedHealthChecks: Health checks failed)"])
 }
 
@@ -68,7 +68,7 @@ async fn a_500_on_the_check_url() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let addresses = |color: &str| stage.apps[color].addresses()[0];
     let terraform = Terraform::new()?;
-    // The colour stands in the address of the check, as it stands in the host name in the field.
+    // The color stands in the address of the check, as it stands in the host name in the field.
     let more = |color: &str| {
         let url = format!("http://{}/health?key=a-secret&color={{color}}", addresses(color));
         format!(
@@ -107,9 +107,9 @@ async fn a_500_on_the_check_url() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where nobody was served yet, a colour that turns out unhealthy does not stay.
+/// Where nobody was served yet, a color that turns out unhealthy does not stay.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_colour_is_proved_too() -> anyhow::Result<()> {
+async fn the_first_color_is_proved_too() -> anyhow::Result<()> {
     let mut stage = Stage::empty().await?;
     stage.listener(Leads::Unavailable).await?;
     stage.apps["blue"].set_failing(Some(500));

@@ -19,9 +19,9 @@ async fn on_blue(stage: &Stage, more: &str) -> anyhow::Result<Terraform> {
     Ok(terraform)
 }
 
-/// Nodes follow three seconds late; a check by the preview asks the colour that it is about, and not the one before.
+/// Nodes follow three seconds late; a check by the preview asks the color that it is about, and not the one before.
 #[tokio::test(flavor = "multi_thread")]
-async fn p01_a_preview_shows_the_colour_that_is_checked() -> anyhow::Result<()> {
+async fn p01_a_preview_shows_the_color_that_is_checked() -> anyhow::Result<()> {
     let stage = Stage::late(Duration::from_secs(3)).await?;
     stage.until(|stage| stage.address(0).is_ok(), "serves").await?;
     let listener = stage.listeners[0].clone();
@@ -225,7 +225,7 @@ async fn p11_a_failure_after_a_preview_was_made() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two switches with one record in one apply come to the same colour.
+/// Two switches with one record in one apply come to the same color.
 #[tokio::test(flavor = "multi_thread")]
 async fn p15_two_switches_with_one_record() -> anyhow::Result<()> {
     let mut stage = Stage::new().await?;

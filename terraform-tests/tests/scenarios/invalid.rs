@@ -22,20 +22,20 @@ fn case(name: &'static str, value: impl Into<String>, summary: &'static str, lin
 }
 
 fn cases() -> Vec<Case> {
-    [colours(), routes(), checks(), rollouts(), times()].into_iter().flatten().collect()
+    [colors(), routes(), checks(), rollouts(), times()].into_iter().flatten().collect()
 }
 
-fn colours() -> Vec<Case> {
+fn colors() -> Vec<Case> {
     let color = |name: &str, arn: &str| format!("    {name} = {{ target_group_arn = \"{arn}\" }}\n");
     let set = |more: &str| format!("{{\n    blue = {{ target_group_arn = \"{BLUE}\" }}\n{more}\n  }}");
     let many: String = ["a", "b", "c", "d", "e"].map(|name| color(name, &GREEN.replace("green", name))).concat();
     let far = GREEN.replace("eu-central-1", "us-east-1");
     let green = |arn: &str, summary| case("environments", set(&color("green", arn)), summary, "green = {");
     vec![
-        case("active", "\"grene\"", "Unknown colour", "active"),
+        case("active", "\"grene\"", "Unknown color", "active"),
         case("environments", set(""), "Two to five environments are needed", "environments"),
         case("environments", set(&many), "Two to five environments are needed", "environments"),
-        case("environments", set(&color("Green", GREEN)), "Invalid colour", "Green = {"),
+        case("environments", set(&color("Green", GREEN)), "Invalid color", "Green = {"),
         green(BLUE, "Target group given twice"),
         green("arn:aws:s3:::x", "Invalid target group ARN"),
         green(LISTENER, "Invalid target group ARN"),
@@ -76,7 +76,7 @@ fn checks() -> Vec<Case> {
         |check: &str, summary| case("validation", format!("{{ http = [{{ {check} }}] }}"), summary, "validation");
     vec![
         http("url = \"https://{color}.example.com\", body_matches = \"(\"", "Invalid body_matches"),
-        http("url = \"https://{colour}.example.com\"", "Unknown placeholder"),
+        http("url = \"https://{hue}.example.com\"", "Unknown placeholder"),
         http("url = \"ftp://{color}.example.com\"", "Invalid URL"),
         http("url = \"https://x.org\", status = [99]", "Invalid status"),
         http("url = \"https://x.org\", max_latency = \"fast\"", "Invalid max_latency"),
@@ -107,7 +107,7 @@ fn rollouts() -> Vec<Case> {
         strategy("steps = [{ weight = 50 }, { weight = 10 }]", "The steps must rise"),
         strategy("steps = [null]", "Null element"),
         strategy(&format!("{canary}, linear = {{ percent = 10, interval = \"1m\" }}"), "Conflicting arguments"),
-        strategy("prove = { url = \"https://x.org\" }", "It must be told what tells the colour"),
+        strategy("prove = { url = \"https://x.org\" }", "It must be told what tells the color"),
         strategy("prove = { url = \"https://{color}.org\", header = \"x-color\" }", "Unknown placeholder"),
         strategy("settle = \"soon\"", "Invalid settle"),
         metric("metric = \"errors\", max = 1", "Invalid metric"),

@@ -113,7 +113,7 @@ impl Team {
     }
 }
 
-/// A push goes to the idle colour and then live; one that is broken goes nowhere, and the next one is fine again.
+/// A push goes to the idle color and then live; one that is broken goes nowhere, and the next one is fine again.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_step_of_the_workflows_runs() -> anyhow::Result<()> {
     let mut team = Team::new().await?;

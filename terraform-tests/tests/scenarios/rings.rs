@@ -47,14 +47,14 @@ impl Ring {
         Ok(())
     }
 
-    /// Everything is on this colour, and nothing is left of the rollout.
+    /// Everything is on this color, and nothing is left of the rollout.
     async fn is_on(&self, color: &str) -> anyhow::Result<()> {
         self.leads_to(color).await?;
         ensure!(self.stage.client.parameter(&format!("{PARAMETER}.rollout")).await?.is_none(), "the lock is left");
         Ok(())
     }
 
-    /// Everything is on this colour.
+    /// Everything is on this color.
     async fn leads_to(&self, color: &str) -> anyhow::Result<()> {
         for weights in [self.stage.weights(0).await?, self.stage.rule_weights(&self.rule).await?] {
             ensure!(weights[color] == 100, "{weights:?}");

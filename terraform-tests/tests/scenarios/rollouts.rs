@@ -1,4 +1,4 @@
-//! Rollouts in steps, seen by clients: how traffic is split, what happens when the new colour is not well, and what is
+//! Rollouts in steps, seen by clients: how traffic is split, what happens when the new color is not well, and what is
 //! said then.
 
 use std::time::Duration;
@@ -453,7 +453,7 @@ async fn warnings_before_a_rollout() -> anyhow::Result<()> {
         "Warning: The deregistration delay is longer than a hold",
         "Targets of blue that are taken out go on with their requests for up to 2m",
         "Warning: Clients stick longer than a step holds",
-        "stickiness.duration keeps a client at its colour for 1h",
+        "stickiness.duration keeps a client at its color for 1h",
         "Warning: Nothing is verified",
         "Warning: green fails open early",
         "Warning: green can take the load balancer out of DNS",

@@ -121,9 +121,9 @@ async fn all_kinds_of_routes_move_together() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Preview routes always lead to the idle colour.
+/// Preview routes always lead to the idle color.
 #[tokio::test(flavor = "multi_thread")]
-async fn preview_routes_lead_to_the_idle_colour() -> anyhow::Result<()> {
+async fn preview_routes_lead_to_the_idle_color() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let listener = &stage.listeners[0];
     let preview = format!(

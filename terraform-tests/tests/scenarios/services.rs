@@ -9,7 +9,7 @@ use terraform_tests::load::Load;
 use terraform_tests::stage::{Leads, Stage, forward};
 use terraform_tests::terraform::Terraform;
 
-/// Both colours as services in groups that a listener has, and their switch.
+/// Both colors as services in groups that a listener has, and their switch.
 struct Services {
     stage: Stage,
     terraform: Terraform,
@@ -136,7 +136,7 @@ async fn a_release_goes_round() -> anyhow::Result<()> {
     let container = &described["taskDefinition"]["containerDefinitions"][0];
     ensure!(container["image"] == "api:v4" && container["environment"][0]["value"] == "web", "{described}");
     let active = client.ecs("ListTaskDefinitions", json!({ "status": "ACTIVE" })).await?;
-    // Each colour keeps what runs and one before it.
+    // Each color keeps what runs and one before it.
     ensure!(active["taskDefinitionArns"].as_array().is_some_and(|arns| arns.len() == 4), "{active}");
     services.images[1] = "api:v5";
     services.write()?;
@@ -231,7 +231,7 @@ async fn a_service_changed_by_hand() -> anyhow::Result<()> {
 }
 
 /// Groups of the environments' own, from nothing in one apply: each is made known to the load balancer by a rule that no
-/// request matches, which makes nobody live and goes with its colour.
+/// request matches, which makes nobody live and goes with its color.
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_of_their_own() -> anyhow::Result<()> {
     let mut stage = Stage::bare().await?;

@@ -34,7 +34,7 @@ async fn start(program: &[PathBuf], color: &str, redis: Option<&str>) -> anyhow:
         .args(&program[1..])
         .env("COLOR", color)
         .env("RELEASE", "1")
-        .env("SESSION_SECRET", "a secret of both colours");
+        .env("SESSION_SECRET", "a secret of both colors");
     command.env("HOST", "127.0.0.2").env("PORT", "0").env_remove("REDIS_URL");
     command.envs(redis.map(|url| ("REDIS_URL", url)));
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
@@ -44,7 +44,7 @@ async fn start(program: &[PathBuf], color: &str, redis: Option<&str>) -> anyhow:
     Ok(Running { _child: child, address: SocketAddr::from(([127, 0, 0, 2], port)) })
 }
 
-/// The example stack over two colours of an app. moto tells targets apart by address alone, so each colour has one.
+/// The example stack over two colors of an app. moto tells targets apart by address alone, so each color has one.
 async fn play(program: &[PathBuf], redis: Option<&str>) -> anyhow::Result<()> {
     let (blue, green) = (start(program, "blue", redis).await?, start(program, "green", redis).await?);
     let mut stage = Stage::bare().await?;

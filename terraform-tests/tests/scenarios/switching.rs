@@ -66,7 +66,7 @@ async fn weights_moved_by_hand() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A follower adopts what is live, whichever colour that is, and makes the record only if there is none.
+/// A follower adopts what is live, whichever color that is, and makes the record only if there is none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_adopts_what_is_live() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
@@ -100,9 +100,9 @@ async fn the_record_drifts_too() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Three colours: the idle one is the next, and all stay in the forward.
+/// Three colors: the idle one is the next, and all stay in the forward.
 #[tokio::test(flavor = "multi_thread")]
-async fn three_colours_go_round() -> anyhow::Result<()> {
+async fn three_colors_go_round() -> anyhow::Result<()> {
     let mut stage = Stage::new().await?;
     stage.color("red").await?;
     let terraform = Terraform::new()?;

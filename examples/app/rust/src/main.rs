@@ -1,5 +1,5 @@
-//! A web app as both colours run it, the same to its clients as the one in `../express`: sessions are in Redis, so whoever
-//! is logged in stays so when the other colour serves.
+//! A web app as both colors run it, the same to its clients as the one in `../express`: sessions are in Redis, so whoever
+//! is logged in stays so when the other color serves.
 //!
 //! - `COLOR`, `RELEASE`: what it says of itself in `x-color` and `x-release`.
 //! - `HOST`, `PORT`: where it listens; 0.0.0.0:8080.
@@ -158,7 +158,7 @@ async fn main() -> anyhow::Result<()> {
         .route("/whoami", get(whoami))
         .layer(middleware::from_fn_with_state(app.clone(), identify))
         .with_state(app);
-    // Requests under way are answered before it ends: a colour is taken down without losing any.
+    // Requests under way are answered before it ends: a color is taken down without losing any.
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let terminated = async move {
         terminate.recv().await;

@@ -784,7 +784,7 @@ async fn p13_sizes_are_told_as_they_are_changed() {
     wish.set("capacity", capacity);
     wish.set("active", text("green"));
     let words = runbook(&stage, &wish, &stored).await;
-    assert!(words.iter().any(|word| word.contains("raise green to the size of the live colour")), "{words:?}");
+    assert!(words.iter().any(|word| word.contains("raise green to the size of the live color")), "{words:?}");
 }
 
 /// Killed while it checked, and led back: the size that it raised is given back too.

@@ -237,7 +237,7 @@ impl Case {
         Ok(())
     }
 
-    /// No route ever lost a request, and what a colour got was a step, or what it had before. Whoever follows moves nothing.
+    /// No route ever lost a request, and what a color got was a step, or what it had before. Whoever follows moves nothing.
     fn check_history(&self, stage: &Stage, wish: Option<usize>, seen: &mut Vec<f64>) -> Result<(), TestCaseError> {
         let steps = self.weights.iter().map(|weight| f64::from(*weight) / 10.0).chain([0.0, 100.0]);
         let allowed: Vec<f64> = steps.filter(|_| wish.is_some()).chain(seen.iter().copied()).collect();

@@ -57,7 +57,7 @@ async fn a_careful_rollout_says_what_it_will_do_and_does_it() {
     let config = careful(&stage, "green");
     let (planned, _) = stage.plan(&config, Some(&stored)).await;
     expect_test::expect![[r#"
-        check that green has at least 1 healthy target and 100 % of the live colour's
+        check that green has at least 1 healthy target and 100 % of the live color's
         set listener web/2: blue 100 %, green 0 % → blue 90 %, green 10 %
         give the load balancer 10s to settle
         watch green at 10 % for 2m: green answers GET http://green.test/
@@ -80,7 +80,7 @@ async fn a_careful_rollout_says_what_it_will_do_and_does_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_colour_that_fails_at_ten_percent_goes_back_at_once() {
+async fn a_color_that_fails_at_ten_percent_goes_back_at_once() {
     let (stage, stored) = on_blue().await;
     let config = careful(&stage, "green");
     let fake = stage.fake.clone();
@@ -238,7 +238,7 @@ async fn going_on_checks_again_what_gets_the_traffic() {
     let (_, diagnostics) = stage.apply(&config, Some(&read)).await;
     let said = told(&diagnostics);
     assert!(
-        said.contains("green has 0 healthy of 2 registered targets, 2 are needed (100 % of the live colour's 2)"),
+        said.contains("green has 0 healthy of 2 registered targets, 2 are needed (100 % of the live color's 2)"),
         "{said}"
     );
     assert!(said.contains("Everything was put back as it was before."), "{said}");
@@ -315,7 +315,7 @@ async fn a_lock_that_can_t_be_renewed_leads_back_in_time() {
     assert_eq!(applied.state.unwrap().get("live"), &text("blue"));
 }
 
-/// Two switches with one record in one apply: the second one waits for the first, and both lead to the same colour.
+/// Two switches with one record in one apply: the second one waits for the first, and both lead to the same color.
 #[tokio::test(start_paused = true)]
 async fn p15_a_second_switch_of_this_run_waits_for_the_first() {
     let (stage, stored) = on_blue().await;
@@ -486,7 +486,7 @@ async fn every_kind_of_check_tells_what_it_saw() {
     let metric = Value::object([("metric", text("latency_p99")), ("max_ratio_to_live", percent(1.2))]);
     expect_test::expect![[r#"
         Failed to switch app to green
-        Failed to check that latency_p99 of green is at most 1.2 times the live colour's:
+        Failed to check that latency_p99 of green is at most 1.2 times the live color's:
           latency_p99 of green is 300 ms over 500 requests, blue's is 200 ms, and at most 1.2 times that is allowed"#]]
     .assert_eq(&refused(Value::object([("metrics", list(metric))])).await);
     let request = |url: &str| Value::object([("url", text(url))]);

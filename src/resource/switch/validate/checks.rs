@@ -95,7 +95,7 @@ fn request(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
         let path = path.attr("url");
         for placeholder in placeholders(text).filter(|placeholder| *placeholder != "{color}") {
             let detail =
-                format!("{path}: {placeholder} stands for nothing; {{color}} stands for the colour that is checked.");
+                format!("{path}: {placeholder} stands for nothing; {{color}} stands for the color that is checked.");
             diagnostics.error_at(path.clone(), "Unknown placeholder", detail);
         }
     }
@@ -182,7 +182,7 @@ fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
         if before > 0.0 && weight <= before {
             let path = path.attr("steps").index(n).attr("weight");
             let detail = format!(
-                "{path}: {weight} % comes after {before} %. Each step gives the new colour more than the one before."
+                "{path}: {weight} % comes after {before} %. Each step gives the new color more than the one before."
             );
             diagnostics.error_at(path, "The steps must rise", detail);
         }
@@ -196,13 +196,13 @@ fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
         let given = told.iter().filter(|name| prove.get(name).is_set()).count();
         if given > 1 || told.iter().all(|name| prove.get(name).is_null()) {
             let detail =
-                format!("{path}: set one of header, cookie and body: what of the answer tells which colour gave it.");
-            diagnostics.error_at(path.clone(), "It must be told what tells the colour", detail);
+                format!("{path}: set one of header, cookie and body: what of the answer tells which color gave it.");
+            diagnostics.error_at(path.clone(), "It must be told what tells the color", detail);
         }
         if prove.get("url").as_str().is_some_and(|url| url.contains("{color}")) {
             let path = path.attr("url");
             let detail = format!(
-                "{path}: it asks the production route, by which both colours answer: {{color}} stands for nothing here."
+                "{path}: it asks the production route, by which both colors answer: {{color}} stands for nothing here."
             );
             diagnostics.error_at(path, "Unknown placeholder", detail);
         }

@@ -97,7 +97,7 @@ fn validate_environments(config: &Value, regions: &mut Regions, diagnostics: &mu
     let Some(map) = config.get("environments").as_map() else { return };
     if !(2..=5).contains(&map.len()) {
         let detail = format!(
-            "A switch holds two to five colours, {} given. Five is what a load balancer's action can forward to.",
+            "A switch holds two to five colors, {} given. Five is what a load balancer's action can forward to.",
             if map.len() == 1 { "1 was".to_owned() } else { format!("{} were", map.len()) }
         );
         diagnostics.error_at(environments.clone(), "Two to five environments are needed", detail);
@@ -109,14 +109,14 @@ fn validate_environments(config: &Value, regions: &mut Regions, diagnostics: &mu
         let fits = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
             && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if !fits {
-            let detail = format!("{color:?}: a colour is lower-case letters, digits and dashes, a letter first.");
-            diagnostics.error_at(path.clone(), "Invalid colour", detail);
+            let detail = format!("{color:?}: a color is lower-case letters, digits and dashes, a letter first.");
+            diagnostics.error_at(path.clone(), "Invalid color", detail);
         }
         let (group, path) = (environment.get("target_group_arn"), path.attr("target_group_arn"));
         regions.arn(group, &path, Kind::TargetGroup, diagnostics);
         let Some(arn) = group.as_str() else { continue };
         if let Some(owner) = owners.insert(arn, color) {
-            let detail = format!("{path}: {owner} has the same target group. Each colour needs one of its own.");
+            let detail = format!("{path}: {owner} has the same target group. Each color needs one of its own.");
             diagnostics.error_at(path, "Target group given twice", detail);
         }
     }
@@ -128,7 +128,7 @@ fn validate_active(config: &Value, diagnostics: &mut Diagnostics) {
     if !map.contains_key(active) {
         let known = map.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let detail = format!("active is {active:?}, which is none of the environments ({known}).");
-        diagnostics.error_at(Path::attribute("active"), "Unknown colour", detail);
+        diagnostics.error_at(Path::attribute("active"), "Unknown color", detail);
     }
 }
 

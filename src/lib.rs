@@ -12,11 +12,13 @@
 //! - [`variables`]: the environment of this process.
 //! - [`argument`]: what is known of an argument, declared once, at the field that holds it.
 //! - [`arn`]: the shapes of ARNs.
+//! - [`cancel`]: the stop signal of a run.
 //! - [`clock`]: the only place that asks the machine for the time.
 
 pub mod argument;
 pub mod arn;
 pub mod aws;
+pub mod cancel;
 pub mod clock;
 pub mod database;
 mod digest;

@@ -9,7 +9,8 @@ use super::autoscaling::{AutoScaling, PINNED_TAG};
 use super::connection::Connection;
 use super::ecs::{Ecs, cluster_of};
 use crate::rollout::{Capacity, Scalable};
-use crate::run::ports::{Capacities, PortError};
+use crate::run::ports::PortError;
+use crate::run::rollout::ports::Capacities;
 use crate::run::stack::ports::{Ecs as _, RefreshState, Rollout, ScalingGroups as _};
 
 /// Both kinds.

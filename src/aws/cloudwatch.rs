@@ -13,7 +13,8 @@ use super::error::call_error;
 use crate::rollout::gate::AlarmState;
 use crate::rollout::metrics::Sample;
 use crate::rollout::{Metric, MetricCheck, MetricSource, fill};
-use crate::run::ports::{MetricOf, Monitoring, PortError};
+use crate::run::ports::PortError;
+use crate::run::rollout::ports::{MetricOf, Monitoring};
 
 /// Where load balancers publish.
 const APPLICATION: &str = "AWS/ApplicationELB";

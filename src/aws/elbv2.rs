@@ -15,7 +15,8 @@ use super::error::{call_error, or_if_gone};
 use super::group_attributes;
 use crate::rollout::gate::TargetHealth;
 use crate::rollout::{Conditions, Observed, Place, RouteSpec, Terminal};
-use crate::run::ports::{FailureKind, Freshness, GroupFacts, LoadBalancer, PortError};
+use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::rollout::ports::{GroupFacts, LoadBalancer};
 use crate::stack;
 
 mod actions;

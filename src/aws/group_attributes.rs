@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::run::ports::GroupFacts;
+use crate::run::rollout::ports::GroupFacts;
 use crate::stack::{Counts, Stickiness, TargetGroup};
 
 const DELAY: &str = "deregistration_delay.timeout_seconds";

@@ -17,8 +17,8 @@ use rustls::pki_types::pem::PemObject as _;
 use super::error::chain;
 use super::proxy::Proxies;
 use super::settings::Settings;
+use crate::cancel::Cancel;
 use crate::run::call::Call;
-use crate::tf_provider::Cancel;
 use crate::{home, secrets};
 
 /// Idle connections are dropped before AWS's load balancers drop them (60 s by default).

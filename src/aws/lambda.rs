@@ -11,7 +11,8 @@ use super::connection::Connection;
 use super::error::call_error;
 use crate::rollout::LambdaCheck;
 use crate::rollout::gate::FunctionAnswer;
-use crate::run::ports::{FailureKind, Functions, PortError};
+use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::ports::Functions;
 use crate::secrets;
 
 /// As much of an answer as a person reads.

@@ -32,7 +32,7 @@ pub use elbv2::Elbv2;
 pub use settings::{AssumeRole, Endpoints, RetryMode, Settings, WebIdentity};
 
 use crate::run::command::Processes;
-use crate::run::ports::Ports;
+use crate::run::rollout::ports::Ports;
 use crate::run::stack::ports::StackPorts;
 
 /// The ports on AWS. Nothing is on the network before one of them is used.

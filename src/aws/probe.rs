@@ -17,7 +17,8 @@ use super::error::chain;
 use super::http::{install_tls, on_network};
 use crate::rollout::HttpCheck;
 use crate::rollout::gate::HttpAnswer;
-use crate::run::ports::{FailureKind, HttpProbe, PortError};
+use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::ports::HttpProbe;
 use crate::secrets;
 
 /// A server that does not even accept in this time is not up.

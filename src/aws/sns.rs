@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::connection::Connection;
 use super::error::call_error;
-use crate::run::ports::{Notifier, PortError};
+use crate::run::ports::PortError;
+use crate::run::rollout::ports::Notifier;
 
 pub(super) struct Sns {
     connection: Arc<Connection>,

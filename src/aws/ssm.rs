@@ -13,7 +13,8 @@ use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use crate::clock;
 use crate::migration::Recorded;
-use crate::run::ports::{FailureKind, Freshness, PortError, Records};
+use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::rollout::ports::Records;
 
 /// GetParameters takes at most ten names.
 const NAMES_PER_CALL: usize = 10;

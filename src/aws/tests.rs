@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{Connection, Settings, ports};
 use crate::rollout::{Conditions, Forward, RouteSpec, Stickiness, Terminal};
 use crate::run::call::Call;
-use crate::run::ports::{FailureKind, Freshness, Ports};
+use crate::run::ports::{FailureKind, Freshness};
+use crate::run::rollout::ports::Ports;
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1111/2222";
 const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/3333";

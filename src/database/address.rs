@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use super::{CONNECT_LIMIT, in_time, mysql, postgres};
 use crate::migration::Dialect;
 use crate::migration::spec::{Tls, TlsMode};
-use crate::run::database::{Database, DatabaseError, Session};
+use crate::run::migration::ports::{Database, DatabaseError, Session};
 use crate::{home, variables};
 
 /// Parameters that the driver knows.

@@ -1,4 +1,4 @@
-//! Databases on sqlx, behind the traits of [`crate::run::database`]: the only room that knows the driver.
+//! Databases on sqlx, behind the traits of [`crate::run::migration::ports`]: the only room that knows the driver.
 
 mod address;
 mod mysql;
@@ -11,7 +11,7 @@ pub use address::Address;
 
 use std::time::Duration;
 
-use crate::run::database::{DatabaseError, Fault};
+use crate::run::migration::ports::{DatabaseError, Fault};
 
 /// The ledger's table, in the schema or database that the connection works in.
 const TABLE: &str = "bluegreen_migrations";

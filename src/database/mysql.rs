@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use super::{COLUMNS, TABLE, bind_entry, fault_of, read_entry, words_of};
 use crate::digest;
 use crate::migration::{Entry, Phase};
-use crate::run::database::{DatabaseError, Fault, Interrupter, Place, Session};
+use crate::run::migration::ports::{DatabaseError, Fault, Interrupter, Place, Session};
 use crate::secrets;
 
 /// A session that is silent for so long, in seconds, has lost its client: the server ends it, and its lock with it. The

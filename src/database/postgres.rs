@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
 use super::{COLUMNS, TABLE, bind_entry, fault_of, read_entry, words_of};
 use crate::migration::{Entry, Phase};
-use crate::run::database::{DatabaseError, Fault, Interrupter, Place, Session};
+use crate::run::migration::ports::{DatabaseError, Fault, Interrupter, Place, Session};
 use crate::secrets;
 
 /// The key of the lock of all migrations; advisory locks are kept apart by database. It is arbitrary, and never changes.

@@ -2,7 +2,7 @@
 
 use super::Address;
 use crate::migration::spec::{Tls, TlsMode};
-use crate::run::database::Database as _;
+use crate::run::migration::ports::Database as _;
 
 fn parse(url: &str) -> Result<Address, String> {
     Address::parse(url, &Tls::default())

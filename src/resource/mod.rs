@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aws::{self, Connection};
 use crate::clock;
-use crate::run::ports::Ports;
+use crate::run::rollout::ports::Ports;
 use crate::run::stack::StackContext;
 use crate::run::stack::ports::StackPorts;
 use crate::tf_provider::{Diagnostics, Path, Value};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::tf_provider::Cancel;
+use crate::cancel::Cancel;
 
 tokio::task_local! {
     static CURRENT: Arc<Call>;

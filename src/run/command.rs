@@ -12,9 +12,10 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Duration, timeout};
 
-use super::ports::{CommandEnd, Commands, FailureKind, PortError};
-use super::supervisor::{self, End};
 use crate::rollout::CommandCheck;
+use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::ports::{CommandEnd, Commands};
+use crate::run::supervisor::{self, End};
 use crate::variables;
 
 /// The end of what a command wrote; more than a person reads, so that a secret at the cut is cut off with it.

@@ -11,14 +11,13 @@
 //!
 //! The server keeps the rules that hold for every provider. A panic in an operation becomes a diagnostic and the state
 //! known so far is returned (see [`provider::Checkpoint`]). StopProvider cancels running operations through
-//! [`cancel::Cancel`] and nothing else. An unknown never leaves an apply, a write-only value never reaches a plan or a
+//! [`Cancel`] and nothing else. An unknown never leaves an apply, a write-only value never reaches a plan or a
 //! state. Only the process that started the provider can call it: the socket is in a folder of the user's own, and TLS
 //! accepts exactly the certificate that the host handed over in the environment.
 //!
 //! Data flows one way: `handshake → server → (decode) → your trait → (encode)`.
 
 mod arguments;
-pub mod cancel;
 pub mod diagnostics;
 pub mod docs;
 mod encode;
@@ -37,7 +36,7 @@ pub mod value;
 #[cfg(test)]
 mod tests;
 
-pub use cancel::Cancel;
+pub use crate::cancel::Cancel;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use path::Path;
 pub use provider::{

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::cancel::Cancel;
 use super::diagnostics::Diagnostics;
 use super::path::Path;
 use super::schema::{Schema, Type};
 use super::value::Value;
+use crate::cancel::Cancel;
 
 /// A provider: its configuration and what it offers. `serve` hands calls to it; it never sees the wire.
 #[async_trait]

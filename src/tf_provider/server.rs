@@ -10,7 +10,6 @@ use futures::Stream;
 use tokio::sync::Notify;
 use tonic::{Request as Req, Response as Res, Status};
 
-use super::cancel::{Cancel, CancelSource};
 use super::diagnostics::Diagnostics;
 use super::encode;
 use super::msgpack;
@@ -20,6 +19,7 @@ use super::provider::{
 };
 use super::schema::Schema;
 use super::value::Value;
+use crate::cancel::{Cancel, CancelSource};
 use crate::secrets;
 
 /// What an operation that changes nothing may still do once it was stopped, such as say what it was at.

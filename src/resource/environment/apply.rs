@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use tokio::time::{Duration, Instant, timeout};
 
-use super::memory::Memory;
+use super::diagnostics::{self, Harm};
 use super::plan::{IDS, NAMES, there};
-use super::story::{self, Harm};
+use super::private_state::PrivateState;
 use super::{Environment, Shared, defaults, limit, model};
 use crate::clock;
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -17,7 +17,7 @@ use crate::tf_provider::{ApplyRequest, Diagnostics, Stored, Value};
 
 /// What a create or an update begins with.
 struct Begun {
-    memory: Memory,
+    memory: PrivateState,
     /// What everything is called.
     name: String,
     /// What the state had; what is wished where it had nothing.
@@ -84,7 +84,7 @@ impl Environment {
             Ok(seen) => {
                 begun.memory.note_applied();
                 begun.memory.running = None;
-                story::left_for_later(spec, &begun.left, diagnostics);
+                diagnostics::left_for_later(spec, &begun.left, diagnostics);
                 let mut state = planned.without_unknowns();
                 // A read can be earlier than what was just made: what is known to be there stays.
                 model::set_ids(&mut state, &seen.ids().or(&known));
@@ -112,7 +112,7 @@ impl Environment {
         (planned, spec): Wish<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Begun> {
-        let mut memory = Memory::read(&request.private);
+        let mut memory = PrivateState::read(&request.private);
         let prior = request.prior.as_ref();
         let prior_spec = prior.and_then(model::spec).map(Spec::with_defaults);
         let expected = prior_spec.clone().unwrap_or_else(|| spec.clone());
@@ -120,7 +120,7 @@ impl Environment {
         let (name, seen) = match looked {
             Ok(looked) => looked,
             Err(error) => {
-                story::failed("make", spec, &error, &Ids::default(), None, diagnostics);
+                diagnostics::failed("make", spec, &error, &Ids::default(), None, diagnostics);
                 return None;
             }
         };
@@ -128,7 +128,7 @@ impl Environment {
         if prior.is_none() && spec.target_group.is_some() && planned_name.is_some_and(|planned| planned != name) {
             let what =
                 format!("another environment {} has the name {} by now", spec.id(), planned_name.unwrap_or_default());
-            story::changed_meanwhile(spec, &what, diagnostics);
+            diagnostics::changed_meanwhile(spec, &what, diagnostics);
             shared.stack.objects.end(&name, &memory.owner);
             return None;
         }
@@ -137,7 +137,7 @@ impl Environment {
         let mut left = Vec::new();
         if let Some((prior, prior_spec)) = prior.zip(prior_spec.as_ref()) {
             if let Some(what) = impossible(planned, prior_spec, spec, &changes) {
-                story::changed_meanwhile(spec, &what, diagnostics);
+                diagnostics::changed_meanwhile(spec, &what, diagnostics);
                 return None;
             }
             (changes, left) = told(planned, &stack::changes(prior_spec, spec, &there(prior)), changes);
@@ -216,7 +216,7 @@ impl Environment {
             seen.revision_tags = None;
         }
         if create && seen.as_ref().is_ok_and(|seen| seen.ids().is_empty()) {
-            story::failed(operation, wish, &error, &known, None, diagnostics);
+            diagnostics::failed(operation, wish, &error, &known, None, diagnostics);
             return Stored::default();
         }
         let mut state = written.without_unknowns();
@@ -234,7 +234,7 @@ impl Environment {
             }
             None => None,
         };
-        story::failed(operation, wish, &error, &known, leads.as_deref(), diagnostics);
+        diagnostics::failed(operation, wish, &error, &known, leads.as_deref(), diagnostics);
         Stored { state: Some(state), private: begun.memory.bytes() }
     }
 }
@@ -282,7 +282,7 @@ async fn look(
     shared: &Shared,
     (spec, expected): (&Spec, &Spec),
     prior: Option<&Value>,
-    memory: &mut Memory,
+    memory: &mut PrivateState,
 ) -> Result<(String, Seen), PortError> {
     if memory.owner.is_empty() {
         memory.owner = crate::resource::new_owner();
@@ -302,7 +302,7 @@ async fn look(
 }
 
 /// What everything of an object is called that is there.
-pub(super) fn name_of(memory: &Memory, prior: &Value, spec: &Spec) -> String {
+pub(super) fn name_of(memory: &PrivateState, prior: &Value, spec: &Spec) -> String {
     let group = model::ids(prior).target_group.filter(|_| spec.target_group.is_some());
     let group = group.map(|arn| crate::rollout::short(&arn));
     memory.name.clone().or(group).unwrap_or_else(|| names(spec)[0].clone())
@@ -371,7 +371,7 @@ impl Begun {
         let leads = match live_guard::leads_to(&shared.stack, &group.arn, Freshness::Now).await {
             Ok(leads) => leads,
             Err(error) => {
-                story::unreadable(&spec.id(), &error, diagnostics);
+                diagnostics::unreadable(&spec.id(), &error, diagnostics);
                 return false;
             }
         };

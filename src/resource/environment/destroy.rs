@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::memory::Memory;
 use super::plan::{harms_by_going, is_left_to_another};
-use super::{Shared, limit, model, story};
+use super::private_state::PrivateState;
+use super::{Shared, diagnostics, limit, model};
 use crate::run::ports::PortError;
 use crate::run::stack::{Build, Seen, live_guard, observe};
 use crate::stack::{Ids, Spec};
@@ -20,19 +20,19 @@ pub(super) async fn destroy(
 ) -> Stored {
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
     let Some(spec) = model::spec(prior).map(Spec::with_defaults) else { return before };
-    let mut memory = Memory::read(&request.private);
+    let mut memory = PrivateState::read(&request.private);
     let ids = model::ids(prior);
     let name = super::apply::name_of(&memory, prior, &spec);
     // Its heir may be on its way at the same time: one of them decides first what it has.
     let gate = shared.stack.objects.gate(&name).await;
     let seen = match look(shared, &spec, &ids, &mut memory).await {
         Ok((_, Some(routes))) => {
-            story::destroys_live(&spec, &routes, true, diagnostics);
+            diagnostics::destroys_live(&spec, &routes, true, diagnostics);
             return before;
         }
         Ok((seen, None)) => seen,
         Err(error) => {
-            story::unreadable(&spec.id(), &error, diagnostics);
+            diagnostics::unreadable(&spec.id(), &error, diagnostics);
             return before;
         }
     };
@@ -52,7 +52,7 @@ pub(super) async fn destroy(
     };
     build.note_families(&spec);
     if let Some(kept) = build.let_go() {
-        story::let_go(&spec, &kept, diagnostics);
+        diagnostics::let_go(&spec, &kept, diagnostics);
     }
     let going = !build.ids.is_empty() && shared.stack.objects.begin(&name, &memory.owner);
     drop(gate);
@@ -62,13 +62,13 @@ pub(super) async fn destroy(
     }
     match destroyed {
         Ok(used) => {
-            story::still_used(&spec, &used, diagnostics);
+            diagnostics::still_used(&spec, &used, diagnostics);
             Stored::default()
         }
         Err(error) => {
             let mut state = prior.clone();
             model::set_ids(&mut state, &build.ids);
-            story::failed("destroy", &spec, &error, &build.ids, None, diagnostics);
+            diagnostics::failed("destroy", &spec, &error, &build.ids, None, diagnostics);
             Stored { state: Some(state), private: request.private.clone() }
         }
     }
@@ -79,7 +79,7 @@ async fn look(
     shared: &Shared,
     spec: &Spec,
     ids: &Ids,
-    memory: &mut Memory,
+    memory: &mut PrivateState,
 ) -> Result<(Seen, Option<String>), PortError> {
     let seen = observe(&shared.stack.ports, spec, ids).await?;
     memory.learn(&seen);

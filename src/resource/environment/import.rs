@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::memory::Memory;
+use super::private_state::PrivateState;
 use super::{Shared, model, set_mirror};
 use crate::argument::Field as _;
 use crate::arn::{self, Kind};
@@ -56,7 +56,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     state.set("id", Value::from(found.id()));
     set_mirror(&mut state, &found);
     state.set("tags_all", Value::object(Vec::<(String, Value)>::new()));
-    let mut memory = Memory::default();
+    let mut memory = PrivateState::default();
     memory.learn(&seen);
     memory.note_found(&found.with_defaults());
     Ok(Stored { state: Some(state), private: memory.bytes() })

@@ -16,12 +16,12 @@
 
 mod apply;
 mod destroy;
+mod diagnostics;
 mod import;
-mod memory;
 mod model;
 mod plan;
+mod private_state;
 mod schema;
-mod story;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::memory::Memory;
+use self::private_state::PrivateState;
 use super::{Context, Shared};
 use crate::argument::Field as _;
 use crate::run::call::Call;
@@ -77,7 +77,7 @@ impl Environment {
         let Some(spec) = model::spec(&state).filter(|_| shared.connection.is_known()) else {
             return Stored { state: Some(state), private };
         };
-        let mut memory = Memory::read(&private);
+        let mut memory = PrivateState::read(&private);
         let (spec, ids) = (spec.with_defaults(), memory.known(model::ids(&state)));
         shared.stack.objects.note(&memory.owner);
         shared.stack.objects.note_there(&spec.id());
@@ -85,7 +85,7 @@ impl Environment {
         let seen = match observe(&shared.stack.ports, &spec, &ids).await {
             Ok(seen) => seen,
             Err(error) => {
-                story::unreadable(&spec.id(), &error, diagnostics);
+                diagnostics::unreadable(&spec.id(), &error, diagnostics);
                 return unchanged(private);
             }
         };
@@ -97,12 +97,12 @@ impl Environment {
         memory.note_found(&spec);
         let after = seen.spec(&spec);
         if let Err(error) = spare(shared, (&spec, &after), &seen, &mut memory, diagnostics).await {
-            story::unreadable(&spec.id(), &error, diagnostics);
+            diagnostics::unreadable(&spec.id(), &error, diagnostics);
             return unchanged(private);
         }
         memory.note_left(&ids);
-        story::detached(&spec, &seen, diagnostics);
-        story::not_found(&spec, &seen, diagnostics);
+        diagnostics::detached(&spec, &seen, diagnostics);
+        diagnostics::not_found(&spec, &seen, diagnostics);
         let state = self.observed(state.clone(), (&spec, &after), &seen, memory.spared);
         Stored { state: Some(state), private: memory.bytes() }
     }
@@ -113,7 +113,7 @@ async fn spare(
     shared: &Shared,
     (spec, after): (&Spec, &Spec),
     seen: &Seen,
-    memory: &mut Memory,
+    memory: &mut PrivateState,
     diagnostics: &mut Diagnostics,
 ) -> Result<(), PortError> {
     memory.spared = false;
@@ -127,7 +127,7 @@ async fn spare(
     let leads = live_guard::leads_to(&shared.stack, &group.arn, Freshness::Shared).await?;
     if let Some(routes) = live_by(&leads) {
         memory.spared = true;
-        story::spared(spec, &routes, &story::Found { differs, former, lacks_template: lacks }, diagnostics);
+        diagnostics::spared(spec, &routes, &diagnostics::Found { differs, former, lacks_template: lacks }, diagnostics);
     }
     Ok(())
 }

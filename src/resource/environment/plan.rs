@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::memory::Memory;
-use super::story::{self, Harm};
+use super::diagnostics::{self, Harm};
+use super::private_state::PrivateState;
 use super::{Shared, defaults, model, set_mirror, tags_all};
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::objects::{Survey, names, survey};
@@ -13,7 +13,7 @@ use crate::tf_provider::{Diagnostics, Path, PlanRequest, Planned, Value};
 
 pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
     let PlanRequest { prior, proposed, config, private, .. } = request;
-    let mut memory = Memory::read(&private);
+    let mut memory = PrivateState::read(&private);
     shared.stack.objects.note(&memory.owner);
     let Some(mut state) = proposed else {
         if let Some((prior, spec)) = prior.as_ref().and_then(|prior| Some((prior, model::spec(prior)?))) {
@@ -80,7 +80,7 @@ fn check_name(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics) {
     let makes = wish.target_group.is_some() || wish.instances.is_some() || wish.service.is_some();
     let [name, _] = names(wish);
     if let Some(other) = makes.then(|| shared.stack.objects.name(&name, &wish.id())).flatten() {
-        story::same_name(wish, &other, &name, diagnostics);
+        diagnostics::same_name(wish, &other, &name, diagnostics);
     }
 }
 
@@ -104,7 +104,7 @@ async fn compare(
     shared: &Shared,
     (prior, before): (&Value, &Spec),
     wish: &Spec,
-    memory: &Memory,
+    memory: &PrivateState,
     diagnostics: &mut Diagnostics,
 ) -> Compared {
     let mut before = before.clone();
@@ -131,18 +131,18 @@ async fn compare(
 }
 
 /// Looks who would be hurt, and tells. What can't be read is an error: nobody may be hurt by mistake.
-async fn guard(shared: &Shared, prior: &Value, harm: Harm<'_>, memory: &Memory, diagnostics: &mut Diagnostics) {
+async fn guard(shared: &Shared, prior: &Value, harm: Harm<'_>, memory: &PrivateState, diagnostics: &mut Diagnostics) {
     let ids = model::ids(prior);
     let Some(group) = ids.target_group.clone().or_else(|| harm.spec.target_group_arn.clone()) else { return };
     let leads = match live_guard::leads_to(&shared.stack, &group, Freshness::Shared).await {
         Ok(leads) => leads,
-        Err(error) => return story::unreadable(&harm.spec.id(), &error, diagnostics),
+        Err(error) => return diagnostics::unreadable(&harm.spec.id(), &error, diagnostics),
     };
     let Some(routes) = live_by(&leads) else { return };
     let running = if harm.changes.iter().any(sizes) {
         match observe(&shared.stack.ports, harm.spec, &ids).await {
             Ok(seen) => seen.running(),
-            Err(error) => return story::unreadable(&harm.spec.id(), &error, diagnostics),
+            Err(error) => return diagnostics::unreadable(&harm.spec.id(), &error, diagnostics),
         }
     } else {
         None
@@ -162,7 +162,7 @@ async fn plan_create(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostics
     match name_to_have(shared, wish, diagnostics).await {
         Ok(usual) => usual,
         Err(error) => {
-            story::unreadable(&wish.id(), &error, diagnostics);
+            diagnostics::unreadable(&wish.id(), &error, diagnostics);
             true
         }
     }
@@ -176,29 +176,29 @@ async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostic
     if is_there && found.is_free() {
         let beside = survey(&shared.stack, wish, (&second, ""), Freshness::Shared).await?;
         if let Some(routes) = beside.live_by() {
-            story::exists_live(wish, &routes, diagnostics);
+            diagnostics::exists_live(wish, &routes, diagnostics);
         }
     }
     if let Some(arn) = wish.target_group_arn.as_ref().filter(|_| is_there) {
         // Nothing need carry its name: fixed targets in a group of somebody else's.
         if let Some(routes) = live_by(&live_guard::leads_to(&shared.stack, arn, Freshness::Shared).await?) {
-            story::exists_live(wish, &routes, diagnostics);
+            diagnostics::exists_live(wish, &routes, diagnostics);
             return Ok(found.is_free());
         }
     }
     if found.is_for_taking(&shared.stack, wish, now).await? {
         // What was just made may have been left behind, or be another object's that goes for this one: the apply sees.
         if !found.is_unfinished() && !is_ours_to_replace(shared, &found).await {
-            story::taken_over(wish, &found, diagnostics);
+            diagnostics::taken_over(wish, &found, diagnostics);
         }
         return Ok(found.is_unfinished());
     }
     if let Some(thing) = found.foreign() {
-        story::taken(thing.what, &usual, &thing.id, wish, diagnostics);
+        diagnostics::taken(thing.what, &usual, &thing.id, wish, diagnostics);
         return Ok(true);
     }
     if let Some(routes) = found.live_by() {
-        story::exists_live(wish, &routes, diagnostics);
+        diagnostics::exists_live(wish, &routes, diagnostics);
         if wish.is_protected() {
             return Ok(true);
         }
@@ -207,7 +207,7 @@ async fn name_to_have(shared: &Shared, wish: &Spec, diagnostics: &mut Diagnostic
     let other = survey(&shared.stack, wish, (&second, ""), Freshness::Shared).await?;
     let room = other.is_for_taking(&shared.stack, wish, now).await?;
     if !room || !is_ours_to_replace(shared, &found).await {
-        story::exists(wish, &found, room.then_some(second.as_str()), diagnostics);
+        diagnostics::exists(wish, &found, room.then_some(second.as_str()), diagnostics);
     }
     Ok(false)
 }
@@ -222,7 +222,13 @@ async fn is_ours_to_replace(shared: &Shared, found: &Survey) -> bool {
     true
 }
 
-async fn plan_destroy(shared: &Shared, spec: &Spec, prior: &Value, memory: &Memory, diagnostics: &mut Diagnostics) {
+async fn plan_destroy(
+    shared: &Shared,
+    spec: &Spec,
+    prior: &Value,
+    memory: &PrivateState,
+    diagnostics: &mut Diagnostics,
+) {
     let ids = model::ids(prior);
     let Some(group) = ids.target_group.clone() else { return };
     if !shared.connection.is_known() || !harms_by_going(spec) {
@@ -236,14 +242,14 @@ async fn plan_destroy(shared: &Shared, spec: &Spec, prior: &Value, memory: &Memo
         Ok::<_, PortError>((!is_left_to_another(&seen, memory)).then_some(routes))
     };
     match hurt.await {
-        Ok(Some(routes)) => story::destroys_live(spec, &routes, spec.is_protected(), diagnostics),
+        Ok(Some(routes)) => diagnostics::destroys_live(spec, &routes, spec.is_protected(), diagnostics),
         Ok(None) => {}
-        Err(error) => story::unreadable(&spec.id(), &error, diagnostics),
+        Err(error) => diagnostics::unreadable(&spec.id(), &error, diagnostics),
     }
 }
 
 /// Whether nothing of a color would go: another object has it all by now, as the one that replaced it.
-pub(super) fn is_left_to_another(seen: &Seen, memory: &Memory) -> bool {
+pub(super) fn is_left_to_another(seen: &Seen, memory: &PrivateState) -> bool {
     let tagged = seen.tagged();
     !tagged.is_empty() && tagged.iter().all(|tags| !stack::is_own(tags, &memory.owner, &memory.heir_of))
 }
@@ -328,7 +334,7 @@ async fn plan_known_part(
     shared: &Shared,
     config: &Value,
     prior: Option<&Value>,
-    memory: &Memory,
+    memory: &PrivateState,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Path> {
     let Some((prior, before)) = prior.and_then(|prior| Some((prior, model::spec(prior)?.with_defaults()))) else {

@@ -14,11 +14,11 @@
 //! The ledger in the database is the truth: refresh reads it, plan says what of the wish is missing there, and apply reads
 //! it once more under the lock before it runs anything.
 
+mod diagnostics;
+mod model;
 mod schema;
 mod state;
-mod story;
 mod validate;
-mod wish;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ use self::state::Memory;
 use super::{Context, Shared};
 use crate::database::Address;
 use crate::migration::{Entry, Phase, Step, Wish, lint, outline, plan};
-use crate::run::contraction;
-use crate::run::database::{DatabaseError, Fault};
-use crate::run::migrator::{self, Migrator, Outcome, Seen};
+use crate::run::migration::contraction;
+use crate::run::migration::migrator::{self, Migrator, Outcome, Seen};
+use crate::run::migration::ports::{DatabaseError, Fault};
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
@@ -58,7 +58,7 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 
 /// The database, with a token for a password where that is wished.
 async fn database(shared: &Shared, config: &Value) -> Option<Result<Address, DatabaseError>> {
-    let address = match wish::address(config)? {
+    let address = match model::address(config)? {
         Ok(address) => address,
         Err(why) => return Some(Err(DatabaseError::new(Fault::Unreachable, why))),
     };
@@ -114,7 +114,7 @@ impl Resource for Migration {
             }
             // A database that is down must not keep anybody from switching back.
             Some(Err(error)) => {
-                story::unseen(text(&state, "name"), &error, diagnostics);
+                diagnostics::unseen(text(&state, "name"), &error, diagnostics);
                 unchanged(state, private)
             }
         }
@@ -128,10 +128,10 @@ impl Resource for Migration {
         let Some(shared) = self.context.shared(diagnostics) else { return planned(state, private) };
         let renamed = |prior: &&Value| !config.get("name").is_unknown() && prior.get("name") != config.get("name");
         if let Some(prior) = prior.as_ref().filter(renamed) {
-            story::renamed(text(prior, "name"), diagnostics);
+            diagnostics::renamed(text(prior, "name"), diagnostics);
             return planned(state, private);
         }
-        let Some(wish) = wish::parse(&config) else {
+        let Some(wish) = model::parse(&config) else {
             for name in ["runbook", "phases", "contracted_for"] {
                 state.set(name, Value::UNKNOWN);
             }
@@ -158,14 +158,14 @@ impl Resource for Migration {
             return Stored::default();
         };
         let Some(shared) = self.context.shared(diagnostics) else { return before };
-        let Some(wish) = wish::parse(&request.config) else {
+        let Some(wish) = model::parse(&request.config) else {
             diagnostics.error("The configuration is not known", "Something about the migration is unknown at apply.");
             return before;
         };
         let address = match database(&shared, &request.config).await {
             Some(Ok(address)) => address,
             Some(Err(error)) => {
-                story::unreachable(&request.config, &error, "", diagnostics);
+                diagnostics::unreachable(&request.config, &error, "", diagnostics);
                 return before;
             }
             None => {
@@ -179,7 +179,7 @@ impl Resource for Migration {
             wish: &wish,
             database: &address,
             ports: &shared.ports,
-            limits: wish::limits(&request.config, operation),
+            limits: model::limits(&request.config, operation),
             cancel: &request.cancel,
         };
         let outcome = migrator.run().await;
@@ -201,7 +201,7 @@ fn finish(
     let seen = seen.or_else(|| Memory::read(&request.private).seen).unwrap_or_default();
     let private = Memory { seen: Some(seen.clone()) }.bytes();
     if let Some(failure) = failure {
-        story::Told { config: &request.config, wish, address, ledger: &seen.ledger, seen: is_seen }
+        diagnostics::Told { config: &request.config, wish, address, ledger: &seen.ledger, seen: is_seen }
             .failure(&failure, diagnostics);
         // Without a state before, nothing is lost: what ran is in the ledger, and the next apply finds it there.
         let Some(mut state) = request.prior.clone() else { return Stored::default() };
@@ -228,7 +228,7 @@ async fn look_for_plan(
     match look(shared, config, cancel).await? {
         Ok(seen) => Some(seen),
         Err(error) => {
-            story::unseen_by_plan(config, &error, diagnostics);
+            diagnostics::unseen_by_plan(config, &error, diagnostics);
             None
         }
     }
@@ -250,7 +250,7 @@ impl Draft<'_> {
     async fn fill(&self, state: &mut Value, seen: Option<&Seen>, diagnostics: &mut Diagnostics) {
         let under_way = seen.and_then(|seen| seen.holder.as_deref());
         if let Some(holder) = under_way {
-            story::under_way(holder, diagnostics);
+            diagnostics::under_way(holder, diagnostics);
         }
         // What somebody is just running has neither run nor died: the apply waits, and looks again.
         let seen = seen.filter(|_| under_way.is_none()).map(|seen| &seen.ledger);
@@ -261,7 +261,7 @@ impl Draft<'_> {
         let steps = match seen {
             Some(ledger) => match plan(self.wish, ledger) {
                 Ok(steps) => steps,
-                Err(refusal) => return story::refused(self.config, self.wish, ledger, &refusal, diagnostics),
+                Err(refusal) => return diagnostics::refused(self.config, self.wish, ledger, &refusal, diagnostics),
             },
             None => Phase::ALL.into_iter().filter(missing).map(Step::Run).collect(),
         };
@@ -273,7 +273,7 @@ impl Draft<'_> {
                 state.set("contracted_for", Value::UNKNOWN);
             }
             if self.wish.resolve.is_some() {
-                story::resolved(self.config, diagnostics);
+                diagnostics::resolved(self.config, diagnostics);
             }
             return;
         }
@@ -292,10 +292,10 @@ impl Draft<'_> {
         if let Some(guard) = self.wish.guard.as_ref().filter(|_| contracts && self.shared.connection.is_known())
             && let Err(barred) = contraction::check(&self.shared.ports, guard).await
         {
-            story::barred(&barred, guard, diagnostics);
+            diagnostics::barred(&barred, guard, diagnostics);
         }
         if contracts && self.wish.guard.is_none() {
-            story::unguarded(diagnostics);
+            diagnostics::unguarded(diagnostics);
         }
     }
 
@@ -316,13 +316,13 @@ impl Draft<'_> {
         for step in steps {
             if let Step::Resolve(phase, resolve) = step {
                 let entry = seen.and_then(|ledger| ledger.get(phase));
-                story::resolves(*phase, *resolve, entry, diagnostics);
+                diagnostics::resolves(*phase, *resolve, entry, diagnostics);
             }
         }
         for (phase, script) in &self.wish.scripts {
             let ran = seen.is_some_and(|ledger| ledger.contains_key(phase));
             if !ran {
-                story::concerns(*phase, &lint(script, *phase), text(self.config, phase.name()), diagnostics);
+                diagnostics::concerns(*phase, &lint(script, *phase), text(self.config, phase.name()), diagnostics);
             }
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::migration::{Entry, Phase, highest};
-use crate::run::migrator::Seen;
+use crate::run::migration::migrator::Seen;
 use crate::tf_provider::Value;
 
 /// What is stored beside the state, for the provider alone.

@@ -1,13 +1,13 @@
 //! What can be told of a configuration before anything is asked.
 
-use super::wish;
+use super::model;
 use crate::migration::{Dialect, Phase};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     database(config, diagnostics);
     phases(config, diagnostics);
-    if let Some(dialect) = wish::dialect(config) {
+    if let Some(dialect) = model::dialect(config) {
         scripts(config, dialect, diagnostics);
     }
     if config.get("batched").as_bool() == Some(true) && config.get("backfill").is_null() {
@@ -42,7 +42,7 @@ fn database(config: &Value, diagnostics: &mut Diagnostics) {
     }
     let name = if url.is_null() { "url_wo" } else { "url" };
     let path = path.attr(name);
-    let Some(Err(why)) = wish::address(config) else { return };
+    let Some(Err(why)) = model::address(config) else { return };
     // Nothing of the URL itself: it may hold a password.
     diagnostics.error_at(path.clone(), "Invalid database URL", format!("{path}: {why}."));
 }
@@ -62,7 +62,7 @@ fn phases(config: &Value, diagnostics: &mut Diagnostics) {
 
 fn scripts(config: &Value, dialect: Dialect, diagnostics: &mut Diagnostics) {
     for phase in Phase::ALL {
-        let Some(Err(unreadable)) = wish::script(config, phase, dialect) else { continue };
+        let Some(Err(unreadable)) = model::script(config, phase, dialect) else { continue };
         let detail = format!("Line {} of {phase}: {}.", unreadable.line, unreadable.why);
         diagnostics.error_at(Path::attribute(phase.name()), format!("{phase} can't be run"), detail);
     }

@@ -7,19 +7,19 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::contracts::Outdated;
+use super::diagnostics::{self, Failure};
+use super::private_state::{self, Memory, Report};
 use super::promise::Promise;
-use super::state::{self, Memory, Report};
-use super::story::{self, Failure};
-use super::{OWNER_TAG, Shared, TAG, TOLD_BY_APPLY, intent, look, name, tags};
+use super::{OWNER_TAG, Shared, TAG, TOLD_BY_APPLY, look, model, name, tags};
 use crate::clock;
 use crate::rollout::ledger::Status;
 use crate::rollout::planner;
 use crate::rollout::{Intent, Ledger, Observed, Raised, RouteSpec, Runbook, Step, World, lint};
 use crate::run::call::Call;
-use crate::run::events::{About, rfc3339};
-use crate::run::executor::{Ending, Outcome, Run};
-use crate::run::lock::{self, Lock, Refused};
 use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::rollout::events::{About, rfc3339};
+use crate::run::rollout::executor::{Ending, Outcome, Run};
+use crate::run::rollout::lock::{self, Lock, Refused};
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
 
 /// How often it is looked before it is believed that somebody moved the traffic since the plan, and with what pause.
@@ -172,7 +172,7 @@ fn told(released: Result<(), PortError>, intent: &Intent, diagnostics: &mut Diag
     if let Err(error) = released
         && error.kind != FailureKind::Conflict
     {
-        story::not_released(&error, intent, diagnostics);
+        diagnostics::not_released(&error, intent, diagnostics);
     }
 }
 
@@ -185,14 +185,14 @@ impl Apply<'_> {
         let seen_ledger = tokio::select! {
             ledger = seen_ledger(self.shared, &self.intent) => ledger,
             () = cancel.cancelled() => {
-                story::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
+                diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
                 return before;
             }
         };
         let ledger = match seen_ledger {
             Ok(ledger) => ledger,
             Err(error) => {
-                story::unreadable(name(self.planned), &error, diagnostics);
+                diagnostics::unreadable(name(self.planned), &error, diagnostics);
                 return before;
             }
         };
@@ -210,14 +210,14 @@ impl Apply<'_> {
         let _turn = tokio::select! {
             turn = turn => turn,
             () = cancel.cancelled() => {
-                story::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
+                diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
                 return before;
             }
         };
         let lock = match lock(self.shared, &self.intent, (&world, &runbook), &about, cancel).await {
             Ok(lock) => lock,
             Err(refused) => {
-                story::refused(&refused, &self.intent, diagnostics);
+                diagnostics::refused(&refused, &self.intent, diagnostics);
                 return before;
             }
         };
@@ -249,7 +249,7 @@ impl Apply<'_> {
         let runbook = match planner::plan(&self.intent, world) {
             Ok(runbook) => runbook,
             Err(refusal) => {
-                story::refusal(&refusal, &self.intent, diagnostics);
+                diagnostics::refusal(&refusal, &self.intent, diagnostics);
                 return None;
             }
         };
@@ -264,7 +264,7 @@ impl Apply<'_> {
 
     /// Whether traffic would be moved that was elsewhere when this was planned. A first apply has only its outline to keep.
     fn breaks_promise(&self, (world, runbook): (&World, &Runbook), diagnostics: &mut Diagnostics) -> bool {
-        let prior = self.request.prior.as_ref().and_then(intent::parse);
+        let prior = self.request.prior.as_ref().and_then(model::parse);
         let memory = Memory::read(&self.request.private);
         let Some(planned) = memory.planned.as_ref().or(memory.world.as_ref()) else { return false };
         let promise = Promise { world: planned, prior: prior.as_ref().unwrap_or(&self.intent) };
@@ -313,7 +313,7 @@ impl Apply<'_> {
         if world != before || lock.found.is_some() {
             let noted = lock.note(|ledger| fill(ledger, &self.intent, (&world, &runbook), &now)).await;
             if let Err(error) = noted {
-                story::unreadable(name(self.planned), &error, diagnostics);
+                diagnostics::unreadable(name(self.planned), &error, diagnostics);
                 return None;
             }
         }
@@ -338,7 +338,7 @@ impl Apply<'_> {
                 if let Some(lock) = lock {
                     give_back(lock, intent, diagnostics).await;
                 }
-                story::unclaimed(name(self.planned), &error, diagnostics);
+                diagnostics::unclaimed(name(self.planned), &error, diagnostics);
                 return Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
             }
         };
@@ -350,12 +350,12 @@ impl Apply<'_> {
         let run = Run {
             ports: &self.shared.ports,
             runbook: &runbook,
-            sight: &intent::sight(intent),
+            sight: &model::sight(intent),
             tags: &tags(self.shared, name(self.planned), &memory.owner),
             about,
             lock,
             cancel: &self.request.cancel,
-            limit: intent::timeout(self.planned, operation),
+            limit: model::timeout(self.planned, operation),
         };
         let outcome = run.run(world.clone()).await;
         if let Some(lock) = lock {
@@ -381,7 +381,7 @@ impl Apply<'_> {
         if outcome.ending == Ending::Done {
             self.leave_former_record(former_record, &mut memory, diagnostics).await;
             until().make(self.mark_previews(&mut memory, diagnostics)).await;
-            story::left(&runbook, &outcome, name(self.planned), diagnostics);
+            diagnostics::left(&runbook, &outcome, name(self.planned), diagnostics);
             return self.succeeded(&report, &memory, diagnostics);
         }
         if self.request.prior.is_none() && outcome.ending == Ending::RolledBack {
@@ -503,7 +503,7 @@ impl Apply<'_> {
         let (intent, world) = (&self.intent, memory.world.clone().unwrap_or_default());
         let traffic = planner::current(intent, &world);
         let mut truth = self.planned.clone();
-        state::set_traffic(&mut truth, &intent.environments, &traffic);
+        private_state::set_traffic(&mut truth, &intent.environments, &traffic);
         let prior = self.request.prior.clone().unwrap_or(Value::Null);
         let from = report.about.from.as_deref();
         let switched = from != traffic.live.as_deref();
@@ -528,7 +528,7 @@ impl Apply<'_> {
             };
             let detail = format!(
                 "{what}\n\n{}\n\nNext: find out who moves it (another pipeline, another Terraform), then plan again.",
-                story::traffic_now(intent, Some(&world))
+                diagnostics::traffic_now(intent, Some(&world))
             );
             diagnostics.error(format!("The traffic of {} was moved by somebody else", name(self.planned)), detail);
             return Stored { state: Some(truth), private: memory.bytes() };
@@ -566,8 +566,8 @@ impl Apply<'_> {
             }
         }
         // The state has its own colors and routes: those before, where everything went back.
-        if let (Some(world), Some(own)) = (&outcome.world, intent::parse(&state)) {
-            state::set_traffic(&mut state, &own.environments, &planner::current(&own, world));
+        if let (Some(world), Some(own)) = (&outcome.world, model::parse(&state)) {
+            private_state::set_traffic(&mut state, &own.environments, &planner::current(&own, world));
         }
         state.set("last_rollout", report.value());
         Stored { state: Some(state), private: memory.bytes() }

@@ -17,17 +17,17 @@
 //! a runbook without asking again; apply looks once more, plans anew and runs.
 
 mod apply;
-mod concerns;
 mod contracts;
+mod destroy;
+mod diagnostics;
 mod import;
-mod intent;
+mod model;
 mod parity;
+mod private_state;
 mod promise;
-mod removal;
 mod schema;
-mod state;
-mod story;
 mod validate;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -39,12 +39,12 @@ use async_trait::async_trait;
 
 use self::apply::Apply;
 use self::contracts::Outdated;
-use self::state::Memory;
+use self::private_state::Memory;
 use super::{Context, Shared};
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::{Intent, RouteSpec, Runbook, World};
-use crate::run::executor;
 use crate::run::ports::Freshness;
+use crate::run::rollout::executor;
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
@@ -84,7 +84,7 @@ fn tags(shared: &Shared, name: &str, owner: &str) -> BTreeMap<String, String> {
 
 /// The wish of a configuration, with what the state before knows of rules that are ours.
 fn wish(config: &Value, before: Option<&Intent>, memory: &Memory) -> Option<Intent> {
-    let mut intent = intent::parse(config)?;
+    let mut intent = model::parse(config)?;
     let former = memory.own_routes(before).into_iter().filter(|_| before.is_some());
     let wanted: Vec<String> = intent.routes.iter().chain(&intent.preview_routes).map(RouteSpec::key).collect();
     intent.routes.iter_mut().chain(&mut intent.preview_routes).for_each(|route| memory.name(route));
@@ -100,7 +100,7 @@ async fn look(
     name: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<World> {
-    match executor::observe(&shared.ports, &intent::sight(intent), age).await {
+    match executor::observe(&shared.ports, &model::sight(intent), age).await {
         // Who acts on what is seen gets what a dead rollout left with its lock.
         Ok(world) if age == Freshness::Shared => {
             let ledger = apply::ledger_left(shared, intent, &world).await;
@@ -108,7 +108,7 @@ async fn look(
         }
         Ok(world) => Some(world),
         Err(error) => {
-            story::unreadable(name, &error, diagnostics);
+            diagnostics::unreadable(name, &error, diagnostics);
             None
         }
     }
@@ -117,7 +117,7 @@ async fn look(
 /// What the last refresh saw, if it saw everything that this wish is about.
 fn seen_by_refresh(intent: &Intent, before: Option<&Intent>, memory: &Memory) -> Option<World> {
     let before = before?;
-    let (looked, wanted) = (intent::sight(before), intent::sight(intent));
+    let (looked, wanted) = (model::sight(before), model::sight(intent));
     let keys: Vec<String> = looked.routes.iter().map(RouteSpec::key).collect();
     let routes = wanted.routes.iter().filter(|route| !intent.removed.contains(route));
     let all = routes.into_iter().all(|route| keys.contains(&route.key()));
@@ -141,7 +141,7 @@ impl Resource for Switch {
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
         let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
         let memory = Memory::read(&private);
-        let before = intent::parse(&state);
+        let before = model::parse(&state);
         let Some(intent) = wish(&state, before.as_ref(), &memory).filter(|_| shared.connection.is_known()) else {
             return unchanged(state, private);
         };
@@ -150,7 +150,7 @@ impl Resource for Switch {
         };
         // Also where no route is left: the record may be ours, and only destroy can take it away.
         let mut memory = memory;
-        state::set_traffic(&mut state, &intent.environments, &planner::current(&intent, &world));
+        private_state::set_traffic(&mut state, &intent.environments, &planner::current(&intent, &world));
         memory.world = Some(world);
         Stored { state: Some(state), private: memory.bytes() }
     }
@@ -159,7 +159,7 @@ impl Resource for Switch {
         let PlanRequest { prior, proposed, config, private, .. } = request;
         let Some(mut state) = proposed else { return Planned { private, ..Planned::default() } };
         let memory = Memory::read(&private);
-        let before = prior.as_ref().and_then(intent::parse);
+        let before = prior.as_ref().and_then(model::parse);
         let intent = wish(&config, before.as_ref(), &memory);
         let outdated = Outdated::of(&config, prior.as_ref(), &memory.outdated);
         let Some(shared) = self.context.shared(diagnostics) else { return Planned::default() };
@@ -181,14 +181,14 @@ impl Resource for Switch {
                 Ok(runbook) => {
                     plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
                     outdated.bars(&config, (&intent, &world), diagnostics);
-                    concerns::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
+                    warnings::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
                 }
                 Err(Refusal::RouteMissing(route)) => {
                     // It was there once. A plan that fails here would also keep people from destroying the switch.
-                    story::route_gone(&route, &intent, diagnostics);
+                    diagnostics::route_gone(&route, &intent, diagnostics);
                     plan_unknown(&mut state, &config);
                 }
-                Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
+                Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),
             }
             return Planned { state: Some(state), replace: Vec::new(), private };
         }
@@ -200,11 +200,11 @@ impl Resource for Switch {
         if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
             memory.planned = Some(World { ledger: None, ..world.clone() });
             match planner::plan(&intent, &world) {
-                Err(refusal) => story::refusal(&refusal, &intent, diagnostics),
+                Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),
                 Ok(runbook) => {
                     outdated.bars(&config, (&intent, &world), diagnostics);
-                    story::moves_traffic(planner::busiest(&intent, &world).as_deref(), &intent, diagnostics);
-                    concerns::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
+                    diagnostics::moves_traffic(planner::busiest(&intent, &world).as_deref(), &intent, diagnostics);
+                    warnings::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
                 }
             }
         }
@@ -224,7 +224,7 @@ impl Resource for Switch {
                     diagnostics.extend(compared);
                     return before;
                 }
-                let prior = prior.as_ref().and_then(intent::parse);
+                let prior = prior.as_ref().and_then(model::parse);
                 let wish = wish(&request.config, prior.as_ref(), &Memory::read(&request.private));
                 let Some(intent) = wish else {
                     diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
@@ -233,7 +233,7 @@ impl Resource for Switch {
                 let apply = Apply { shared: &shared, request: &request, planned, intent };
                 apply.run(diagnostics).await
             }
-            (None, Some(prior)) => removal::destroy(&shared, prior, &request, diagnostics).await,
+            (None, Some(prior)) => destroy::destroy(&shared, prior, &request, diagnostics).await,
             (None, None) => before,
         }
     }
@@ -297,7 +297,7 @@ fn plan_unknown(state: &mut Value, config: &Value) {
     };
     state.set("live", Value::from(active));
     if let Some(environments) = config.get("environments").as_map() {
-        state::set_all_on(state, environments, active);
+        private_state::set_all_on(state, environments, active);
     }
     // Whether another color was live before, and when that changed, is for the apply to tell: what a killed rollout left
     // shows only in the looks.
@@ -308,7 +308,7 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
     let now = planner::current(intent, world);
     let wish = planner::wish(intent, world);
     if runbook.is_empty() {
-        state::set_traffic(state, &intent.environments, &now);
+        private_state::set_traffic(state, &intent.environments, &now);
         if let Some(active) = &intent.active {
             state.set("active", Value::from(active.as_str()));
         }
@@ -318,7 +318,7 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
     match wish.filter(|_| !followed) {
         Some(wish) => {
             state.set("active", Value::from(wish.as_str()));
-            state::set_all_on(state, &intent.environments, &wish);
+            private_state::set_all_on(state, &intent.environments, &wish);
             let left = planner::unfinished(intent, world).filter(|left| left.to.as_ref() == Some(&wish));
             let from = left.and_then(|left| left.from.clone()).map(Value::from);
             if now.live.as_ref() != Some(&wish) || from.is_some() {
@@ -330,7 +330,7 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
             }
         }
         None => {
-            state::set_traffic(state, &intent.environments, &now);
+            private_state::set_traffic(state, &intent.environments, &now);
             // A new route joins the others, which may change the mean over them.
             state.set("weights", Value::UNKNOWN);
             if now.live.is_none() {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::ports::{Deploy, RefreshPace, RefreshState, SeenScalingGroup, Tags, VersionOf};
-use super::wait::{Pauses, Unstable, Watch, failed};
-use super::{Seen, StackContext, live_guard};
+use crate::cancel::Cancel;
 use crate::duration;
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::stack::ports::{Deploy, RefreshPace, RefreshState, SeenScalingGroup, Tags, VersionOf};
+use crate::run::stack::wait::{Pauses, Unstable, Watch, failed};
+use crate::run::stack::{Seen, StackContext, live_guard};
 use crate::stack::{self, Change, DEFINITION_TAG, Ids, Instances, Part, Rules, Service, Spec, TAG, TaskDefinition};
-use crate::tf_provider::Cancel;
 
 /// A stack as it is being made.
 pub struct Build<'a> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::StackContext;
-use super::observe::believed;
 use crate::rollout::{Forward, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::stack::StackContext;
+use crate::run::stack::observe::believed;
 use crate::stack::{self, Lead, leads, live_by};
 
 /// The routes that have this target group in them.

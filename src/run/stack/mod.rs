@@ -2,7 +2,7 @@
 
 mod build;
 #[cfg(test)]
-pub(crate) mod fake;
+pub(crate) mod in_memory;
 pub mod live_guard;
 pub mod objects;
 mod observe;
@@ -17,7 +17,7 @@ pub use observe::{Seen, observe};
 
 use self::objects::Objects;
 use self::ports::StackPorts;
-use crate::run::ports::LoadBalancer;
+use crate::run::rollout::ports::LoadBalancer;
 
 /// What the making of stacks shares within one run of Terraform.
 #[derive(Clone)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::StackContext;
-use super::live_guard::leads_to;
 use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::stack::StackContext;
+use crate::run::stack::live_guard::leads_to;
 use crate::stack::{self, Ids, Lead, Spec, Target, Whose, live_by, whose};
 
 /// What the environments of one Terraform run know of each other.

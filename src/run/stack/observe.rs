@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::sleep;
 
-use super::ports::{
-    SeenGroup, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate, SeenVersion, StackPorts, Tags,
-};
 use crate::argument::Field as _;
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::stack::ports::{
+    SeenGroup, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate, SeenVersion, StackPorts, Tags,
+};
 use crate::stack::{DEFINITION_TAG, Ids, Instances, Part, RELEASE_TAG, Spec, Target, TargetGroup};
 
 /// Everything that was looked for, and was there.

@@ -1,10 +1,10 @@
 //! Takes a stack away: first what makes AWS refuse while somebody is led there, then what serves.
 
-use super::build::Build;
-use super::live_guard::detach;
-use super::ports::Tags;
-use super::wait::{Pauses, failed};
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::stack::build::Build;
+use crate::run::stack::live_guard::detach;
+use crate::run::stack::ports::Tags;
+use crate::run::stack::wait::{Pauses, failed};
 use crate::stack::{Ids, Target};
 
 impl Build<'_> {

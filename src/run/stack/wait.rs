@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::build::Build;
-use super::live_guard::live;
-use super::ports::{Deployment, Rollout, SeenInstance, SeenScalingGroup, SeenService};
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::stack::build::Build;
+use crate::run::stack::live_guard::live;
+use crate::run::stack::ports::{Deployment, Rollout, SeenInstance, SeenScalingGroup, SeenService};
 
 /// How often things that take minutes are looked at. They are quick at first, where tests and small changes end.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

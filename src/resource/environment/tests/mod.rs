@@ -12,8 +12,8 @@ use crate::resource::testing::{
     apply_request, assert_kept, assert_same_where_known, destroy_request, plan_request, read_request,
 };
 use crate::rollout::{Forward, Observed, Terminal, World};
-use crate::run::fake::Fake;
-use crate::run::stack::fake::Cloud;
+use crate::run::rollout::in_memory::Fake;
+use crate::run::stack::in_memory::Cloud;
 use crate::tf_provider::{Cancel, Diagnostics, PlanRequest, Planned, Resource as _, Stored, Type, Value, msgpack};
 
 pub(super) const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{LISTENER, Stage, assert_there, group, instances, service, stage, text, words};
-use crate::run::fake::Fault;
+use crate::cancel::CancelSource;
+use crate::run::rollout::in_memory::Fault;
 use crate::stack::{MADE_TAG, OWNER_TAG, RELEASE_TAG};
-use crate::tf_provider::cancel::CancelSource;
 use crate::tf_provider::{Cancel, Stored, Value};
 
 /// Applies, and wants no error.

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Stage, group, instances, service, stage, text, words};
+use crate::cancel::CancelSource;
 use crate::resource::testing;
-use crate::run::fake::Fault;
-use crate::tf_provider::cancel::CancelSource;
+use crate::run::rollout::in_memory::Fault;
 use crate::tf_provider::{Cancel, Diagnostics, Planned, Stored};
 
 /// How many stories are tried.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::rollouts::{LOCK, bury, careful, on_blue, told};
 use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
+use crate::cancel::CancelSource;
 use crate::resource::switch::validate::validate;
 use crate::rollout::gate::HttpAnswer;
 use crate::rollout::{Capacity, Conditions, Forward, Ledger, Observed, Place, Terminal, ledger};
-use crate::run::fake::Fault;
-use crate::run::lock;
-use crate::run::ports::CommandEnd;
-use crate::tf_provider::cancel::CancelSource;
+use crate::run::rollout::in_memory::Fault;
+use crate::run::rollout::lock;
+use crate::run::rollout::ports::CommandEnd;
 use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
 
 fn text(value: &str) -> Value {

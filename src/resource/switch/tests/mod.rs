@@ -11,7 +11,7 @@ use super::Switch;
 use crate::resource::Context;
 use crate::resource::testing::{apply_request, assert_kept, destroy_request, plan_request, read_request};
 use crate::rollout::{Forward, Observed, Terminal, World};
-use crate::run::fake::{Fake, Fault};
+use crate::run::rollout::in_memory::{Fake, Fault};
 use crate::tf_provider::{Cancel, Diagnostics, Planned, Resource as _, Stored, Value};
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";

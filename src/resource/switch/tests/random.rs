@@ -8,11 +8,11 @@ use proptest::prelude::*;
 
 use super::rollouts::bury;
 use super::{BLUE, GREEN, Stage};
+use crate::cancel::CancelSource;
 use crate::resource::switch::Switch;
 use crate::resource::{Context, testing};
 use crate::rollout::{Forward, Observed, Terminal, World};
-use crate::run::fake::{Fake, Fault};
-use crate::tf_provider::cancel::CancelSource;
+use crate::run::rollout::in_memory::{Fake, Fault};
 use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
 
 const RED: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/red/1";

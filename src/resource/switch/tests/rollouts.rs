@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
+use crate::cancel::CancelSource;
 use crate::resource::switch::apply;
 use crate::rollout::gate::{FunctionAnswer, HttpAnswer};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{Ledger, ledger};
-use crate::run::fake::Fault;
-use crate::run::lock;
-use crate::run::ports::CommandEnd;
-use crate::tf_provider::cancel::CancelSource;
+use crate::run::rollout::in_memory::Fault;
+use crate::run::rollout::lock;
+use crate::run::rollout::ports::CommandEnd;
 use crate::tf_provider::{Cancel, Diagnostics, Number, Resource as _, Stored, Value};
 
 pub(super) const LOCK: &str = "/app/live.rollout";
@@ -555,7 +555,7 @@ async fn phases_are_told_in_their_order() {
 #[test]
 fn ids_differ() {
     let stage = stage(world(100, 0));
-    let intent = super::super::intent::parse(&config(&stage.switch, text("green"))).unwrap();
+    let intent = super::super::model::parse(&config(&stage.switch, text("green"))).unwrap();
     let id = || apply::about(&intent, &stage.fake.world(), "app", &Value::Null).id;
     assert_ne!(id(), id());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::duration;
-use crate::resource::switch::intent::read;
+use crate::resource::switch::model::read;
 use crate::rollout::spec::{Strategy, Verification};
 use crate::rollout::{HttpCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};

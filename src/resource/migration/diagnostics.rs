@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use super::{Ledger, text};
 use crate::database::Address;
 use crate::migration::{Concern, Danger, Dialect, Entry, Guard, Phase, Refusal, Resolve, Unmet, Wish, highest, span};
-use crate::run::contraction::Barred;
-use crate::run::database::{Database as _, DatabaseError, Fault};
-use crate::run::lock::{self, Refused};
-use crate::run::migrator::{Broken, Failure, Left};
+use crate::run::migration::contraction::Barred;
+use crate::run::migration::migrator::{Broken, Failure, Left};
+use crate::run::migration::ports::{Database as _, DatabaseError, Fault};
+use crate::run::rollout::lock::{self, Refused};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// A destroy plans first, and is refused what a plan is refused.

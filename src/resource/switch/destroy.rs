@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use super::diagnostics::{self, Failure};
+use super::private_state::Memory;
 use super::promise::Promise;
-use super::state::Memory;
-use super::story::{self, Failure};
-use super::{OWNER_TAG, Shared, TAG, apply, intent, look, name, wish};
+use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, wish};
 use crate::rollout::planner::{self, is_ours_by_looks};
 use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_words};
 use crate::run::call::Call;
-use crate::run::events::About;
-use crate::run::executor::{Ending, Outcome, Run};
-use crate::run::lock::{Lock, Refused, is_surely_dead};
 use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::rollout::events::About;
+use crate::run::rollout::executor::{Ending, Outcome, Run};
+use crate::run::rollout::lock::{Lock, Refused, is_surely_dead};
 use crate::tf_provider::{ApplyRequest, Diagnostics, Path, Stored, Value};
 
 /// A switch that goes.
@@ -44,7 +44,7 @@ pub(super) async fn destroy(
 ) -> Stored {
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
     let memory = Memory::read(&request.private);
-    let own = intent::parse(prior);
+    let own = model::parse(prior);
     let Some(intent) = wish(prior, own.as_ref(), &memory) else {
         diagnostics
             .error("The provider has a bug", "The state can't be read, so nothing was destroyed. Please report this.");
@@ -64,7 +64,7 @@ impl End<'_> {
         let owned = match until().make(self.owned(&world)).await {
             Ok(owned) => owned,
             Err(error) => {
-                story::unreadable(name(self.prior), &error, diagnostics);
+                diagnostics::unreadable(name(self.prior), &error, diagnostics);
                 return before;
             }
         };
@@ -76,7 +76,7 @@ impl End<'_> {
         // A lock that a dead run left goes, too.
         let is_left = matches!(until().make(apply::seen_ledger(self.shared, &self.intent)).await, Ok(Some(left)) if is_surely_dead(&left));
         if self.request.cancel.is_cancelled() {
-            story::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
+            diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
             return before;
         }
         let nothing = restoration.is_empty() && planner::plan_removal(&removal, &world).is_empty() && !is_left;
@@ -85,7 +85,7 @@ impl End<'_> {
         let lock = match lock {
             Ok(lock) => lock,
             Err(refused) => {
-                story::refused(&refused, &self.intent, diagnostics);
+                diagnostics::refused(&refused, &self.intent, diagnostics);
                 return before;
             }
         };
@@ -150,12 +150,12 @@ impl End<'_> {
         let run = Run {
             ports: &self.shared.ports,
             runbook,
-            sight: &intent::sight(&self.intent),
+            sight: &model::sight(&self.intent),
             tags: &BTreeMap::new(),
             about,
             lock,
             cancel: &self.request.cancel,
-            limit: intent::timeout(self.prior, "delete"),
+            limit: model::timeout(self.prior, "delete"),
         };
         run.run(world).await
     }
@@ -270,7 +270,7 @@ impl End<'_> {
         owned: &Owned,
         diagnostics: &mut Diagnostics,
     ) -> Option<(World, Runbook)> {
-        let (mut world, prior) = (world, intent::parse(self.prior));
+        let (mut world, prior) = (world, model::parse(self.prior));
         for seen in 1.. {
             let mut said = Diagnostics::new();
             let restoration = self.restoration(&world, owned, &mut said);
@@ -300,7 +300,7 @@ impl End<'_> {
             "on_destroy = \"restore\" would have led the routes back to where they led before the switch:{}\nThat can't be done:\n  {}\n\nThe routes stay as they are, and so does the record where it is not the switch's own.\n\n{}",
             wanted.collect::<String>(),
             why.replace('\n', "\n  "),
-            story::traffic_now(&self.intent, outcome.world.as_ref())
+            diagnostics::traffic_now(&self.intent, outcome.world.as_ref())
         );
         diagnostics.warning_at(Path::attribute("on_destroy"), "The routes were not restored", detail);
     }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::contracts::Outdated;
 use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, planner};
-use crate::run::events::{About, rfc3339};
-use crate::run::executor::Ending;
+use crate::run::rollout::events::{About, rfc3339};
+use crate::run::rollout::executor::Ending;
 use crate::tf_provider::{Number, Value};
 
 /// What is stored beside the state, for the provider alone.

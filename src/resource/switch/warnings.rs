@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Shared;
-use super::story::capitalised as sentence;
+use super::diagnostics::capitalised as sentence;
 use crate::rollout::ledger::Status;
 use crate::rollout::{Intent, Ledger, Runbook, Step, World, planner, short};
-use crate::run::events::span;
-use crate::run::ports::GroupFacts;
+use crate::run::rollout::events::span;
+use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// Tells what is unwise about a rollout that moves traffic, as far as it can be seen. What can't be read is left out: a

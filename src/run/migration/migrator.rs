@@ -8,14 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::contraction::{self, Barred};
-use super::database::{Database, DatabaseError, Fault, Interrupter, Session};
-use super::events::rfc3339;
-use super::holder;
-use super::ports::Ports;
+use crate::cancel::Cancel;
 use crate::clock;
 use crate::migration::{Entry, Mode, Phase, Refusal, Resolve, Script, Statement, Step, Wish, plan};
-use crate::tf_provider::Cancel;
+use crate::run::holder;
+use crate::run::migration::contraction::{self, Barred};
+use crate::run::migration::ports::{Database, DatabaseError, Fault, Interrupter, Session};
+use crate::run::rollout::events::rfc3339;
+use crate::run::rollout::ports::Ports;
 
 /// How often somebody who waits for the lock looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -577,7 +577,7 @@ async fn interrupt(interrupter: &dyn Interrupter) {
 }
 
 fn broken(phase: Phase, script: &Script, stop: &Stop, tries: u32, left: Left) -> Failure {
-    use super::database::Place;
+    use crate::run::migration::ports::Place;
     let number = stop.statement.min(script.statements.len() - 1);
     let statement = &script.statements[number];
     let line = match stop.error.place {

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::About;
-use super::executor::{Ending, Outcome, Run, Sight};
-use super::fake::{Fake, Fault};
+use crate::cancel::Cancel;
+use crate::cancel::CancelSource;
 use crate::rollout::{
     Before, Block, Capacity, CapacityPolicy, Check, Checking, Conditions, Environment, Forward, HttpCheck, Intent,
     Observed, OnFailure, RouteSpec, Scalable, Strategy, Subject, Terminal, Validation, World, planner,
 };
-use crate::tf_provider::Cancel;
-use crate::tf_provider::cancel::CancelSource;
+use crate::run::rollout::events::About;
+use crate::run::rollout::executor::{Ending, Outcome, Run, Sight};
+use crate::run::rollout::in_memory::{Fake, Fault};
 
 const GROUPS: [&str; 2] = ["tg-blue", "tg-green"];
 

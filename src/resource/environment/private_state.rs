@@ -10,7 +10,7 @@ use crate::stack::{self, Ids, Spec};
 /// What is stored beside the state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Memory {
+pub(super) struct PrivateState {
     /// The format's version.
     version: u32,
     /// This very object, as what it made is tagged: another object of the same name is another owner.
@@ -35,9 +35,9 @@ pub(super) struct Memory {
     pub spared: bool,
 }
 
-impl Memory {
+impl PrivateState {
     /// Reads what was stored; nothing of it is needed to go on.
-    pub fn read(bytes: &[u8]) -> Memory {
+    pub fn read(bytes: &[u8]) -> PrivateState {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
 

@@ -9,8 +9,6 @@ use futures::future::try_join_all;
 use regex::Regex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::events::{About, rfc3339, span};
-use super::ports::{FailureKind, MetricOf, PortError, Ports};
 use crate::clock;
 use crate::rollout::cookies;
 use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verdict};
@@ -20,6 +18,9 @@ use crate::rollout::{
     Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
     SessionCheck, Subject, Tell, Watch, fill,
 };
+use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::events::{About, rfc3339, span};
+use crate::run::rollout::ports::{MetricOf, Ports};
 use crate::secrets::{self, Reach};
 
 /// Answers of the load balancer are asked for at least so far apart.

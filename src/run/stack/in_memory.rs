@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::ports::{
+use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::in_memory::{Fake, Fault};
+use crate::run::stack::ports::{
     Deploy, Deployment, Ecs, LaunchTemplates, Refresh, RefreshPace, RefreshState, Rollout, ScalingGroups,
     SecurityGroups, SeenGroup, SeenInstance, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate,
     SeenVersion, StackPorts, Tags, TargetGroups, VersionOf,
 };
-use crate::run::fake::{Fake, Fault};
-use crate::run::ports::{FailureKind, PortError};
 use crate::stack::{Direction, Instances, Peer, Rule, Rules, Service, Target, TargetGroup, TaskDefinition};
 
 /// So long an instance or task takes until it serves.

@@ -8,17 +8,18 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::call::Call;
-use super::ports::{
-    Capacities, CommandEnd, Commands, FailureKind, Freshness, Functions, GroupFacts, HttpProbe, LoadBalancer, MetricOf,
-    Monitoring, Notifier, PortError, Ports, Records,
-};
 use crate::migration::Recorded;
 use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{
     Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, Place, RouteSpec, Scalable,
     Terminal, World,
+};
+use crate::run::call::Call;
+use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::rollout::ports::{
+    Capacities, CommandEnd, Commands, Functions, GroupFacts, HttpProbe, LoadBalancer, MetricOf, Monitoring, Notifier,
+    Ports, Records,
 };
 
 /// What goes wrong at a call that changes something.

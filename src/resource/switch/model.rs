@@ -7,7 +7,7 @@ use super::validate;
 use crate::argument::{Always, Arguments as _, Field};
 use crate::rollout::spec::{self, Timeouts, Trouble};
 use crate::rollout::{Environment, Intent, RouteSpec, Scalable};
-use crate::run::executor::Sight;
+use crate::run::rollout::executor::Sight;
 use crate::tf_provider::Value;
 
 /// The intent of a valid configuration or state; none if something that decides about traffic is unknown.

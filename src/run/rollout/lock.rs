@@ -11,13 +11,14 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::call::Call;
-use super::holder;
-use super::ports::{FailureKind, PortError, Ports};
+use crate::cancel::Cancel;
 use crate::clock;
 use crate::rollout::Ledger;
 use crate::rollout::ledger::{MOST_BYTES, Status, VERSION};
-use crate::tf_provider::Cancel;
+use crate::run::call::Call;
+use crate::run::holder;
+use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::ports::Ports;
 
 /// A holder that did not renew its lock for so long is dead.
 const LEASE: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use crate::argument::Field;
 use crate::database::Address;
 use crate::digest;
 use crate::migration::{Dialect, Phase, Script, Unreadable, Wish, spec};
-use crate::run::migrator::Limits;
+use crate::run::migration::migrator::Limits;
 use crate::tf_provider::Value;
 
 /// The URL of a configuration: written to the state, or write-only.

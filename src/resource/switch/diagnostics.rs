@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::intent;
+use super::model;
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
     Check, Intent, Observed, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_words,
 };
-use crate::run::events::span;
-use crate::run::executor::{Ending, Outcome};
-use crate::run::lock::{self, Refused};
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::events::span;
+use crate::run::rollout::executor::{Ending, Outcome};
+use crate::run::rollout::lock::{self, Refused};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// Why there is no runbook.
@@ -216,7 +216,7 @@ pub(super) fn traffic_now(intent: &Intent, world: Option<&World>) -> String {
         return "Where the traffic is now could not be seen.".to_owned();
     };
     let mut text = "Traffic now:".to_owned();
-    for route in intent::all_routes(intent) {
+    for route in model::all_routes(intent) {
         let words = match world.routes.get(&route.key()) {
             Some(observed) => terminal_words(&observed.terminal, |arn| intent.color_of(arn)),
             None => "not there".to_owned(),

@@ -8,18 +8,19 @@ use futures::future::{BoxFuture, join_all, select_all, try_join_all};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::call::Call;
-use super::checks::Looker;
-use super::events::{About, Phase, Teller};
-use super::lock::{Lock, Lost};
-use super::ports::{FailureKind, Freshness, PortError, Ports};
+use crate::cancel::Cancel;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
     Conditions, Entry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World,
     is_made_by,
 };
+use crate::run::call::Call;
+use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::rollout::checks::Looker;
+use crate::run::rollout::events::{About, Phase, Teller};
+use crate::run::rollout::lock::{Lock, Lost};
+use crate::run::rollout::ports::Ports;
 use crate::secrets;
-use crate::tf_provider::Cancel;
 
 /// How long a call that is under way may still take once the run was stopped.
 const GRACE: Duration = Duration::from_secs(4);

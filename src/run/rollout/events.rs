@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::ports::Ports;
 use crate::clock;
 use crate::rollout::{RouteSpec, Scalable};
+use crate::run::rollout::ports::Ports;
 use crate::secrets;
 
 /// What a rollout is about.

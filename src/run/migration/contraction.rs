@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::events::rfc3339;
-use super::lock::{self, Lock, Refused};
-use super::ports::{PortError, Ports};
+use crate::cancel::Cancel;
 use crate::clock;
 use crate::migration::{Guard, Unmet};
 use crate::rollout::Ledger;
-use crate::tf_provider::Cancel;
+use crate::run::ports::PortError;
+use crate::run::rollout::events::rfc3339;
+use crate::run::rollout::lock::{self, Lock, Refused};
+use crate::run::rollout::ports::Ports;
 
 /// Why a contract may not run.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,6 @@
+//! Changing the schema: runs the phases of a migration through ports, under the database's lock and, for a contract, under
+//! that of rollouts.
+
+pub mod contraction;
+pub mod migrator;
+pub mod ports;

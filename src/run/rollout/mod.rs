@@ -1,0 +1,13 @@
+//! Moving traffic: carries a runbook out through ports, and tells what came of it. Decides nothing.
+
+mod checks;
+pub mod events;
+pub mod executor;
+#[cfg(test)]
+pub(crate) mod in_memory;
+pub mod lock;
+pub mod ports;
+mod secrets;
+
+#[cfg(test)]
+mod tests;

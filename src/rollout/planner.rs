@@ -141,7 +141,7 @@ pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
 /// color about to go live; all routes go together.
 pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], world: &World) -> Runbook {
     let color_of = |arn: &str| intent.color_of(arn);
-    let step = |(route, original): &(RouteSpec, Terminal)| {
+    let step = |(route, original): &(RouteSpec, Terminal), world: &World| {
         let before = world.routes.get(&route.key())?;
         let words = format!(
             "{} → {}, as before",
@@ -151,7 +151,7 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         let step = Step::Route { route: route.clone(), before: Some(before.clone()), after: original.clone(), words };
         (!step.holds(world)).then_some(step)
     };
-    let steps: Vec<Step> = originals.iter().filter_map(step).collect();
+    let steps: Vec<Step> = originals.iter().filter_map(|original| step(original, world)).collect();
     let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None };
     let mut gaining: BTreeMap<String, String> = BTreeMap::new();
     for step in &steps {
@@ -170,6 +170,8 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
             plan.push(intent.validation.checks.iter().map(|checking| about(checking, &subject)).collect());
         }
     }
+    // A preview that was led to whom its checks are about is no longer where it was.
+    let steps = originals.iter().filter_map(|original| step(original, &plan.world)).collect();
     plan.push(steps);
     plan.runbook
 }
@@ -572,7 +574,8 @@ impl Draft<'_> {
             forward.groups.iter().any(|(other, _)| other != group && seen.terminal.share(other) > 0.0)
         };
         let splits = shares.iter().any(|seen| split(seen));
-        if matches!(way, Way::Undo | Way::Back) || !splits {
+        // Whoever follows splits nothing: where no color has anything yet, it is somebody else's to give.
+        if matches!(way, Way::Undo | Way::Back) || !splits || self.intent.active.is_none() {
             return Vec::new();
         }
         // A route that is ahead waits for the others.
@@ -586,12 +589,21 @@ impl Draft<'_> {
         let intent = self.intent;
         let steps = intent.routes.iter().filter_map(|route| part(intent, &self.world, route, color, shift)).collect();
         self.push(steps);
+        // Routes that can't take one more group go all at once: where none was led so far there is nothing to stay for.
+        if !intent.routes.iter().any(|route| (self.share(route, &subject.group) - shift.percent()).abs() < 0.05) {
+            return;
+        }
         let hold = self.watch(subject, shift.percent(), shift.hold);
         self.converge();
         // A step that neither waits nor looks is only passed through.
         if !(hold.hold.is_zero() && hold.checks.is_empty()) {
             self.push(vec![Step::Watch(hold)]);
         }
+    }
+
+    /// How much of a route a group has by then.
+    fn share(&self, route: &RouteSpec, group: &str) -> f64 {
+        self.world.routes.get(&route.key()).map_or(0.0, |seen| seen.terminal.share(group))
     }
 
     fn watch(&self, subject: &Subject, percent: f64, hold: std::time::Duration) -> Watch {
@@ -651,7 +663,11 @@ impl Draft<'_> {
     fn stickiness(&self, route: &RouteSpec) -> Option<Stickiness> {
         let key = route.key();
         let ledger = self.world.ledger.as_ref().and_then(|ledger| ledger.origin(&key, &self.intent.environments));
-        let first = self.runbook.origin(&key).flatten().map(|one| one.terminal.clone());
+        // A rule that a dead rollout made has no place before that one: how it was found is how it was before the split.
+        let first = self.runbook.steps().find_map(|(_, step)| match step {
+            Step::Route { route, before: Some(before), .. } if route.key() == key => Some(before.terminal.clone()),
+            _ => None,
+        });
         let now = || self.world.routes.get(&key).map(|seen| seen.terminal.clone());
         ledger.or(first).or_else(now)?.stickiness()
     }
@@ -766,16 +782,10 @@ fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: S
     if rest <= 0.0 || before.terminal.share(group) > shift.percent() + 0.01 {
         return None;
     }
-    let (own, of) = if shift.permille.is_multiple_of(10) { (shift.permille / 10, 100) } else { (shift.permille, 1000) };
-    let mut rests: BTreeMap<&String, u32> = others
-        .iter()
-        // What has some of it keeps some of it.
-        .map(|(arn, share)| (*arn, ((f64::from(of - own) * share / rest).round() as u32).max(1)))
-        .collect();
-    let sum: u32 = rests.values().sum();
-    if let Some(largest) = rests.values_mut().max() {
-        *largest = (*largest + (of - own)).saturating_sub(sum);
-    }
+    let left = 100_u32.saturating_sub(shift.permille / 10) as usize;
+    let is_whole = shift.permille.is_multiple_of(10) && left >= others.len();
+    let (own, of) = if is_whole { (shift.permille / 10, 100) } else { (shift.permille, 1000) };
+    let rests = divide(of - own, &others, rest);
     let weight = |arn: &String| rests.get(arn).copied().unwrap_or_default();
     let mut groups: Vec<(String, u32)> = intent
         .environments
@@ -796,7 +806,23 @@ fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: S
     if step.holds(world) { None } else { Some(step) }
 }
 
-/// A forward with every color in it, those that it lacks at weight 0.
+/// Divides a weight among groups as they have it. What has some of it keeps some of it, as far as there is enough.
+fn divide<'a>(weight: u32, groups: &[(&'a String, f64)], sum: f64) -> BTreeMap<&'a String, u32> {
+    let part = |share: f64| ((f64::from(weight) * share / sum).round() as u32).max(1);
+    let mut parts: BTreeMap<&String, u32> = groups.iter().map(|(arn, share)| (*arn, part(*share))).collect();
+    let total = |parts: &BTreeMap<&String, u32>| parts.values().sum::<u32>();
+    if let Some(largest) = parts.values_mut().max() {
+        *largest += weight.saturating_sub(groups.iter().map(|(_, share)| part(*share)).sum());
+    }
+    while total(&parts) > weight
+        && let Some(largest) = parts.values_mut().max()
+    {
+        *largest = largest.saturating_sub(1);
+    }
+    parts
+}
+
+/// A forward with every colour in it, those that it lacks at weight 0.
 fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
     let Terminal::Forward(forward) = terminal else { return terminal.clone() };
     let mut forward = forward.clone();

@@ -283,3 +283,107 @@ fn secrets_in_an_address_are_not_shown() {
     assert_eq!(check.shown_url(), "https://x.org:8443/health");
     assert_eq!(HttpCheck { url: "http://x.org?key=secret".to_owned(), ..check }.shown_url(), "http://x.org");
 }
+
+fn shifts(permilles: &[u32]) -> Vec<Shift> {
+    let hold = std::time::Duration::from_secs(60);
+    permilles.iter().map(|permille| Shift { permille: *permille, hold }).collect()
+}
+
+#[test]
+fn a_follower_splits_nothing_where_no_color_is_live() {
+    let mut follower = Intent { active: None, ..intent("blue") };
+    follower.strategy.steps = shifts(&[100]);
+    check(
+        &follower,
+        &world(&[("legacy", 1)], Some("blue")),
+        expect!["set listener web: tg-legacy 100 % → tg-legacy 100 %, blue 0 %, green 0 %"],
+    );
+}
+
+#[test]
+fn a_route_that_cannot_be_split_is_not_watched_at_a_step() {
+    let mut wish = intent("green");
+    wish.strategy.steps = shifts(&[100]);
+    check(
+        &wish,
+        &world(&[("blue", 1), ("a", 1), ("b", 1), ("c", 1), ("d", 1)], Some("blue")),
+        expect![[r#"
+            set listener web: blue 20 %, tg-a 20 %, tg-b 20 %, tg-c 20 %, tg-d 20 % → blue 0 %, green 100 %
+            check that green has at least 1 healthy target and 100 % of the live colour's
+            write /app/live: blue → green"#]],
+    );
+}
+
+#[test]
+fn what_is_left_by_a_step_is_divided_without_a_remainder() {
+    let mut wish = intent("green");
+    wish.strategy.steps = shifts(&[990, 999]);
+    let seen = world(&[("blue", 50), ("a", 25), ("b", 25), ("green", 0)], Some("blue"));
+    let runbook = planner::plan(&wish, &seen).unwrap();
+    let weights = |step: &Step| match step {
+        Step::Route { after: Terminal::Forward(forward), .. } => Some(forward.groups.clone()),
+        _ => None,
+    };
+    let told: Vec<String> = runbook.steps().filter_map(|(_, step)| Some(format!("{:?}", weights(step)?))).collect();
+    expect![[r#"
+        [("tg-blue", 4), ("tg-green", 990), ("tg-a", 3), ("tg-b", 3)]
+        [("tg-blue", 0), ("tg-green", 999), ("tg-a", 1), ("tg-b", 0)]
+        [("tg-blue", 0), ("tg-green", 100)]"#]]
+    .assert_eq(&told.join("\n"));
+    check(
+        &wish,
+        &seen,
+        expect![[r#"
+        check that green has at least 1 healthy target and 100 % of the live colour's
+        set listener web: blue 50 %, tg-a 25 %, tg-b 25 %, green 0 % → blue 0.4 %, green 99 %, tg-a 0.3 %, tg-b 0.3 %
+        hold green at 99 % for 1m
+        set listener web: blue 0.4 %, green 99 %, tg-a 0.3 %, tg-b 0.3 % → blue 0 %, green 99.9 %, tg-a 0.1 %, tg-b 0 %
+        hold green at 99.9 % for 1m
+        set listener web: blue 0 %, green 99.9 %, tg-a 0.1 %, tg-b 0 % → blue 0 %, green 100 %
+        write /app/live: blue → green"#]],
+    );
+}
+
+#[test]
+fn a_rule_that_a_dead_rollout_made_does_not_keep_the_splits_stickiness() {
+    let mut wish = intent("green");
+    wish.routes.push(own_rule(10, "/api/*"));
+    wish.strategy.steps = shifts(&[100]);
+    wish.stickiness = Some(std::time::Duration::from_secs(300));
+    let origin = listener(&[("blue", 100), ("green", 0)]);
+    let (from, to) = (Some("red".to_owned()), Some("blue".to_owned()));
+    let mut left = Ledger { version: ledger::VERSION, switch: "app".to_owned(), from, to, ..Ledger::default() };
+    left.note_origins([("web".to_owned(), &origin)], &wish.environments);
+    let conditions = Some(Conditions { path_patterns: vec!["/api/*".to_owned()], ..Conditions::default() });
+    let mut seen = world(&[("blue", 100), ("green", 0)], Some("red"));
+    seen.routes.insert("web#10".to_owned(), Observed { conditions, ..origin });
+    seen.ledger = Some(left);
+    let runbook = planner::plan(&wish, &seen).unwrap();
+    assert_eq!(runbook.taken_over.len(), 1);
+    let after = runbook.after(&seen, |_| true);
+    assert_eq!(after.routes["web#10"].terminal.stickiness(), None);
+}
+
+#[test]
+fn a_preview_that_showed_a_color_for_its_checks_is_restored_too() {
+    let mut wish = intent("green");
+    wish.preview_routes.push(RouteSpec::Listener("preview".to_owned()));
+    let http = Check::Http(HttpCheck { url: "http://x.org/".to_owned(), ..HttpCheck::default() });
+    let checking = Checking { block: Block::Validation, index: Some(0), subject: Subject::default(), check: http };
+    wish.validation.checks.push(checking);
+    let mut seen = world(&[("blue", 0), ("green", 100)], Some("green"));
+    let legacy = listener(&[("legacy", 1)]);
+    seen.routes.insert("preview".to_owned(), legacy.clone());
+    let originals = [
+        (wish.routes[0].clone(), listener(&[("blue", 1)]).terminal),
+        (wish.preview_routes[0].clone(), legacy.terminal),
+    ];
+    let runbook = planner::plan_restoration(&wish, &originals, &seen);
+    expect![[r#"
+        check that blue has at least 1 healthy target and 100 % of the live colour's
+        set listener preview: tg-legacy 100 % → blue 100 %, green 0 %
+        check that blue answers GET http://x.org/
+        set listener web: blue 0 %, green 100 % → blue 100 %, as before
+        set listener preview: blue 100 %, green 0 % → tg-legacy 100 %, as before"#]]
+    .assert_eq(&runbook.words().join("\n"));
+}

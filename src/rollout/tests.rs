@@ -48,7 +48,7 @@ fn world(weights: &[(&str, u32)], record: Option<&str>) -> World {
 #[track_caller]
 fn check(intent: &Intent, world: &World, expected: Expect) {
     let runbook = planner::plan(intent, world).unwrap();
-    assert_eq!(lint::lint(&runbook), Vec::<String>::new());
+    assert_eq!(lint::lint(&runbook, intent, world, lint::Purpose::Rollout), Vec::new());
     expected.assert_eq(&runbook.words().join("\n"));
 }
 
@@ -360,6 +360,7 @@ fn a_rule_that_a_dead_rollout_made_does_not_keep_the_splits_stickiness() {
     seen.ledger = Some(left);
     let runbook = planner::plan(&wish, &seen).unwrap();
     assert_eq!(runbook.taken_over.len(), 1);
+    assert_eq!(lint::lint(&runbook, &wish, &seen, lint::Purpose::Rollout), Vec::new());
     let after = runbook.after(&seen, |_| true);
     assert_eq!(after.routes["web#10"].terminal.stickiness(), None);
 }
@@ -379,6 +380,7 @@ fn a_preview_that_showed_a_color_for_its_checks_is_restored_too() {
         (wish.preview_routes[0].clone(), legacy.terminal),
     ];
     let runbook = planner::plan_restoration(&wish, &originals, &seen);
+    assert_eq!(lint::lint(&runbook, &wish, &seen, lint::Purpose::Restoration(&originals)), Vec::new());
     expect![[r#"
         check that blue has at least 1 healthy target and 100 % of the live colour's
         set listener preview: tg-legacy 100 % → blue 100 %, green 0 %

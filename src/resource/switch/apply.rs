@@ -13,8 +13,9 @@ use super::promise::Promise;
 use super::{OWNER_TAG, Shared, TAG, TOLD_BY_APPLY, look, model, name, tags};
 use crate::clock;
 use crate::rollout::ledger::Status;
+use crate::rollout::lint::Purpose;
 use crate::rollout::planner;
-use crate::rollout::{Intent, Ledger, Observed, Raised, RouteSpec, Runbook, Step, World, lint};
+use crate::rollout::{Intent, Ledger, Observed, Raised, RouteSpec, Runbook, Step, World};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::{About, rfc3339};
@@ -253,9 +254,7 @@ impl Apply<'_> {
                 return None;
             }
         };
-        if let Some(broken) = lint::lint(&runbook).first() {
-            diagnostics
-                .error("The provider has a bug", format!("Nothing was changed. The runbook is wrong: {broken}."));
+        if !diagnostics::is_sound(&runbook, (&self.intent, world), Purpose::Rollout, diagnostics) {
             return None;
         }
         let barred = self.outdated().bars(&self.request.config, (&self.intent, world), diagnostics);

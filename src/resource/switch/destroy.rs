@@ -7,6 +7,7 @@ use super::diagnostics::{self, Failure};
 use super::private_state::Memory;
 use super::promise::Promise;
 use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, wish};
+use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, is_ours_by_looks};
 use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_words};
 use crate::run::call::Call;
@@ -79,7 +80,11 @@ impl End<'_> {
             diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
             return before;
         }
-        let nothing = restoration.is_empty() && planner::plan_removal(&removal, &world).is_empty() && !is_left;
+        let runbook = planner::plan_removal(&removal, &world);
+        if !diagnostics::is_sound(&runbook, (&self.intent, &world), Purpose::Removal, diagnostics) {
+            return before;
+        }
+        let nothing = restoration.is_empty() && runbook.is_empty() && !is_left;
         let about = apply::about(&self.intent, &world, name(self.prior), &Value::Null);
         let lock = if nothing { Ok(None) } else { self.lock(&world, &about).await };
         let lock = match lock {
@@ -231,15 +236,16 @@ impl End<'_> {
         Removal { own_rules: owned.rules.clone(), record }
     }
 
-    /// How the routes come back to where they led before the switch: by colors, which may have other groups by now.
-    fn restoration(&self, world: &World, owned: &Owned, diagnostics: &mut Diagnostics) -> Runbook {
+    /// How the routes come back to where they led before the switch: by colors, which may have other groups by now. None
+    /// where that must not be carried out.
+    fn restoration(&self, world: &World, owned: &Owned, diagnostics: &mut Diagnostics) -> Option<Runbook> {
         if self.prior.get("on_destroy").as_str() != Some("restore") {
-            return Runbook::default();
+            return Some(Runbook::default());
         }
         if owned.heir {
             let detail = "Another object has taken over what this one made, as where a switch is replaced. The routes are that one's now, and stay as they are.";
             diagnostics.warning_at(Path::attribute("on_destroy"), "The routes are another switch's by now", detail);
-            return Runbook::default();
+            return Some(Runbook::default());
         }
         let routes = self.intent.routes.iter().chain(&self.intent.preview_routes);
         let foreign = routes.filter(|route| !matches!(route, RouteSpec::OwnRule { .. }));
@@ -247,7 +253,9 @@ impl End<'_> {
             Some((route.clone(), self.by_color(&self.memory.originals.routes.get(&route.key())?.terminal)))
         };
         let originals: Vec<(RouteSpec, Terminal)> = foreign.filter_map(original).collect();
-        planner::plan_restoration(&self.intent, &originals, world)
+        let runbook = planner::plan_restoration(&self.intent, &originals, world);
+        let purpose = Purpose::Restoration(&originals);
+        diagnostics::is_sound(&runbook, (&self.intent, world), purpose, diagnostics).then_some(runbook)
     }
 
     /// The same with the groups that the colors have now.
@@ -273,7 +281,10 @@ impl End<'_> {
         let (mut world, prior) = (world, model::parse(self.prior));
         for seen in 1.. {
             let mut said = Diagnostics::new();
-            let restoration = self.restoration(&world, owned, &mut said);
+            let Some(restoration) = self.restoration(&world, owned, &mut said) else {
+                diagnostics.extend(said);
+                return None;
+            };
             let barred = self.memory.world.as_ref().zip(prior.as_ref()).is_some_and(|(planned, prior)| {
                 let promise = Promise { world: planned, prior };
                 promise.bars(name(self.prior), (&self.intent, &world, &restoration), &mut said)

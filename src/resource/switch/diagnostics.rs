@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::model;
+use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
     Check, Intent, Observed, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_words,
@@ -44,6 +45,28 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
             diagnostics.error_at(Path::attribute("active"), "No color is live", detail);
         }
     }
+}
+
+/// Whether a runbook keeps every rule, so that it may be carried out. What is only odd is for the log.
+pub(super) fn is_sound(
+    runbook: &Runbook,
+    (intent, world): (&Intent, &World),
+    purpose: Purpose<'_>,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let (faults, odd): (Vec<Finding>, Vec<Finding>) =
+        lint(runbook, intent, world, purpose).into_iter().partition(Finding::is_fault);
+    for finding in odd {
+        tracing::warn!(%finding, "the runbook is odd");
+    }
+    if faults.is_empty() {
+        return true;
+    }
+    let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    let detail =
+        format!("Nothing was changed. The runbook breaks the provider's own rules:{faults}\n\nPlease report this.");
+    diagnostics.error("The provider has a bug", detail);
+    false
 }
 
 /// A route that was there at the last apply and isn't any more.

@@ -41,6 +41,7 @@ use self::apply::Apply;
 use self::contracts::Outdated;
 use self::private_state::Memory;
 use super::{Context, Shared};
+use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::{Intent, RouteSpec, Runbook, World};
 use crate::run::ports::Freshness;
@@ -179,6 +180,7 @@ impl Resource for Switch {
         if let Some(world) = seen_by_refresh(&intent, before.as_ref(), &memory) {
             match planner::plan(&intent, &world) {
                 Ok(runbook) => {
+                    diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                     plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
                     outdated.bars(&config, (&intent, &world), diagnostics);
                     warnings::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
@@ -202,6 +204,7 @@ impl Resource for Switch {
             match planner::plan(&intent, &world) {
                 Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),
                 Ok(runbook) => {
+                    diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                     outdated.bars(&config, (&intent, &world), diagnostics);
                     diagnostics::moves_traffic(planner::busiest(&intent, &world).as_deref(), &intent, diagnostics);
                     warnings::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;

@@ -8,7 +8,7 @@ use crate::cancel::Cancel;
 use crate::cancel::CancelSource;
 use crate::rollout::{
     Before, Block, Capacity, CapacityPolicy, Check, Checking, Conditions, Environment, Forward, HttpCheck, Intent,
-    Observed, OnFailure, RouteSpec, Scalable, Strategy, Subject, Terminal, Validation, World, planner,
+    Observed, OnFailure, RouteSpec, Scalable, Strategy, Subject, Terminal, Validation, World, lint, planner,
 };
 use crate::run::rollout::events::About;
 use crate::run::rollout::executor::{Ending, Outcome, Run, Sight};
@@ -74,6 +74,7 @@ async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
     let sight = Sight { routes: intent.routes.clone(), record: intent.record.clone(), scalables };
     let world = fake.world();
     let runbook = planner::plan(intent, &world).unwrap();
+    assert_eq!(lint::lint(&runbook, intent, &world, lint::Purpose::Rollout), Vec::new());
     let run = Run {
         ports: &fake.ports(),
         runbook: &runbook,

@@ -348,6 +348,7 @@ impl Case {
         tokio::time::sleep(Duration::from_secs(100)).await;
         let later = stage.fake.world();
         let said: String = diagnostics.iter().map(|one| one.detail.as_str()).collect();
+        prop_assert!(!said.contains("the provider's own rules"), "{}", said);
         let moved = self.meddled.is_some();
         if !said.contains("IT IS NOT KNOWN") && !moved {
             prop_assert_eq!(leads(&after), leads(&later), "{}", said);

@@ -1,0 +1,213 @@
+//! Who gets traffic, and what is known of it before.
+
+use super::{Gain, Kind, Purpose, Walk};
+use crate::rollout::check::{Block, Check, Checking};
+use crate::rollout::planner;
+use crate::rollout::runbook::{Convergence, Step, Watch};
+use crate::rollout::world::{Stickiness, Terminal, World};
+
+/// How far a color's part may be from what its watch says: a step is a tenth of a percent at least.
+const NEAR: f64 = 0.05;
+/// How much of a part is lost in rounding.
+const ROUNDED: f64 = 0.011;
+
+pub(super) fn judge(walk: &mut Walk<'_>) {
+    if walk.purpose == Purpose::Removal {
+        return;
+    }
+    checked_first(walk);
+    watches(walk);
+    arrival(walk);
+    if walk.follows() {
+        follower(walk);
+    } else if walk.is_rollout() {
+        rollout(walk);
+    }
+}
+
+/// What gains traffic was checked before.
+fn checked_first(walk: &mut Walk<'_>) {
+    let mut found = Vec::new();
+    let mut known: Vec<String> = Vec::new();
+    for gain in walk.gains() {
+        if known.iter().any(|group| group == gain.group) || walk.is_exempt(&gain) {
+            continue;
+        }
+        known.push(gain.group.to_owned());
+        let name = walk.name(gain.group);
+        let route = gain.route;
+        let is_health = |checking: &Checking| matches!(checking.check, Check::Healthy(_));
+        let health = checks(walk, gain.group).filter(|(_, checking)| is_health(checking)).map(|(stage, _)| stage);
+        let stages: Vec<usize> = health.collect();
+        if !stages.iter().any(|stage| *stage < gain.at.stage) {
+            let last = walk.production().map(|(id, ..)| id.stage).max().unwrap_or_default();
+            if can_be_known(walk, &gain) {
+                let message = format!("{route} would forward to {name} before the health of its targets is checked");
+                found.push((Kind::TrafficBeforeChecks, gain.at, message));
+            } else if !stages.iter().any(|stage| *stage > last) {
+                let message = format!(
+                    "{route} would forward to {name}, and the health of its targets would not be checked afterwards"
+                );
+                found.push((Kind::FirstColorNotProved, gain.at, message));
+            }
+        }
+        if !is_whole(walk, &gain) {
+            let message = format!("{route} would forward to {name} before all checks of validation were made");
+            found.push((Kind::ValidationSkipped, gain.at, message));
+        }
+    }
+    for (kind, at, message) in found {
+        walk.find(kind, Some(at), message);
+    }
+}
+
+/// Whether the load balancer checks a group's targets before it gains anything: some route has it from the beginning, or
+/// one is given it first. A restoration knows only groups that were there.
+fn can_be_known(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
+    let mut given = walk.production().filter(|(id, ..)| id.stage < gain.at.stage);
+    !walk.is_rollout() || walk.before(0).mentions(gain.group) || given.any(|(_, _, after)| after.mentions(gain.group))
+}
+
+/// The checks before traffic that are about a group, with their stages.
+fn checks<'a>(walk: &Walk<'a>, group: &str) -> impl Iterator<Item = (usize, &'a Checking)> {
+    walk.steps().filter_map(move |(id, step)| match step {
+        Step::Check(checking) if checking.block == Block::Validation && checking.subject.group == group => {
+            Some((id.stage, checking))
+        }
+        _ => None,
+    })
+}
+
+/// Whether the user's checks are all made before a color gains anything. They are about colors, and one that a dead rollout
+/// has not even left needs none.
+fn is_whole(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
+    let Some(color) = walk.intent.color_of(gain.group) else { return true };
+    let world = walk.before(0);
+    let left = planner::unfinished(walk.intent, world).filter(|ledger| ledger.from.as_deref() == Some(color));
+    let is_back = left.is_some_and(|ledger| ledger.to.as_deref() != Some(color)) && walk.most(0, gain.group) > 0.0;
+    let is_made = |wanted: &Checking| {
+        let mut made = checks(walk, gain.group).filter(|(stage, _)| *stage < gain.at.stage);
+        made.any(|(_, checking)| checking.index == wanted.index && checking.check == wanted.check)
+    };
+    (walk.is_rollout() && is_back) || walk.intent.validation.checks.iter().all(is_made)
+}
+
+/// What is watched, and what the nodes are to converge to, is there.
+fn watches(walk: &mut Walk<'_>) {
+    for (id, step) in walk.steps() {
+        match step {
+            Step::Watch(Watch { subject, percent, .. }) => {
+                let color = &subject.color;
+                let routes =
+                    walk.intent.routes.iter().filter_map(|route| walk.before(id.stage).routes.get(&route.key()));
+                let shares: Vec<f64> = routes.map(|observed| observed.terminal.share(&subject.group)).collect();
+                if shares.iter().all(|share| *share <= 0.0) {
+                    let message = format!("{color} would be watched, but no route forwards to it");
+                    walk.find(Kind::WatchWithoutTraffic, Some(id), message);
+                } else if !shares.iter().any(|share| (share - percent).abs() < NEAR) {
+                    let most = shares.iter().copied().fold(0.0, f64::max);
+                    let message = format!("{color} would be watched at {percent} %, but gets {most:.1} % at most");
+                    walk.find(Kind::WatchAtOtherWeight, Some(id), message);
+                }
+            }
+            Step::Converge(convergence) if !convergence.previews && !is_weighted_so(walk, id.stage, convergence) => {
+                let message = format!("no route has the weights that the nodes are to converge to: {}", step.words());
+                walk.find(Kind::ConvergesToOtherWeights, Some(id), message);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether some route has these weights before a stage.
+fn is_weighted_so(walk: &Walk<'_>, stage: usize, convergence: &Convergence) -> bool {
+    let mut routes = walk.intent.routes.iter().filter_map(|route| walk.before(stage).routes.get(&route.key()));
+    routes.any(|observed| {
+        convergence.shares.iter().all(|(color, share)| {
+            let environment = walk.intent.environments.get(color);
+            let now = environment.map_or(0.0, |one| observed.terminal.share(&one.target_group_arn));
+            (now - share * 100.0).abs() < ROUNDED
+        })
+    })
+}
+
+/// Where the traffic is in the end.
+fn arrival(walk: &mut Walk<'_>) {
+    let end = walk.end();
+    let mut astray = Vec::new();
+    if let Purpose::Restoration(originals) = walk.purpose {
+        for (route, original) in originals {
+            let now = end.routes.get(&route.key());
+            if now.is_some_and(|now| !now.terminal.is_same(original)) {
+                astray.push(format!("{route} would not be as it was before the switch"));
+            }
+        }
+    }
+    if let Some((color, environment)) = walk.target().filter(|_| !walk.follows()) {
+        let group = &environment.target_group_arn;
+        for route in &walk.intent.routes {
+            let now = end.routes.get(&route.key());
+            if !now.is_some_and(|now| now.terminal.share(group) > super::ALL) {
+                astray.push(format!("{route} would not forward to {color} alone in the end"));
+            }
+        }
+    }
+    for message in astray {
+        walk.find(Kind::NotArrived, None, message);
+    }
+}
+
+/// What a switch without `active` leaves alone.
+fn follower(walk: &mut Walk<'_>) {
+    for (id, route, after) in walk.production().collect::<Vec<_>>() {
+        let Some(now) = walk.before(id.stage).routes.get(&route.key()) else { continue };
+        let (was, is) = (sticky(&now.terminal), sticky(after));
+        if !now.terminal.shares_like(after) || was != is {
+            let message = format!("{route} would get other weights or stickiness, although active is left out");
+            walk.find(Kind::FollowerMovesTraffic, Some(id), message);
+        }
+    }
+}
+
+/// What a rollout to a named color keeps.
+fn rollout(walk: &mut Walk<'_>) {
+    let Some((color, environment)) = walk.target() else { return };
+    let group = environment.target_group_arn.as_str();
+    for (id, route, after) in walk.production().collect::<Vec<_>>() {
+        let had = walk.before(id.stage).routes.get(&route.key()).map_or(0.0, |now| now.terminal.share(group));
+        let share = after.share(group);
+        if share < had - ROUNDED {
+            let message = format!("{color} would fall from {had:.1} % to {share:.1} % of {route}");
+            walk.find(Kind::TargetLosesWeight, Some(id), message);
+        }
+    }
+    for route in &walk.intent.routes {
+        let key = route.key();
+        let (was, is) = (may_be_sticky(walk, &key), walk.end().routes.get(&key).map(|now| sticky(&now.terminal)));
+        if is.is_some_and(|is| !was.contains(&is)) {
+            let message =
+                format!("the group stickiness of {route} would not be what it was before the traffic was split");
+            walk.find(Kind::StickinessNotRestored, None, message);
+        }
+    }
+}
+
+/// How sticky a route may be in the end: as it was before a dead rollout where that one is not at its end, else as it is,
+/// or was by the last that was written down.
+fn may_be_sticky(walk: &Walk<'_>, key: &str) -> Vec<Option<Option<i32>>> {
+    let world: &World = walk.before(0);
+    let written = world.ledger.as_ref().and_then(|ledger| ledger.origin(key, &walk.intent.environments));
+    let written = written.map(|terminal| sticky(&terminal));
+    let now = world.routes.get(key).and_then(|observed| sticky(&observed.terminal));
+    match (written, planner::unfinished(walk.intent, world).is_some()) {
+        (Some(written), true) => vec![written],
+        (Some(written), false) => vec![written, now],
+        (None, _) => vec![now],
+    }
+}
+
+/// The seconds of group stickiness where it is on.
+fn sticky(terminal: &Terminal) -> Option<Option<i32>> {
+    let on = terminal.stickiness().filter(|stickiness: &Stickiness| stickiness.enabled);
+    on.map(|stickiness| stickiness.duration_seconds)
+}

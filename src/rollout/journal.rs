@@ -1,4 +1,6 @@
-//! What happened so far in one rollout.
+//! What happened so far in one rollout, and what can follow what.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +46,127 @@ pub enum Entry {
     UndoFailed(StepId, String),
 }
 
-/// The entries in order.
+impl Entry {
+    /// The step that it is about; none where it is about the whole rollout.
+    pub fn step(&self) -> Option<StepId> {
+        match self {
+            Entry::Began(id)
+            | Entry::Done(id)
+            | Entry::Failed(id, _)
+            | Entry::Saw(id, _)
+            | Entry::Unanswered(id)
+            | Entry::Answered(id)
+            | Entry::Expired(id)
+            | Entry::Repeated(id)
+            | Entry::Made(id, _)
+            | Entry::Left(id, _)
+            | Entry::Undone(id)
+            | Entry::UndoFailed(id, _) => Some(*id),
+            Entry::Interrupted | Entry::Crossed(_) => None,
+        }
+    }
+
+    /// Its name, without what others wrote into it.
+    fn name(&self) -> &'static str {
+        match self {
+            Entry::Began(_) => "Began",
+            Entry::Done(_) => "Done",
+            Entry::Failed(..) => "Failed",
+            Entry::Saw(..) => "Saw",
+            Entry::Unanswered(_) => "Unanswered",
+            Entry::Answered(_) => "Answered",
+            Entry::Expired(_) => "Expired",
+            Entry::Repeated(_) => "Repeated",
+            Entry::Made(..) => "Made",
+            Entry::Left(..) => "Left",
+            Entry::Interrupted => "Interrupted",
+            Entry::Crossed(_) => "Crossed",
+            Entry::Undone(_) => "Undone",
+            Entry::UndoFailed(..) => "UndoFailed",
+        }
+    }
+}
+
+/// An entry that can't follow what the journal has: whoever writes it lost count of what happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IllegalEntry {
+    /// What was to be written.
+    pub entry: Entry,
+    /// Why it can't be.
+    pub reason: Illegal,
+}
+
+/// Why an entry can't follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Illegal {
+    /// The step never began.
+    NotBegun,
+    /// The step has no attempt that could end so: it began never, or that attempt has ended.
+    NotUnderWay,
+    /// The step began before, and no call is late for which it would be taken again.
+    BegunBefore,
+    /// A step of a later stage began already, so this one is past.
+    StagePassed,
+    /// The rollout can't go on, so nothing more of it begins, is left, or stops it.
+    Broken,
+    /// The rollout goes on, so nothing is undone.
+    NotBroken,
+    /// A call of the step has no answer yet: no further one may begin.
+    InDoubt,
+    /// No call of the step is without an answer.
+    NotInDoubt,
+    /// The step is neither done nor undone, so no call of it was sent twice.
+    NotEnded,
+    /// The step is not done, so it made nothing.
+    NotDone,
+    /// The step didn't fail, so there is nothing to see of its failure.
+    NotFailed,
+    /// No call of the step can come late, so none is waited for.
+    NeverLate,
+    /// The step's call was given up already.
+    ExpiredBefore,
+    /// The step is over: done, or left for the next apply.
+    Finished,
+    /// The step was taken back, and nothing can have come late since.
+    TakenBack,
+}
+
+impl fmt::Display for IllegalEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.entry.name();
+        match self.entry.step() {
+            Some(id) => write!(f, "{name} of stage {}, step {}: {}", id.stage + 1, id.step + 1, self.reason),
+            None => write!(f, "{name}: {}", self.reason),
+        }
+    }
+}
+
+impl fmt::Display for Illegal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Illegal::NotBegun => "the step never began",
+            Illegal::NotUnderWay => "the step is not under way",
+            Illegal::BegunBefore => "the step began before, and no call is late",
+            Illegal::StagePassed => "a later stage began before",
+            Illegal::Broken => "the rollout can't go on",
+            Illegal::NotBroken => "the rollout goes on",
+            Illegal::InDoubt => "a call of the step has no answer yet",
+            Illegal::NotInDoubt => "no call of the step is without an answer",
+            Illegal::NotEnded => "the step is neither done nor undone",
+            Illegal::NotDone => "the step is not done",
+            Illegal::NotFailed => "the step did not fail",
+            Illegal::NeverLate => "no call of the step can come late",
+            Illegal::ExpiredBefore => "the step's call was given up before",
+            Illegal::Finished => "the step is over",
+            Illegal::TakenBack => "the step was undone before, and no call is late",
+        })
+    }
+}
+
+impl std::error::Error for IllegalEntry {}
+
+/// The entries in order. What is read from elsewhere is taken as it is, since it happened whatever wrote it down: only what
+/// is added must follow from it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Journal {
     entries: Vec<Entry>,
@@ -52,8 +174,112 @@ pub struct Journal {
 
 impl Journal {
     /// Adds an entry.
-    pub fn push(&mut self, entry: Entry) {
-        self.entries.push(entry);
+    ///
+    /// # Errors
+    /// It can't follow what is there, and is not added.
+    pub fn push(&mut self, entry: Entry) -> Result<(), IllegalEntry> {
+        match self.refuse(&entry) {
+            Some(reason) => Err(IllegalEntry { entry, reason }),
+            None => {
+                self.entries.push(entry);
+                Ok(())
+            }
+        }
+    }
+
+    /// Why an entry can't follow what is there; none if it can.
+    fn refuse(&self, entry: &Entry) -> Option<Illegal> {
+        let first = |rules: &[(bool, Illegal)]| rules.iter().find(|(is_broken, _)| *is_broken).map(|(_, why)| *why);
+        match entry {
+            Entry::Began(id) => self.refuse_begin(*id),
+            // The steps of a stage end one by one, whatever became of the others; and an answer may come at any time.
+            Entry::Done(id) => first(&[
+                (!self.began(*id), Illegal::NotBegun),
+                (!self.is_under_way(*id) && !self.is_in_doubt(*id), Illegal::NotUnderWay),
+            ]),
+            // What stops a rollout is put down to the step that began last, or to none that began.
+            Entry::Failed(id, _) => first(&[(self.is_broken() && !self.is_under_way(*id), Illegal::Broken)]),
+            Entry::Saw(id, _) => first(&[(!self.has_failed(*id), Illegal::NotFailed)]),
+            Entry::Unanswered(id) => first(&[
+                (!self.began(*id), Illegal::NotBegun),
+                (!self.is_under_way(*id), Illegal::NotUnderWay),
+                (self.is_in_doubt(*id), Illegal::InDoubt),
+            ]),
+            Entry::Answered(id) => first(&[(!self.is_in_doubt(*id), Illegal::NotInDoubt)]),
+            Entry::Expired(id) => {
+                first(&[(!self.may_come_late(*id), Illegal::NeverLate), (self.is_expired(*id), Illegal::ExpiredBefore)])
+            }
+            // A call of the step or of its undo was answered, and had been sent before.
+            Entry::Repeated(id) => {
+                first(&[(!self.done(*id) && !self.undos().any(|undone| undone == *id), Illegal::NotEnded)])
+            }
+            Entry::Made(id, _) => first(&[(!self.done(*id), Illegal::NotDone)]),
+            // One that never began is left where the run stops; one that is taken again may be left, though it was done.
+            Entry::Left(id, _) => first(&[
+                (self.is_broken(), Illegal::Broken),
+                (self.finished(*id) && !self.is_under_way(*id), Illegal::Finished),
+            ]),
+            Entry::Interrupted => first(&[(self.is_broken(), Illegal::Broken)]),
+            // Somebody else moves things whatever is written here, and several steps may meet them at once.
+            Entry::Crossed(_) => None,
+            Entry::Undone(id) => self.refuse_undo(*id, self.is_taken_back(*id)),
+            // The undo of a step was answered, and is not seen after all.
+            Entry::UndoFailed(id, _) => self.refuse_undo(*id, self.has_undo_failed(*id)),
+        }
+    }
+
+    /// A step begins once, in a stage that is not passed; again only where a call is late: it may have moved what was done
+    /// since. No further attempt of a call begins once that was given up.
+    fn refuse_begin(&self, id: StepId) -> Option<Illegal> {
+        if self.is_broken() {
+            return Some(Illegal::Broken);
+        }
+        if self.is_in_doubt(id) {
+            return Some(Illegal::InDoubt);
+        }
+        if self.began(id) {
+            return (!self.is_late()).then_some(Illegal::BegunBefore);
+        }
+        let is_passed = self.last_stage().is_some_and(|last| id.stage < last);
+        is_passed.then_some(Illegal::StagePassed)
+    }
+
+    /// A step is undone once, when the rollout can't go on; again where a call is late, of it or of another step of the same
+    /// route, since a route is undone as a whole.
+    fn refuse_undo(&self, id: StepId, is_over: bool) -> Option<Illegal> {
+        match (self.began(id), self.is_broken()) {
+            (false, _) => Some(Illegal::NotBegun),
+            (true, false) => Some(Illegal::NotBroken),
+            (true, true) => (is_over && !self.is_late()).then_some(Illegal::TakenBack),
+        }
+    }
+
+    /// Whether any call may have its effect later than it was believed to.
+    fn is_late(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Unanswered(_) | Entry::Repeated(_)))
+    }
+
+    /// Whether a step began and has not come to an end since.
+    fn is_under_way(&self, id: StepId) -> bool {
+        let last = self.entries.iter().rev().find(|entry| match entry {
+            Entry::Began(of) | Entry::Done(of) | Entry::Failed(of, _) | Entry::Left(of, _) => *of == id,
+            Entry::Undone(of) | Entry::UndoFailed(of, _) => *of == id,
+            _ => false,
+        });
+        matches!(last, Some(Entry::Began(_)))
+    }
+
+    /// Whether a call of the step is without an answer.
+    fn is_in_doubt(&self, id: StepId) -> bool {
+        self.doubts().contains(&id)
+    }
+
+    fn has_failed(&self, id: StepId) -> bool {
+        self.failures().any(|(failed, _)| failed == id)
+    }
+
+    fn has_undo_failed(&self, id: StepId) -> bool {
+        self.undo_failures().any(|(failed, _)| failed == id)
     }
 
     /// The entries in order.

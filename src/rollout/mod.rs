@@ -26,6 +26,8 @@ pub mod strategy;
 mod world;
 
 #[cfg(test)]
+mod journal_tests;
+#[cfg(test)]
 mod tests;
 
 pub use capacity::{Before, Capacity, CapacityPolicy, Scalable};
@@ -34,7 +36,7 @@ pub use check::{
     Metric, MetricCheck, MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
 };
 pub use intent::{Conditions, Environment, Intent, Removal, RouteSpec, Validation, short};
-pub use journal::{Entry, Journal, StepId};
+pub use journal::{Entry, Illegal, IllegalEntry, Journal, StepId};
 pub use ledger::{Ledger, Raised};
 pub use runbook::{Convergence, OnFailure, Runbook, Stage, Step, Watch, is_made_by, terminal_words};
 pub use strategy::{Prove, Shift, Strategy, Tell, Verification};

@@ -89,19 +89,19 @@ fn a_failed_step_leads_back_and_a_failed_undo_is_stuck() {
     let id = |stage| StepId { stage, step: 0 };
     let mut journal = Journal::default();
     assert_eq!(next(&runbook, &journal, Some(&before)), Decision::Do(vec![id(0)]));
-    journal.push(Entry::Began(id(0)));
-    journal.push(Entry::Done(id(0)));
+    journal.push(Entry::Began(id(0))).unwrap();
+    journal.push(Entry::Done(id(0))).unwrap();
     assert_eq!(next(&runbook, &journal, Some(&before)), Decision::Do(vec![id(1)]));
-    journal.push(Entry::Began(id(1)));
+    journal.push(Entry::Began(id(1))).unwrap();
     let moved = world(&[("blue", 0), ("green", 100)], Some("blue"));
     assert_eq!(next(&runbook, &journal, Some(&moved)), Decision::Do(vec![id(2)]));
-    journal.push(Entry::Began(id(2)));
-    journal.push(Entry::Failed(id(2), "denied".to_owned()));
+    journal.push(Entry::Began(id(2))).unwrap();
+    journal.push(Entry::Failed(id(2), "denied".to_owned())).unwrap();
     assert_eq!(next(&runbook, &journal, Some(&moved)), Decision::Undo(vec![id(1)]));
     assert_eq!(next(&runbook, &journal, Some(&before)), Decision::RolledBack);
     // Unseen, a step that began may have had its effect.
     assert_eq!(next(&runbook, &journal, None), Decision::Undo(vec![id(2)]));
-    journal.push(Entry::UndoFailed(id(1), "denied".to_owned()));
+    journal.push(Entry::UndoFailed(id(1), "denied".to_owned())).unwrap();
     assert_eq!(next(&runbook, &journal, Some(&moved)), Decision::Stuck);
 }
 

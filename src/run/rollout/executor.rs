@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::cancel::Cancel;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
-    Conditions, Entry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World,
-    is_made_by,
+    Conditions, Entry, IllegalEntry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId,
+    Terminal, World, is_made_by,
 };
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -166,8 +166,8 @@ impl Run<'_> {
         let deadline = Instant::now() + self.limit;
         let mut journal = Journal::default();
         for id in &self.runbook.taken_over {
-            journal.push(Entry::Began(*id));
-            journal.push(Entry::Done(*id));
+            write(self.runbook, &mut journal, Entry::Began(*id));
+            write(self.runbook, &mut journal, Entry::Done(*id));
         }
         let mut exposure = Exposure::default();
         let mut world = Some(world);
@@ -193,7 +193,7 @@ impl Run<'_> {
                     None
                 }
                 Decision::Await(ids) => {
-                    air.wait(&ids, &mut journal).await;
+                    air.wait(self.runbook, &ids, &mut journal).await;
                     None
                 }
                 Decision::Crossed(_) | Decision::Unseen(_) if doubts < DOUBTS => {
@@ -202,12 +202,13 @@ impl Run<'_> {
                     None
                 }
                 Decision::Crossed(reason) => {
-                    journal.push(Entry::Crossed(reason));
+                    write(self.runbook, &mut journal, Entry::Crossed(reason));
                     None
                 }
                 Decision::Unseen(ids) => {
                     let words = "the call was answered, and what is there does not show it";
-                    ids.into_iter().for_each(|id| journal.push(Entry::UndoFailed(id, words.to_owned())));
+                    ids.into_iter()
+                        .for_each(|id| write(self.runbook, &mut journal, Entry::UndoFailed(id, words.to_owned())));
                     None
                 }
                 Decision::Done => Some(Ending::Done),
@@ -237,19 +238,19 @@ impl Run<'_> {
             };
             let rest = self.runbook.steps().filter(|(id, _)| self.runbook.is_afterwards(id.stage));
             let open: Vec<StepId> = rest.map(|(id, _)| id).filter(|id| !journal.finished(*id)).collect();
-            open.into_iter().for_each(|id| journal.push(Entry::Left(id, reason.clone())));
+            open.into_iter().for_each(|id| write(self.runbook, journal, Entry::Left(id, reason.clone())));
             return;
         }
         match lost {
-            Some(Lost::Taken(reason)) if !journal.is_crossed() => journal.push(Entry::Crossed(reason)),
+            Some(Lost::Taken(reason)) if !journal.is_crossed() => write(self.runbook, journal, Entry::Crossed(reason)),
             Some(Lost::Silent(reason)) if !journal.is_broken() => {
                 let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
-                journal.push(Entry::Failed(id, reason));
+                write(self.runbook, journal, Entry::Failed(id, reason));
             }
             _ => {}
         }
         if !journal.is_broken() && self.cancel.is_cancelled() {
-            journal.push(Entry::Interrupted);
+            write(self.runbook, journal, Entry::Interrupted);
         }
     }
 
@@ -326,7 +327,7 @@ impl Run<'_> {
                 seen = self.observe_until(Instant::now() + LOOK_LIMIT, journal), if arrived => seen,
                 seen = self.observe_until(deadline, journal), if !arrived => seen,
                 () = self.cancel.cancelled(), if !arrived => {
-                    journal.push(Entry::Interrupted);
+                    write(self.runbook, journal, Entry::Interrupted);
                     Err(PortError::new(FailureKind::Other, "interrupted"))
                 }
             };
@@ -343,7 +344,11 @@ impl Run<'_> {
                 Err(_) if journal.is_broken() => {}
                 Err(error) => {
                     let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
-                    journal.push(Entry::Failed(id, format!("what came of it can't be observed: {error}")));
+                    write(
+                        self.runbook,
+                        journal,
+                        Entry::Failed(id, format!("what came of it can't be observed: {error}")),
+                    );
                 }
             }
         }
@@ -377,16 +382,16 @@ impl Run<'_> {
         (journal, air): (&mut Journal, &mut Air<'r>),
     ) {
         for id in ids {
-            journal.push(Entry::Began(*id));
+            write(self.runbook, journal, Entry::Began(*id));
         }
         if let Some(reason) = self.rolling(ids).await {
-            journal.push(Entry::Failed(ids[0], reason));
+            write(self.runbook, journal, Entry::Failed(ids[0], reason));
             return;
         }
         if let Err(lost) = self.note_led(ids).await {
             match lost {
-                Lost::Taken(reason) => journal.push(Entry::Crossed(reason)),
-                Lost::Silent(reason) => journal.push(Entry::Failed(ids[0], reason)),
+                Lost::Taken(reason) => write(self.runbook, journal, Entry::Crossed(reason)),
+                Lost::Silent(reason) => write(self.runbook, journal, Entry::Failed(ids[0], reason)),
             }
             return;
         }
@@ -412,7 +417,7 @@ impl Run<'_> {
         // A stop that came while the last step before the arrival was under way is heard.
         let heard = ids.iter().all(|id| !self.runbook.is_afterwards(id.stage)) && self.cancel.is_cancelled();
         if (interrupted || heard) && !journal.is_broken() {
-            journal.push(Entry::Interrupted);
+            write(self.runbook, journal, Entry::Interrupted);
         }
     }
 
@@ -478,36 +483,36 @@ impl Run<'_> {
         let stop = match result {
             Ok(made) => {
                 tracing::info!(step = step.words(), "done");
-                journal.push(Entry::Done(id));
-                journal_made(journal, id, made);
+                write(self.runbook, journal, Entry::Done(id));
+                journal_made(self.runbook, journal, id, made);
                 if in_doubt {
-                    journal.push(Entry::Repeated(id));
+                    write(self.runbook, journal, Entry::Repeated(id));
                 }
                 return false;
             }
             Err(stop) => stop,
         };
         if in_doubt {
-            journal.push(Entry::Unanswered(id));
+            write(self.runbook, journal, Entry::Unanswered(id));
         }
         match stop {
             Stop::Again => {}
             stop if self.runbook.is_afterwards(id.stage) => {
                 tracing::warn!(step = step.words(), reason = stop.words(), "is left for the next apply");
-                journal.push(Entry::Left(id, secrets::masked(&stop.words())));
+                write(self.runbook, journal, Entry::Left(id, secrets::masked(&stop.words())));
             }
-            Stop::Crossed(reason) => journal.push(Entry::Crossed(reason)),
+            Stop::Crossed(reason) => write(self.runbook, journal, Entry::Crossed(reason)),
             Stop::Interrupted => return true,
             Stop::Failed(error) => {
                 let reason = secrets::masked(&error.message);
                 tracing::warn!(step = step.words(), reason, "failed");
-                journal.push(Entry::Failed(id, reason));
+                write(self.runbook, journal, Entry::Failed(id, reason));
                 if let Some(evidence) = &error.evidence {
-                    journal.push(Entry::Saw(id, evidence.clone()));
+                    write(self.runbook, journal, Entry::Saw(id, evidence.clone()));
                 }
                 // What stands in the way was made by somebody else: there is nothing of ours to take back.
                 if error.kind == FailureKind::Conflict && !in_doubt {
-                    journal.push(Entry::Undone(id));
+                    write(self.runbook, journal, Entry::Undone(id));
                 }
             }
         }
@@ -689,7 +694,7 @@ impl Run<'_> {
         if let Some(lock) = self.lock
             && let Err(Lost::Taken(reason)) = lock.confirm().await
         {
-            journal.push(Entry::Crossed(reason));
+            write(self.runbook, journal, Entry::Crossed(reason));
             return;
         }
         let deadline = Instant::now() + WAY_BACK;
@@ -707,13 +712,14 @@ impl Run<'_> {
             (id, call, result.unwrap_or_else(|_| Err(timed_out("the way back", WAY_BACK))))
         }));
         for (id, call, result) in results.await {
-            journal.push(match result {
+            let entry = match result {
                 Ok(()) => Entry::Undone(id),
                 Err(error) => Entry::UndoFailed(id, error.message),
-            });
+            };
+            write(self.runbook, journal, entry);
             // A call of the way back that was sent twice may have its effect when somebody has gone on already.
             if call.unanswered() > 0 {
-                journal.push(Entry::Repeated(id));
+                write(self.runbook, journal, Entry::Repeated(id));
                 air.doubt(id, call, None);
             }
         }
@@ -823,14 +829,14 @@ impl<'r> Air<'r> {
             let sent_once = self.0.get(&id).is_some_and(|flight| sent(flight) <= 1);
             let is_there = runbook.step(id).is_some_and(|step| step.holds(world));
             if sent_once && is_there {
-                journal.push(Entry::Answered(id));
+                write(runbook, journal, Entry::Answered(id));
                 self.0.remove(&id);
             }
         }
     }
 
     /// Waits a moment, or until one of these is answered.
-    async fn wait(&mut self, ids: &[StepId], journal: &mut Journal) {
+    async fn wait(&mut self, runbook: &Runbook, ids: &[StepId], journal: &mut Journal) {
         let waiting = self.0.iter_mut().filter(|(id, _)| ids.contains(id));
         let answers: Vec<_> = waiting
             .filter_map(|(id, flight)| {
@@ -855,15 +861,15 @@ impl<'r> Air<'r> {
             }
             match answer {
                 Ok(made) => {
-                    journal.push(Entry::Done(id));
-                    journal_made(journal, id, made);
-                    journal.push(Entry::Answered(id));
+                    write(runbook, journal, Entry::Done(id));
+                    journal_made(runbook, journal, id, made);
+                    write(runbook, journal, Entry::Answered(id));
                     // It was sent before, too.
                     if unanswered > 0 {
-                        journal.push(Entry::Repeated(id));
+                        write(runbook, journal, Entry::Repeated(id));
                     }
                 }
-                Err(_) if unanswered == 0 => journal.push(Entry::Answered(id)),
+                Err(_) if unanswered == 0 => write(runbook, journal, Entry::Answered(id)),
                 Err(error) => tracing::warn!(%error, "a call has no answer"),
             }
         }
@@ -874,15 +880,44 @@ impl<'r> Air<'r> {
             };
             let late = self.0.get(id).is_none_or(|flight| flight.since.elapsed() >= patience(flight));
             if late && !journal.is_expired(*id) {
-                journal.push(Entry::Expired(*id));
+                write(runbook, journal, Entry::Expired(*id));
             }
         }
     }
 }
 
-fn journal_made(journal: &mut Journal, id: StepId, made: Option<String>) {
+/// Writes an entry down. One that can't follow is a bug of ours: the run lost count of its own steps.
+fn write(runbook: &Runbook, journal: &mut Journal, entry: Entry) {
+    if let Err(refused) = journal.push(entry) {
+        debug_assert!(false, "the journal refuses {refused}");
+        give_up_counting(runbook, journal, &refused);
+    }
+}
+
+/// What is written where an entry can't be. Nothing may end with it, least of all at night: a rollout that goes on counts as
+/// failed, since every step that began is then undone, whatever else is known of it; one that has arrived stays, and the
+/// step is left for the next apply; and one that is being undone ends with a call for a person, after all the rest is
+/// undone, since what it says of itself can't be trusted.
+pub(super) fn give_up_counting(runbook: &Runbook, journal: &mut Journal, refused: &IllegalEntry) {
+    tracing::error!(%refused, "the provider has a bug: its journal refuses an entry");
+    let reason = format!("the provider has a bug: its journal refuses an entry ({refused})");
+    let of_step = refused.entry.step();
+    let entry = if machine::has_arrived(runbook, journal) {
+        of_step.filter(|id| runbook.is_afterwards(id.stage)).map(|id| Entry::Left(id, reason))
+    } else if journal.is_broken() {
+        journal.undos().last().map(|id| Entry::UndoFailed(id, reason))
+    } else {
+        let id = of_step.or_else(|| journal.last_began()).unwrap_or(StepId { stage: 0, step: 0 });
+        Some(Entry::Failed(id, reason))
+    };
+    if let Some(Err(again)) = entry.map(|entry| journal.push(entry)) {
+        tracing::error!(%again, "nor can the journal say that");
+    }
+}
+
+fn journal_made(runbook: &Runbook, journal: &mut Journal, id: StepId, made: Option<String>) {
     if let Some(arn) = made {
-        journal.push(Entry::Made(id, arn));
+        write(runbook, journal, Entry::Made(id, arn));
     }
 }
 

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use crate::cancel::Cancel;
 use crate::cancel::CancelSource;
+use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
-    Before, Block, Capacity, CapacityPolicy, Check, Checking, Conditions, Environment, Forward, HttpCheck, Intent,
-    Observed, OnFailure, RouteSpec, Scalable, Strategy, Subject, Terminal, Validation, World, lint, planner,
+    Before, Block, Capacity, CapacityPolicy, Check, Checking, Conditions, Entry, Environment, Forward, HttpCheck,
+    Intent, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, StepId, Strategy, Subject, Terminal,
+    Validation, World, lint, planner,
 };
 use crate::run::rollout::events::About;
-use crate::run::rollout::executor::{Ending, Outcome, Run, Sight};
+use crate::run::rollout::executor::{Ending, Outcome, Run, Sight, give_up_counting};
 use crate::run::rollout::in_memory::{Fake, Fault};
 
 const GROUPS: [&str; 2] = ["tg-blue", "tg-green"];
@@ -371,4 +373,39 @@ fn a_color_that_can_t_be_large_enough_is_refused() {
     world.capacities.get_mut("green").unwrap().max = 3;
     let refused = planner::plan(&intent, &world).unwrap_err();
     assert_eq!(refused, planner::Refusal::TooSmall { color: "green".to_owned(), wanted: 4, max: 3 });
+}
+
+/// A journal of these, and what is written in the place of an entry that it refuses.
+fn refused(runbook: &Runbook, entries: &[Entry], illegal: Entry) -> Journal {
+    let mut journal = Journal::default();
+    entries.iter().for_each(|entry| journal.push(entry.clone()).unwrap());
+    let refused = journal.push(illegal).unwrap_err();
+    give_up_counting(runbook, &mut journal, &refused);
+    journal
+}
+
+#[test]
+fn a_run_that_lost_count_goes_back_or_calls_a_person() {
+    let (intent, world) = sized();
+    let runbook = planner::plan(&intent, &world).unwrap();
+    let id = |stage| StepId { stage, step: 0 };
+    // Green has traffic when it is noticed: the route goes back to where it was before it was given green at weight 0.
+    let begun: Vec<Entry> = (0..4).flat_map(|stage| [Entry::Began(id(stage)), Entry::Done(id(stage))]).collect();
+    let journal = refused(&runbook, &begun, Entry::Done(id(3)));
+    assert!(journal.reason().unwrap().1.contains("its journal refuses an entry (Done of stage 4, step 1"));
+    let moved = runbook.after(&world, |step| step.stage < 4);
+    assert_eq!(machine::next(&runbook, &journal, Some(&moved)), Decision::Undo(vec![id(1)]));
+    // On the way back the rest is undone, and then it is stuck.
+    let undone = [begun.as_slice(), &[Entry::Interrupted, Entry::Undone(id(1))]].concat();
+    let journal = refused(&runbook, &undone, Entry::Undone(id(1)));
+    assert_eq!(machine::next(&runbook, &journal, None), Decision::Undo(vec![id(0)]));
+    let mut journal = refused(&runbook, &undone, Entry::Began(id(4)));
+    journal.push(Entry::Undone(id(0))).unwrap();
+    assert_eq!(machine::next(&runbook, &journal, None), Decision::Stuck);
+    // One that has arrived stays.
+    let last = runbook.afterwards.unwrap();
+    let arrived: Vec<Entry> = (0..last).flat_map(|stage| [Entry::Began(id(stage)), Entry::Done(id(stage))]).collect();
+    let journal = refused(&runbook, &arrived, Entry::Done(id(last)));
+    assert_eq!(journal.left().map(|(step, _)| step).collect::<Vec<_>>(), [id(last)]);
+    assert!(!journal.is_broken());
 }

@@ -69,7 +69,7 @@ pub enum Reach {
 struct Known {
     everywhere: Words,
     outside: Words,
-    /// What stands in plain sight anyway, such as the name of a color.
+    /// What stands in plain scope anyway, such as the name of a color.
     public: BTreeSet<String>,
     /// Digests of what was learned: every call of Terraform's brings the same configuration again.
     learned: BTreeSet<(String, bool)>,

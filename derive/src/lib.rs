@@ -157,7 +157,7 @@ fn row(field: &Field, whole: &Whole) -> syn::Result<TokenStream> {
         Default_::ByKind(pairs) => {
             let pairs = pairs.iter().map(|(one, json)| {
                 let words =
-                    one.as_ref().map_or(quote!(None), |one| quote!(Some(crate::argument::Kind::words(<#kind>::#one))));
+                    one.as_ref().map_or(quote!(None), |one| quote!(Some(crate::argument::Kind::plural(<#kind>::#one))));
                 quote!((#words, ::serde_json::json!(#json)))
             });
             quote!(Defaults::ByKind(vec![#(#pairs),*]))

@@ -149,11 +149,11 @@ pub enum Class {
 /// Kinds of one thing, where defaults depend on the kind.
 pub trait Kind: Copy + PartialEq {
     /// The kind as a noun phrase in the plural, such as "Lambda target groups".
-    fn words(self) -> &'static str;
+    fn plural(self) -> &'static str;
 
     /// The kinds that it is one of, where several are one thing to users.
     fn family(self) -> &'static str {
-        self.words()
+        self.plural()
     }
 }
 
@@ -162,7 +162,7 @@ pub trait Kind: Copy + PartialEq {
 pub struct Always;
 
 impl Kind for Always {
-    fn words(self) -> &'static str {
+    fn plural(self) -> &'static str {
         "everything"
     }
 }

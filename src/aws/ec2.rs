@@ -15,7 +15,7 @@ use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::ports::{SecurityGroups, SeenSecurityGroup, SeenTemplate, Tags};
-use crate::stack::{Direction, Peer, Rule, Rules};
+use crate::stack::{Peer, Rule, RuleDirection, Rules};
 
 mod templates;
 
@@ -70,7 +70,7 @@ impl Ec2 {
         &self,
         id: &str,
         verb: Verb,
-        direction: Direction,
+        direction: RuleDirection,
         permissions: Vec<IpPermission>,
     ) -> Result<(), PortError> {
         let client = self.connection.ec2().await?;
@@ -82,20 +82,22 @@ impl Ec2 {
             }};
         }
         match (verb, direction) {
-            (Verb::Authorize, Direction::Ingress) => {
+            (Verb::Authorize, RuleDirection::Ingress) => {
                 send!(authorize_security_group_ingress, "AuthorizeSecurityGroupIngress")
             }
-            (Verb::Authorize, Direction::Egress) => {
+            (Verb::Authorize, RuleDirection::Egress) => {
                 send!(authorize_security_group_egress, "AuthorizeSecurityGroupEgress")
             }
-            (Verb::Describe, Direction::Ingress) => {
+            (Verb::Describe, RuleDirection::Ingress) => {
                 send!(update_security_group_rule_descriptions_ingress, "UpdateSecurityGroupRuleDescriptionsIngress")
             }
-            (Verb::Describe, Direction::Egress) => {
+            (Verb::Describe, RuleDirection::Egress) => {
                 send!(update_security_group_rule_descriptions_egress, "UpdateSecurityGroupRuleDescriptionsEgress")
             }
-            (Verb::Revoke, Direction::Ingress) => send!(revoke_security_group_ingress, "RevokeSecurityGroupIngress"),
-            (Verb::Revoke, Direction::Egress) => send!(revoke_security_group_egress, "RevokeSecurityGroupEgress"),
+            (Verb::Revoke, RuleDirection::Ingress) => {
+                send!(revoke_security_group_ingress, "RevokeSecurityGroupIngress")
+            }
+            (Verb::Revoke, RuleDirection::Egress) => send!(revoke_security_group_egress, "RevokeSecurityGroupEgress"),
         }
     }
 
@@ -137,7 +139,7 @@ impl SecurityGroups for Ec2 {
     }
 
     async fn set_rules(&self, id: &str, before: &Rules, after: &Rules) -> Result<(), PortError> {
-        for direction in [Direction::Ingress, Direction::Egress] {
+        for direction in [RuleDirection::Ingress, RuleDirection::Egress] {
             let of = |rule: &&Rule| rule.direction == direction;
             let come: Vec<&Rule> = after.keys().filter(of).filter(|rule| !before.contains_key(rule)).collect();
             let told: Vec<&Rule> = after
@@ -197,7 +199,7 @@ fn seen(group: &SecurityGroup) -> Option<SeenSecurityGroup> {
     let id = group.group_id()?.to_owned();
     let mut rules = Rules::new();
     for (direction, permissions) in
-        [(Direction::Ingress, group.ip_permissions()), (Direction::Egress, group.ip_permissions_egress())]
+        [(RuleDirection::Ingress, group.ip_permissions()), (RuleDirection::Egress, group.ip_permissions_egress())]
     {
         for permission in permissions {
             rules.extend(split(permission, direction, &id));
@@ -206,7 +208,7 @@ fn seen(group: &SecurityGroup) -> Option<SeenSecurityGroup> {
     Some(SeenSecurityGroup { id, rules, tags: from_tags(group.tags()) })
 }
 
-fn split(permission: &IpPermission, direction: Direction, own: &str) -> Vec<(Rule, Option<String>)> {
+fn split(permission: &IpPermission, direction: RuleDirection, own: &str) -> Vec<(Rule, Option<String>)> {
     let protocol = permission.ip_protocol().unwrap_or("-1").to_owned();
     let all = protocol == "-1";
     let port = |port: Option<i32>| if all { -1 } else { port.unwrap_or(-1) };

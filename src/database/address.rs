@@ -284,7 +284,7 @@ fn postgres_mode(mode: TlsMode) -> PgSslMode {
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words())
+        f.write_str(&self.summary())
     }
 }
 
@@ -297,7 +297,7 @@ impl Database for Address {
         }
     }
 
-    fn words(&self) -> String {
+    fn summary(&self) -> String {
         let (host, port, user) = self.endpoint();
         let (kind, database) = match &self.options {
             Options::Postgres(options) => ("PostgreSQL", options.get_database()),

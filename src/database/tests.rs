@@ -10,7 +10,7 @@ fn parse(url: &str) -> Result<Address, String> {
 
 #[test]
 fn urls_are_those_of_other_drivers() {
-    let words = |url: &str| parse(url).unwrap().words();
+    let words = |url: &str| parse(url).unwrap().summary();
     let url = "postgres://app:s%40cret@db.example.com:5433/shop?sslmode=require&channel_binding=require";
     assert_eq!(words(url), "PostgreSQL at db.example.com:5433, database shop, user app");
     assert_eq!(words("mariadb://app:x@db/shop?ssl-mode=REQUIRED"), "MySQL at db:3306, database shop, user app");

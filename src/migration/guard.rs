@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::spec::Guard;
-use crate::rollout::Ledger;
-use crate::rollout::ledger::Status;
+use crate::rollout::LockRecord;
+use crate::rollout::lock_record::Status;
 
 /// The record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,21 +43,22 @@ impl Guard {
     ///
     /// # Errors
     /// Why it does not.
-    pub fn holds(&self, record: Option<&Recorded>, rollout: Option<&Ledger>, now: SystemTime) -> Result<(), Unmet> {
-        let wrote_record = |ledger: &Ledger| {
+    pub fn holds(&self, record: Option<&Recorded>, rollout: Option<&LockRecord>, now: SystemTime) -> Result<(), Unmet> {
+        let wrote_record = |lock_record: &LockRecord| {
             // The record is the last thing that a rollout writes: one that wrote it has only its lock to give up.
-            ledger.record.as_ref() != Some(&self.live) && record.is_some_and(|record| record.color == self.live)
+            lock_record.record.as_ref() != Some(&self.live) && record.is_some_and(|record| record.color == self.live)
         };
-        let unfinished =
-            |ledger: &&Ledger| ledger.what.is_empty() && (ledger.status != Status::Running || !wrote_record(ledger));
-        if let Some(ledger) = rollout.filter(unfinished) {
-            let how = match ledger.status {
+        let unfinished = |lock_record: &&LockRecord| {
+            lock_record.what.is_empty() && (lock_record.status != Status::Running || !wrote_record(lock_record))
+        };
+        if let Some(lock_record) = rollout.filter(unfinished) {
+            let how = match lock_record.status {
                 Status::Running => "has not ended",
                 Status::Held => "was stopped half-way",
                 Status::Stuck => "failed, and so did its way back",
                 Status::Unknown => "failed, with a call that was not answered",
             };
-            return Err(Unmet::Rollout { words: format!("{} {how}", ledger.words()) });
+            return Err(Unmet::Rollout { words: format!("{} {how}", lock_record.summary()) });
         }
         let record = record.ok_or(Unmet::NoRecord)?;
         if record.color != self.live {

@@ -19,7 +19,7 @@ use crate::argument::Choice;
 
 pub use guard::{Recorded, Unmet, span};
 pub use lint::{Concern, Danger, lint};
-pub use plan::{Entry, Refusal, Resolve, Step, Wish, highest, outline, plan};
+pub use plan::{Entry, Intent, Refusal, Resolve, Step, highest, outline, plan};
 pub use script::{Mode, Script, Statement, Unreadable};
 pub use spec::Guard;
 

@@ -11,7 +11,7 @@ use crate::argument::Choice;
 
 /// What is wished of one migration.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct Intent {
     /// The migration's name, under which the ledger knows it.
     pub name: String,
     /// The phase up to which it shall have run.
@@ -118,28 +118,30 @@ pub fn highest(ledger: &BTreeMap<Phase, Entry>) -> Option<Phase> {
 ///
 /// # Errors
 /// Why nothing may be done.
-pub fn plan(wish: &Wish, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, Refusal> {
+pub fn plan(intent: &Intent, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, Refusal> {
     // What has not come to its end may be put right: a smaller batch, a typing error after half of the statements.
     for (phase, entry) in ledger.iter().filter(|(_, entry)| entry.done) {
-        if wish.scripts.get(phase).is_none_or(|script| script.checksum != entry.checksum) {
+        if intent.scripts.get(phase).is_none_or(|script| script.checksum != entry.checksum) {
             return Err(Refusal::Changed { phase: *phase, at: entry.started_at.clone() });
         }
     }
     let ran = highest(ledger);
-    if let Some(ran) = ran.filter(|ran| *ran > wish.phase) {
+    if let Some(ran) = ran.filter(|ran| *ran > intent.phase) {
         return Err(Refusal::Backwards { ran });
     }
     let mut steps = Vec::new();
     let mut resolved = None;
-    for phase in Phase::ALL.into_iter().filter(|phase| *phase <= wish.phase) {
+    for phase in Phase::ALL.into_iter().filter(|phase| *phase <= intent.phase) {
         match ledger.get(&phase) {
             Some(entry) if entry.done => continue,
-            Some(entry) if entry.resumable && wish.scripts.get(&phase).is_some_and(|one| one.mode == Mode::Batched) => {
+            Some(entry)
+                if entry.resumable && intent.scripts.get(&phase).is_some_and(|one| one.mode == Mode::Batched) =>
+            {
                 steps.push(Step::Resume(phase));
                 continue;
             }
             Some(entry) => {
-                let Some(resolve) = wish.resolve else {
+                let Some(resolve) = intent.resolve else {
                     return Err(Refusal::Dirty { phase, entry: Box::new(entry.clone()) });
                 };
                 resolved = Some(phase);
@@ -148,7 +150,7 @@ pub fn plan(wish: &Wish, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, R
                     continue;
                 }
             }
-            None if !wish.scripts.contains_key(&phase) => continue,
+            None if !intent.scripts.contains_key(&phase) => continue,
             None => {}
         }
         if let Some(ran) = ran.filter(|ran| *ran > phase) {
@@ -158,7 +160,7 @@ pub fn plan(wish: &Wish, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, R
     }
     // What was found out is about that phase: the next one that dies shall not be waved through.
     let later = |step: &Step| matches!(step, Step::Run(phase) | Step::Resume(phase) if Some(*phase) > resolved);
-    match (wish.resolve, resolved) {
+    match (intent.resolve, resolved) {
         (Some(_), None) if !steps.is_empty() => Err(Refusal::NothingToResolve),
         (Some(_), Some(phase)) if steps.iter().any(later) => Err(Refusal::ResolveAlone { phase }),
         _ => Ok(steps),
@@ -167,14 +169,14 @@ pub fn plan(wish: &Wish, ledger: &BTreeMap<Phase, Entry>) -> Result<Vec<Step>, R
 
 /// What a plan can say before the ledger is seen: the phases that shall have run in the end, whoever runs them. `done` is
 /// the phase that the state before knows to have run.
-pub fn outline(wish: &Wish, done: Option<Phase>) -> Vec<String> {
-    let phases = Phase::ALL.into_iter().filter(|phase| *phase <= wish.phase && done.is_none_or(|done| *phase > done));
-    phases.filter_map(|phase| Some(wish.scripts.get(&phase)?.words(phase, wish.guard.as_ref()))).collect()
+pub fn outline(intent: &Intent, done: Option<Phase>) -> Vec<String> {
+    let phases = Phase::ALL.into_iter().filter(|phase| *phase <= intent.phase && done.is_none_or(|done| *phase > done));
+    phases.filter_map(|phase| Some(intent.scripts.get(&phase)?.summary(phase, intent.guard.as_ref()))).collect()
 }
 
 impl Script {
     /// What running it means, in words.
-    pub fn words(&self, phase: Phase, guard: Option<&Guard>) -> String {
+    pub fn summary(&self, phase: Phase, guard: Option<&Guard>) -> String {
         let count = match self.statements.len() {
             1 => "1 statement".to_owned(),
             more => format!("{more} statements"),

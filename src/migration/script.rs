@@ -14,18 +14,18 @@ pub struct Statement {
 impl Statement {
     /// Whether the rows that it says it changed are counted: a SELECT's are those that it gave.
     pub fn counts(&self, dialect: Dialect) -> bool {
-        changes_rows(&self.words(dialect))
+        changes_rows(&self.summary(dialect))
     }
 
     /// Whether it is built beside the traffic, and may take its time over it.
     pub fn is_concurrent(&self, dialect: Dialect) -> bool {
-        dialect == Dialect::Postgres && self.words(dialect).iter().any(|word| word == "CONCURRENTLY")
+        dialect == Dialect::Postgres && self.summary(dialect).iter().any(|word| word == "CONCURRENTLY")
     }
 
     /// Whether failing leaves nothing of it: not so of what is built beside the traffic, and of what may commit on its own.
     pub fn undoes_itself(&self, dialect: Dialect) -> bool {
         !self.is_concurrent(dialect)
-            && !self.words(dialect).first().is_some_and(|word| matches!(word.as_str(), "CALL" | "DO"))
+            && !self.summary(dialect).first().is_some_and(|word| matches!(word.as_str(), "CALL" | "DO"))
     }
 
     /// The line of the file where the character with this number is, counted from 1 as databases do.
@@ -35,7 +35,7 @@ impl Statement {
     }
 
     /// Its first words in upper case, comments left out.
-    fn words(&self, dialect: Dialect) -> Vec<String> {
+    fn summary(&self, dialect: Dialect) -> Vec<String> {
         let mut rest = Lexer::new(&self.text, dialect);
         let mut words = vec![String::new()];
         while words.len() < 12
@@ -103,12 +103,12 @@ impl Script {
             return Err(Unreadable { line: 1, why: "there is no statement in it".to_owned() });
         }
         unwrap_transaction(&mut statements, dialect);
-        if let Some(control) = statements.iter().find(|one| controls_transaction(&one.words(dialect))) {
+        if let Some(control) = statements.iter().find(|one| controls_transaction(&one.summary(dialect))) {
             let why = "a phase has one transaction, and it is not this file's to begin or end: what was rolled back could count \
                        as done. Leave it out, or write the parts into migrations of their own";
             return Err(Unreadable { line: control.line, why: why.to_owned() });
         }
-        if batched && !statements.iter().any(|one| changes_rows(&one.words(dialect))) {
+        if batched && !statements.iter().any(|one| changes_rows(&one.summary(dialect))) {
             let why =
                 "a batch needs an INSERT, UPDATE, DELETE or MERGE of its own: it is repeated until that changes no row";
             return Err(Unreadable { line: statements[0].line, why: why.to_owned() });
@@ -129,9 +129,9 @@ impl Script {
 
 /// `BEGIN; …; COMMIT;` around the whole is what happens anyway.
 fn unwrap_transaction(statements: &mut Vec<Statement>, dialect: Dialect) {
-    let controls = |statement: &Statement| controls_transaction(&statement.words(dialect));
+    let controls = |statement: &Statement| controls_transaction(&statement.summary(dialect));
     let count = statements.iter().filter(|statement| controls(statement)).count();
-    let word = |statement: Option<&Statement>| statement.and_then(|one| one.words(dialect).into_iter().next());
+    let word = |statement: Option<&Statement>| statement.and_then(|one| one.summary(dialect).into_iter().next());
     let opens = matches!(word(statements.first()).as_deref(), Some("BEGIN" | "START"));
     let closes = matches!(word(statements.last()).as_deref(), Some("COMMIT" | "END"));
     if count == 2 && opens && closes && statements.len() > 2 {
@@ -158,7 +158,7 @@ fn controls_transaction(words: &[String]) -> bool {
 
 /// What PostgreSQL refuses inside a transaction block, and what MySQL commits on its own.
 fn fits_in_transaction(statement: &Statement, dialect: Dialect) -> bool {
-    let owned = statement.words(dialect);
+    let owned = statement.summary(dialect);
     let words: Vec<&str> = owned.iter().map(String::as_str).collect();
     let first = words.first().copied().unwrap_or_default();
     match dialect {
@@ -440,7 +440,7 @@ fn client_command(rest: &str, dialect: Dialect) -> Option<Result<String, String>
 }
 
 fn copies_from_client(statement: &Statement, dialect: Dialect) -> bool {
-    let words = statement.words(dialect);
+    let words = statement.summary(dialect);
     dialect == Dialect::Postgres
         && words.first().is_some_and(|word| word == "COPY")
         && statement.text.to_uppercase().contains("FROM STDIN")

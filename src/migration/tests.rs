@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::rollout::Ledger;
+use crate::rollout::LockRecord;
 
 fn script(text: &str, dialect: Dialect) -> Script {
     Script::parse(text, dialect, false, "1".to_owned()).unwrap()
@@ -167,9 +167,9 @@ fn later_phases_are_judged_by_what_they_are_for() {
     );
 }
 
-fn wish(phase: Phase) -> Wish {
+fn intent(phase: Phase) -> Intent {
     let scripts = Phase::ALL.map(|phase| (phase, script("select 1", Dialect::Postgres)));
-    Wish { name: "m".to_owned(), phase, scripts: BTreeMap::from(scripts), resolve: None, guard: None }
+    Intent { name: "m".to_owned(), phase, scripts: BTreeMap::from(scripts), resolve: None, guard: None }
 }
 
 fn ran() -> Entry {
@@ -183,7 +183,7 @@ fn ledger(entries: &[(Phase, Entry)]) -> BTreeMap<Phase, Entry> {
 #[test]
 fn phases_run_once_and_in_order() {
     use Phase::{Backfill, Contract, Expand};
-    let run = |phase, entries: &[(Phase, Entry)]| plan(&wish(phase), &ledger(entries));
+    let run = |phase, entries: &[(Phase, Entry)]| plan(&intent(phase), &ledger(entries));
     assert_eq!(run(Contract, &[]), Ok(vec![Step::Run(Expand), Step::Run(Backfill), Step::Run(Contract)]));
     assert_eq!(run(Backfill, &[(Expand, ran())]), Ok(vec![Step::Run(Backfill)]));
     assert_eq!(run(Backfill, &[(Expand, ran()), (Backfill, ran())]), Ok(vec![]));
@@ -193,7 +193,7 @@ fn phases_run_once_and_in_order() {
     let changed = Entry { checksum: "2".to_owned(), ..ran() };
     let refused = Refusal::Changed { phase: Expand, at: "yesterday".to_owned() };
     assert_eq!(run(Contract, &[(Expand, changed)]), Err(refused.clone()));
-    let mut without = wish(Contract);
+    let mut without = intent(Contract);
     without.scripts.remove(&Expand);
     assert_eq!(plan(&without, &ledger(&[(Expand, ran())])), Err(refused));
     assert_eq!(plan(&without, &ledger(&[])), Ok(vec![Step::Run(Backfill), Step::Run(Contract)]));
@@ -202,7 +202,7 @@ fn phases_run_once_and_in_order() {
 #[test]
 fn a_phase_that_died_half_way_waits_for_a_person() {
     let died = Entry { done: false, checksum: "2".to_owned(), steps_done: 1, statements: 3, ..ran() };
-    let with = |resolve| Wish { resolve, ..wish(Phase::Expand) };
+    let with = |resolve| Intent { resolve, ..intent(Phase::Expand) };
     let same = Entry { checksum: "1".to_owned(), ..died.clone() };
     let of = |resolve, entry: &Entry| plan(&with(resolve), &ledger(&[(Phase::Expand, entry.clone())]));
     let dirty = Refusal::Dirty { phase: Phase::Expand, entry: Box::new(same.clone()) };
@@ -214,8 +214,8 @@ fn a_phase_that_died_half_way_waits_for_a_person() {
     assert_eq!(of(Some(Resolve::Reverted), &died), Ok(again));
     assert_eq!(of(Some(Resolve::Reverted), &ran()), Ok(vec![]));
     let further = |entry: &Entry| {
-        let wish = Wish { resolve: Some(Resolve::Applied), ..wish(Phase::Backfill) };
-        plan(&wish, &ledger(&[(Phase::Expand, entry.clone())]))
+        let intent = Intent { resolve: Some(Resolve::Applied), ..intent(Phase::Backfill) };
+        plan(&intent, &ledger(&[(Phase::Expand, entry.clone())]))
     };
     assert_eq!(further(&ran()), Err(Refusal::NothingToResolve));
     assert_eq!(further(&same), Err(Refusal::ResolveAlone { phase: Phase::Expand }));
@@ -241,14 +241,14 @@ fn the_guard_wants_a_color_that_has_been_live_for_long_and_no_rollout() {
     let future = Recorded { since: now + day, ..record("green", day) };
     assert!(guard.holds(Some(&future), None, now).is_err());
     let (holder, since, was) = ("somebody".to_owned(), "noon".to_owned(), Some("green".to_owned()));
-    let rollout = Ledger { holder, since, record: was, ..Ledger::default() };
+    let rollout = LockRecord { holder, since, record: was, ..LockRecord::default() };
     let unmet = guard.holds(Some(&record("green", day)), Some(&rollout), now).unwrap_err();
     assert_eq!(unmet.to_string(), "the rollout to another color that somebody began at noon has not ended");
-    let ended = Ledger { record: Some("blue".to_owned()), ..rollout.clone() };
+    let ended = LockRecord { record: Some("blue".to_owned()), ..rollout.clone() };
     assert_eq!(guard.holds(Some(&record("green", day)), Some(&ended), now), Ok(()));
-    let held = Ledger { status: crate::rollout::ledger::Status::Held, ..ended };
+    let held = LockRecord { status: crate::rollout::lock_record::Status::Held, ..ended };
     assert!(guard.holds(Some(&record("green", day)), Some(&held), now).is_err());
-    let contract = Ledger { what: "the contract of another migration".to_owned(), ..rollout };
+    let contract = LockRecord { what: "the contract of another migration".to_owned(), ..rollout };
     assert_eq!(guard.holds(Some(&record("green", day)), Some(&contract), now), Ok(()));
     assert_eq!(guard.to_string(), "green is live by /live, and has been for 1day");
 }

@@ -85,7 +85,7 @@ impl Capacity {
 }
 
 /// The change in words.
-pub(super) fn words(color: &str, before: Capacity, after: Capacity) -> String {
+pub(super) fn summary(color: &str, before: Capacity, after: Capacity) -> String {
     let mut words = Vec::new();
     if after.min > before.min {
         words.push(format!("hold the minimum of {color} at {} (it is {})", after.least(), before.least()));

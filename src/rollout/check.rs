@@ -348,7 +348,7 @@ pub enum MetricKind {
 }
 
 impl Kind for MetricKind {
-    fn words(self) -> &'static str {
+    fn plural(self) -> &'static str {
         match self {
             MetricKind::OfLoadBalancer => "a `metric`",
             MetricKind::Query => "a `query`",
@@ -500,7 +500,7 @@ impl Check {
     }
 
     /// What must hold, as part of a sentence.
-    pub fn words(&self, subject: &Subject) -> String {
+    pub fn summary(&self, subject: &Subject) -> String {
         let color = &subject.color;
         match self {
             Check::Healthy(policy) => {
@@ -521,14 +521,14 @@ impl Check {
                 format!("a session of {} goes on in {color}", subject.live_color.as_deref().unwrap_or("the live color"))
             }
             Check::Alarms(check) => format!("no alarm is on ({})", check.names.join(", ")),
-            Check::Metric(check) => check.words(color),
+            Check::Metric(check) => check.summary(color),
         }
     }
 }
 
 impl MetricCheck {
     /// The limits, as part of a sentence.
-    pub fn words(&self, color: &str) -> String {
+    pub fn summary(&self, color: &str) -> String {
         let mut limits = Vec::new();
         limits.extend(self.max.map(|max| format!("at most {}", self.metric.shown(max))));
         limits.extend(self.min.map(|min| format!("at least {}", self.metric.shown(min))));
@@ -540,8 +540,8 @@ impl MetricCheck {
 
 impl Checking {
     /// In words.
-    pub fn words(&self) -> String {
-        self.check.words(&self.subject)
+    pub fn summary(&self) -> String {
+        self.check.summary(&self.subject)
     }
 
     /// Where it was written: `validation.http[0]`.
@@ -553,7 +553,7 @@ impl Checking {
 }
 
 impl Kind for Block {
-    fn words(self) -> &'static str {
+    fn plural(self) -> &'static str {
         match self {
             Block::Validation => "`validation`",
             Block::Verification => "`verification`",

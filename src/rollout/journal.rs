@@ -39,7 +39,7 @@ pub enum Entry {
     /// Somebody asked to stop.
     Interrupted,
     /// Somebody else moves what the rollout moves: it must not go on, nor back.
-    Crossed(String),
+    ExternalChange(String),
     /// The step's undo was seen.
     Undone(StepId),
     /// The undo can't be done: a person is needed.
@@ -62,7 +62,7 @@ impl Entry {
             | Entry::Left(id, _)
             | Entry::Undone(id)
             | Entry::UndoFailed(id, _) => Some(*id),
-            Entry::Interrupted | Entry::Crossed(_) => None,
+            Entry::Interrupted | Entry::ExternalChange(_) => None,
         }
     }
 
@@ -80,7 +80,7 @@ impl Entry {
             Entry::Made(..) => "Made",
             Entry::Left(..) => "Left",
             Entry::Interrupted => "Interrupted",
-            Entry::Crossed(_) => "Crossed",
+            Entry::ExternalChange(_) => "ExternalChange",
             Entry::Undone(_) => "Undone",
             Entry::UndoFailed(..) => "UndoFailed",
         }
@@ -221,7 +221,7 @@ impl Journal {
             ]),
             Entry::Interrupted => first(&[(self.is_broken(), Illegal::Broken)]),
             // Somebody else moves things whatever is written here, and several steps may meet them at once.
-            Entry::Crossed(_) => None,
+            Entry::ExternalChange(_) => None,
             Entry::Undone(id) => self.refuse_undo(*id, self.is_taken_back(*id)),
             // The undo of a step was answered, and is not seen after all.
             Entry::UndoFailed(id, _) => self.refuse_undo(*id, self.has_undo_failed(*id)),
@@ -373,12 +373,14 @@ impl Journal {
 
     /// Whether the rollout can't go on.
     pub fn is_broken(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Entry::Failed(..) | Entry::Interrupted | Entry::Crossed(_)))
+        self.entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Failed(..) | Entry::Interrupted | Entry::ExternalChange(_)))
     }
 
     /// Whether somebody else moves what the rollout moves.
-    pub fn is_crossed(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Entry::Crossed(_)))
+    pub fn has_external_change(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::ExternalChange(_)))
     }
 
     /// Whether somebody asked to stop, before anything failed.
@@ -392,7 +394,7 @@ impl Journal {
         self.entries.iter().find_map(|entry| match entry {
             Entry::Failed(id, reason) => Some((Some(*id), reason.clone())),
             Entry::Interrupted => Some((None, "the run was interrupted".to_owned())),
-            Entry::Crossed(reason) => Some((None, reason.clone())),
+            Entry::ExternalChange(reason) => Some((None, reason.clone())),
             _ => None,
         })
     }

@@ -30,7 +30,7 @@ fn saw(id: StepId) -> Entry {
 }
 
 fn crossed() -> Entry {
-    Entry::Crossed("moved".to_owned())
+    Entry::ExternalChange("moved".to_owned())
 }
 
 /// A journal of these, of which each can follow.
@@ -152,10 +152,9 @@ fn a_refusal_says_what_and_why_and_nothing_of_others() {
 #[test]
 fn what_was_written_down_once_can_always_be_read() {
     // No step of it began, and one is done twice: it is what it is, and what follows must still follow.
-    let written =
-        r#"{"entries":[{"Done":{"stage":0,"step":0}},{"Done":{"stage":0,"step":0}},"Interrupted",{"Crossed":"x"}]}"#;
+    let written = r#"{"entries":[{"Done":{"stage":0,"step":0}},{"Done":{"stage":0,"step":0}},"Interrupted",{"ExternalChange":"x"}]}"#;
     let mut journal: Journal = serde_json::from_str(written).unwrap();
-    assert!(journal.done(A) && journal.is_interrupted() && journal.is_crossed());
+    assert!(journal.done(A) && journal.is_interrupted() && journal.has_external_change());
     assert_eq!(journal.push(Entry::Undone(A)).unwrap_err().reason, NotBegun);
     assert_eq!(next(&Runbook::default(), &journal, None), Decision::Held);
     assert_eq!(serde_json::to_string(&journal).unwrap(), written);

@@ -261,7 +261,7 @@ impl<'a> Walk<'a> {
 
     /// The target color of a rollout.
     fn target(&self) -> Option<(String, &'a Environment)> {
-        let color = planner::wish(self.intent, &self.worlds[0]).filter(|_| self.is_rollout())?;
+        let color = planner::target_color(self.intent, &self.worlds[0]).filter(|_| self.is_rollout())?;
         let environment = self.intent.environments.get(&color)?;
         Some((color, environment))
     }

@@ -1,7 +1,7 @@
 //! What to do now. The same call drives a rollout, its way back, and its recovery.
 
 use super::journal::{Journal, StepId};
-use super::runbook::{OnFailure, Runbook, Step, terminal_words};
+use super::runbook::{OnFailure, Runbook, Step, terminal_summary};
 use super::world::{Terminal, World};
 
 /// The next thing to do.
@@ -16,7 +16,7 @@ pub enum Decision {
     /// The undo of these steps was answered, and what is seen does not show it: look again, to be sure.
     Unseen(Vec<StepId>),
     /// Somebody else moves what this rollout moves, in these words: look again, to be sure, and then don't go on.
-    Crossed(String),
+    ExternalChange(String),
     /// Everything is as it shall be.
     Done,
     /// It failed, and everything is as it was before.
@@ -37,12 +37,12 @@ pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
     if !journal.is_broken() {
         return way_on(runbook, journal, world);
     }
-    if journal.is_crossed() {
+    if journal.has_external_change() {
         return Decision::Held;
     }
     // On the way back too: what somebody else put there is not to be overwritten.
     if let Some(reason) = world.and_then(|world| crossed(runbook, journal, world)) {
-        return Decision::Crossed(reason);
+        return Decision::ExternalChange(reason);
     }
     let decision = match if journal.is_interrupted() { runbook.on_interrupt } else { runbook.on_failure } {
         OnFailure::Rollback => way_back(runbook, journal, world),
@@ -110,11 +110,11 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisi
         }
         let changes = open.iter().any(|id| runbook.step(*id).is_some_and(|step| !step.is_check()));
         let crossed = world.filter(|_| changes).and_then(|world| crossed(runbook, journal, world));
-        return crossed.map_or(Decision::Do(open), Decision::Crossed);
+        return crossed.map_or(Decision::Do(open), Decision::ExternalChange);
     }
     // What is called done is what is seen, not only what was answered.
     if let Some(reason) = world.and_then(|world| crossed(runbook, journal, world)) {
-        return Decision::Crossed(reason);
+        return Decision::ExternalChange(reason);
     }
     let open: Vec<StepId> = journal.echoes().into_iter().filter(|id| leads_elsewhere(runbook, *id)).collect();
     if open.is_empty() { Decision::Done } else { Decision::Await(open) }
@@ -170,7 +170,7 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
             return Some(format!("{route} is gone"));
         };
         if !expected.iter().any(|terminal| seen.terminal.is_same(terminal)) {
-            let leads = terminal_words(&seen.terminal, |_| None);
+            let leads = terminal_summary(&seen.terminal, |_| None);
             return Some(format!("{route} was moved by somebody else in the meantime: {leads}"));
         }
     }

@@ -6,8 +6,8 @@ use super::capacity::{Before, Capacity};
 use super::check::{Block, Check, Checking, Subject};
 use super::intent::{Environment, Intent, Removal, RouteSpec, short};
 use super::journal::StepId;
-use super::ledger::Ledger;
-use super::runbook::{Convergence, OnFailure, Runbook, Step, Watch, span, terminal_words};
+use super::lock_record::LockRecord;
+use super::runbook::{Convergence, OnFailure, Runbook, Step, Watch, span, terminal_summary};
 use super::strategy::Shift;
 use super::world::{Forward, Observed, Stickiness, Terminal, Traffic, World, traffic};
 
@@ -48,7 +48,7 @@ pub(super) const MAX_GROUPS: usize = 5;
 /// See [`Refusal`].
 pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     refuse(intent, world)?;
-    let color = wish(intent, world);
+    let color = target_color(intent, world);
     if let Some(color) = color.as_deref() {
         refuse_too_small(intent, world, color)?;
     }
@@ -99,7 +99,7 @@ pub fn outline(intent: &Intent) -> Vec<String> {
     let checks = std::iter::once(Check::Healthy(intent.validation.healthy.clone()));
     let checks = checks.chain(intent.validation.checks.iter().map(|checking| checking.check.clone()));
     words.extend(
-        checks.map(|check| format!("check that {}, unless it has all the traffic already", check.words(&subject))),
+        checks.map(|check| format!("check that {}, unless it has all the traffic already", check.summary(&subject))),
     );
     if !intent.preview_routes.is_empty() && !intent.validation.checks.is_empty() && !intent.strategy.settle.is_zero() {
         let settle = span(intent.strategy.settle);
@@ -145,8 +145,8 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         let before = world.routes.get(&route.key())?;
         let words = format!(
             "{} → {}, as before",
-            terminal_words(&before.terminal, color_of),
-            terminal_words(original, color_of)
+            terminal_summary(&before.terminal, color_of),
+            terminal_summary(original, color_of)
         );
         let step = Step::Route { route: route.clone(), before: Some(before.clone()), after: original.clone(), words };
         (!step.holds(world)).then_some(step)
@@ -162,7 +162,7 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         gaining.extend(gains.map(|(arn, _)| (arn.clone(), color_of(arn).map_or_else(|| short(arn), str::to_owned))));
     }
     for (group, color) in gaining {
-        let subject = plan.subject(&color, &group, Way::New);
+        let subject = plan.subject(&color, &group, Direction::Start);
         plan.push(vec![health_check(intent, &subject)]);
         // The user's own checks are about colors.
         if color_of(&group).is_some() && !intent.validation.checks.is_empty() {
@@ -197,40 +197,41 @@ pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
 
 /// What a rollout left that moved something before it died; one that moved nothing left nothing. Where it never led,
 /// somebody else led since: there nothing is left of it to go on with, or to take back.
-pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
-    open(intent, world).filter(|ledger| is_as_left(intent, world, ledger))
+pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
+    open(intent, world).filter(|lock_record| is_as_left(intent, world, lock_record))
 }
 
 /// What a rollout left whose traffic somebody else has moved since.
-pub fn overtaken<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
-    open(intent, world).filter(|ledger| !is_as_left(intent, world, ledger))
+pub fn overtaken<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
+    open(intent, world).filter(|lock_record| !is_as_left(intent, world, lock_record))
 }
 
 /// A rollout of this switch that did not come to its end, where traffic is not as it was before it.
-fn open<'w>(intent: &Intent, world: &'w World) -> Option<&'w Ledger> {
+fn open<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
     // What another switch left, or a contract, is theirs to go on with.
-    let own = |ledger: &&Ledger| ledger.what.is_empty() && ledger.switch == intent.name;
-    let ledger = world.ledger.as_ref().filter(own).filter(|_| !is_settled(intent, world))?;
+    let own = |lock_record: &&LockRecord| lock_record.what.is_empty() && lock_record.switch == intent.name;
+    let lock_record = world.lock_record.as_ref().filter(own).filter(|_| !is_settled(intent, world))?;
     let moved = intent.routes.iter().any(|route| {
-        let (seen, was) = (world.routes.get(&route.key()), ledger.origin(&route.key(), &intent.environments));
+        let (seen, was) = (world.routes.get(&route.key()), lock_record.origin(&route.key(), &intent.environments));
         match (seen, was) {
             (Some(seen), Some(was)) => !seen.terminal.is_same(&was),
             (seen, was) => seen.is_some() != was.is_some(),
         }
     });
-    moved.then_some(ledger)
+    moved.then_some(lock_record)
 }
 
-fn is_as_left(intent: &Intent, world: &World, ledger: &Ledger) -> bool {
+fn is_as_left(intent: &Intent, world: &World, lock_record: &LockRecord) -> bool {
     let mut seen = intent.routes.iter().filter_map(|route| Some((route, world.routes.get(&route.key())?)));
-    seen.all(|(route, seen)| is_led(intent, ledger, &route.key(), &seen.terminal))
+    seen.all(|(route, seen)| is_led(intent, lock_record, &route.key(), &seen.terminal))
 }
 
 /// Whether a route leads where it led before a rollout, or where that rollout led it.
-fn is_led(intent: &Intent, ledger: &Ledger, key: &str, now: &Terminal) -> bool {
-    let to = ledger.to.as_ref().and_then(|to| intent.environments.get(to)).map(|one| one.target_group_arn.as_str());
-    let (Some(led), Some(to)) = (&ledger.led, to) else { return true };
-    let was = ledger.origin(key, &intent.environments);
+fn is_led(intent: &Intent, lock_record: &LockRecord, key: &str, now: &Terminal) -> bool {
+    let to =
+        lock_record.to.as_ref().and_then(|to| intent.environments.get(to)).map(|one| one.target_group_arn.as_str());
+    let (Some(led), Some(to)) = (&lock_record.led, to) else { return true };
+    let was = lock_record.origin(key, &intent.environments);
     let share = now.share(to);
     let is_step = led.iter().any(|permille| (f64::from(*permille) / 10.0 - share).abs() < 0.15);
     match was {
@@ -252,7 +253,7 @@ fn is_led(intent: &Intent, ledger: &Ledger, key: &str, now: &Terminal) -> bool {
 }
 
 /// The color that shall be live: the one that was named, or else the one that is, or else the one on record.
-pub fn wish(intent: &Intent, world: &World) -> Option<String> {
+pub fn target_color(intent: &Intent, world: &World) -> Option<String> {
     let on_record = || world.record.clone().filter(|color| intent.environments.contains_key(color));
     intent.active.clone().or_else(|| current(intent, world).live).or_else(on_record)
 }
@@ -314,7 +315,7 @@ fn refuse_too_small(intent: &Intent, world: &World, color: &str) -> Result<(), R
     let live = current(intent, world).live.filter(|live| live != color);
     let (Some(policy), Some(live)) = (intent.capacity, live) else { return Ok(()) };
     // The way back is no matter of sizes: the color carried everything a moment ago.
-    if intent.active.is_none() || unfinished(intent, world).is_some_and(|ledger| undoes(ledger, color)) {
+    if intent.active.is_none() || unfinished(intent, world).is_some_and(|lock_record| undoes(lock_record, color)) {
         return Ok(());
     }
     let wanted = policy.before.wanted(world.capacities.get(&live).copied());
@@ -327,8 +328,8 @@ fn refuse_too_small(intent: &Intent, world: &World, color: &str) -> Result<(), R
 }
 
 /// Whether a rollout to this color would take back another one that did not come to its end.
-fn undoes(ledger: &Ledger, color: &str) -> bool {
-    ledger.from.as_deref() == Some(color) && ledger.to.as_deref() != Some(color)
+fn undoes(lock_record: &LockRecord, color: &str) -> bool {
+    lock_record.from.as_deref() == Some(color) && lock_record.to.as_deref() != Some(color)
 }
 
 /// What a rule of our own looks like, also when the run that made it was killed before it could tell.
@@ -361,14 +362,14 @@ impl Draft<'_> {
             let Step::Route { before, after, .. } = &step else { return false };
             before.as_ref().is_none_or(|before| after.share(group) > before.terminal.share(group) + 0.001)
         });
-        let way = self.way(color, group, moves);
-        let subject = self.subject(color, group, way);
+        let direction = self.direction(color, group, moves);
+        let subject = self.subject(color, group, direction);
         // What is already done comes first: whatever comes after it is still to be done, the checks too.
-        if matches!(way, Way::On | Way::New) {
+        if matches!(direction, Direction::Resume | Direction::Start) {
             self.take_over();
         }
-        let health_after = moves && self.validate(&subject, way);
-        for shift in self.steps_left(way, group) {
+        let health_after = moves && self.validate(&subject, direction);
+        for shift in self.steps_left(direction, group) {
             self.step_to(color, shift, &subject);
         }
         let last = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
@@ -376,17 +377,17 @@ impl Draft<'_> {
         if health_after {
             self.push(vec![health_check(intent, &subject)]);
         }
-        if matches!(way, Way::New | Way::On) && (moves || way == Way::On) {
+        if matches!(direction, Direction::Start | Direction::Resume) && (moves || direction == Direction::Resume) {
             self.verify(&subject);
         }
-        moves || way == Way::On
+        moves || direction == Direction::Resume
     }
 
     /// Makes room for a color and checks it before it gets a request. Whether its health can only be known afterwards.
-    fn validate(&mut self, subject: &Subject, way: Way) -> bool {
+    fn validate(&mut self, subject: &Subject, direction: Direction) -> bool {
         let intent = self.intent;
         // The way back waits for no size.
-        let sizes = if way == Way::Undo { Vec::new() } else { self.room(&subject.color) };
+        let sizes = if direction == Direction::Rollback { Vec::new() } else { self.room(&subject.color) };
         self.push(sizes);
         let attach = attach(intent, &self.world, &subject.group);
         self.push(attach.into_iter().collect());
@@ -394,11 +395,11 @@ impl Draft<'_> {
         let health_after = !self.world.mentions(&subject.group);
         // What has to come up first has nothing to answer with yet.
         if !health_after {
-            let measured = self.measured(subject, way);
+            let measured = self.measured(subject, direction);
             self.push(vec![health_check(intent, &measured)]);
         }
         // A color that a rollout has not even left yet needs no second look.
-        if way != Way::Undo && !intent.validation.checks.is_empty() {
+        if direction != Direction::Rollback && !intent.validation.checks.is_empty() {
             self.show(&subject.color);
             self.push(intent.validation.checks.iter().map(|checking| about(checking, subject)).collect());
         }
@@ -408,13 +409,13 @@ impl Draft<'_> {
     /// By whom a color's health is measured: by the one that carries the most. A color that carries the most itself, or
     /// that carried everything before the rollout that is taken back, is measured by nobody: the way back from a canary is
     /// not barred by the canary.
-    fn measured(&self, subject: &Subject, way: Way) -> Subject {
+    fn measured(&self, subject: &Subject, direction: Direction) -> Subject {
         let share = |group: &str| {
             let seen = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
             seen.map(|seen| seen.terminal.share(group)).sum::<f64>()
         };
         let carries_most = subject.live_group.as_deref().is_some_and(|live| share(&subject.group) >= share(live));
-        if way == Way::Undo || (way == Way::Back && carries_most) {
+        if direction == Direction::Rollback || (direction == Direction::Return && carries_most) {
             return Subject { live_color: None, live_group: None, ..subject.clone() };
         }
         subject.clone()
@@ -494,35 +495,42 @@ impl Draft<'_> {
     }
 
     /// Whether this is a way back, or one that another run began.
-    fn way(&self, color: &str, group: &str, moves: bool) -> Way {
-        let ledger = unfinished(self.intent, &self.world);
-        let undoes = |ledger: &Ledger| undoes(ledger, color);
+    fn direction(&self, color: &str, group: &str, moves: bool) -> Direction {
+        let lock_record = unfinished(self.intent, &self.world);
+        let undoes = |lock_record: &LockRecord| undoes(lock_record, color);
         let seen = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
         let has_some = seen.into_iter().any(|seen| seen.terminal.share(group) > 0.0);
-        match (moves, ledger.is_some_and(undoes), has_some) {
-            (true, true, true) => return Way::Undo,
-            (true, true, false) => return Way::Back,
+        match (moves, lock_record.is_some_and(undoes), has_some) {
+            (true, true, true) => return Direction::Rollback,
+            (true, true, false) => return Direction::Return,
             _ => {}
         }
-        let on = ledger.filter(|ledger| ledger.to.as_deref() == Some(color) && ledger.from.as_deref() != Some(color));
+        let on = lock_record.filter(|lock_record| {
+            lock_record.to.as_deref() == Some(color) && lock_record.from.as_deref() != Some(color)
+        });
         // One that was killed before it moved anything has to be begun, not to be gone on with.
         let arrived = self.intent.routes.iter().any(|route| {
             let seen = self.world.routes.get(&route.key());
-            let was = on.and_then(|ledger| ledger.origin(&route.key(), &self.intent.environments));
+            let was = on.and_then(|lock_record| lock_record.origin(&route.key(), &self.intent.environments));
             let before = was.map_or(0.0, |was| was.share(group));
             on.is_some() && seen.is_some_and(|seen| seen.terminal.share(group) > before + 0.001)
         });
         let is_recorded = self.world.record.as_deref() == Some(color);
         match (arrived, moves && has_some && is_recorded) {
-            (true, _) => Way::On,
+            (true, _) => Direction::Resume,
             // The color on record that still has a part of the traffic was whole before somebody split it.
-            (false, true) => Way::Back,
-            (false, false) => Way::New,
+            (false, true) => Direction::Return,
+            (false, false) => Direction::Start,
         }
     }
 
-    fn subject(&self, color: &str, group: &str, way: Way) -> Subject {
-        let from = self.world.ledger.as_ref().filter(|_| way == Way::On).and_then(|ledger| ledger.from.as_ref());
+    fn subject(&self, color: &str, group: &str, direction: Direction) -> Subject {
+        let from = self
+            .world
+            .lock_record
+            .as_ref()
+            .filter(|_| direction == Direction::Resume)
+            .and_then(|lock_record| lock_record.from.as_ref());
         let from = from.and_then(|from| self.intent.environments.get(from)).map(|one| one.target_group_arn.clone());
         let now = from.or_else(|| busiest_but(self.intent, &self.world, Some(group)));
         let route = self.intent.routes.first().map(|route| match route {
@@ -540,16 +548,16 @@ impl Draft<'_> {
     /// What an earlier run moved is this one's to take back, to where it was before that run.
     fn take_over(&mut self) {
         let intent = self.intent;
-        let Some(ledger) = unfinished(intent, &self.world).cloned() else { return };
+        let Some(lock_record) = unfinished(intent, &self.world).cloned() else { return };
         let color_of = |arn: &str| intent.color_of(arn);
         let mut steps = Vec::new();
         for route in &intent.routes {
             let Some(now) = self.world.routes.get(&route.key()) else { continue };
-            let was = ledger.origin(&route.key(), &intent.environments);
+            let was = lock_record.origin(&route.key(), &intent.environments);
             if was.as_ref().is_some_and(|was| was.shares_like(&now.terminal)) {
                 continue;
             }
-            let words = format!("{}, as {} left it", terminal_words(&now.terminal, color_of), ledger.words());
+            let words = format!("{}, as {} left it", terminal_summary(&now.terminal, color_of), lock_record.summary());
             let before = was.map(|terminal| Observed { terminal, ..now.clone() });
             // A rule of somebody else's can't be taken back to nothing.
             if before.is_none() && !matches!(route, RouteSpec::OwnRule { .. }) {
@@ -566,7 +574,7 @@ impl Draft<'_> {
     }
 
     /// The steps before the last one that are still to be taken. Where an earlier run stopped, its hold begins anew.
-    fn steps_left(&self, way: Way, group: &str) -> Vec<Shift> {
+    fn steps_left(&self, direction: Direction, group: &str) -> Vec<Shift> {
         let shares = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
         let shares: Vec<&Observed> = shares.collect();
         let split = |seen: &Observed| {
@@ -575,13 +583,17 @@ impl Draft<'_> {
         };
         let splits = shares.iter().any(|seen| split(seen));
         // Whoever follows splits nothing: where no color has anything yet, it is somebody else's to give.
-        if matches!(way, Way::Undo | Way::Back) || !splits || self.intent.active.is_none() {
+        if matches!(direction, Direction::Rollback | Direction::Return) || !splits || self.intent.active.is_none() {
             return Vec::new();
         }
         // A route that is ahead waits for the others.
         let now = shares.iter().filter(|seen| split(seen)).map(|seen| seen.terminal.share(group)).fold(100.0, f64::min);
         let steps = self.intent.strategy.steps.iter().copied();
-        steps.filter(|step| step.percent() > now + 0.01 || (way == Way::On && step.percent() > now - 0.01)).collect()
+        steps
+            .filter(|step| {
+                step.percent() > now + 0.01 || (direction == Direction::Resume && step.percent() > now - 0.01)
+            })
+            .collect()
     }
 
     /// Leads a part of the traffic to the color, and stays there.
@@ -662,14 +674,15 @@ impl Draft<'_> {
     /// The stickiness that a route had before traffic was split.
     fn stickiness(&self, route: &RouteSpec) -> Option<Stickiness> {
         let key = route.key();
-        let ledger = self.world.ledger.as_ref().and_then(|ledger| ledger.origin(&key, &self.intent.environments));
+        let lock_record =
+            self.world.lock_record.as_ref().and_then(|lock_record| lock_record.origin(&key, &self.intent.environments));
         // A rule that a dead rollout made has no place before that one: how it was found is how it was before the split.
         let first = self.runbook.steps().find_map(|(_, step)| match step {
             Step::Route { route, before: Some(before), .. } if route.key() == key => Some(before.terminal.clone()),
             _ => None,
         });
         let now = || self.world.routes.get(&key).map(|seen| seen.terminal.clone());
-        ledger.or(first).or_else(now)?.stickiness()
+        lock_record.or(first).or_else(now)?.stickiness()
     }
 
     /// Room for the color to go live, and a floor under the one that is.
@@ -691,7 +704,7 @@ impl Draft<'_> {
     fn give_back(&self) -> Vec<Step> {
         let (intent, world) = (self.intent, &self.world);
         let (Some(policy), Some(active)) = (intent.capacity, intent.active.as_ref()) else { return Vec::new() };
-        let raised = |color: &String| world.ledger.as_ref().and_then(|ledger| ledger.sizes.get(color));
+        let raised = |color: &String| world.lock_record.as_ref().and_then(|lock_record| lock_record.sizes.get(color));
         let steps = world.capacities.iter().filter_map(|(color, now)| {
             let mut after = now.unpin();
             // A floor that a killed rollout left is under the color that was live then.
@@ -739,15 +752,15 @@ fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
 
 /// How a rollout comes to its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Direction {
     /// From the beginning.
-    New,
+    Start,
     /// From where a killed one left it.
-    On,
+    Resume,
     /// Back to a color that may have changed since: all at once, but with its checks.
-    Back,
+    Return,
     /// Back to the color that a rollout came from, which still has a part of the traffic.
-    Undo,
+    Rollback,
 }
 
 /// The color is measured by what carries the traffic now, be it a color or not.
@@ -822,7 +835,7 @@ fn divide<'a>(weight: u32, groups: &[(&'a String, f64)], sum: f64) -> BTreeMap<&
     parts
 }
 
-/// A forward with every colour in it, those that it lacks at weight 0.
+/// A forward with every color in it, those that it lacks at weight 0.
 fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
     let Terminal::Forward(forward) = terminal else { return terminal.clone() };
     let mut forward = forward.clone();
@@ -877,9 +890,9 @@ fn lead(
 
 fn step(intent: &Intent, route: &RouteSpec, before: Option<&Observed>, after: Terminal) -> Step {
     let color_of = |arn: &str| intent.color_of(arn);
-    let to = terminal_words(&after, color_of);
+    let to = terminal_summary(&after, color_of);
     let words = match before {
-        Some(before) => format!("{} → {to}", terminal_words(&before.terminal, color_of)),
+        Some(before) => format!("{} → {to}", terminal_summary(&before.terminal, color_of)),
         None => to,
     };
     Step::Route { route: route.clone(), before: before.cloned(), after, words }

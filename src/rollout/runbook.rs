@@ -148,20 +148,20 @@ pub struct Watch {
 
 impl Watch {
     /// In words.
-    pub fn words(&self) -> String {
+    pub fn summary(&self) -> String {
         let (color, percent) = (&self.subject.color, self.percent);
         let hold = span(self.hold);
         if self.checks.is_empty() {
             return format!("hold {color} at {percent} % for {hold}");
         }
-        let checks = self.checks.iter().map(Checking::words).collect::<Vec<_>>().join("; ");
+        let checks = self.checks.iter().map(Checking::summary).collect::<Vec<_>>().join("; ");
         format!("watch {color} at {percent} % for {hold}: {checks}")
     }
 }
 
 impl Convergence {
     /// In words.
-    pub fn words(&self) -> String {
+    pub fn summary(&self) -> String {
         match &self.prove {
             Some(prove) => {
                 let needed = prove.needed(&self.shares);
@@ -269,11 +269,11 @@ impl Step {
     }
 
     /// The step in words, as a plan shows it.
-    pub fn words(&self) -> String {
+    pub fn summary(&self) -> String {
         match self {
-            Step::Check(check) => format!("check that {}", check.words()),
-            Step::Converge(convergence) => convergence.words(),
-            Step::Watch(watch) => watch.words(),
+            Step::Check(check) => format!("check that {}", check.summary()),
+            Step::Converge(convergence) => convergence.summary(),
+            Step::Watch(watch) => watch.summary(),
             Step::Route { route, before, words, .. } => {
                 let verb = if before.is_none() { "create" } else { "set" };
                 format!("{verb} {route}: {words}")
@@ -283,7 +283,7 @@ impl Step {
             }
             Step::Conditions { route, .. } => format!("change the conditions of {route}"),
             Step::Remove { route, .. } => format!("delete {route}"),
-            Step::Capacity { color, before, after, .. } => capacity::words(color, *before, *after),
+            Step::Capacity { color, before, after, .. } => capacity::summary(color, *before, *after),
             Step::Record { parameter, before, after } => match (before, after) {
                 // Anybody may have written anything there.
                 (Some(before), Some(after)) => format!("write {parameter}: {} → {after}", harmless(before)),
@@ -374,8 +374,8 @@ impl Runbook {
     }
 
     /// The steps in words.
-    pub fn words(&self) -> Vec<String> {
-        self.steps().map(|(_, step)| step.words()).collect()
+    pub fn summary(&self) -> Vec<String> {
+        self.steps().map(|(_, step)| step.summary()).collect()
     }
 }
 
@@ -386,7 +386,7 @@ fn percent(share: f64) -> String {
 }
 
 /// A terminal action in words; colors are named where they are known.
-pub fn terminal_words<'a>(terminal: &Terminal, color_of: impl Fn(&str) -> Option<&'a str>) -> String {
+pub fn terminal_summary<'a>(terminal: &Terminal, color_of: impl Fn(&str) -> Option<&'a str>) -> String {
     match terminal {
         Terminal::Forward(forward) => {
             let part = |(arn, _): &(String, u32)| {

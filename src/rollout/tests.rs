@@ -42,14 +42,14 @@ fn intent(active: &str) -> Intent {
 
 fn world(weights: &[(&str, u32)], record: Option<&str>) -> World {
     let routes = BTreeMap::from([("web".to_owned(), listener(weights))]);
-    World { routes, record: record.map(str::to_owned), capacities: BTreeMap::new(), ledger: None }
+    World { routes, record: record.map(str::to_owned), capacities: BTreeMap::new(), lock_record: None }
 }
 
 #[track_caller]
 fn check(intent: &Intent, world: &World, expected: Expect) {
     let runbook = planner::plan(intent, world).unwrap();
     assert_eq!(lint::lint(&runbook, intent, world, lint::Purpose::Rollout), Vec::new());
-    expected.assert_eq(&runbook.words().join("\n"));
+    expected.assert_eq(&runbook.summary().join("\n"));
 }
 
 #[test]
@@ -227,11 +227,11 @@ fn the_end_takes_away_what_was_made_and_restores_what_was_there() {
     expect![[r#"
         check that blue has at least 1 healthy target and 100 % of the live color's
         set listener web: blue 0 %, green 100 % → blue 100 %, as before"#]]
-    .assert_eq(&runbook.words().join("\n"));
+    .assert_eq(&runbook.summary().join("\n"));
     let removal = Removal { own_rules: vec![own_rule(10, "/api/*")], record: Some(("/app/live".to_owned(), None)) };
     let runbook = planner::plan_removal(&removal, &seen);
     assert_eq!(runbook.on_failure, OnFailure::Leave);
-    expect!["delete /app/live"].assert_eq(&runbook.words().join("\n"));
+    expect!["delete /app/live"].assert_eq(&runbook.summary().join("\n"));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_route_that_cannot_be_split_is_not_watched_at_a_step() {
         &world(&[("blue", 1), ("a", 1), ("b", 1), ("c", 1), ("d", 1)], Some("blue")),
         expect![[r#"
             set listener web: blue 20 %, tg-a 20 %, tg-b 20 %, tg-c 20 %, tg-d 20 % → blue 0 %, green 100 %
-            check that green has at least 1 healthy target and 100 % of the live colour's
+            check that green has at least 1 healthy target and 100 % of the live color's
             write /app/live: blue → green"#]],
     );
 }
@@ -334,7 +334,7 @@ fn what_is_left_by_a_step_is_divided_without_a_remainder() {
         &wish,
         &seen,
         expect![[r#"
-        check that green has at least 1 healthy target and 100 % of the live colour's
+        check that green has at least 1 healthy target and 100 % of the live color's
         set listener web: blue 50 %, tg-a 25 %, tg-b 25 %, green 0 % → blue 0.4 %, green 99 %, tg-a 0.3 %, tg-b 0.3 %
         hold green at 99 % for 1m
         set listener web: blue 0.4 %, green 99 %, tg-a 0.3 %, tg-b 0.3 % → blue 0 %, green 99.9 %, tg-a 0.1 %, tg-b 0 %
@@ -352,12 +352,13 @@ fn a_rule_that_a_dead_rollout_made_does_not_keep_the_splits_stickiness() {
     wish.stickiness = Some(std::time::Duration::from_secs(300));
     let origin = listener(&[("blue", 100), ("green", 0)]);
     let (from, to) = (Some("red".to_owned()), Some("blue".to_owned()));
-    let mut left = Ledger { version: ledger::VERSION, switch: "app".to_owned(), from, to, ..Ledger::default() };
+    let mut left =
+        LockRecord { version: lock_record::VERSION, switch: "app".to_owned(), from, to, ..LockRecord::default() };
     left.note_origins([("web".to_owned(), &origin)], &wish.environments);
     let conditions = Some(Conditions { path_patterns: vec!["/api/*".to_owned()], ..Conditions::default() });
     let mut seen = world(&[("blue", 100), ("green", 0)], Some("red"));
     seen.routes.insert("web#10".to_owned(), Observed { conditions, ..origin });
-    seen.ledger = Some(left);
+    seen.lock_record = Some(left);
     let runbook = planner::plan(&wish, &seen).unwrap();
     assert_eq!(runbook.taken_over.len(), 1);
     assert_eq!(lint::lint(&runbook, &wish, &seen, lint::Purpose::Rollout), Vec::new());
@@ -382,10 +383,10 @@ fn a_preview_that_showed_a_color_for_its_checks_is_restored_too() {
     let runbook = planner::plan_restoration(&wish, &originals, &seen);
     assert_eq!(lint::lint(&runbook, &wish, &seen, lint::Purpose::Restoration(&originals)), Vec::new());
     expect![[r#"
-        check that blue has at least 1 healthy target and 100 % of the live colour's
+        check that blue has at least 1 healthy target and 100 % of the live color's
         set listener preview: tg-legacy 100 % → blue 100 %, green 0 %
         check that blue answers GET http://x.org/
         set listener web: blue 0 %, green 100 % → blue 100 %, as before
         set listener preview: blue 100 %, green 0 % → tg-legacy 100 %, as before"#]]
-    .assert_eq(&runbook.words().join("\n"));
+    .assert_eq(&runbook.summary().join("\n"));
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capacity::Capacity;
 use super::intent::{Conditions, Environment};
-use super::ledger::Ledger;
+use super::lock_record::LockRecord;
 
 /// Everything that a plan needs to know of the world, at one time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct World {
     pub capacities: BTreeMap<String, Capacity>,
     /// What a rollout that did not come to its end left.
     #[serde(default)]
-    pub ledger: Option<Ledger>,
+    pub lock_record: Option<LockRecord>,
 }
 
 impl World {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::rules::{Direction, Rule, rules, uncovered};
+use super::rules::{Rule, RuleDirection, rules, uncovered};
 use super::spec::{Instances, Service, Spec, Target, TargetGroup};
 use super::task_definition;
 use crate::argument::{Arguments, Class};
@@ -30,7 +30,7 @@ pub enum Part {
 
 impl Part {
     /// As AWS calls it.
-    pub fn words(self) -> &'static str {
+    pub fn summary(self) -> &'static str {
         match self {
             Part::TargetGroup => "target group",
             Part::SecurityGroup => "security group",
@@ -358,7 +358,7 @@ fn instance_changes(
         let changed = |(rule, text): &(&Rule, &Option<String>)| before.get(*rule) != Some(*text);
         let come = after.iter().filter(changed).map(|(rule, _)| rule.clone()).collect();
         let gone = before.keys().filter(|rule| !after.contains_key(rule)).cloned().collect();
-        let matters = |rule: &Rule| rule.direction == Direction::Egress || rule.opens_one_of(ports);
+        let matters = |rule: &Rule| rule.direction == RuleDirection::Egress || rule.opens_one_of(ports);
         let closes = uncovered(before.keys().filter(|rule| matters(rule)), after.keys());
         push(out, Change::Rules { come, gone, closes });
     } else {
@@ -375,7 +375,7 @@ fn instance_changes(
         out.push(Change::Create(Part::ScalingGroup));
         return;
     }
-    let gone = |part: Part| (!there.contains(&part)).then(|| format!("the {}", part.words()));
+    let gone = |part: Part| (!there.contains(&part)).then(|| format!("the {}", part.summary()));
     let former = (!there.contains(&Part::Instances)).then(|| FORMER.to_owned());
     let missing = [gone(Part::SecurityGroup), gone(Part::LaunchTemplate), former];
     let template: Vec<String> = template.into_iter().chain(missing.into_iter().flatten()).collect();
@@ -409,7 +409,7 @@ fn service_changes(
         what.extend(differing_of(from, to, ["task_definition", "task_definition_arn", "image"]));
     }
     what.extend(differing(from, to, Class::Rolls));
-    what.extend((!is_attached(there)).then(|| format!("the {}", Part::Attachment.words())));
+    what.extend((!is_attached(there)).then(|| format!("the {}", Part::Attachment.summary())));
     push(out, Change::Service(differing(from, to, Class::InPlace)));
     push(out, Change::Deploy(what));
     if let Some(count) = to.desired_count.filter(|_| from.desired_count != to.desired_count) {

@@ -40,7 +40,7 @@ impl Ids {
     }
 
     /// What is there, for a person.
-    pub fn words(&self) -> String {
+    pub fn summary(&self) -> String {
         let parts = [
             ("target group", self.target_group.as_deref().map(crate::rollout::short)),
             ("security group", self.security_group.clone()),

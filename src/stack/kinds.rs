@@ -21,7 +21,7 @@ pub enum GroupKind {
 }
 
 impl Kind for GroupKind {
-    fn words(self) -> &'static str {
+    fn plural(self) -> &'static str {
         match self {
             GroupKind::Application => "HTTP and HTTPS target groups",
             GroupKind::Network => "TCP, TLS, UDP and TCP_UDP target groups",
@@ -34,8 +34,8 @@ impl Kind for GroupKind {
 
     fn family(self) -> &'static str {
         match self {
-            GroupKind::NetworkByAddress | GroupKind::NetworkUdp => GroupKind::Network.words(),
-            other => other.words(),
+            GroupKind::NetworkByAddress | GroupKind::NetworkUdp => GroupKind::Network.plural(),
+            other => other.plural(),
         }
     }
 }
@@ -73,7 +73,7 @@ pub enum CheckKind {
 }
 
 impl Kind for CheckKind {
-    fn words(self) -> &'static str {
+    fn plural(self) -> &'static str {
         match self {
             CheckKind::Http => "HTTP and HTTPS target groups",
             CheckKind::Grpc => "target groups with `protocol_version = \"GRPC\"`",
@@ -111,7 +111,7 @@ pub enum ServiceKind {
 }
 
 impl Kind for ServiceKind {
-    fn words(self) -> &'static str {
+    fn plural(self) -> &'static str {
         match self {
             ServiceKind::ByCapacityProviders => "services with `capacity_provider_strategy`",
             ServiceKind::InSubnets => "services with `subnet_ids`",

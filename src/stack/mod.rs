@@ -28,7 +28,7 @@ pub use kinds::{CheckKind, GroupKind, ServiceKind};
 pub use live::{Lead, leads, live_by, nobody};
 pub use mirror::{Mirror, differences, mirror};
 pub use names::{name, second_name};
-pub use rules::{Direction, Peer, Rule, Rules, rules};
+pub use rules::{Peer, Rule, RuleDirection, Rules, rules};
 pub use spec::{
     BlockDevice, CapacityProvider, CircuitBreaker, Counts, GroupHealth, HealthCheck, InstanceRefresh, Instances,
     MetadataOptions, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup, Timeouts,

@@ -8,7 +8,7 @@ use super::spec::{Instances, SecurityRule};
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Direction {
+pub enum RuleDirection {
     /// To the instances.
     Ingress,
     /// From the instances.
@@ -34,7 +34,7 @@ pub enum Peer {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// Which way.
-    pub direction: Direction,
+    pub direction: RuleDirection,
     /// `tcp`, `udp`, `icmp`, `icmpv6`, `-1` for all, or a protocol's number.
     pub protocol: String,
     /// The first port, or the ICMP type.
@@ -51,8 +51,8 @@ pub type Rules = BTreeMap<Rule, Option<String>>;
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (verb, way) = match self.direction {
-            Direction::Ingress => ("ingress", "from"),
-            Direction::Egress => ("egress", "to"),
+            RuleDirection::Ingress => ("ingress", "from"),
+            RuleDirection::Egress => ("egress", "to"),
         };
         let protocol = if self.protocol == "-1" { "all" } else { &self.protocol };
         write!(f, "{verb} {protocol}")?;
@@ -73,7 +73,7 @@ impl fmt::Display for Rule {
 pub fn rules(instances: &Instances) -> Rules {
     let mut all = Rules::new();
     for (direction, written) in
-        [(Direction::Ingress, Some(&instances.ingress)), (Direction::Egress, instances.egress.as_ref())]
+        [(RuleDirection::Ingress, Some(&instances.ingress)), (RuleDirection::Egress, instances.egress.as_ref())]
     {
         for rule in written.into_iter().flatten() {
             all.extend(split(rule, direction));
@@ -82,7 +82,7 @@ pub fn rules(instances: &Instances) -> Rules {
     all
 }
 
-fn split(rule: &SecurityRule, direction: Direction) -> Vec<(Rule, Option<String>)> {
+fn split(rule: &SecurityRule, direction: RuleDirection) -> Vec<(Rule, Option<String>)> {
     let protocol = match rule.protocol.to_ascii_lowercase().as_str() {
         "all" | "-1" => "-1".to_owned(),
         // EC2 answers with the names of these, whichever way they were written.
@@ -116,7 +116,7 @@ impl Rule {
     pub fn opens_one_of(&self, ports: &[i32]) -> bool {
         let at = |port: &i32| self.from_port == -1 || (self.from_port..=self.to_port).contains(port);
         let serves = matches!(self.protocol.as_str(), "tcp" | "udp" | "-1");
-        self.direction == Direction::Ingress && serves && (ports.is_empty() || ports.iter().any(at))
+        self.direction == RuleDirection::Ingress && serves && (ports.is_empty() || ports.iter().any(at))
     }
 
     /// Whether everything that the other one lets through goes through this one as well.
@@ -166,7 +166,7 @@ pub fn uncovered<'r>(
 }
 
 /// Rules as somebody would write them who has only EC2 to look at: one for each.
-pub(super) fn written(rules: &Rules, direction: Direction) -> Vec<SecurityRule> {
+pub(super) fn written(rules: &Rules, direction: RuleDirection) -> Vec<SecurityRule> {
     let of = rules.iter().filter(|(rule, _)| rule.direction == direction);
     of.map(|(rule, description)| {
         let all = rule.protocol == "-1";
@@ -193,7 +193,7 @@ impl Instances {
     /// Takes over the rules that were seen, if they mean something else than those that are written here.
     pub fn set_rules(&mut self, seen: &Rules) {
         let own = rules(self);
-        for direction in [Direction::Ingress, Direction::Egress] {
+        for direction in [RuleDirection::Ingress, RuleDirection::Egress] {
             let of = |rules: &Rules| -> BTreeSet<(Rule, Option<String>)> {
                 let of = rules.iter().filter(|(rule, _)| rule.direction == direction);
                 of.map(|(rule, text)| (rule.clone(), text.clone())).collect()
@@ -203,8 +203,8 @@ impl Instances {
             }
             let written = written(seen, direction);
             match direction {
-                Direction::Ingress => self.ingress = written,
-                Direction::Egress => self.egress = Some(written),
+                RuleDirection::Ingress => self.ingress = written,
+                RuleDirection::Egress => self.egress = Some(written),
             }
         }
     }

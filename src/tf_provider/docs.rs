@@ -50,12 +50,12 @@ pub fn function_page(name: &str, provider: &str, function: &dyn Function, exampl
     );
     let parameters = function.parameters();
     let signature: Vec<String> =
-        parameters.iter().map(|p| format!("{} {}", p.name, words(&p.ty).to_lowercase())).collect();
-    let result = words(&function.result()).to_lowercase();
+        parameters.iter().map(|p| format!("{} {}", p.name, type_name(&p.ty).to_lowercase())).collect();
+    let result = type_name(&function.result()).to_lowercase();
     let _ =
         write!(out, "\n## Signature\n\n```text\n{name}({}) {result}\n```\n\n## Arguments\n\n", signature.join(", "));
     for parameter in &parameters {
-        let _ = writeln!(out, "- `{}` ({}) {}", parameter.name, words(&parameter.ty), parameter.description);
+        let _ = writeln!(out, "- `{}` ({}) {}", parameter.name, type_name(&parameter.ty), parameter.description);
     }
     out
 }
@@ -95,7 +95,7 @@ fn group(attribute: &Attribute) -> &'static str {
 
 fn line(attribute: &Attribute, path: &str) -> String {
     let kind = match &attribute.kind {
-        Kind::Plain(ty) => words(ty),
+        Kind::Plain(ty) => type_name(ty),
         Kind::Nested(Nesting::Single, _) => "Attributes".to_owned(),
         Kind::Nested(Nesting::List, _) => "Attributes List".to_owned(),
         Kind::Nested(Nesting::Set, _) => "Attributes Set".to_owned(),
@@ -115,14 +115,14 @@ fn anchor(path: &str) -> String {
     format!("nestedatt--{}", path.replace('.', "--"))
 }
 
-fn words(ty: &Type) -> String {
+fn type_name(ty: &Type) -> String {
     match ty {
         Type::Bool => "Boolean".to_owned(),
         Type::Number => "Number".to_owned(),
         Type::String => "String".to_owned(),
-        Type::List(element) => format!("List of {}", words(element)),
-        Type::Set(element) => format!("Set of {}", words(element)),
-        Type::Map(element) => format!("Map of {}", words(element)),
+        Type::List(element) => format!("List of {}", type_name(element)),
+        Type::Set(element) => format!("Set of {}", type_name(element)),
+        Type::Map(element) => format!("Map of {}", type_name(element)),
         Type::Object(_) => "Object".to_owned(),
         Type::Tuple(_) => "Tuple".to_owned(),
         Type::Dynamic => "Dynamic".to_owned(),

@@ -325,7 +325,7 @@ fn impossible(planned: &Value, prior: &Spec, spec: &Spec, changes: &[Change]) ->
         _ => false,
     };
     match changes.iter().find(gone)? {
-        Change::Create(part) => Some(format!("the {} is gone", part.words())),
+        Change::Create(part) => Some(format!("the {} is gone", part.summary())),
         _ => None,
     }
 }

@@ -283,7 +283,7 @@ pub(super) fn failed(
     diagnostics: &mut Diagnostics,
 ) {
     let mut detail = format!("{error}\n");
-    let there = ids.words();
+    let there = ids.summary();
     if !there.is_empty() {
         detail += &format!("\nThere now, and in the state: {there}.");
     }

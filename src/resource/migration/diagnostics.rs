@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Ledger, text};
 use crate::database::Address;
-use crate::migration::{Concern, Danger, Dialect, Entry, Guard, Phase, Refusal, Resolve, Unmet, Wish, highest, span};
+use crate::migration::{Concern, Danger, Dialect, Entry, Guard, Intent, Phase, Refusal, Resolve, Unmet, highest, span};
 use crate::run::migration::contraction::Barred;
 use crate::run::migration::migrator::{Broken, Failure, Left};
 use crate::run::migration::ports::{Database as _, DatabaseError, Fault};
@@ -143,8 +143,14 @@ fn half(entry: &Entry) -> String {
 }
 
 /// Why nothing is run.
-pub(super) fn refused(config: &Value, wish: &Wish, ledger: &Ledger, refusal: &Refusal, diagnostics: &mut Diagnostics) {
-    let name = &wish.name;
+pub(super) fn refused(
+    config: &Value,
+    intent: &Intent,
+    ledger: &Ledger,
+    refusal: &Refusal,
+    diagnostics: &mut Diagnostics,
+) {
+    let name = &intent.name;
     match refusal {
         Refusal::Changed { phase, at } => {
             let path = Path::attribute(phase.name());
@@ -158,7 +164,7 @@ pub(super) fn refused(config: &Value, wish: &Wish, ledger: &Ledger, refusal: &Re
         Refusal::Backwards { ran } => {
             let detail = format!(
                 "phase is {}, but {ran} has run already, and what it did is not undone by going back. Set phase = \"{ran}\"; to undo it, write another migration.",
-                wish.phase
+                intent.phase
             );
             diagnostics.error_at(Path::attribute("phase"), "A migration only goes forward", detail);
         }
@@ -169,7 +175,7 @@ pub(super) fn refused(config: &Value, wish: &Wish, ledger: &Ledger, refusal: &Re
             let path = Path::attribute(phase.name());
             diagnostics.error_at(path, format!("{phase} comes too late"), detail);
         }
-        Refusal::Dirty { phase, entry } => dirty(config, wish, *phase, entry, ledger, diagnostics),
+        Refusal::Dirty { phase, entry } => dirty(config, intent, *phase, entry, ledger, diagnostics),
         Refusal::ResolveAlone { phase } => {
             let detail = format!(
                 "resolve says what became of {phase}; what comes after it shall not run in the same apply, since resolve would wave it through if it dies. Set phase = \"{phase}\" and apply; then remove resolve and go on."
@@ -184,10 +190,10 @@ pub(super) fn refused(config: &Value, wish: &Wish, ledger: &Ledger, refusal: &Re
     }
 }
 
-fn dirty(config: &Value, wish: &Wish, phase: Phase, entry: &Entry, ledger: &Ledger, diagnostics: &mut Diagnostics) {
-    let name = &wish.name;
+fn dirty(config: &Value, intent: &Intent, phase: Phase, entry: &Entry, ledger: &Ledger, diagnostics: &mut Diagnostics) {
+    let name = &intent.name;
     let source = text(config, phase.name());
-    let script = wish.scripts.get(&phase);
+    let script = intent.scripts.get(&phase);
     let next = script.and_then(|script| script.statements.get(usize::try_from(entry.steps_done).ok()?));
     let next = next.map_or(String::new(), |statement| {
         format!(" The one after them may have run or not:\n\n{}\n", excerpt(source, statement.line))
@@ -234,7 +240,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
         Barred::Locked(Refused::Held(ledger)) => {
             let detail = format!(
                 "guard: {} is under way; it said last: {}. contract runs only while no rollout can begin. Nothing was changed. Wait until it has ended, then apply again.",
-                ledger.words(),
+                ledger.summary(),
                 ledger.phase
             );
             ("A rollout is under way", detail)
@@ -262,7 +268,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
 /// An apply that did not come to its end.
 pub(super) struct Told<'a> {
     pub config: &'a Value,
-    pub wish: &'a Wish,
+    pub intent: &'a Intent,
     pub address: &'a Address,
     pub ledger: &'a Ledger,
     /// Whether that is how it is now.
@@ -271,9 +277,9 @@ pub(super) struct Told<'a> {
 
 impl Told<'_> {
     pub fn failure(&self, failure: &Failure, diagnostics: &mut Diagnostics) {
-        let name = &self.wish.name;
+        let name = &self.intent.name;
         match failure {
-            Failure::Database(error) => unreachable(self.config, error, &self.address.words(), diagnostics),
+            Failure::Database(error) => unreachable(self.config, error, &self.address.summary(), diagnostics),
             Failure::Locked { holder, waited } => {
                 let holder = holder.as_deref().unwrap_or("a session that this user can't see");
                 let detail = format!(
@@ -282,8 +288,8 @@ impl Told<'_> {
                 );
                 diagnostics.error_at(Path::attribute("database"), "Another migration is under way", detail);
             }
-            Failure::Refused(refusal) => refused(self.config, self.wish, self.ledger, refusal, diagnostics),
-            Failure::Barred(barred_by) => match &self.wish.guard {
+            Failure::Refused(refusal) => refused(self.config, self.intent, self.ledger, refusal, diagnostics),
+            Failure::Barred(barred_by) => match &self.intent.guard {
                 Some(guard) => barred(barred_by, guard, diagnostics),
                 None => diagnostics.error("contract was barred", format!("{barred_by:?}")),
             },
@@ -297,7 +303,7 @@ impl Told<'_> {
 
     fn is_concurrent(&self, broken: &Broken) -> bool {
         let statement =
-            self.wish.scripts.get(&broken.phase).and_then(|script| script.statements.get(broken.number - 1));
+            self.intent.scripts.get(&broken.phase).and_then(|script| script.statements.get(broken.number - 1));
         statement.is_some_and(|statement| statement.is_concurrent(self.address.dialect()))
     }
 
@@ -339,9 +345,9 @@ impl Told<'_> {
         let detail = format!(
             "Line {line} of {phase} (statement {number} of {of}){tried}: {error}.\n\n{}\n\n{left}{todo}\n\nThe database: {}.",
             excerpt(source, *line),
-            self.address.words()
+            self.address.summary()
         );
-        let summary = format!("Failed to {phase} {}", self.wish.name);
+        let summary = format!("Failed to {phase} {}", self.intent.name);
         diagnostics.error_at(Path::attribute(phase.name()), summary, detail);
     }
 }

@@ -11,7 +11,7 @@
 //! }
 //! ```
 //!
-//! The ledger in the database is the truth: refresh reads it, plan says what of the wish is missing there, and apply reads
+//! The ledger in the database is the truth: refresh reads it, plan says what of the intent is missing there, and apply reads
 //! it once more under the lock before it runs anything.
 
 mod diagnostics;
@@ -25,10 +25,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::state::Memory;
+use self::state::PrivateState;
 use super::{Context, Shared};
 use crate::database::Address;
-use crate::migration::{Entry, Phase, Step, Wish, lint, outline, plan};
+use crate::migration::{Entry, Intent, Phase, Step, lint, outline, plan};
 use crate::run::migration::contraction;
 use crate::run::migration::migrator::{self, Migrator, Outcome, Seen};
 use crate::run::migration::ports::{DatabaseError, Fault};
@@ -110,7 +110,7 @@ impl Resource for Migration {
             None => unchanged(state, private),
             Some(Ok(seen)) => {
                 state::set_ledger(&mut state, &seen);
-                Stored { state: Some(state), private: Memory { seen: Some(seen) }.bytes() }
+                Stored { state: Some(state), private: PrivateState { seen: Some(seen) }.bytes() }
             }
             // A database that is down must not keep anybody from switching back.
             Some(Err(error)) => {
@@ -131,7 +131,7 @@ impl Resource for Migration {
             diagnostics::renamed(text(prior, "name"), diagnostics);
             return planned(state, private);
         }
-        let Some(wish) = model::parse(&config) else {
+        let Some(intent) = model::parse(&config) else {
             for name in ["runbook", "phases", "contracted_for"] {
                 state.set(name, Value::UNKNOWN);
             }
@@ -140,13 +140,14 @@ impl Resource for Migration {
         // A refresh has looked right before, unless it had no URL to look with, or looked elsewhere.
         let same = prior.as_ref().is_some_and(|prior| prior.get("database") == config.get("database"));
         let refreshed = same && !config.get("database").get("url").is_null();
-        let seen = match Memory::read(&private).seen.filter(|_| refreshed) {
+        let seen = match PrivateState::read(&private).seen.filter(|_| refreshed) {
             Some(seen) => Some(seen),
             None => look_for_plan(&shared, &config, &cancel, diagnostics).await,
         };
         let kept = self.schema.without_write_only(state.clone());
         let changed = prior.as_ref().is_some_and(|prior| kept != *prior);
-        let draft = Draft { shared: &shared, config: &config, prior: prior.as_ref(), wish: &wish, refreshed, changed };
+        let draft =
+            Draft { shared: &shared, config: &config, prior: prior.as_ref(), intent: &intent, refreshed, changed };
         draft.fill(&mut state, seen.as_ref(), diagnostics).await;
         planned(state, private)
     }
@@ -158,7 +159,7 @@ impl Resource for Migration {
             return Stored::default();
         };
         let Some(shared) = self.context.shared(diagnostics) else { return before };
-        let Some(wish) = model::parse(&request.config) else {
+        let Some(intent) = model::parse(&request.config) else {
             diagnostics.error("The configuration is not known", "Something about the migration is unknown at apply.");
             return before;
         };
@@ -176,14 +177,14 @@ impl Resource for Migration {
         };
         let operation = if request.prior.is_some() { "update" } else { "create" };
         let migrator = Migrator {
-            wish: &wish,
+            intent: &intent,
             database: &address,
             ports: &shared.ports,
             limits: model::limits(&request.config, operation),
             cancel: &request.cancel,
         };
         let outcome = migrator.run().await;
-        finish(&request, planned, &wish, &address, outcome, diagnostics)
+        finish(&request, planned, &intent, &address, outcome, diagnostics)
     }
 }
 
@@ -191,17 +192,17 @@ impl Resource for Migration {
 fn finish(
     request: &ApplyRequest,
     planned: &Value,
-    wish: &Wish,
+    intent: &Intent,
     address: &Address,
     outcome: Outcome,
     diagnostics: &mut Diagnostics,
 ) -> Stored {
     let Outcome { seen, failure } = outcome;
     let is_seen = seen.is_some();
-    let seen = seen.or_else(|| Memory::read(&request.private).seen).unwrap_or_default();
-    let private = Memory { seen: Some(seen.clone()) }.bytes();
+    let seen = seen.or_else(|| PrivateState::read(&request.private).seen).unwrap_or_default();
+    let private = PrivateState { seen: Some(seen.clone()) }.bytes();
     if let Some(failure) = failure {
-        diagnostics::Told { config: &request.config, wish, address, ledger: &seen.ledger, seen: is_seen }
+        diagnostics::Told { config: &request.config, intent, address, ledger: &seen.ledger, seen: is_seen }
             .failure(&failure, diagnostics);
         // Without a state before, nothing is lost: what ran is in the ledger, and the next apply finds it there.
         let Some(mut state) = request.prior.clone() else { return Stored::default() };
@@ -239,7 +240,7 @@ struct Draft<'a> {
     shared: &'a Shared,
     config: &'a Value,
     prior: Option<&'a Value>,
-    wish: &'a Wish,
+    intent: &'a Intent,
     /// Whether what was seen stays the same while Terraform plans a second time.
     refreshed: bool,
     /// Whether anything of the configuration differs from the state before.
@@ -255,13 +256,13 @@ impl Draft<'_> {
         // What somebody is just running has neither run nor died: the apply waits, and looks again.
         let seen = seen.filter(|_| under_way.is_none()).map(|seen| &seen.ledger);
         let known = self.prior.and_then(|prior| Phase::parse(text(prior, "phase")));
-        let missing = |phase: &Phase| *phase <= self.wish.phase && known.is_none_or(|known| *phase > known);
+        let missing = |phase: &Phase| *phase <= self.intent.phase && known.is_none_or(|known| *phase > known);
         // What the state alone tells: the same whenever Terraform plans, whatever somebody else runs in between.
         let expected = Phase::ALL.into_iter().any(|phase| missing(&phase));
         let steps = match seen {
-            Some(ledger) => match plan(self.wish, ledger) {
+            Some(ledger) => match plan(self.intent, ledger) {
                 Ok(steps) => steps,
-                Err(refusal) => return diagnostics::refused(self.config, self.wish, ledger, &refusal, diagnostics),
+                Err(refusal) => return diagnostics::refused(self.config, self.intent, ledger, &refusal, diagnostics),
             },
             None => Phase::ALL.into_iter().filter(missing).map(Step::Run).collect(),
         };
@@ -272,16 +273,16 @@ impl Draft<'_> {
                 state.set("phases", Value::UNKNOWN);
                 state.set("contracted_for", Value::UNKNOWN);
             }
-            if self.wish.resolve.is_some() {
+            if self.intent.resolve.is_some() {
                 diagnostics::resolved(self.config, diagnostics);
             }
             return;
         }
         // What is seen while a migration is made may be another thing when Terraform plans again.
         let runbook = if self.refreshed && under_way.is_none() {
-            Value::from(steps.iter().map(|step| self.words(*step)).collect::<Vec<String>>())
+            Value::from(steps.iter().map(|step| self.summary(*step)).collect::<Vec<String>>())
         } else if expected || self.prior.is_none() {
-            Value::from(outline(self.wish, known))
+            Value::from(outline(self.intent, known))
         } else {
             Value::UNKNOWN
         };
@@ -289,20 +290,20 @@ impl Draft<'_> {
         state.set("phases", Value::UNKNOWN);
         state.set("contracted_for", Value::UNKNOWN);
         let contracts = steps.contains(&Step::Run(Phase::Contract));
-        if let Some(guard) = self.wish.guard.as_ref().filter(|_| contracts && self.shared.connection.is_known())
+        if let Some(guard) = self.intent.guard.as_ref().filter(|_| contracts && self.shared.connection.is_known())
             && let Err(barred) = contraction::check(&self.shared.ports, guard).await
         {
             diagnostics::barred(&barred, guard, diagnostics);
         }
-        if contracts && self.wish.guard.is_none() {
+        if contracts && self.intent.guard.is_none() {
             diagnostics::unguarded(diagnostics);
         }
     }
 
-    fn words(&self, step: Step) -> String {
+    fn summary(&self, step: Step) -> String {
         let script = |phase: Phase| {
-            let script = self.wish.scripts.get(&phase);
-            script.map(|script| script.words(phase, self.wish.guard.as_ref())).unwrap_or_default()
+            let script = self.intent.scripts.get(&phase);
+            script.map(|script| script.summary(phase, self.intent.guard.as_ref())).unwrap_or_default()
         };
         match step {
             Step::Resolve(phase, resolve) => format!("{phase}: write down that it was {resolve}"),
@@ -319,7 +320,7 @@ impl Draft<'_> {
                 diagnostics::resolves(*phase, *resolve, entry, diagnostics);
             }
         }
-        for (phase, script) in &self.wish.scripts {
+        for (phase, script) in &self.intent.scripts {
             let ran = seen.is_some_and(|ledger| ledger.contains_key(phase));
             if !ran {
                 diagnostics::concerns(*phase, &lint(script, *phase), text(self.config, phase.name()), diagnostics);

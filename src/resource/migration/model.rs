@@ -1,11 +1,11 @@
-//! From a configuration to a wish free of Terraform.
+//! From a configuration to a intent free of Terraform.
 
 use std::collections::BTreeMap;
 
 use crate::argument::Field;
 use crate::database::Address;
 use crate::digest;
-use crate::migration::{Dialect, Phase, Script, Unreadable, Wish, spec};
+use crate::migration::{Dialect, Intent, Phase, Script, Unreadable, spec};
 use crate::run::migration::migrator::Limits;
 use crate::tf_provider::Value;
 
@@ -37,8 +37,8 @@ pub(super) fn script(config: &Value, phase: Phase, dialect: Dialect) -> Option<R
     Some(Script::parse(text, dialect, batched, digest::sha256(&Script::canonical(text))))
 }
 
-/// The wish of a valid configuration; none if something that decides what runs is unknown.
-pub(super) fn parse(config: &Value) -> Option<Wish> {
+/// The intent of a valid configuration; none if something that decides what runs is unknown.
+pub(super) fn parse(config: &Value) -> Option<Intent> {
     let deciding = ["name", "phase", "expand", "backfill", "contract", "batched", "resolve", "guard"];
     if deciding.iter().any(|name| !config.get(name).is_wholly_known()) {
         return None;
@@ -50,7 +50,7 @@ pub(super) fn parse(config: &Value) -> Option<Wish> {
             scripts.insert(phase, script.ok()?);
         }
     }
-    Some(Wish {
+    Some(Intent {
         name: config.get("name").as_str()?.to_owned(),
         phase: read(config, "phase")?,
         scripts,

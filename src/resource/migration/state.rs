@@ -9,14 +9,14 @@ use crate::tf_provider::Value;
 /// What is stored beside the state, for the provider alone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Memory {
+pub(super) struct PrivateState {
     /// The ledger, as the last refresh or apply saw it.
     pub seen: Option<Seen>,
 }
 
-impl Memory {
+impl PrivateState {
     /// Reads what was stored; nothing of it is needed to go on.
-    pub fn read(bytes: &[u8]) -> Memory {
+    pub fn read(bytes: &[u8]) -> PrivateState {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
 

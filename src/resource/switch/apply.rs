@@ -8,17 +8,17 @@ use tokio::time::sleep;
 
 use super::contracts::Outdated;
 use super::diagnostics::{self, Failure};
-use super::private_state::{self, Memory, Report};
+use super::private_state::{self, PrivateState, Report};
 use super::promise::Promise;
 use super::{OWNER_TAG, Shared, TAG, TOLD_BY_APPLY, look, model, name, tags};
 use crate::clock;
-use crate::rollout::ledger::Status;
 use crate::rollout::lint::Purpose;
+use crate::rollout::lock_record::Status;
 use crate::rollout::planner;
-use crate::rollout::{Intent, Ledger, Observed, Raised, RouteSpec, Runbook, Step, World};
+use crate::rollout::{Intent, LockRecord, Observed, Raised, RouteSpec, Runbook, Step, World};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::rollout::events::{About, rfc3339};
+use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::{Ending, Outcome, Run};
 use crate::run::rollout::lock::{self, Lock, Refused};
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
@@ -36,13 +36,14 @@ pub(super) struct Apply<'a> {
 }
 
 /// What a rollout is about, and an id for it that no other one has.
-pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value) -> About {
+pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value) -> RolloutContext {
     let milliseconds = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
     let random = RandomState::new().hash_one(milliseconds) & 0xffff_ffff;
-    let to = planner::wish(intent, world);
-    let earlier =
-        planner::unfinished(intent, world).filter(|ledger| ledger.to == to).and_then(|ledger| ledger.from.clone());
-    About {
+    let to = planner::target_color(intent, world);
+    let earlier = planner::unfinished(intent, world)
+        .filter(|lock_record| lock_record.to == to)
+        .and_then(|lock_record| lock_record.from.clone());
+    RolloutContext {
         id: format!("{milliseconds:x}-{random:08x}"),
         switch: switch.to_owned(),
         from: earlier.or_else(|| planner::current(intent, world).live),
@@ -64,7 +65,7 @@ pub(super) async fn lock(
     shared: &Shared,
     intent: &Intent,
     (world, runbook): (&World, &Runbook),
-    about: &About,
+    about: &RolloutContext,
     cancel: &Cancel,
 ) -> Result<Option<Lock>, Refused> {
     let Some(parameter) = &intent.record else { return Ok(None) };
@@ -76,21 +77,21 @@ pub(super) async fn lock(
 
 /// What the next run has to know if this one is killed. As long as what a killed one left is not at its end, it is still
 /// about what was there before that one, whatever this one leads to.
-fn fill(ledger: &mut Ledger, intent: &Intent, (world, runbook): (&World, &Runbook), about: &About) {
+fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World, &Runbook), about: &RolloutContext) {
     let left = planner::unfinished(intent, world);
     let (from, to) = match left {
         Some(left) if left.to == about.to || left.from == about.to => (left.from.clone(), left.to.clone()),
         Some(left) => (left.from.clone(), about.to.clone()),
         None => (about.from.clone(), about.to.clone()),
     };
-    (ledger.from, ledger.to) = (from, to);
-    ledger.record = left.map_or_else(|| world.record.clone(), |left| left.record.clone());
-    ledger.origins = left.map(|left| left.origins.clone()).unwrap_or_default();
-    ledger.led = left.map_or_else(|| Some(Vec::new()), |left| left.led.clone());
+    (lock_record.from, lock_record.to) = (from, to);
+    lock_record.record = left.map_or_else(|| world.record.clone(), |left| left.record.clone());
+    lock_record.origins = left.map(|left| left.origins.clone()).unwrap_or_default();
+    lock_record.led = left.map_or_else(|| Some(Vec::new()), |left| left.led.clone());
     let seen = intent.routes.iter().filter_map(|route| Some((route.key(), world.routes.get(&route.key())?)));
-    ledger.note_origins(seen, &intent.environments);
+    lock_record.note_origins(seen, &intent.environments);
     // A size that a killed run raised was another one before that.
-    let mut sizes: BTreeMap<String, Raised> = world.ledger.iter().flat_map(|left| left.sizes.clone()).collect();
+    let mut sizes: BTreeMap<String, Raised> = world.lock_record.iter().flat_map(|left| left.sizes.clone()).collect();
     for (_, step) in runbook.steps() {
         let Step::Capacity { color, before, after, .. } = step else { continue };
         if after.desired > before.desired {
@@ -98,19 +99,19 @@ fn fill(ledger: &mut Ledger, intent: &Intent, (world, runbook): (&World, &Runboo
             sizes.insert(color.clone(), Raised { before, raised: after.desired });
         }
     }
-    ledger.sizes = sizes;
-    "begins".clone_into(&mut ledger.phase);
+    lock_record.sizes = sizes;
+    "begins".clone_into(&mut lock_record.phase);
 }
 
 /// What a rollout left that did not come to its end. It is only looked for where the traffic looks like it: refreshes of
 /// many switches share their calls, and this is one more.
-pub(super) async fn ledger_left(shared: &Shared, intent: &Intent, world: &World) -> Option<Ledger> {
+pub(super) async fn lock_record_left(shared: &Shared, intent: &Intent, world: &World) -> Option<LockRecord> {
     // A run that was killed while it checked has moved nothing, but may have raised a size.
     if planner::is_settled(intent, world) && intent.capacity.is_none() {
         return None;
     }
-    match seen_ledger(shared, intent).await {
-        Ok(ledger) => ledger,
+    match seen_lock_record(shared, intent).await {
+        Ok(lock_record) => lock_record,
         Err(error) => {
             tracing::warn!(%error, "it can't be seen whether a rollout is under way");
             None
@@ -118,8 +119,8 @@ pub(super) async fn ledger_left(shared: &Shared, intent: &Intent, world: &World)
     }
 }
 
-/// What stands in the lock's place, as far as it can be read; that it is no ledger is for whoever takes the lock to tell.
-pub(super) async fn seen_ledger(shared: &Shared, intent: &Intent) -> Result<Option<Ledger>, PortError> {
+/// What stands in the lock's place, as far as it can be read; that it is no lock record is for whoever takes the lock to tell.
+pub(super) async fn seen_lock_record(shared: &Shared, intent: &Intent) -> Result<Option<LockRecord>, PortError> {
     let Some(parameter) = &intent.record else { return Ok(None) };
     let seen = shared.ports.records.get_version(&lock::name(parameter), None).await?;
     Ok(seen.and_then(|(value, _)| lock::read(&value).ok()))
@@ -149,7 +150,7 @@ pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnos
         }
         // A run that moved nothing of it leaves it where it was.
         (_, Some(seen)) => {
-            let world = World { ledger: Some(lock.ledger().await), ..seen.clone() };
+            let world = World { lock_record: Some(lock.lock_record().await), ..seen.clone() };
             as_found(lock).filter(|_| planner::unfinished(intent, &world).is_some())
         }
         (Ending::Done, None) => None,
@@ -183,22 +184,22 @@ impl Apply<'_> {
         let cancel = &self.request.cancel;
         let Some(seen) = self.look(diagnostics).await else { return before };
         // What a dead run left is a part of what is seen: the plan had it, too.
-        let seen_ledger = tokio::select! {
-            ledger = seen_ledger(self.shared, &self.intent) => ledger,
+        let seen_lock_record = tokio::select! {
+            lock_record = seen_lock_record(self.shared, &self.intent) => lock_record,
             () = cancel.cancelled() => {
                 diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
                 return before;
             }
         };
-        let ledger = match seen_ledger {
-            Ok(ledger) => ledger,
+        let lock_record = match seen_lock_record {
+            Ok(lock_record) => lock_record,
             Err(error) => {
                 diagnostics::unreadable(name(self.planned), &error, diagnostics);
                 return before;
             }
         };
-        let is_left = ledger.as_ref().is_some_and(lock::is_surely_dead);
-        let world = World { ledger, ..seen };
+        let is_left = lock_record.as_ref().is_some_and(lock::is_surely_dead);
+        let world = World { lock_record, ..seen };
         let Some(runbook) = self.plan(&world, diagnostics) else { return before };
         let about = about(&self.intent, &world, name(self.planned), self.planned);
         // A lock that a dead run left is cleared away also where nothing else is to be done.
@@ -264,7 +265,7 @@ impl Apply<'_> {
     /// Whether traffic would be moved that was elsewhere when this was planned. A first apply has only its outline to keep.
     fn breaks_promise(&self, (world, runbook): (&World, &Runbook), diagnostics: &mut Diagnostics) -> bool {
         let prior = self.request.prior.as_ref().and_then(model::parse);
-        let memory = Memory::read(&self.request.private);
+        let memory = PrivateState::read(&self.request.private);
         let Some(planned) = memory.planned.as_ref().or(memory.world.as_ref()) else { return false };
         let promise = Promise { world: planned, prior: prior.as_ref().unwrap_or(&self.intent) };
         promise.bars(name(self.planned), (&self.intent, world, runbook), diagnostics)
@@ -272,16 +273,20 @@ impl Apply<'_> {
 
     /// The releases that are older than the database's schema.
     fn outdated(&self) -> Outdated {
-        let noted = Memory::read(&self.request.private).outdated;
+        let noted = PrivateState::read(&self.request.private).outdated;
         Outdated::of(&self.request.config, self.request.prior.as_ref(), &noted)
     }
 
     /// Looks, plans, and holds that against what was planned before. That somebody else moved the traffic is not believed of
     /// one look: it may be an old one.
-    async fn look_as_planned(&self, found: Option<&Ledger>, diagnostics: &mut Diagnostics) -> Option<(World, Runbook)> {
+    async fn look_as_planned(
+        &self,
+        found: Option<&LockRecord>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<(World, Runbook)> {
         for look in 1.. {
             let seen = self.look(diagnostics).await?;
-            let world = World { ledger: found.cloned(), ..seen };
+            let world = World { lock_record: found.cloned(), ..seen };
             let runbook = self.plan(&world, diagnostics)?;
             let mut broken = Diagnostics::new();
             if !self.breaks_promise((&world, &runbook), &mut broken) {
@@ -302,15 +307,15 @@ impl Apply<'_> {
         &self,
         lock: &Lock,
         before: World,
-        about: &About,
+        about: &RolloutContext,
         diagnostics: &mut Diagnostics,
-    ) -> Option<(World, Runbook, About)> {
+    ) -> Option<(World, Runbook, RolloutContext)> {
         let (world, runbook) = self.look_as_planned(lock.found.as_ref(), diagnostics).await?;
         let mut now = self::about(&self.intent, &world, name(self.planned), self.planned);
         now.id.clone_from(&about.id);
         // What was taken over still says what the dead one did.
         if world != before || lock.found.is_some() {
-            let noted = lock.note(|ledger| fill(ledger, &self.intent, (&world, &runbook), &now)).await;
+            let noted = lock.note(|lock_record| fill(lock_record, &self.intent, (&world, &runbook), &now)).await;
             if let Err(error) = noted {
                 diagnostics::unreadable(name(self.planned), &error, diagnostics);
                 return None;
@@ -322,12 +327,12 @@ impl Apply<'_> {
     async fn carry_out(
         &self,
         (world, runbook): (World, Runbook),
-        about: &About,
+        about: &RolloutContext,
         lock: Option<&Lock>,
         diagnostics: &mut Diagnostics,
     ) -> Stored {
         let intent = &self.intent;
-        let mut memory = Memory::read(&self.request.private);
+        let mut memory = PrivateState::read(&self.request.private);
         let mut claimed = Vec::new();
         let until = || Call::until(self.request.cancel.clone());
         match until().make(self.claim(&mut memory, &world, &mut claimed)).await {
@@ -349,7 +354,7 @@ impl Apply<'_> {
         let run = Run {
             ports: &self.shared.ports,
             runbook: &runbook,
-            sight: &model::sight(intent),
+            scope: &model::scope(intent),
             tags: &tags(self.shared, name(self.planned), &memory.owner),
             about,
             lock,
@@ -376,7 +381,7 @@ impl Apply<'_> {
         let seen = outcome.world.clone().unwrap_or_else(foreseen);
         let former_record = memory.made_record.clone();
         memory.keep_made(intent, &runbook, &outcome.journal, &seen);
-        memory.world = Some(World { ledger: None, ..seen });
+        memory.world = Some(World { lock_record: None, ..seen });
         if outcome.ending == Ending::Done {
             self.leave_former_record(former_record, &mut memory, diagnostics).await;
             until().make(self.mark_previews(&mut memory, diagnostics)).await;
@@ -394,7 +399,7 @@ impl Apply<'_> {
     /// noted with its owner before.
     async fn claim(
         &self,
-        memory: &mut Memory,
+        memory: &mut PrivateState,
         world: &World,
         claimed: &mut Vec<(Thing, String)>,
     ) -> Result<(), PortError> {
@@ -456,7 +461,7 @@ impl Apply<'_> {
     }
 
     /// Environments must know which routes are previews: their idle color has all the traffic there.
-    async fn mark_previews(&self, memory: &mut Memory, diagnostics: &mut Diagnostics) {
+    async fn mark_previews(&self, memory: &mut PrivateState, diagnostics: &mut Diagnostics) {
         let previews = &self.intent.preview_routes;
         let had = self.request.prior.as_ref().is_some_and(|prior| !prior.get("preview_routes").is_null());
         if previews.is_empty() && !had {
@@ -480,7 +485,12 @@ impl Apply<'_> {
     }
 
     /// A record of ours under another name would go on naming a color that may no longer be live.
-    async fn leave_former_record(&self, made: Option<String>, memory: &mut Memory, diagnostics: &mut Diagnostics) {
+    async fn leave_former_record(
+        &self,
+        made: Option<String>,
+        memory: &mut PrivateState,
+        diagnostics: &mut Diagnostics,
+    ) {
         let prior = self.request.prior.as_ref().map_or(&Value::Null, |prior| prior.get("parameter"));
         let former = prior.as_str().filter(|former| self.intent.record.as_deref() != Some(*former));
         let Some(former) = former.filter(|former| made.as_deref() == Some(*former)) else { return };
@@ -498,7 +508,7 @@ impl Apply<'_> {
     }
 
     /// The planned state with what only the apply could tell. What was planned is kept, or said to be wrong.
-    fn succeeded(&self, report: &Report<'_>, memory: &Memory, diagnostics: &mut Diagnostics) -> Stored {
+    fn succeeded(&self, report: &Report<'_>, memory: &PrivateState, diagnostics: &mut Diagnostics) -> Stored {
         let (intent, world) = (&self.intent, memory.world.clone().unwrap_or_default());
         let traffic = planner::current(intent, &world);
         let mut truth = self.planned.clone();
@@ -509,7 +519,7 @@ impl Apply<'_> {
         let switched_at = Value::from(rfc3339(report.finished));
         truth.set("switched_at", if switched { switched_at } else { prior.get("switched_at").clone() });
         truth.set("previous", if switched { Value::from(from) } else { prior.get("previous").clone() });
-        truth.set("runbook", Value::from(report.runbook.words()));
+        truth.set("runbook", Value::from(report.runbook.summary()));
         let ran = !report.runbook.is_empty();
         truth.set("last_rollout", if ran { report.value() } else { prior.get("last_rollout").clone() });
         let mut state = self.planned.clone();
@@ -535,7 +545,13 @@ impl Apply<'_> {
         Stored { state: Some(state), private: memory.bytes() }
     }
 
-    fn failed(&self, report: &Report<'_>, outcome: &Outcome, memory: Memory, diagnostics: &mut Diagnostics) -> Stored {
+    fn failed(
+        &self,
+        report: &Report<'_>,
+        outcome: &Outcome,
+        memory: PrivateState,
+        diagnostics: &mut Diagnostics,
+    ) -> Stored {
         let (from, to) = (report.about.from.as_ref(), report.about.to.as_ref());
         let summary = match to {
             Some(to) if from != Some(to) => format!("Failed to switch {} to {to}", name(self.planned)),
@@ -593,7 +609,7 @@ enum Thing {
     Record(String),
 }
 
-/// The first line, which a ledger has room for.
+/// The first line, which a lock record has room for.
 fn shortened(reason: &str) -> String {
     reason.lines().next().unwrap_or_default().chars().take(300).collect()
 }

@@ -53,7 +53,7 @@ impl Outdated {
 
     /// Tells if a rollout would lead users to a release from before a contract; whether it is refused.
     pub fn bars(&self, config: &Value, (intent, world): (&Intent, &World), diagnostics: &mut Diagnostics) -> bool {
-        let Some(to) = planner::wish(intent, world) else { return false };
+        let Some(to) = planner::target_color(intent, world) else { return false };
         let contracted = config.get("contracted_for").get("color").as_str();
         let live = planner::current(intent, world).live;
         let moves = live.as_ref() != Some(&to);

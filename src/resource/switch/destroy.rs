@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::diagnostics::{self, Failure};
-use super::private_state::Memory;
+use super::private_state::PrivateState;
 use super::promise::Promise;
 use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, wish};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, is_ours_by_looks};
-use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_words};
+use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_summary};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::rollout::events::About;
+use crate::run::rollout::events::RolloutContext;
 use crate::run::rollout::executor::{Ending, Outcome, Run};
 use crate::run::rollout::lock::{Lock, Refused, is_surely_dead};
 use crate::tf_provider::{ApplyRequest, Diagnostics, Path, Stored, Value};
@@ -23,7 +23,7 @@ struct End<'a> {
     prior: &'a Value,
     request: &'a ApplyRequest,
     intent: Intent,
-    memory: Memory,
+    memory: PrivateState,
 }
 
 /// What of a switch's things is still its own.
@@ -44,7 +44,7 @@ pub(super) async fn destroy(
     diagnostics: &mut Diagnostics,
 ) -> Stored {
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
-    let memory = Memory::read(&request.private);
+    let memory = PrivateState::read(&request.private);
     let own = model::parse(prior);
     let Some(intent) = wish(prior, own.as_ref(), &memory) else {
         diagnostics
@@ -75,7 +75,7 @@ impl End<'_> {
         };
         let removal = self.removal(&owned, true);
         // A lock that a dead run left goes, too.
-        let is_left = matches!(until().make(apply::seen_ledger(self.shared, &self.intent)).await, Ok(Some(left)) if is_surely_dead(&left));
+        let is_left = matches!(until().make(apply::seen_lock_record(self.shared, &self.intent)).await, Ok(Some(left)) if is_surely_dead(&left));
         if self.request.cancel.is_cancelled() {
             diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
             return before;
@@ -101,7 +101,9 @@ impl End<'_> {
                 (Ending::Done, _) => apply::release(lock, None, &self.intent, diagnostics).await,
                 (Ending::Held, found @ Some(_)) => apply::release(lock, found, &self.intent, diagnostics).await,
                 // A removal that stopped half-way left nothing that a rollout would have to know.
-                (Ending::Held, None) if !outcome.journal.is_crossed() && outcome.journal.doubts().is_empty() => {
+                (Ending::Held, None)
+                    if !outcome.journal.has_external_change() && outcome.journal.doubts().is_empty() =>
+                {
                     apply::release(lock, None, &self.intent, diagnostics).await;
                 }
                 _ => apply::end(lock, &outcome, &self.intent, diagnostics).await,
@@ -115,7 +117,7 @@ impl End<'_> {
         Stored { state: Some(self.prior.clone()), private: self.memory.bytes() }
     }
 
-    async fn lock(&self, world: &World, about: &About) -> Result<Option<Lock>, Refused> {
+    async fn lock(&self, world: &World, about: &RolloutContext) -> Result<Option<Lock>, Refused> {
         apply::lock(self.shared, &self.intent, (world, &Runbook::default()), about, &self.request.cancel).await
     }
 
@@ -124,7 +126,7 @@ impl End<'_> {
         &self,
         (world, restoration): (World, Runbook),
         owned: &Owned,
-        about: &About,
+        about: &RolloutContext,
         lock: Option<&Lock>,
         diagnostics: &mut Diagnostics,
     ) -> Outcome {
@@ -151,11 +153,11 @@ impl End<'_> {
         outcome
     }
 
-    async fn perform(&self, runbook: &Runbook, world: World, about: &About, lock: Option<&Lock>) -> Outcome {
+    async fn perform(&self, runbook: &Runbook, world: World, about: &RolloutContext, lock: Option<&Lock>) -> Outcome {
         let run = Run {
             ports: &self.shared.ports,
             runbook,
-            sight: &model::sight(&self.intent),
+            scope: &model::scope(&self.intent),
             tags: &BTreeMap::new(),
             about,
             lock,
@@ -304,7 +306,7 @@ impl End<'_> {
         let why = outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default();
         let color_of = |arn: &str| self.intent.color_of(arn);
         let wanted = restoration.steps().filter_map(|(_, step)| match step {
-            Step::Route { route, after, .. } => Some(format!("\n  {route}: {}", terminal_words(after, color_of))),
+            Step::Route { route, after, .. } => Some(format!("\n  {route}: {}", terminal_summary(after, color_of))),
             _ => None,
         });
         let detail = format!(

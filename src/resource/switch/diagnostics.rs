@@ -8,7 +8,7 @@ use super::model;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
-    Check, Intent, Observed, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_words,
+    Check, Intent, Observed, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_summary,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::events::span;
@@ -120,17 +120,17 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
     let parameter = intent.record.as_deref().unwrap_or_default();
     let lock = lock::name(parameter);
     match refused {
-        Refused::Held(ledger) => {
+        Refused::Held(lock_record) => {
             let detail = format!(
                 "{} has it under way: {}. It {}.\n\nNothing was changed. Wait until it has ended, then plan again. If it is dead for sure, its lock ends {} s after its last sign of life; to end it at once:\n  aws ssm delete-parameter --name {lock}",
-                ledger.holder,
-                ledger.words(),
-                if ledger.phase.is_empty() {
+                lock_record.holder,
+                lock_record.summary(),
+                if lock_record.phase.is_empty() {
                     "has just begun".to_owned()
                 } else {
-                    format!("said last: {}", ledger.phase)
+                    format!("said last: {}", lock_record.phase)
                 },
-                ledger.lease_seconds
+                lock_record.lease_seconds
             );
             diagnostics.error_at(path, format!("Another rollout of {parameter} is under way"), detail);
         }
@@ -184,7 +184,7 @@ pub(super) fn unclaimed(name: &str, error: &PortError, diagnostics: &mut Diagnos
 pub(super) fn left(runbook: &Runbook, outcome: &Outcome, name: &str, diagnostics: &mut Diagnostics) {
     let mut text = String::new();
     for (id, reason) in outcome.journal.left() {
-        let words = runbook.step(id).map(Step::words).unwrap_or_default();
+        let words = runbook.step(id).map(Step::summary).unwrap_or_default();
         let _ = write!(text, "\n  {words}: {reason}");
         if outcome.journal.doubts().contains(&id) {
             text.push_str(" (its call was not answered, and may still have its effect)");
@@ -241,7 +241,7 @@ pub(super) fn traffic_now(intent: &Intent, world: Option<&World>) -> String {
     let mut text = "Traffic now:".to_owned();
     for route in model::all_routes(intent) {
         let words = match world.routes.get(&route.key()) {
-            Some(observed) => terminal_words(&observed.terminal, |arn| intent.color_of(arn)),
+            Some(observed) => terminal_summary(&observed.terminal, |arn| intent.color_of(arn)),
             None => "not there".to_owned(),
         };
         let _ = write!(text, "\n  {route}: {words}");
@@ -278,7 +278,7 @@ impl Failure<'_> {
         if journal.is_interrupted() {
             parts.insert(0, "The run was interrupted.".to_owned());
         }
-        if journal.is_crossed() {
+        if journal.has_external_change() {
             let (_, reason) = journal.reason().unwrap_or_default();
             parts.insert(0, format!("{}.", capitalised(&reason)));
         }
@@ -291,7 +291,7 @@ impl Failure<'_> {
             Ending::Done => String::new(),
         });
         if self.outcome.ending == Ending::Held && !journal.doubts().is_empty() {
-            let steps = journal.doubts().into_iter().filter_map(|id| self.runbook.step(id)).map(Step::words);
+            let steps = journal.doubts().into_iter().filter_map(|id| self.runbook.step(id)).map(Step::summary);
             let steps = steps.collect::<Vec<_>>().join("\n  ");
             parts.push(format!("No answer came to these calls, which may still have their effect:\n  {steps}"));
         }
@@ -306,7 +306,7 @@ impl Failure<'_> {
     }
 
     fn failed_step(&self, id: StepId, reason: &str) -> String {
-        let words = self.runbook.step(id).map(Step::words).unwrap_or_default();
+        let words = self.runbook.step(id).map(Step::summary).unwrap_or_default();
         let mut text = format!("Failed to {words}:\n  {}", reason.replace('\n', "\n  "));
         if let Some(wrote) = self.outcome.journal.evidence(id) {
             let _ = write!(text, "\n  It wrote last:\n  {}", wrote.replace('\n', "\n  "));
@@ -319,7 +319,7 @@ impl Failure<'_> {
         let journal = &self.outcome.journal;
         let mut text = "IT IS NOT KNOWN HOW THIS ENDS. These calls were sent, and no answer came: each may still have its effect, now or later.".to_owned();
         for id in journal.doubts() {
-            let words = self.runbook.step(id).map(Step::words).unwrap_or_default();
+            let words = self.runbook.step(id).map(Step::summary).unwrap_or_default();
             let _ = write!(text, "\n  {words}");
         }
         let policy = if journal.is_interrupted() { self.runbook.on_interrupt } else { self.runbook.on_failure };
@@ -347,7 +347,7 @@ impl Failure<'_> {
 
     fn held(&self) -> String {
         let journal = &self.outcome.journal;
-        if journal.is_crossed() {
+        if journal.has_external_change() {
             return "Two hands on one wheel make it worse: this rollout stopped where it was, and went neither on nor back."
                 .to_owned();
         }
@@ -365,13 +365,13 @@ impl Failure<'_> {
     fn undo_failures(&self) -> String {
         let mut text = "PUTTING IT BACK FAILED TOO. A person is needed:".to_owned();
         for id in self.outcome.journal.doubts() {
-            let words = self.runbook.step(id).map(Step::words).unwrap_or_default();
+            let words = self.runbook.step(id).map(Step::summary).unwrap_or_default();
             let _ = write!(text, "\n  no answer came to \"{words}\": it may still have its effect");
         }
         let mut commands = Vec::new();
         for (id, reason) in self.outcome.journal.undo_failures() {
             let Some(step) = self.runbook.step(id) else { continue };
-            let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.words());
+            let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.summary());
             commands.extend(undo_command(step, self.outcome.world.as_ref()));
         }
         if !commands.is_empty() {
@@ -402,7 +402,7 @@ impl Failure<'_> {
             Ending::Unknown => format!(
                 "Next: look where the traffic is in a minute. Run `terraform apply` then: it starts from what is there. To be led back, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
             ),
-            Ending::Held if self.outcome.journal.is_crossed() => {
+            Ending::Held if self.outcome.journal.has_external_change() => {
                 "Next: find out who else moves it (another pipeline, another Terraform, a person), and end that. Then plan again: it starts from what is there.".to_owned()
             }
             Ending::Held if self.runbook.on_failure == OnFailure::Leave => {

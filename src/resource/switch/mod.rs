@@ -39,7 +39,7 @@ use async_trait::async_trait;
 
 use self::apply::Apply;
 use self::contracts::Outdated;
-use self::private_state::Memory;
+use self::private_state::PrivateState;
 use super::{Context, Shared};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
@@ -84,7 +84,7 @@ fn tags(shared: &Shared, name: &str, owner: &str) -> BTreeMap<String, String> {
 }
 
 /// The wish of a configuration, with what the state before knows of rules that are ours.
-fn wish(config: &Value, before: Option<&Intent>, memory: &Memory) -> Option<Intent> {
+fn wish(config: &Value, before: Option<&Intent>, memory: &PrivateState) -> Option<Intent> {
     let mut intent = model::parse(config)?;
     let former = memory.own_routes(before).into_iter().filter(|_| before.is_some());
     let wanted: Vec<String> = intent.routes.iter().chain(&intent.preview_routes).map(RouteSpec::key).collect();
@@ -101,11 +101,11 @@ async fn look(
     name: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<World> {
-    match executor::observe(&shared.ports, &model::sight(intent), age).await {
+    match executor::observe(&shared.ports, &model::scope(intent), age).await {
         // Who acts on what is seen gets what a dead rollout left with its lock.
         Ok(world) if age == Freshness::Shared => {
-            let ledger = apply::ledger_left(shared, intent, &world).await;
-            Some(World { ledger, ..world })
+            let lock_record = apply::lock_record_left(shared, intent, &world).await;
+            Some(World { lock_record, ..world })
         }
         Ok(world) => Some(world),
         Err(error) => {
@@ -116,9 +116,9 @@ async fn look(
 }
 
 /// What the last refresh saw, if it saw everything that this wish is about.
-fn seen_by_refresh(intent: &Intent, before: Option<&Intent>, memory: &Memory) -> Option<World> {
+fn seen_by_refresh(intent: &Intent, before: Option<&Intent>, memory: &PrivateState) -> Option<World> {
     let before = before?;
-    let (looked, wanted) = (model::sight(before), model::sight(intent));
+    let (looked, wanted) = (model::scope(before), model::scope(intent));
     let keys: Vec<String> = looked.routes.iter().map(RouteSpec::key).collect();
     let routes = wanted.routes.iter().filter(|route| !intent.removed.contains(route));
     let all = routes.into_iter().all(|route| keys.contains(&route.key()));
@@ -141,7 +141,7 @@ impl Resource for Switch {
         let ReadRequest { mut state, private, .. } = request;
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
         let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
-        let memory = Memory::read(&private);
+        let memory = PrivateState::read(&private);
         let before = model::parse(&state);
         let Some(intent) = wish(&state, before.as_ref(), &memory).filter(|_| shared.connection.is_known()) else {
             return unchanged(state, private);
@@ -159,7 +159,7 @@ impl Resource for Switch {
     async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
         let PlanRequest { prior, proposed, config, private, .. } = request;
         let Some(mut state) = proposed else { return Planned { private, ..Planned::default() } };
-        let memory = Memory::read(&private);
+        let memory = PrivateState::read(&private);
         let before = prior.as_ref().and_then(model::parse);
         let intent = wish(&config, before.as_ref(), &memory);
         let outdated = Outdated::of(&config, prior.as_ref(), &memory.outdated);
@@ -200,7 +200,7 @@ impl Resource for Switch {
         state.set("runbook", Value::from(planner::outline(&intent)));
         let mut memory = memory;
         if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
-            memory.planned = Some(World { ledger: None, ..world.clone() });
+            memory.planned = Some(World { lock_record: None, ..world.clone() });
             match planner::plan(&intent, &world) {
                 Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),
                 Ok(runbook) => {
@@ -228,7 +228,7 @@ impl Resource for Switch {
                     return before;
                 }
                 let prior = prior.as_ref().and_then(model::parse);
-                let wish = wish(&request.config, prior.as_ref(), &Memory::read(&request.private));
+                let wish = wish(&request.config, prior.as_ref(), &PrivateState::read(&request.private));
                 let Some(intent) = wish else {
                     diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
                     return before;
@@ -309,7 +309,7 @@ fn plan_unknown(state: &mut Value, config: &Value) {
 /// Everything is known from the last refresh: what will be done is told step by step.
 fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: &World, runbook: &Runbook) {
     let now = planner::current(intent, world);
-    let wish = planner::wish(intent, world);
+    let wish = planner::target_color(intent, world);
     if runbook.is_empty() {
         private_state::set_traffic(state, &intent.environments, &now);
         if let Some(active) = &intent.active {
@@ -343,6 +343,6 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
             }
         }
     }
-    state.set("runbook", Value::from(runbook.words()));
+    state.set("runbook", Value::from(runbook.summary()));
     state.set("last_rollout", Value::UNKNOWN);
 }

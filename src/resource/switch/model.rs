@@ -7,7 +7,7 @@ use super::validate;
 use crate::argument::{Always, Arguments as _, Field};
 use crate::rollout::spec::{self, Timeouts, Trouble};
 use crate::rollout::{Environment, Intent, RouteSpec, Scalable};
-use crate::run::rollout::executor::Sight;
+use crate::run::rollout::executor::Scope;
 use crate::tf_provider::Value;
 
 /// The intent of a valid configuration or state; none if something that decides about traffic is unknown.
@@ -55,9 +55,9 @@ pub(super) fn all_routes(intent: &Intent) -> Vec<RouteSpec> {
 }
 
 /// Everything of a wish that is looked at.
-pub(super) fn sight(intent: &Intent) -> Sight {
+pub(super) fn scope(intent: &Intent) -> Scope {
     let sized = intent.environments.iter().filter(|_| intent.capacity.is_some());
-    Sight {
+    Scope {
         routes: all_routes(intent),
         record: intent.record.clone(),
         scalables: sized.filter_map(|(color, one)| Some((color.clone(), one.scalable.clone()?))).collect(),

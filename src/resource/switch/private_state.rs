@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::contracts::Outdated;
 use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, planner};
-use crate::run::rollout::events::{About, rfc3339};
+use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::Ending;
 use crate::tf_provider::{Number, Value};
 
 /// What is stored beside the state, for the provider alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Memory {
+pub(super) struct PrivateState {
     /// The format's version.
     version: u32,
     /// This very object, as what it made is tagged: another object of the same name is another owner.
@@ -41,9 +41,9 @@ pub(super) struct Memory {
     pub outdated: Outdated,
 }
 
-impl Memory {
+impl PrivateState {
     /// Reads what was stored; nothing of it is needed to go on.
-    pub fn read(bytes: &[u8]) -> Memory {
+    pub fn read(bytes: &[u8]) -> PrivateState {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
 
@@ -56,7 +56,8 @@ impl Memory {
     pub fn keep_originals(&mut self, intent: &Intent, world: &World) {
         let mut world = world.clone();
         // What a killed run had begun to move was elsewhere before.
-        if let Some(left) = world.ledger.clone().filter(|left| left.what.is_empty() && left.switch == intent.name) {
+        if let Some(left) = world.lock_record.clone().filter(|left| left.what.is_empty() && left.switch == intent.name)
+        {
             for (key, seen) in &mut world.routes {
                 if let Some(terminal) = left.origin(key, &intent.environments) {
                     seen.terminal = terminal;
@@ -154,7 +155,7 @@ pub(super) fn set_traffic(state: &mut Value, environments: &BTreeMap<String, Env
 
 /// One rollout, as `last_rollout` tells it.
 pub(super) struct Report<'a> {
-    pub about: &'a About,
+    pub about: &'a RolloutContext,
     pub ending: Ending,
     pub started: SystemTime,
     pub finished: SystemTime,
@@ -172,7 +173,7 @@ impl Report<'_> {
             Ending::Unknown => "unknown",
         };
         let done = self.runbook.steps().filter(|(id, _)| self.journal.done(*id));
-        let steps: Vec<String> = done.map(|(_, step)| step.words()).collect();
+        let steps: Vec<String> = done.map(|(_, step)| step.summary()).collect();
         Value::object([
             ("id", Value::from(self.about.id.as_str())),
             ("from", Value::from(self.about.from.clone())),

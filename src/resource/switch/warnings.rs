@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Shared;
 use super::diagnostics::capitalised as sentence;
-use crate::rollout::ledger::Status;
-use crate::rollout::{Intent, Ledger, Runbook, Step, World, planner, short};
+use crate::rollout::lock_record::Status;
+use crate::rollout::{Intent, LockRecord, Runbook, Step, World, planner, short};
 use crate::run::rollout::events::span;
 use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -21,13 +21,13 @@ pub(super) async fn tell(
 ) {
     let moves = runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. }));
     let followed = intent.active.is_none();
-    let left = planner::unfinished(intent, world).map(|ledger| (ledger, false));
-    let left = left.or_else(|| planner::overtaken(intent, world).map(|ledger| (ledger, true)));
-    if let Some((ledger, overtaken)) = left.filter(|_| followed || !runbook.is_empty()) {
-        unfinished(ledger, intent, overtaken, diagnostics);
+    let left = planner::unfinished(intent, world).map(|lock_record| (lock_record, false));
+    let left = left.or_else(|| planner::overtaken(intent, world).map(|lock_record| (lock_record, true)));
+    if let Some((lock_record, overtaken)) = left.filter(|_| followed || !runbook.is_empty()) {
+        unfinished(lock_record, intent, overtaken, diagnostics);
     }
     held_sizes(intent, world, diagnostics);
-    let Some(color) = planner::wish(intent, world).filter(|_| moves && intent.active.is_some()) else { return };
+    let Some(color) = planner::target_color(intent, world).filter(|_| moves && intent.active.is_some()) else { return };
     let live = planner::current(intent, world).live.filter(|live| *live != color);
     let splits = !intent.strategy.steps.is_empty();
     let is_rollout = runbook.steps().any(|(_, step)| matches!(step, Step::Check(_)));
@@ -52,10 +52,11 @@ pub(super) async fn tell(
     smaller(shared, intent, (&color, live.as_deref()), &facts, diagnostics).await;
 }
 
-fn unfinished(ledger: &Ledger, intent: &Intent, overtaken: bool, diagnostics: &mut Diagnostics) {
-    let what = ledger.words();
-    let last = if ledger.phase.is_empty() { String::new() } else { format!(" It said last: {}.", ledger.phase) };
-    let goes = match (&intent.active, &ledger.from, &ledger.to) {
+fn unfinished(lock_record: &LockRecord, intent: &Intent, overtaken: bool, diagnostics: &mut Diagnostics) {
+    let what = lock_record.summary();
+    let last =
+        if lock_record.phase.is_empty() { String::new() } else { format!(" It said last: {}.", lock_record.phase) };
+    let goes = match (&intent.active, &lock_record.from, &lock_record.to) {
         _ if overtaken && intent.active.is_some() => {
             "somebody has moved the traffic since: this apply starts from what is there, and goes back to there if it fails."
         }
@@ -64,7 +65,7 @@ fn unfinished(ledger: &Ledger, intent: &Intent, overtaken: bool, diagnostics: &m
         (Some(active), Some(from), _) if active == from => "this apply takes it back, all at once.",
         _ => "this apply starts from what is there.",
     };
-    let (summary, detail) = match ledger.status {
+    let (summary, detail) = match lock_record.status {
         Status::Held => {
             ("A rollout was held", format!("{} stopped in place.{last} {}", sentence(&what), sentence(goes)))
         }

@@ -33,7 +33,7 @@ fn record(walk: &mut Walk<'_>) {
         walk.find(
             Kind::CheckAfterRecord,
             Some(id),
-            format!("this check would come after the record: {}", step.words()),
+            format!("this check would come after the record: {}", step.summary()),
         );
     }
 }
@@ -79,7 +79,7 @@ fn taken_over(walk: &mut Walk<'_>) {
             _ => false,
         };
         if !is_there {
-            let message = format!("this step of a dead rollout is not done: {}", step.words());
+            let message = format!("this step of a dead rollout is not done: {}", step.summary());
             walk.find(Kind::TakenOverNotThere, Some(id), message);
         }
     }
@@ -112,7 +112,7 @@ fn removed(walk: &mut Walk<'_>) {
 fn afterwards(walk: &mut Walk<'_>) {
     for (id, step) in walk.steps().filter(|(id, _)| walk.runbook.is_afterwards(id.stage)).collect::<Vec<_>>() {
         if step.is_check() {
-            let message = format!("this check would come when the rollout is over: {}", step.words());
+            let message = format!("this check would come when the rollout is over: {}", step.summary());
             walk.find(Kind::AfterwardsHoldsCheck, Some(id), message);
         }
         let moves = match step {
@@ -121,7 +121,7 @@ fn afterwards(walk: &mut Walk<'_>) {
             _ => false,
         };
         if moves {
-            let message = format!("the rollout would count as over before this: {}", step.words());
+            let message = format!("the rollout would count as over before this: {}", step.summary());
             walk.find(Kind::AfterwardsMovesTraffic, Some(id), message);
         }
     }
@@ -135,7 +135,7 @@ fn afterwards(walk: &mut Walk<'_>) {
         let is_after = arrival.is_some_and(|arrival| id.stage > arrival) && !walk.runbook.is_afterwards(id.stage);
         if is_after && matches!(step, Step::Route { .. } | Step::Capacity { .. } | Step::Remove { .. }) {
             let message =
-                format!("a failure of this would undo the rollout, although the traffic has moved: {}", step.words());
+                format!("a failure of this would undo the rollout, although the traffic has moved: {}", step.summary());
             walk.find(Kind::AfterwardsMissing, Some(id), message);
         }
     }
@@ -173,7 +173,7 @@ fn is_all_on(terminal: &Terminal, group: &str) -> bool {
 fn removal(walk: &mut Walk<'_>) {
     for (id, step) in walk.steps() {
         if !matches!(step, Step::Remove { .. } | Step::Record { .. }) {
-            let message = format!("a switch that is destroyed would do more than delete its own: {}", step.words());
+            let message = format!("a switch that is destroyed would do more than delete its own: {}", step.summary());
             walk.find(Kind::RemovalTouchesTraffic, Some(id), message);
         }
     }

@@ -7,7 +7,7 @@ use crate::rollout::check::Subject;
 use crate::rollout::intent::{Intent, RouteSpec, short};
 use crate::rollout::journal::StepId;
 use crate::rollout::planner::{self, MAX_GROUPS};
-use crate::rollout::runbook::{Step, terminal_words};
+use crate::rollout::runbook::{Step, terminal_summary};
 use crate::rollout::world::{Observed, Terminal, World};
 
 /// AWS allows no larger weight.
@@ -25,7 +25,7 @@ pub(super) fn judge(walk: &mut Walk<'_>) {
         before(walk, id, step);
         let is_taken_over = walk.is_taken_over(id);
         if step.holds(walk.before(id.stage)) && !is_taken_over {
-            walk.find(Kind::NothingToDo, Some(id), format!("this step would change nothing: {}", step.words()));
+            walk.find(Kind::NothingToDo, Some(id), format!("this step would change nothing: {}", step.summary()));
         }
         match step {
             Step::Check(checking) => subject(walk, id, &checking.subject),
@@ -124,7 +124,7 @@ fn differs(step: &Step, intent: &Intent, world: &World) -> Option<String> {
             let summary = |observed: Option<&Observed>| {
                 observed.map_or_else(
                     || "nothing".to_owned(),
-                    |one| terminal_words(&one.terminal, |arn| intent.color_of(arn)),
+                    |one| terminal_summary(&one.terminal, |arn| intent.color_of(arn)),
                 )
             };
             let (was, is) = (summary(before.as_ref()), summary(observed(route)));
@@ -160,8 +160,8 @@ fn differs(step: &Step, intent: &Intent, world: &World) -> Option<String> {
 /// What a dead rollout's step says was before and was not, by what that rollout wrote down.
 fn origin(walk: &Walk<'_>, step: &Step) -> Option<String> {
     let Step::Route { route, before, .. } = step else { return None };
-    let ledger = planner::unfinished(walk.intent, walk.before(0));
-    let was = ledger.and_then(|ledger| ledger.origin(&route.key(), &walk.intent.environments));
+    let lock_record = planner::unfinished(walk.intent, walk.before(0));
+    let was = lock_record.and_then(|lock_record| lock_record.origin(&route.key(), &walk.intent.environments));
     let fits = match (before, &was) {
         (Some(before), Some(was)) => before.terminal.is_same(was),
         (before, was) => before.is_none() && was.is_none(),

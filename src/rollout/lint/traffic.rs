@@ -83,8 +83,9 @@ fn checks<'a>(walk: &Walk<'a>, group: &str) -> impl Iterator<Item = (usize, &'a 
 fn is_whole(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
     let Some(color) = walk.intent.color_of(gain.group) else { return true };
     let world = walk.before(0);
-    let left = planner::unfinished(walk.intent, world).filter(|ledger| ledger.from.as_deref() == Some(color));
-    let is_back = left.is_some_and(|ledger| ledger.to.as_deref() != Some(color)) && walk.most(0, gain.group) > 0.0;
+    let left = planner::unfinished(walk.intent, world).filter(|lock_record| lock_record.from.as_deref() == Some(color));
+    let is_back =
+        left.is_some_and(|lock_record| lock_record.to.as_deref() != Some(color)) && walk.most(0, gain.group) > 0.0;
     let is_made = |wanted: &Checking| {
         let mut made = checks(walk, gain.group).filter(|(stage, _)| *stage < gain.at.stage);
         made.any(|(_, checking)| checking.index == wanted.index && checking.check == wanted.check)
@@ -111,7 +112,7 @@ fn watches(walk: &mut Walk<'_>) {
                 }
             }
             Step::Converge(convergence) if !convergence.previews && !is_weighted_so(walk, id.stage, convergence) => {
-                let message = format!("no route has the weights that the nodes are to converge to: {}", step.words());
+                let message = format!("no route has the weights that the nodes are to converge to: {}", step.summary());
                 walk.find(Kind::ConvergesToOtherWeights, Some(id), message);
             }
             _ => {}
@@ -196,7 +197,7 @@ fn rollout(walk: &mut Walk<'_>) {
 /// or was by the last that was written down.
 fn may_be_sticky(walk: &Walk<'_>, key: &str) -> Vec<Option<Option<i32>>> {
     let world: &World = walk.before(0);
-    let written = world.ledger.as_ref().and_then(|ledger| ledger.origin(key, &walk.intent.environments));
+    let written = world.lock_record.as_ref().and_then(|lock_record| lock_record.origin(key, &walk.intent.environments));
     let written = written.map(|terminal| sticky(&terminal));
     let now = world.routes.get(key).and_then(|observed| sticky(&observed.terminal));
     match (written, planner::unfinished(walk.intent, world).is_some()) {

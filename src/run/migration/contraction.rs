@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::migration::{Guard, Unmet};
-use crate::rollout::Ledger;
+use crate::rollout::LockRecord;
 use crate::run::ports::PortError;
 use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::lock::{self, Lock, Refused};
@@ -28,15 +28,15 @@ pub enum Barred {
 /// Why not.
 pub async fn check(ports: &Ports, guard: &Guard) -> Result<(), Barred> {
     let seen = ports.records.get_version(&lock::name(&guard.parameter), None).await.map_err(Barred::Unseen)?;
-    let ledger = match seen.map(|(value, _)| lock::read(&value)) {
+    let lock_record = match seen.map(|(value, _)| lock::read(&value)) {
         None => None,
-        Some(Ok(ledger)) => Some(ledger),
+        Some(Ok(lock_record)) => Some(lock_record),
         Some(Err(why)) => return Err(Barred::Locked(Refused::Strange(why))),
     };
-    holds(ports, guard, ledger.as_ref()).await
+    holds(ports, guard, lock_record.as_ref()).await
 }
 
-async fn holds(ports: &Ports, guard: &Guard, rollout: Option<&Ledger>) -> Result<(), Barred> {
+async fn holds(ports: &Ports, guard: &Guard, rollout: Option<&LockRecord>) -> Result<(), Barred> {
     let record = ports.records.recorded(&guard.parameter).await.map_err(Barred::Unseen)?;
     guard.holds(record.as_ref(), rollout, clock::wall()).map_err(Barred::Unmet)
 }

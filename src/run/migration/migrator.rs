@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cancel::Cancel;
 use crate::clock;
-use crate::migration::{Entry, Mode, Phase, Refusal, Resolve, Script, Statement, Step, Wish, plan};
+use crate::migration::{Entry, Intent, Mode, Phase, Refusal, Resolve, Script, Statement, Step, plan};
 use crate::run::holder;
 use crate::run::migration::contraction::{self, Barred};
 use crate::run::migration::ports::{Database, DatabaseError, Fault, Interrupter, Session};
@@ -44,7 +44,7 @@ pub struct Limits {
 /// One apply of a migration.
 pub struct Migrator<'a> {
     /// What is wished.
-    pub wish: &'a Wish,
+    pub intent: &'a Intent,
     /// Where.
     pub database: &'a dyn Database,
     /// The record is read, and rollouts kept out, through these.
@@ -148,14 +148,14 @@ impl Migrator<'_> {
         let failure = work.all().await.err();
         // After a failure the connection may be in any state: what it left is read by a fresh one.
         let seen = match &failure {
-            None => see(work.session.as_mut(), &self.wish.name).await.ok(),
+            None => see(work.session.as_mut(), &self.intent.name).await.ok(),
             Some(_) => None,
         };
         close(work.session).await;
         let seen = match seen {
             Some(seen) => Some(seen),
             // A database that has fallen silent is not waited for.
-            None => timeout(LAST_LOOK, look(self.database, &self.wish.name)).await.ok().and_then(Result::ok),
+            None => timeout(LAST_LOOK, look(self.database, &self.intent.name)).await.ok().and_then(Result::ok),
         };
         Outcome { seen, failure }
     }
@@ -202,9 +202,9 @@ impl Work<'_> {
     async fn all(&mut self) -> Done<()> {
         self.lock().await?;
         self.session.prepare().await.map_err(Failure::Database)?;
-        let wish = self.migrator.wish;
-        let mut ledger = self.session.entries(&wish.name).await.map_err(Failure::Database)?;
-        for step in plan(wish, &ledger).map_err(Failure::Refused)? {
+        let intent = self.migrator.intent;
+        let mut ledger = self.session.entries(&intent.name).await.map_err(Failure::Database)?;
+        for step in plan(intent, &ledger).map_err(Failure::Refused)? {
             if self.migrator.cancel.is_cancelled() {
                 return Err(Failure::Interrupted);
             }
@@ -240,11 +240,11 @@ impl Work<'_> {
     }
 
     async fn resolve(&mut self, phase: Phase, resolve: Resolve, entry: Option<Entry>) -> Done<()> {
-        let name = &self.migrator.wish.name;
+        let name = &self.migrator.intent.name;
         tracing::warn!(migration = name, %phase, %resolve, by = self.who, "a phase that died half-way is resolved");
         let written = match (resolve, entry) {
             (Resolve::Applied, Some(mut entry)) => {
-                if let Some(script) = self.migrator.wish.scripts.get(&phase) {
+                if let Some(script) = self.migrator.intent.scripts.get(&phase) {
                     entry.checksum.clone_from(&script.checksum);
                 }
                 let live = self.guarded(phase);
@@ -258,17 +258,18 @@ impl Work<'_> {
 
     /// The color that a contract was guarded by.
     fn guarded(&self, phase: Phase) -> String {
-        let guard = self.migrator.wish.guard.as_ref().filter(|_| phase == Phase::Contract);
+        let guard = self.migrator.intent.guard.as_ref().filter(|_| phase == Phase::Contract);
         guard.map(|guard| guard.live.clone()).unwrap_or_default()
     }
 
     async fn phase(&mut self, phase: Phase, before: Option<Entry>) -> Done<()> {
-        let wish = self.migrator.wish;
-        let Some(script) = wish.scripts.get(&phase) else { return Ok(()) };
-        let guard = wish.guard.as_ref().filter(|_| phase == Phase::Contract);
+        let intent = self.migrator.intent;
+        let Some(script) = intent.scripts.get(&phase) else { return Ok(()) };
+        let guard = intent.guard.as_ref().filter(|_| phase == Phase::Contract);
         let Some(guard) = guard else { return self.script(phase, script, before).await };
         let ports = self.migrator.ports;
-        let lock = contraction::enter(ports, guard, &wish.name, self.migrator.cancel).await.map_err(Failure::Barred)?;
+        let lock =
+            contraction::enter(ports, guard, &intent.name, self.migrator.cancel).await.map_err(Failure::Barred)?;
         let (exposed, interrupter) = (self.exposed.clone(), self.session.interrupter());
         let mut work = std::pin::pin!(self.script(phase, script, before));
         let done = tokio::select! {
@@ -285,7 +286,7 @@ impl Work<'_> {
     }
 
     async fn script(&mut self, phase: Phase, script: &Script, before: Option<Entry>) -> Done<()> {
-        let name = &self.migrator.wish.name;
+        let name = &self.migrator.intent.name;
         let statements = i64::try_from(script.statements.len()).unwrap_or(i64::MAX);
         let fresh = Entry {
             checksum: script.checksum.clone(),
@@ -364,7 +365,7 @@ impl Work<'_> {
         }
         let (entry, last) = (ended(rows), script.statements.len() - 1);
         let written = match self.may_go_on() {
-            Ok(()) => self.session.write(&self.migrator.wish.name, phase, &entry).await,
+            Ok(()) => self.session.write(&self.migrator.intent.name, phase, &entry).await,
             Err(error) => Err(error),
         };
         if let Err(error) = written {
@@ -401,7 +402,7 @@ impl Work<'_> {
     }
 
     async fn step_by_step(&mut self, phase: Phase, script: &Script, mut entry: Entry) -> Done<Entry> {
-        let name = self.migrator.wish.name.clone();
+        let name = self.migrator.intent.name.clone();
         self.session.write(&name, phase, &entry).await.map_err(Failure::Database)?;
         for (n, statement) in script.statements.iter().enumerate() {
             let mut tries = 0;

@@ -78,7 +78,7 @@ pub trait Database: Send + Sync {
     async fn open(&self, who: &str) -> Result<Box<dyn Session>, DatabaseError>;
 
     /// User, host and name, without anything secret.
-    fn words(&self) -> String;
+    fn summary(&self) -> String;
 }
 
 /// A connection with its ledger of migrations.

@@ -19,7 +19,7 @@ use crate::rollout::{
     SessionCheck, Subject, Tell, Watch, fill,
 };
 use crate::run::ports::{FailureKind, PortError};
-use crate::run::rollout::events::{About, rfc3339, span};
+use crate::run::rollout::events::{RolloutContext, rfc3339, span};
 use crate::run::rollout::ports::{MetricOf, Ports};
 use crate::secrets::{self, Reach};
 
@@ -31,9 +31,9 @@ const MOST_CHARS: usize = 4000;
 
 /// Looks on behalf of one rollout.
 #[derive(Clone, Copy)]
-pub(super) struct Looker<'a> {
+pub(super) struct CheckRunner<'a> {
     pub ports: &'a Ports,
-    pub about: &'a About,
+    pub about: &'a RolloutContext,
     /// What commands wrote last: it is told beside the reason, and nowhere else.
     pub wrote: &'a Mutex<String>,
 }
@@ -91,7 +91,7 @@ impl Since {
     }
 }
 
-impl Looker<'_> {
+impl CheckRunner<'_> {
     /// Waits until it holds; otherwise what was seen.
     pub(super) async fn validate(self, checking: &Checking) -> Result<(), String> {
         if let Check::Healthy(policy) = &checking.check {

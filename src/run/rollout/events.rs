@@ -17,7 +17,7 @@ use crate::secrets;
 
 /// What a rollout is about.
 #[derive(Clone, Debug, Default)]
-pub struct About {
+pub struct RolloutContext {
     /// Its id.
     pub id: String,
     /// The switch's name.
@@ -93,8 +93,8 @@ pub fn span(duration: Duration) -> String {
 }
 
 /// Tells phases in their order, without holding the rollout up.
-pub struct Teller {
-    about: About,
+pub struct EventSink {
+    about: RolloutContext,
     messages: Option<mpsc::UnboundedSender<(String, String)>>,
     task: Option<JoinHandle<()>>,
 }
@@ -102,11 +102,11 @@ pub struct Teller {
 /// How long the end of a rollout waits for its messages to be out.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-impl Teller {
-    /// A teller of one rollout.
-    pub fn new(ports: &Ports, about: &About) -> Teller {
+impl EventSink {
+    /// A sink for the events of one rollout.
+    pub fn new(ports: &Ports, about: &RolloutContext) -> EventSink {
         let Some(topic) = about.topic.clone() else {
-            return Teller { about: about.clone(), messages: None, task: None };
+            return EventSink { about: about.clone(), messages: None, task: None };
         };
         let (messages, mut inbox) = mpsc::unbounded_channel::<(String, String)>();
         let notifier = ports.notifier.clone();
@@ -117,11 +117,11 @@ impl Teller {
                 }
             }
         });
-        Teller { about: about.clone(), messages: Some(messages), task: Some(task) }
+        EventSink { about: about.clone(), messages: Some(messages), task: Some(task) }
     }
 
     /// Tells a phase.
-    pub fn tell(&self, phase: Phase, weights: &BTreeMap<String, u32>, detail: &str) {
+    pub fn emit(&self, phase: Phase, weights: &BTreeMap<String, u32>, detail: &str) {
         let (about, detail) = (&self.about, secrets::masked(detail));
         let detail = detail.as_str();
         let (from, to) = (about.from.as_deref(), about.to.as_deref());

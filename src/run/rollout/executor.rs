@@ -16,8 +16,8 @@ use crate::rollout::{
 };
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::rollout::checks::Looker;
-use crate::run::rollout::events::{About, Phase, Teller};
+use crate::run::rollout::checks::CheckRunner;
+use crate::run::rollout::events::{EventSink, Phase, RolloutContext};
 use crate::run::rollout::lock::{Lock, Lost};
 use crate::run::rollout::ports::Ports;
 use crate::secrets;
@@ -53,11 +53,11 @@ pub struct Run<'a> {
     /// What to do.
     pub runbook: &'a Runbook,
     /// What to look at.
-    pub sight: &'a Sight,
+    pub scope: &'a Scope,
     /// What is made carries these.
     pub tags: &'a BTreeMap<String, String>,
     /// What it is about.
-    pub about: &'a About,
+    pub about: &'a RolloutContext,
     /// What keeps others out meanwhile; none where there is no record to be locked.
     pub lock: Option<&'a Lock>,
     /// The stop signal.
@@ -68,7 +68,7 @@ pub struct Run<'a> {
 
 /// What is looked at.
 #[derive(Clone, Debug, Default)]
-pub struct Sight {
+pub struct Scope {
     /// The routes.
     pub routes: Vec<RouteSpec>,
     /// The record's name.
@@ -117,27 +117,32 @@ struct Exposure {
 ///
 /// # Errors
 /// What could not be read.
-pub async fn observe(ports: &Ports, sight: &Sight, age: Freshness) -> Result<World, PortError> {
+pub async fn observe(ports: &Ports, scope: &Scope, age: Freshness) -> Result<World, PortError> {
     let value = async {
-        match &sight.record {
+        match &scope.record {
             Some(name) => ports.records.get(name, age).await,
             None => Ok(None),
         }
     };
-    let sizes = sight.scalables.iter().map(|(color, scalable)| async move {
+    let sizes = scope.scalables.iter().map(|(color, scalable)| async move {
         Ok::<_, PortError>(ports.capacities.get(scalable).await?.map(|size| (color.clone(), size)))
     });
-    let routes = ports.load_balancer.observe(&sight.routes, age);
+    let routes = ports.load_balancer.observe(&scope.routes, age);
     let (routes, record, sizes) = futures::join!(routes, value, try_join_all(sizes));
-    Ok(World { routes: routes?, record: record?, capacities: sizes?.into_iter().flatten().collect(), ledger: None })
+    Ok(World {
+        routes: routes?,
+        record: record?,
+        capacities: sizes?.into_iter().flatten().collect(),
+        lock_record: None,
+    })
 }
 
 impl Run<'_> {
     /// Runs to the end. The world is what was seen right before.
     pub async fn run(&self, world: World) -> Outcome {
         super::secrets::learn(self.runbook);
-        let teller = Teller::new(self.ports, self.about);
-        teller.tell(Phase::Started, &self.weights(Some(&world)), &self.runbook.words().join("; "));
+        let events = EventSink::new(self.ports, self.about);
+        events.emit(Phase::Started, &self.weights(Some(&world)), &self.runbook.summary().join("; "));
         let (lost, is_lost) = watch::channel(None);
         let keep = async {
             if let Some(lock) = self.lock {
@@ -146,7 +151,7 @@ impl Run<'_> {
             std::future::pending::<()>().await;
         };
         let outcome = tokio::select! {
-            outcome = self.steer(world, &teller, is_lost) => outcome,
+            outcome = self.steer(world, &events, is_lost) => outcome,
             () = keep => unreachable!("it never ends"),
         };
         let reason = outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default();
@@ -157,12 +162,12 @@ impl Run<'_> {
             Ending::Stuck => Phase::Stuck,
             Ending::Unknown => Phase::Unknown,
         };
-        teller.tell(phase, &self.weights(outcome.world.as_ref()), &reason);
-        teller.finish().await;
+        events.emit(phase, &self.weights(outcome.world.as_ref()), &reason);
+        events.finish().await;
         outcome
     }
 
-    async fn steer(&self, world: World, teller: &Teller, is_lost: watch::Receiver<Option<Lost>>) -> Outcome {
+    async fn steer(&self, world: World, events: &EventSink, is_lost: watch::Receiver<Option<Lost>>) -> Outcome {
         let deadline = Instant::now() + self.limit;
         let mut journal = Journal::default();
         for id in &self.runbook.taken_over {
@@ -179,13 +184,13 @@ impl Run<'_> {
             air.learn(self.runbook, &mut journal, world.as_ref());
             self.note_stops(&is_lost, &mut journal);
             let decision = machine::next(self.runbook, &journal, world.as_ref());
-            if !matches!(decision, Decision::Crossed(_) | Decision::Unseen(_) | Decision::Await(_)) {
+            if !matches!(decision, Decision::ExternalChange(_) | Decision::Unseen(_) | Decision::Await(_)) {
                 (doubts, decisions) = (0, decisions + 1);
             }
             let ending = match decision {
                 Decision::Do(ids) => {
                     self.carry_out(&ids, (deadline, &is_lost), world.as_ref(), (&mut journal, &mut air)).await;
-                    self.tell_progress(&ids, &journal, world.as_ref(), teller);
+                    self.tell_progress(&ids, &journal, world.as_ref(), events);
                     None
                 }
                 Decision::Undo(ids) => {
@@ -196,13 +201,13 @@ impl Run<'_> {
                     air.wait(self.runbook, &ids, &mut journal).await;
                     None
                 }
-                Decision::Crossed(_) | Decision::Unseen(_) if doubts < DOUBTS => {
+                Decision::ExternalChange(_) | Decision::Unseen(_) if doubts < DOUBTS => {
                     doubts += 1;
                     sleep(LOOK_PAUSE).await;
                     None
                 }
-                Decision::Crossed(reason) => {
-                    write(self.runbook, &mut journal, Entry::Crossed(reason));
+                Decision::ExternalChange(reason) => {
+                    write(self.runbook, &mut journal, Entry::ExternalChange(reason));
                     None
                 }
                 Decision::Unseen(ids) => {
@@ -242,7 +247,9 @@ impl Run<'_> {
             return;
         }
         match lost {
-            Some(Lost::Taken(reason)) if !journal.is_crossed() => write(self.runbook, journal, Entry::Crossed(reason)),
+            Some(Lost::Taken(reason)) if !journal.has_external_change() => {
+                write(self.runbook, journal, Entry::ExternalChange(reason))
+            }
             Some(Lost::Silent(reason)) if !journal.is_broken() => {
                 let id = journal.last_began().unwrap_or(StepId { stage: 0, step: 0 });
                 write(self.runbook, journal, Entry::Failed(id, reason));
@@ -255,16 +262,16 @@ impl Run<'_> {
     }
 
     /// What is looked at, with the rules that this run made by what they are and not by where they stand.
-    fn sight(&self, journal: &Journal) -> Sight {
-        let mut sight = self.sight.clone();
-        for route in &mut sight.routes {
+    fn scope(&self, journal: &Journal) -> Scope {
+        let mut scope = self.scope.clone();
+        for route in &mut scope.routes {
             let key = route.key();
             let RouteSpec::OwnRule { arn, .. } = route else { continue };
             if let Some(made) = self.runbook.made(&key, journal) {
                 *arn = Some(made.to_owned());
             }
         }
-        sight
+        scope
     }
 
     /// The part of the color to go live, over all routes; of what it had before this rollout, nothing.
@@ -289,14 +296,14 @@ impl Run<'_> {
         self.about.groups.iter().map(|(color, group)| (color.clone(), share(group))).collect()
     }
 
-    fn tell_progress(&self, ids: &[StepId], journal: &Journal, world: Option<&World>, teller: &Teller) {
+    fn tell_progress(&self, ids: &[StepId], journal: &Journal, world: Option<&World>, events: &EventSink) {
         let steps: Vec<&Step> = ids.iter().filter_map(|id| self.runbook.step(*id)).collect();
-        let words = steps.iter().map(|step| step.words()).collect::<Vec<_>>().join("; ");
+        let words = steps.iter().map(|step| step.summary()).collect::<Vec<_>>().join("; ");
         if journal.is_broken() {
             let reason = journal.reason().map(|(_, reason)| reason).unwrap_or_default();
             let policy = if journal.is_interrupted() { self.runbook.on_interrupt } else { self.runbook.on_failure };
-            if policy == OnFailure::Rollback && !journal.is_crossed() {
-                teller.tell(Phase::RollingBack, &self.weights(world), &reason);
+            if policy == OnFailure::Rollback && !journal.has_external_change() {
+                events.emit(Phase::RollingBack, &self.weights(world), &reason);
             }
             return;
         }
@@ -312,7 +319,7 @@ impl Run<'_> {
                 weights.insert(color.clone(), after.share(group).round() as u32);
             }
         }
-        teller.tell(phase, &weights, &words);
+        events.emit(phase, &weights, &words);
     }
 
     /// Looks again. What can't be seen can't be trusted: a rollout ends there, and what was seen before is forgotten,
@@ -369,8 +376,8 @@ impl Run<'_> {
     }
 
     async fn observe_until(&self, deadline: Instant, journal: &Journal) -> Result<World, PortError> {
-        let sight = self.sight(journal);
-        let seen = timeout_at(deadline, observe(self.ports, &sight, Freshness::Now)).await;
+        let scope = self.scope(journal);
+        let seen = timeout_at(deadline, observe(self.ports, &scope, Freshness::Now)).await;
         seen.unwrap_or_else(|_| Err(timed_out("the load balancer and the record", self.limit)))
     }
 
@@ -390,7 +397,7 @@ impl Run<'_> {
         }
         if let Err(lost) = self.note_led(ids).await {
             match lost {
-                Lost::Taken(reason) => write(self.runbook, journal, Entry::Crossed(reason)),
+                Lost::Taken(reason) => write(self.runbook, journal, Entry::ExternalChange(reason)),
                 Lost::Silent(reason) => write(self.runbook, journal, Entry::Failed(ids[0], reason)),
             }
             return;
@@ -400,7 +407,7 @@ impl Run<'_> {
         let results = join_all(steps.map(|(id, step)| {
             let so_far = &so_far;
             async move {
-                tracing::info!(step = step.words(), "begins");
+                tracing::info!(step = step.summary(), "begins");
                 let result = if step.is_check() {
                     let looked = self.within((deadline, is_lost), self.look_at(step, so_far)).await;
                     Ended { result: looked.map(|()| None), call: Call::new(), flight: None }
@@ -482,7 +489,7 @@ impl Run<'_> {
         }
         let stop = match result {
             Ok(made) => {
-                tracing::info!(step = step.words(), "done");
+                tracing::info!(step = step.summary(), "done");
                 write(self.runbook, journal, Entry::Done(id));
                 journal_made(self.runbook, journal, id, made);
                 if in_doubt {
@@ -498,14 +505,14 @@ impl Run<'_> {
         match stop {
             Stop::Again => {}
             stop if self.runbook.is_afterwards(id.stage) => {
-                tracing::warn!(step = step.words(), reason = stop.words(), "is left for the next apply");
-                write(self.runbook, journal, Entry::Left(id, secrets::masked(&stop.words())));
+                tracing::warn!(step = step.summary(), reason = stop.summary(), "is left for the next apply");
+                write(self.runbook, journal, Entry::Left(id, secrets::masked(&stop.summary())));
             }
-            Stop::Crossed(reason) => write(self.runbook, journal, Entry::Crossed(reason)),
+            Stop::ExternalChange(reason) => write(self.runbook, journal, Entry::ExternalChange(reason)),
             Stop::Interrupted => return true,
             Stop::Failed(error) => {
                 let reason = secrets::masked(&error.message);
-                tracing::warn!(step = step.words(), reason, "failed");
+                tracing::warn!(step = step.summary(), reason, "failed");
                 write(self.runbook, journal, Entry::Failed(id, reason));
                 if let Some(evidence) = &error.evidence {
                     write(self.runbook, journal, Entry::Saw(id, evidence.clone()));
@@ -581,7 +588,7 @@ impl Run<'_> {
 
     async fn look_at(&self, step: &Step, journal: &Journal) -> Result<(), Stop> {
         let wrote = Mutex::default();
-        let looker = Looker { ports: self.ports, about: self.about, wrote: &wrote };
+        let looker = CheckRunner { ports: self.ports, about: self.about, wrote: &wrote };
         let failed = |reason: String| {
             let wrote = wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let evidence = Some(wrote).filter(|wrote| !wrote.is_empty());
@@ -593,7 +600,7 @@ impl Run<'_> {
             Step::Watch(watch) => {
                 let tell = async {
                     match self.lock {
-                        Some(lock) => lock.tell(&watch.words()).await.map_err(Stop::from),
+                        Some(lock) => lock.tell(&watch.summary()).await.map_err(Stop::from),
                         None => Ok(()),
                     }
                 };
@@ -613,15 +620,15 @@ impl Run<'_> {
 
     /// Returns when somebody else moves the routes, or a late call of this very run does.
     async fn guard(&self, journal: &Journal) -> Stop {
-        let (sight, mut doubts) = (self.sight(journal), 0);
+        let (scope, mut doubts) = (self.scope(journal), 0);
         loop {
             sleep(if doubts == 0 { GUARD } else { LOOK_PAUSE }).await;
-            let Ok(seen) = observe(self.ports, &sight, Freshness::Now).await else { continue };
+            let Ok(seen) = observe(self.ports, &scope, Freshness::Now).await else { continue };
             if !machine::echoed(self.runbook, journal, &seen).is_empty() {
                 return Stop::Again;
             }
             match machine::crossed(self.runbook, journal, &seen) {
-                Some(reason) if doubts >= DOUBTS => return Stop::Crossed(reason),
+                Some(reason) if doubts >= DOUBTS => return Stop::ExternalChange(reason),
                 Some(_) => doubts += 1,
                 None => doubts = 0,
             }
@@ -668,7 +675,7 @@ impl Run<'_> {
     async fn settle_conflict(&self, step: &Step, result: Answer) -> Answer {
         match result {
             Err(error) if error.kind == FailureKind::Conflict => {
-                let seen = observe(self.ports, self.sight, Freshness::Now).await?;
+                let seen = observe(self.ports, self.scope, Freshness::Now).await?;
                 let arn = |route: &RouteSpec| seen.routes.get(&route.key()).map(|seen| seen.arn.clone());
                 match step {
                     Step::Route { route, after, .. }
@@ -694,14 +701,14 @@ impl Run<'_> {
         if let Some(lock) = self.lock
             && let Err(Lost::Taken(reason)) = lock.confirm().await
         {
-            write(self.runbook, journal, Entry::Crossed(reason));
+            write(self.runbook, journal, Entry::ExternalChange(reason));
             return;
         }
         let deadline = Instant::now() + WAY_BACK;
         let so_far = journal.clone();
         let (steps, before) = (ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?))), &so_far);
         let results = join_all(steps.map(|(id, step)| async move {
-            tracing::warn!(step = step.words(), "goes back");
+            tracing::warn!(step = step.summary(), "goes back");
             let (made, call) = (before.made(id), Call::new());
             let result = tokio::select! {
                 biased;
@@ -789,7 +796,7 @@ impl Run<'_> {
                 return there.map(|seen| seen.arn.clone());
             }
             sleep(LOOK_PAUSE).await;
-            seen = observe(self.ports, self.sight, Freshness::Now).await.ok();
+            seen = observe(self.ports, self.scope, Freshness::Now).await.ok();
         }
     }
 }
@@ -924,17 +931,17 @@ fn journal_made(runbook: &Runbook, journal: &mut Journal, id: StepId, made: Opti
 /// Why a step did not get to its end.
 enum Stop {
     Failed(PortError),
-    Crossed(String),
+    ExternalChange(String),
     Interrupted,
     /// A late call of this very run moved what was done since: that is to be done again.
     Again,
 }
 
 impl Stop {
-    fn words(&self) -> String {
+    fn summary(&self) -> String {
         match self {
             Stop::Failed(error) => error.message.clone(),
-            Stop::Crossed(reason) => reason.clone(),
+            Stop::ExternalChange(reason) => reason.clone(),
             Stop::Interrupted => "the run was interrupted".to_owned(),
             Stop::Again => "a late call moved it".to_owned(),
         }
@@ -962,7 +969,7 @@ async fn taken(is_lost: &watch::Receiver<Option<Lost>>) -> String {
 impl From<Lost> for Stop {
     fn from(lost: Lost) -> Stop {
         match lost {
-            Lost::Taken(reason) => Stop::Crossed(reason),
+            Lost::Taken(reason) => Stop::ExternalChange(reason),
             // Nobody else can have it yet: there is time to go back.
             Lost::Silent(reason) => Stop::Failed(PortError::new(FailureKind::Other, reason)),
         }

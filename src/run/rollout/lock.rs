@@ -1,4 +1,4 @@
-//! One rollout at a time: the ledger as a lock, in a parameter beside the record.
+//! One rollout at a time: the lock record as a lock, in a parameter beside the record.
 //!
 //! Parameter Store has no compare-and-set. It does have "create, unless it is there", which takes a free lock, and it
 //! numbers the versions of a parameter, by which two that take over the same dead lock find out who was first.
@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::cancel::Cancel;
 use crate::clock;
-use crate::rollout::Ledger;
-use crate::rollout::ledger::{MOST_BYTES, Status, VERSION};
+use crate::rollout::LockRecord;
+use crate::rollout::lock_record::{MOST_BYTES, Status, VERSION};
 use crate::run::call::Call;
 use crate::run::holder;
 use crate::run::ports::{FailureKind, PortError};
@@ -57,7 +57,7 @@ pub struct Lock {
     /// What goes on by itself; it ends with this.
     works: std::sync::Mutex<JoinSet<()>>,
     /// What a dead holder left.
-    pub found: Option<Ledger>,
+    pub found: Option<LockRecord>,
 }
 
 /// What is held: a renewal that is slow goes on with it by itself.
@@ -71,7 +71,7 @@ struct Kept {
 }
 
 struct State {
-    ledger: Ledger,
+    lock_record: LockRecord,
     version: i64,
 }
 
@@ -82,7 +82,7 @@ enum Place {
     /// Nothing.
     Empty,
     /// Somebody else's.
-    Other(Box<Ledger>),
+    Other(Box<LockRecord>),
     /// Something that can't be read.
     Strange,
 }
@@ -100,7 +100,7 @@ pub enum Lost {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refused {
     /// Somebody else has it.
-    Held(Box<Ledger>),
+    Held(Box<LockRecord>),
     /// There is something else in its place.
     Strange(String),
     /// It could not be read or written.
@@ -113,19 +113,23 @@ pub enum Refused {
 }
 
 /// What a lock says of itself.
-pub fn read(value: &str) -> Result<Ledger, String> {
-    let ledger: Ledger = serde_json::from_str(value).map_err(|error| error.to_string())?;
-    if ledger.version == VERSION { Ok(ledger) } else { Err(format!("it has version {}", ledger.version)) }
+pub fn read(value: &str) -> Result<LockRecord, String> {
+    let lock_record: LockRecord = serde_json::from_str(value).map_err(|error| error.to_string())?;
+    if lock_record.version == VERSION {
+        Ok(lock_record)
+    } else {
+        Err(format!("it has version {}", lock_record.version))
+    }
 }
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// A ledger that this process could hold.
-pub fn draft(switch: &str, run: &str, since: &str) -> Ledger {
+/// A lock record that this process could hold.
+pub fn draft(switch: &str, run: &str, since: &str) -> LockRecord {
     let holder = holder::this();
-    Ledger {
+    LockRecord {
         version: VERSION,
         run: run.to_owned(),
         switch: switch.to_owned(),
@@ -137,15 +141,16 @@ pub fn draft(switch: &str, run: &str, since: &str) -> Ledger {
         renewed: seconds(clock::wall()),
         lease_seconds: LEASE.as_secs(),
         led: Some(Vec::new()),
-        ..Ledger::default()
+        ..LockRecord::default()
     }
 }
 
-fn text(ledger: &Ledger) -> Result<String, PortError> {
-    let text = serde_json::to_string(ledger).map_err(|error| PortError::new(FailureKind::Other, error.to_string()))?;
+fn text(lock_record: &LockRecord) -> Result<String, PortError> {
+    let text =
+        serde_json::to_string(lock_record).map_err(|error| PortError::new(FailureKind::Other, error.to_string()))?;
     if text.len() > MOST_BYTES {
         let words = format!(
-            "the rollout's ledger would have {} bytes, and a parameter holds {MOST_BYTES}: the routes lead to too many different places",
+            "the rollout's lock record would have {} bytes, and a parameter holds {MOST_BYTES}: the routes lead to too many different places",
             text.len()
         );
         return Err(PortError::new(FailureKind::Other, words));
@@ -160,7 +165,7 @@ fn text(ledger: &Ledger) -> Result<String, PortError> {
 pub async fn acquire(
     ports: &Ports,
     parameter: &str,
-    mine: Ledger,
+    mine: LockRecord,
     tags: &BTreeMap<String, String>,
     cancel: &Cancel,
 ) -> Result<Lock, Refused> {
@@ -192,22 +197,22 @@ pub async fn acquire(
     taken.unwrap_or_else(|error| Err(ended(error)))
 }
 
-async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, String>) -> Result<Lock, Refused> {
-    let held = |ledger: Ledger, version, found| {
-        let state = Mutex::new(State { ledger, version });
+async fn take(ports: &Ports, name: &str, mine: LockRecord, tags: &BTreeMap<String, String>) -> Result<Lock, Refused> {
+    let held = |lock_record: LockRecord, version, found| {
+        let state = Mutex::new(State { lock_record, version });
         let renewed = std::sync::Mutex::new((Instant::now(), clock::wall()));
         let kept = Kept { ports: ports.clone(), name: name.to_owned(), tags: tags.clone(), state, renewed };
         Lock { kept: Arc::new(kept), works: std::sync::Mutex::default(), found }
     };
     let value = text(&mine).map_err(Refused::Failed)?;
     let mut watched: Option<Watched> = None;
-    let mut ours = Claim { ledger: mine, found: None };
+    let mut ours = Claim { lock_record: mine, found: None };
     let (start, mut sibling, mut absent) = (Instant::now(), false, true);
     while start.elapsed() < if sibling { SIBLING_WAIT } else { MOST_WAIT } {
         // Written only where there is nothing: writes are scarce, and others wait too.
         if absent {
             match ports.records.create(name, &value, tags).await {
-                Ok(version) => return Ok(held(ours.ledger, version, ours.found)),
+                Ok(version) => return Ok(held(ours.lock_record, version, ours.found)),
                 Err(error) if error.kind == FailureKind::Conflict => absent = false,
                 Err(error) => return Err(Refused::Failed(error)),
             }
@@ -220,8 +225,8 @@ async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, S
         };
         let theirs = read(&seen).map_err(Refused::Strange)?;
         // The answer to our own call was lost, and the call was repeated; or the look that was to confirm it was an old one.
-        if theirs.run == ours.ledger.run {
-            return Ok(held(ours.ledger, version, ours.found));
+        if theirs.run == ours.lock_record.run {
+            return Ok(held(ours.lock_record, version, ours.found));
         }
         match is_dead(&theirs, version, &mut watched) {
             Some(false) if holder::is_sibling(&theirs.machine, theirs.parent) => {
@@ -231,9 +236,9 @@ async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, S
             Some(false) => return Err(Refused::Held(Box::new(theirs))),
             None => sleep(LOOK).await,
             Some(true) => {
-                ours = Claim { ledger: heir(&theirs, &ours.ledger), found: Some(theirs.clone()) };
-                match take_over(ports, name, version, &ours.ledger).await? {
-                    Some(version) => return Ok(held(ours.ledger, version, ours.found)),
+                ours = Claim { lock_record: heir(&theirs, &ours.lock_record), found: Some(theirs.clone()) };
+                match take_over(ports, name, version, &ours.lock_record).await? {
+                    Some(version) => return Ok(held(ours.lock_record, version, ours.found)),
                     None => sleep(LOOK).await,
                 }
             }
@@ -244,8 +249,8 @@ async fn take(ports: &Ports, name: &str, mine: Ledger, tags: &BTreeMap<String, S
 
 /// What is claimed, and of whom.
 struct Claim {
-    ledger: Ledger,
-    found: Option<Ledger>,
+    lock_record: LockRecord,
+    found: Option<LockRecord>,
 }
 
 /// A holder that is watched for a sign of life.
@@ -257,7 +262,7 @@ struct Watched {
 
 /// Whether the holder is dead; none if it has to be watched for longer. What it says of the time is never believed: clocks
 /// differ, and one that lives shows it within its lease.
-fn is_dead(theirs: &Ledger, version: i64, watched: &mut Option<Watched>) -> Option<bool> {
+fn is_dead(theirs: &LockRecord, version: i64, watched: &mut Option<Watched>) -> Option<bool> {
     if theirs.status != Status::Running {
         return Some(true);
     }
@@ -284,13 +289,13 @@ fn is_dead(theirs: &Ledger, version: i64, watched: &mut Option<Watched>) -> Opti
 }
 
 /// Whether it is known, without waiting, that nobody runs this any more.
-pub fn is_surely_dead(ledger: &Ledger) -> bool {
-    ledger.status != Status::Running || holder::is_alive(&ledger.machine, ledger.pid) == Some(false)
+pub fn is_surely_dead(lock_record: &LockRecord) -> bool {
+    lock_record.status != Status::Running || holder::is_alive(&lock_record.machine, lock_record.pid) == Some(false)
 }
 
 /// Our name with what a dead one knew: until this run has looked, that is what is known.
-fn heir(theirs: &Ledger, mine: &Ledger) -> Ledger {
-    Ledger {
+fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
+    LockRecord {
         from: theirs.from.clone(),
         to: theirs.to.clone(),
         record: theirs.record.clone(),
@@ -304,14 +309,16 @@ fn heir(theirs: &Ledger, mine: &Ledger) -> Ledger {
 }
 
 /// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
-async fn take_over(ports: &Ports, name: &str, version: i64, heir: &Ledger) -> Result<Option<i64>, Refused> {
+async fn take_over(ports: &Ports, name: &str, version: i64, heir: &LockRecord) -> Result<Option<i64>, Refused> {
     let value = text(heir).map_err(Refused::Failed)?;
     ports.records.write(name, &value).await.map_err(Refused::Failed)?;
     sleep(SETTLE).await;
     for _ in 0..LOOKS {
         let first = ports.records.get_version(name, Some(version + 1)).await.map_err(Refused::Failed)?;
         match first.and_then(|(value, _)| Some((read(&value).ok()?, value))) {
-            Some((ledger, _)) if ledger.run == heir.run => return reclaim(ports, name, heir, &value).await.map(Some),
+            Some((lock_record, _)) if lock_record.run == heir.run => {
+                return reclaim(ports, name, heir, &value).await.map(Some);
+            }
             Some((_, theirs)) => {
                 ports.records.write(name, &theirs).await.map_err(Refused::Failed)?;
                 return Ok(None);
@@ -324,11 +331,11 @@ async fn take_over(ports: &Ports, name: &str, version: i64, heir: &Ledger) -> Re
 }
 
 /// The one that was second may have written over the first for a moment, and puts its name back; or died before it did.
-async fn reclaim(ports: &Ports, name: &str, mine: &Ledger, value: &str) -> Result<i64, Refused> {
+async fn reclaim(ports: &Ports, name: &str, mine: &LockRecord, value: &str) -> Result<i64, Refused> {
     for _ in 0..5 {
         let seen = ports.records.get_version(name, None).await.map_err(Refused::Failed)?;
         match seen.and_then(|(seen, version)| Some((read(&seen).ok()?, version))) {
-            Some((ledger, at)) if ledger.run == mine.run => return Ok(at),
+            Some((lock_record, at)) if lock_record.run == mine.run => return Ok(at),
             _ => sleep(LOOK).await,
         }
     }
@@ -336,13 +343,13 @@ async fn reclaim(ports: &Ports, name: &str, mine: &Ledger, value: &str) -> Resul
 }
 
 impl Kept {
-    async fn note(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
+    async fn note(&self, change: impl FnOnce(&mut LockRecord) + Send) -> Result<(), PortError> {
         let mut state = self.state.lock().await;
-        let mut ledger = state.ledger.clone();
-        change(&mut ledger);
-        ledger.beat += 1;
-        ledger.renewed = seconds(clock::wall());
-        self.put(&mut state, ledger).await
+        let mut lock_record = state.lock_record.clone();
+        change(&mut lock_record);
+        lock_record.beat += 1;
+        lock_record.renewed = seconds(clock::wall());
+        self.put(&mut state, lock_record).await
     }
 
     /// What stands in the lock's place, by several looks where it is not ours.
@@ -354,7 +361,7 @@ impl Kept {
             }
             let seen = self.ports.records.get_version(&self.name, None).await?;
             place = match seen.map(|(value, _)| read(&value)) {
-                Some(Ok(ledger)) if ledger.run == run => return Ok(Place::Ours),
+                Some(Ok(lock_record)) if lock_record.run == run => return Ok(Place::Ours),
                 Some(Ok(other)) => Place::Other(Box::new(other)),
                 Some(Err(_)) => Place::Strange,
                 None => Place::Empty,
@@ -363,11 +370,11 @@ impl Kept {
         Ok(place)
     }
 
-    async fn put(&self, state: &mut State, ledger: Ledger) -> Result<(), PortError> {
-        let value = text(&ledger)?;
-        let version = match self.place(&ledger.run).await? {
+    async fn put(&self, state: &mut State, lock_record: LockRecord) -> Result<(), PortError> {
+        let value = text(&lock_record)?;
+        let version = match self.place(&lock_record.run).await? {
             // What somebody else holds by now is not to be written over.
-            Place::Other(other) if !self.is_late_claim(&other, &ledger) => return Err(lost(&other)),
+            Place::Other(other) if !self.is_late_claim(&other, &lock_record) => return Err(lost(&other)),
             // It was removed, by hand or by a call of somebody's that came late: it is taken again if it is free. Not after a
             // sleep: then somebody else may have had it, and have come to an end.
             Place::Empty if self.silent_for() >= LEASE => {
@@ -391,19 +398,19 @@ impl Kept {
         // A write that was repeated since its answer was lost counts twice; one of somebody else's shows in between.
         for between in state.version + 1..version {
             let seen = self.ports.records.get_version(&self.name, Some(between)).await?;
-            let other = seen.and_then(|(value, _)| read(&value).ok()).filter(|other| other.run != ledger.run);
-            if let Some(other) = other.filter(|other| !self.is_late_claim(other, &ledger)) {
+            let other = seen.and_then(|(value, _)| read(&value).ok()).filter(|other| other.run != lock_record.run);
+            if let Some(other) = other.filter(|other| !self.is_late_claim(other, &lock_record)) {
                 return Err(lost(&other));
             }
         }
-        (state.ledger, state.version) = (ledger, version);
+        (state.lock_record, state.version) = (lock_record, version);
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), clock::wall());
         Ok(())
     }
 
     /// Whether a name that stands in the place of ours has no right to it: that of the one that we took it over from, or
     /// of one that took it over from somebody else while we renewed it.
-    fn is_late_claim(&self, other: &Ledger, ours: &Ledger) -> bool {
+    fn is_late_claim(&self, other: &LockRecord, ours: &LockRecord) -> bool {
         match &other.took_over {
             _ if ours.took_over.as_ref() == Some(&other.run) => true,
             Some(of) => *of != ours.run && self.silent_for() < LEASE,
@@ -420,14 +427,14 @@ impl Kept {
     async fn leave(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
         if let Some((status, phase)) = left {
             return self
-                .note(|ledger| {
-                    ledger.status = status;
-                    ledger.phase = phase;
+                .note(|lock_record| {
+                    lock_record.status = status;
+                    lock_record.phase = phase;
                 })
                 .await;
         }
         // Renewals that are still under way come first: they would bring it back.
-        let run = self.state.lock().await.ledger.run.clone();
+        let run = self.state.lock().await.lock_record.run.clone();
         match self.place(&run).await? {
             Place::Ours => self.ports.records.delete(&self.name).await,
             Place::Empty | Place::Other(_) | Place::Strange => Ok(()),
@@ -440,16 +447,16 @@ impl Lock {
     ///
     /// # Errors
     /// When it can't be written, or is somebody else's by now.
-    pub async fn note(&self, change: impl FnOnce(&mut Ledger) + Send) -> Result<(), PortError> {
+    pub async fn note(&self, change: impl FnOnce(&mut LockRecord) + Send) -> Result<(), PortError> {
         self.kept.note(change).await
     }
 
     /// What a dead holder left, as it stands now: nobody runs it any more.
-    pub fn as_found(&self) -> Option<Ledger> {
+    pub fn as_found(&self) -> Option<LockRecord> {
         self.found.clone().map(|left| match left.status {
             Status::Running => {
                 let phase = format!("was killed, and has been left since: {}", left.phase);
-                Ledger { status: Status::Held, phase, ..left }
+                LockRecord { status: Status::Held, phase, ..left }
             }
             _ => left,
         })
@@ -462,22 +469,23 @@ impl Lock {
     pub async fn give_back(&self) -> Result<(), PortError> {
         let Some(found) = self.as_found() else { return self.release(None).await };
         let kept = self.kept.clone();
-        let change = move |ledger: &mut Ledger| {
-            let ours = std::mem::take(ledger);
-            *ledger = Ledger { run: ours.run, beat: ours.beat, ..found };
+        let change = move |lock_record: &mut LockRecord| {
+            let ours = std::mem::take(lock_record);
+            *lock_record = LockRecord { run: ours.run, beat: ours.beat, ..found };
         };
         self.in_time(RELEASE_LIMIT, async move { kept.note(change).await }).await
     }
 
     /// What is written down.
-    pub async fn ledger(&self) -> Ledger {
-        self.kept.state.lock().await.ledger.clone()
+    pub async fn lock_record(&self) -> LockRecord {
+        self.kept.state.lock().await.lock_record.clone()
     }
 
     /// Renews it, bounded in time: what takes longer goes on by itself, before whatever comes after it.
     async fn beat(&self, phase: Option<String>) -> Result<(), PortError> {
         let kept = self.kept.clone();
-        let change = move |ledger: &mut Ledger| ledger.phase = phase.unwrap_or_else(|| ledger.phase.clone());
+        let change =
+            move |lock_record: &mut LockRecord| lock_record.phase = phase.unwrap_or_else(|| lock_record.phase.clone());
         self.in_time(BEAT_LIMIT, async move { kept.note(change).await }).await
     }
 
@@ -489,9 +497,9 @@ impl Lock {
     /// When it is held no more.
     pub async fn lead(&self, forward: impl Fn(&str) -> Vec<u32> + Send + 'static) -> Result<(), Lost> {
         let kept = self.kept.clone();
-        let change = move |ledger: &mut Ledger| {
-            let parts = ledger.to.as_deref().map(forward).unwrap_or_default();
-            let led = ledger.led.get_or_insert_default();
+        let change = move |lock_record: &mut LockRecord| {
+            let parts = lock_record.to.as_deref().map(forward).unwrap_or_default();
+            let led = lock_record.led.get_or_insert_default();
             for part in parts {
                 if !led.contains(&part) {
                     led.push(part);
@@ -573,6 +581,6 @@ impl Lock {
     }
 }
 
-fn lost(other: &Ledger) -> PortError {
+fn lost(other: &LockRecord) -> PortError {
     PortError::new(FailureKind::Conflict, format!("the rollout's lock was taken over by {}", other.holder))
 }

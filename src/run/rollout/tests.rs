@@ -12,8 +12,8 @@ use crate::rollout::{
     Intent, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, StepId, Strategy, Subject, Terminal,
     Validation, World, lint, planner,
 };
-use crate::run::rollout::events::About;
-use crate::run::rollout::executor::{Ending, Outcome, Run, Sight, give_up_counting};
+use crate::run::rollout::events::RolloutContext;
+use crate::run::rollout::executor::{Ending, Outcome, Run, Scope, give_up_counting};
 use crate::run::rollout::in_memory::{Fake, Fault};
 
 const GROUPS: [&str; 2] = ["tg-blue", "tg-green"];
@@ -66,23 +66,23 @@ fn world() -> World {
         routes: BTreeMap::from(["web", "api"].map(observed)),
         record: Some("blue".to_owned()),
         capacities: BTreeMap::new(),
-        ledger: None,
+        lock_record: None,
     }
 }
 
 async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
     let scalable = |(color, one): (&String, &Environment)| Some((color.clone(), one.scalable.clone()?));
     let scalables = intent.environments.iter().filter(|_| intent.capacity.is_some()).filter_map(scalable).collect();
-    let sight = Sight { routes: intent.routes.clone(), record: intent.record.clone(), scalables };
+    let scope = Scope { routes: intent.routes.clone(), record: intent.record.clone(), scalables };
     let world = fake.world();
     let runbook = planner::plan(intent, &world).unwrap();
     assert_eq!(lint::lint(&runbook, intent, &world, lint::Purpose::Rollout), Vec::new());
     let run = Run {
         ports: &fake.ports(),
         runbook: &runbook,
-        sight: &sight,
+        scope: &scope,
         tags: &BTreeMap::new(),
-        about: &About::default(),
+        about: &RolloutContext::default(),
         lock: None,
         cancel,
         limit: Duration::from_secs(1800),
@@ -276,7 +276,7 @@ async fn what_cannot_be_seen_is_not_taken_for_undone() {
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_made_meanwhile_is_not_deleted() {
     let fake = Fake::new(world(), &GROUPS);
-    let sight = Sight { routes: intent().routes, record: intent().record, ..Sight::default() };
+    let scope = Scope { routes: intent().routes, record: intent().record, ..Scope::default() };
     let runbook = planner::plan(&intent(), &world()).unwrap();
     // While the checks run, another team takes the priority.
     let theirs = Observed {
@@ -289,9 +289,9 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
     let run = Run {
         ports: &fake.ports(),
         runbook: &runbook,
-        sight: &sight,
+        scope: &scope,
         tags: &BTreeMap::new(),
-        about: &About::default(),
+        about: &RolloutContext::default(),
         lock: None,
         cancel: &Cancel::never(),
         limit: Duration::from_secs(1800),
@@ -324,7 +324,7 @@ fn assert_sized(world: &World, blue: i32, green: i32) {
 #[tokio::test(start_paused = true)]
 async fn room_comes_before_traffic_and_goes_after_it() {
     let (intent, world) = sized();
-    let words = planner::plan(&intent, &world).unwrap().words();
+    let words = planner::plan(&intent, &world).unwrap().summary();
     let expected = expect_test::expect![[r#"
         hold the minimum of blue at 4 (it is 2)
         raise green from 2 to 4

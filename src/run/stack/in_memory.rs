@@ -15,7 +15,7 @@ use crate::run::stack::ports::{
     SecurityGroups, SeenGroup, SeenInstance, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate,
     SeenVersion, StackPorts, Tags, TargetGroups, VersionOf,
 };
-use crate::stack::{Direction, Instances, Peer, Rule, Rules, Service, Target, TargetGroup, TaskDefinition};
+use crate::stack::{Instances, Peer, Rule, RuleDirection, Rules, Service, Target, TargetGroup, TaskDefinition};
 
 /// So long an instance or task takes until it serves.
 pub(crate) const BOOT: Duration = Duration::from_secs(40);
@@ -163,7 +163,7 @@ impl Cloud {
         self.state().calls.clone()
     }
 
-    pub(crate) fn words(&self) -> Vec<String> {
+    pub(crate) fn summary(&self) -> Vec<String> {
         self.calls().into_iter().map(|call| call.what).collect()
     }
 
@@ -667,7 +667,7 @@ impl SecurityGroups for Ec2 {
 
     async fn create(&self, name: &str, _: &str, vpc_id: &str, tags: &Tags) -> Result<String, PortError> {
         let everything = Rule {
-            direction: Direction::Egress,
+            direction: RuleDirection::Egress,
             protocol: "-1".to_owned(),
             from_port: -1,
             to_port: -1,

@@ -24,7 +24,7 @@ impl Build<'_> {
             *kept = part.filter(|(id, tags)| self.is_another_s(id, tags)).map(|(id, _)| id.clone());
         }
         self.ids = std::mem::take(&mut self.ids).without(&kept);
-        Some(kept.words()).filter(|words| !words.is_empty())
+        Some(kept.summary()).filter(|words| !words.is_empty())
     }
 
     /// Whether another object has a thing by now: by its tags, or, since these can be read late, as this run knows.

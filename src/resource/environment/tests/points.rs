@@ -294,11 +294,11 @@ async fn p04_what_others_did_to_a_live_color_bars_nobody() {
         assert!(words(&told).contains("myapp/blue is live, and not as it was applied"), "{hotfix}: {}", words(&told));
         let (planned, told) = stage.plan(&stage.config(&json), Some(&read)).await;
         assert!(!told.has_errors(), "{hotfix}: {}", words(&told));
-        let calls = stage.cloud.words().len();
+        let calls = stage.cloud.summary().len();
         let (after, told) =
             stage.apply_planned(&stage.config(&json), Some(&read), (planned, told), Cancel::never()).await;
         assert!(!told.has_errors(), "{hotfix}: {}", words(&told));
-        let done = stage.cloud.words()[calls..].to_vec();
+        let done = stage.cloud.summary()[calls..].to_vec();
         assert!(
             !done.iter().any(|call| call.starts_with("refresh") || call.starts_with("resize")),
             "{hotfix}: {done:?}"
@@ -343,7 +343,7 @@ async fn p05_the_group_goes_before_what_serves() {
     stage.cloud.heal();
     let (gone, told) = stage.destroy(&made).await;
     assert!(gone.state.is_none() && !told.has_errors(), "{}", words(&told));
-    let calls = stage.cloud.words();
+    let calls = stage.cloud.summary();
     let place = |what: &str| calls.iter().position(|call| call.contains(what)).expect(what);
     assert!(place("targetgroup/myapp-green") < place("service/main/myapp-green"), "{calls:?}");
     assert_eq!(stage.cloud.inventory(), Vec::<String>::new());
@@ -367,7 +367,7 @@ async fn p05_an_adopted_group_is_left_in_a_way_that_can_be_undone() {
         let (kept, told) = stage.destroy(&made).await;
         assert!(kept.state.is_some() && words(&told).contains("nothing was deleted"), "{n}: {}", words(&told));
         assert_there(&stage, &kept);
-        assert!(stage.cloud.words().iter().all(|call| !call.starts_with("delete")), "{:?}", stage.cloud.words());
+        assert!(stage.cloud.summary().iter().all(|call| !call.starts_with("delete")), "{:?}", stage.cloud.summary());
     }
 }
 
@@ -421,7 +421,7 @@ async fn p06_each_change_that_would_hurt_looks_once_more() {
         stage.cloud.after(0, move || other.lead(&[(&arn, 100)]));
         let (_, told) = stage.apply(&stage.config(&wish), Some(&made)).await;
         assert!(words(&told).contains("it got traffic meanwhile"), "{call}: {}", words(&told));
-        let done = stage.cloud.words();
+        let done = stage.cloud.summary();
         assert!(done.iter().skip(1).all(|done| !done.starts_with(call) && !done.starts_with("refresh")), "{done:?}");
     }
 }
@@ -536,16 +536,16 @@ async fn p10_what_runs_is_read_from_what_runs() {
     // The roll comes to its end; the tags don't.
     stage.cloud.fault(3, Fault::Refused);
     let (stored, told) = stage.apply(&stage.config(&wish), Some(&made)).await;
-    assert!(told.has_errors(), "{:?}", stage.cloud.words());
+    assert!(told.has_errors(), "{:?}", stage.cloud.summary());
     stage.cloud.heal();
     let read = refreshed(&stage, &stored).await;
     assert_eq!(text(&read, "release"), "2");
     // The same wish: nothing is rolled again.
     applied(&stage, &wish, &read).await;
-    assert!(!stage.cloud.words().iter().any(|call| call.starts_with("refresh")), "{:?}", stage.cloud.words());
+    assert!(!stage.cloud.summary().iter().any(|call| call.starts_with("refresh")), "{:?}", stage.cloud.summary());
     // Another one: it is.
     applied(&stage, &instances("green", &json!({})), &refreshed(&stage, &read).await).await;
-    assert!(stage.cloud.words().iter().any(|call| call.starts_with("refresh")));
+    assert!(stage.cloud.summary().iter().any(|call| call.starts_with("refresh")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -562,7 +562,7 @@ async fn p10_what_a_service_runs_is_read_from_what_it_runs() {
         let config = stage.config(&wish);
         let apply = stage.apply(&config, Some(&made));
         let stored = tokio::select! {
-            (stored, told) = apply => { assert!(told.has_errors(), "{:?}", stage.cloud.words()); stored }
+            (stored, told) = apply => { assert!(told.has_errors(), "{:?}", stage.cloud.summary()); stored }
             () = stage.cloud.died() => made.clone(),
         };
         stage.cloud.heal();
@@ -571,15 +571,15 @@ async fn p10_what_a_service_runs_is_read_from_what_it_runs() {
         assert_eq!(text(&read, "release"), "2", "{fault:?}");
         let after = applied(&stage, &wish, &read).await;
         assert!(
-            !stage.cloud.words().iter().any(|call| call.starts_with("deploy")),
+            !stage.cloud.summary().iter().any(|call| call.starts_with("deploy")),
             "{fault:?} {:?}",
-            stage.cloud.words()
+            stage.cloud.summary()
         );
         let read = refreshed(&stage, &after).await;
         let (planned, _) = stage.plan(&config, Some(&read)).await;
         assert_eq!(planned.state, read.state, "{fault:?}");
         applied(&stage, &service("green", &json!({})), &read).await;
-        assert!(stage.cloud.words().iter().any(|call| call.starts_with("deploy")));
+        assert!(stage.cloud.summary().iter().any(|call| call.starts_with("deploy")));
     }
 }
 
@@ -596,7 +596,7 @@ async fn p12_an_apply_does_what_its_plan_told() {
     let (stored, told) = stage.apply(&config, Some(&made)).await;
     assert!(!told.has_errors(), "{}", words(&told));
     assert!(words(&told).contains("myapp/green was changed by others"), "{}", words(&told));
-    assert!(!stage.cloud.words().iter().any(|call| call.starts_with("refresh")), "{:?}", stage.cloud.words());
+    assert!(!stage.cloud.summary().iter().any(|call| call.starts_with("refresh")), "{:?}", stage.cloud.summary());
     // The next plan tells it.
     let read = refreshed(&stage, &stored).await;
     let (planned, _) = stage.plan(&config, Some(&read)).await;
@@ -811,9 +811,9 @@ async fn what_others_deployed_is_not_forgotten_by_an_apply() {
         let read = refreshed(&stage, &read).await;
         let (planned, _) = stage.plan(&stage.config(&other), Some(&read)).await;
         assert_ne!(planned.state, read.state, "{ecs}");
-        let calls = stage.cloud.words().len();
+        let calls = stage.cloud.summary().len();
         applied(&stage, &other, &read).await;
-        let done = stage.cloud.words()[calls..].to_vec();
+        let done = stage.cloud.summary()[calls..].to_vec();
         assert!(done.iter().any(|call| call.starts_with("deploy") || call.starts_with("refresh")), "{ecs}: {done:?}");
     }
 }

@@ -135,7 +135,7 @@ fn misfits<A: Arguments>(value: &Value, kind: A::Kind, path: &Path, diagnostics:
     let written = A::arguments().iter().filter(|argument| value.get(argument.name).is_set());
     for argument in written.filter(|argument| !A::applies(argument.name, kind)) {
         let fits = argument.fits().unwrap_or_default();
-        misfit(&path.attr(argument.name), &format!("{fits} This is one of {}", kind.words()), diagnostics);
+        misfit(&path.attr(argument.name), &format!("{fits} This is one of {}", kind.plural()), diagnostics);
     }
 }
 
@@ -219,7 +219,7 @@ fn codes(matcher: Option<&str>, kind: CheckKind, path: &Path, diagnostics: &mut 
     let mut numbers = written.filter_map(|code| code.parse::<u16>().ok());
     if let Some(code) = numbers.find(|code| !allowed.contains(code)) {
         let detail =
-            format!("{code} is not from {} to {}, which {} have", allowed.start(), allowed.end(), kind.words());
+            format!("{code} is not from {} to {}, which {} have", allowed.start(), allowed.end(), kind.plural());
         misfit(path, &detail, diagnostics);
     }
 }

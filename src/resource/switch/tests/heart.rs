@@ -8,7 +8,7 @@ use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
 use crate::cancel::CancelSource;
 use crate::resource::switch::validate::validate;
 use crate::rollout::gate::HttpAnswer;
-use crate::rollout::{Capacity, Conditions, Forward, Ledger, Observed, Place, Terminal, ledger};
+use crate::rollout::{Capacity, Conditions, Forward, LockRecord, Observed, Place, Terminal, lock_record};
 use crate::run::rollout::in_memory::Fault;
 use crate::run::rollout::lock;
 use crate::run::rollout::ports::CommandEnd;
@@ -453,8 +453,8 @@ async fn p09_a_call_without_an_answer_is_not_forgotten() {
                 let later = stage.fake.world();
                 let point = format!("call {call}, {seconds} s, hold {hold}: after {took:?} {said}");
                 if said.contains("IT IS NOT KNOWN") {
-                    let left: Ledger = serde_json::from_str(&lock.unwrap()).unwrap();
-                    assert_eq!(left.status, ledger::Status::Unknown, "{point}");
+                    let left: LockRecord = serde_json::from_str(&lock.unwrap()).unwrap();
+                    assert_eq!(left.status, lock_record::Status::Unknown, "{point}");
                     assert!(!said.contains("put back as it was before"), "{point}");
                     assert!(seconds > 60, "{point}");
                 } else {
@@ -548,8 +548,8 @@ async fn p09_a_restoration_without_an_answer_keeps_the_lock() {
     let (kept, diagnostics) = stage.destroy(&stored).await;
     let said = told(&diagnostics);
     assert!(said.contains("IT IS NOT KNOWN") && kept.state.is_some(), "{said}");
-    let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
-    assert_eq!(left.status, ledger::Status::Unknown);
+    let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    assert_eq!(left.status, lock_record::Status::Unknown);
     tokio::time::sleep(Duration::from_secs(120)).await;
     stage.fake.heal();
     let gone = ok(stage.destroy(&stage.read(&kept).await).await);
@@ -608,8 +608,8 @@ async fn p10_whoever_follows_leaves_what_was_left() {
     follower.set("routes", list([listener(), own_rule(10, "/api/*")]));
     let stored = ok(stage.apply(&follower, Some(&stored)).await);
     assert!((share(&stage, LISTENER, GREEN) - 10.0).abs() < 0.01);
-    let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
-    assert_eq!((left.status, left.from.as_deref()), (ledger::Status::Held, Some("blue")));
+    let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    assert_eq!((left.status, left.from.as_deref()), (lock_record::Status::Held, Some("blue")));
     stage.fake.set_status(500);
     let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
     assert!(diagnostics.has_errors());
@@ -662,7 +662,7 @@ async fn p10_a_lock_that_outlived_its_rollout_is_not_inherited() {
     stage.fake.fault(1, Fault::DiesBefore);
     let blue = careful(&stage, "blue");
     drop(die(&stage, &blue, &stored).await);
-    let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
     assert_eq!((left.from.as_deref(), left.to.as_deref()), (Some("green"), Some("blue")));
     assert_eq!((left.led, left.record.as_deref()), (Some(vec![100, 500]), Some("green")));
 }
@@ -681,7 +681,7 @@ async fn p10_what_another_switch_left_is_handed_back() {
     other.set("name", text("other"));
     other.set("routes", list([Value::object([("listener_arn", text(&second))])]));
     ok(stage.apply(&other, None).await);
-    let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
     assert_eq!((left.switch.as_str(), left.from.as_deref(), left.to.as_deref()), ("app", Some("blue"), Some("green")));
     stage.fake.set_status(500);
     let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
@@ -910,7 +910,7 @@ async fn p17_the_way_back_is_not_barred_by_the_canary() {
 /// One odd read of the lock abandons nothing.
 #[tokio::test(start_paused = true)]
 async fn p18_an_odd_read_of_the_lock_is_no_loss() {
-    let late = Ledger {
+    let late = LockRecord {
         took_over: Some("a dead one".to_owned()),
         machine: "elsewhere".to_owned(),
         ..lock::draft("app", "a late claim", "now")
@@ -957,7 +957,7 @@ async fn p19_a_clock_that_is_behind_is_no_death() {
     fake.set_parameter(LOCK, &serde_json::to_string(&theirs).unwrap());
     let beats = async {
         for beat in 0..12 {
-            fake.set_parameter(LOCK, &serde_json::to_string(&Ledger { beat, ..theirs.clone() }).unwrap());
+            fake.set_parameter(LOCK, &serde_json::to_string(&LockRecord { beat, ..theirs.clone() }).unwrap());
             tokio::time::sleep(Duration::from_secs(10)).await;
         }
     };
@@ -1046,7 +1046,7 @@ async fn p15_another_process_of_this_run_is_waited_for() {
         let fake = stage.fake.clone();
         let beats = async {
             for beat in 0..20 {
-                fake.set_parameter(LOCK, &serde_json::to_string(&Ledger { beat, ..theirs.clone() }).unwrap());
+                fake.set_parameter(LOCK, &serde_json::to_string(&LockRecord { beat, ..theirs.clone() }).unwrap());
                 tokio::time::sleep(Duration::from_secs(10)).await;
             }
             if !dies {

@@ -31,7 +31,7 @@ fn world(blue: u32, green: u32) -> World {
         routes: BTreeMap::from([(LISTENER.to_owned(), observed)]),
         record: None,
         capacities: BTreeMap::new(),
-        ledger: None,
+        lock_record: None,
     }
 }
 

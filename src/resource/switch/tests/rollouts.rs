@@ -8,7 +8,7 @@ use crate::cancel::CancelSource;
 use crate::resource::switch::apply;
 use crate::rollout::gate::{FunctionAnswer, HttpAnswer};
 use crate::rollout::metrics::Sample;
-use crate::rollout::{Ledger, ledger};
+use crate::rollout::{LockRecord, lock_record};
 use crate::run::rollout::in_memory::Fault;
 use crate::run::rollout::lock;
 use crate::run::rollout::ports::CommandEnd;
@@ -127,8 +127,8 @@ async fn held_it_can_go_on_and_back() {
         assert!(said.contains("It stays where it is (on_failure = \"hold\")."), "{said}");
         assert!(said.contains("set active = \"blue\" and run `terraform apply`: it goes back at once"), "{said}");
         assert_eq!(held.state.as_ref().unwrap().get("last_rollout").get("status"), &text("held"));
-        let left: Ledger = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
-        assert_eq!((left.status, left.from.as_deref()), (ledger::Status::Held, Some("blue")));
+        let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+        assert_eq!((left.status, left.from.as_deref()), (lock_record::Status::Held, Some("blue")));
         stage.fake.set_status(200);
         stage.fake.heal();
         let read = stage.read(&held).await;
@@ -155,7 +155,7 @@ async fn held_it_can_go_on_and_back() {
 /// What a killed process leaves: its lock, that nobody renews.
 pub(super) fn bury(stage: &Stage) {
     let Some(left) = stage.fake.parameter(LOCK) else { return };
-    let mut left: Ledger = serde_json::from_str(&left).unwrap();
+    let mut left: LockRecord = serde_json::from_str(&left).unwrap();
     left.machine = "one that is gone".to_owned();
     stage.fake.set_parameter(LOCK, &serde_json::to_string(&left).unwrap());
 }
@@ -255,7 +255,7 @@ async fn of_two_heirs_one_has_the_lock() {
     let (ports, tags, cancel) = (stage.fake.ports(), std::collections::BTreeMap::new(), Cancel::never());
     // On machines of their own: another resource of this very run would be waited for.
     let heir = async |run: &str| {
-        let mine = Ledger { machine: format!("the machine of {run}"), ..lock::draft("app", run, "now") };
+        let mine = LockRecord { machine: format!("the machine of {run}"), ..lock::draft("app", run, "now") };
         let lock = lock::acquire(&ports, "/app/live", mine, &tags, &cancel).await?;
         tokio::select! {
             lost = lock.keep() => panic!("{lost:?}"),
@@ -269,7 +269,7 @@ async fn of_two_heirs_one_has_the_lock() {
     };
     assert!(matches!(loser, lock::Refused::Held(_)), "{loser:?}");
     assert_eq!(winner.found.as_ref().map(|found| found.run.as_str()), Some("the-dead-one"));
-    winner.note(|ledger| "goes on".clone_into(&mut ledger.phase)).await.unwrap();
+    winner.note(|lock_record| "goes on".clone_into(&mut lock_record.phase)).await.unwrap();
     winner.release(None).await.unwrap();
     assert_eq!(stage.fake.parameter(LOCK), None);
 }
@@ -285,7 +285,7 @@ async fn a_lock_that_outlived_its_rollout_shortens_no_other() {
     left.machine = "one that is gone".to_owned();
     (left.from, left.to) = (Some("blue".to_owned()), Some("green".to_owned()));
     let weights = Some([("blue".to_owned(), 100), ("green".to_owned(), 0)].into());
-    left.origins = vec![ledger::Origin { routes: vec!["2".to_owned()], weights, sticky: None, other: None }];
+    left.origins = vec![lock_record::Origin { routes: vec!["2".to_owned()], weights, sticky: None, other: None }];
     stage.fake.set_parameter(LOCK, &serde_json::to_string(&left).unwrap());
     stage.fake.heal();
     let asked = stage.fake.asked().len();
@@ -347,7 +347,7 @@ async fn a_lock_of_another_machine_is_waited_for_and_taken_over() {
     // One that lives shows it.
     let beat = async {
         tokio::time::sleep(Duration::from_secs(9)).await;
-        stage.fake.set_parameter(LOCK, &serde_json::to_string(&Ledger { beat: 1, ..theirs.clone() }).unwrap());
+        stage.fake.set_parameter(LOCK, &serde_json::to_string(&LockRecord { beat: 1, ..theirs.clone() }).unwrap());
     };
     let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), beat);
     let said = told(&diagnostics);
@@ -374,7 +374,7 @@ async fn a_lock_that_somebody_takes_stops_it_where_it_is() {
     let config = careful(&stage, "green");
     let taken = async {
         tokio::time::sleep(Duration::from_secs(65)).await;
-        let theirs = Ledger { holder: "me@elsewhere".to_owned(), ..lock::draft("app", "another-run", "now") };
+        let theirs = LockRecord { holder: "me@elsewhere".to_owned(), ..lock::draft("app", "another-run", "now") };
         stage.fake.set_parameter(LOCK, &serde_json::to_string(&theirs).unwrap());
     };
     let ((applied, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), taken);

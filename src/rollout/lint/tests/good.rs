@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::rollout::ledger::VERSION;
 use crate::rollout::lint::{Kind, Purpose, lint};
+use crate::rollout::lock_record::VERSION;
 use crate::rollout::planner;
 use crate::rollout::*;
 
@@ -182,7 +182,7 @@ fn world(dice: &mut Dice, intent: &Intent) -> World {
     let mut capacities: BTreeMap<String, Capacity> =
         intent.environments.keys().map(|color| (color.clone(), capacity(dice))).collect();
     capacities.retain(|_, _| !dice.once_in(8));
-    World { routes, record: record.map(str::to_owned), capacities, ledger: None }
+    World { routes, record: record.map(str::to_owned), capacities, lock_record: None }
 }
 
 /// The world when so many steps are done, and what is written down of them where that is not all.
@@ -197,14 +197,14 @@ fn play(intent: &Intent, world: &World, runbook: &Runbook, done: usize) -> World
         });
     }
     let is_whole = ids.len() == runbook.steps().count();
-    after.ledger = (!is_whole).then(|| written(intent, world, runbook, &ids));
+    after.lock_record = (!is_whole).then(|| written(intent, world, runbook, &ids));
     after
 }
 
 /// What a rollout that died after these steps wrote down.
-fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -> Ledger {
+fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -> LockRecord {
     let left = planner::unfinished(intent, world);
-    let (from, to) = (planner::current(intent, world).live, planner::wish(intent, world));
+    let (from, to) = (planner::current(intent, world).live, planner::target_color(intent, world));
     let (from, to) = match left {
         Some(left) if left.to == to || left.from == to => (left.from.clone(), left.to.clone()),
         Some(left) => (left.from.clone(), to),
@@ -213,7 +213,7 @@ fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -
     let origins = left.map(|left| left.origins.clone()).unwrap_or_default();
     let record = left.map_or_else(|| world.record.clone(), |left| left.record.clone());
     let mut led = left.map_or_else(|| Some(Vec::new()), |left| left.led.clone());
-    let mut sizes: BTreeMap<String, Raised> = world.ledger.iter().flat_map(|left| left.sizes.clone()).collect();
+    let mut sizes: BTreeMap<String, Raised> = world.lock_record.iter().flat_map(|left| left.sizes.clone()).collect();
     let target = to.as_ref().and_then(|to| intent.environments.get(to));
     for (id, step) in runbook.steps() {
         match step {
@@ -228,7 +228,7 @@ fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -
             _ => {}
         }
     }
-    let mut ledger = Ledger {
+    let mut lock_record = LockRecord {
         version: VERSION,
         switch: intent.name.clone(),
         from,
@@ -237,11 +237,11 @@ fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -
         led,
         sizes,
         origins,
-        ..Ledger::default()
+        ..LockRecord::default()
     };
     let seen = intent.routes.iter().filter_map(|route| Some((route.key(), world.routes.get(&route.key())?)));
-    ledger.note_origins(seen, &intent.environments);
-    ledger
+    lock_record.note_origins(seen, &intent.environments);
+    lock_record
 }
 
 /// What came of all stories.
@@ -280,7 +280,7 @@ fn judge(found: &mut Found, runbook: &Runbook, (intent, world): (&Intent, &World
         *found.shapes.entry(sort).or_default() += 1;
     }
     for finding in lint(runbook, intent, world, purpose) {
-        let words = runbook.words().join("\n");
+        let words = runbook.summary().join("\n");
         let example = || (0, format!("{story}: {finding}\n{words}\n{intent:?}\n{world:?}"));
         found.findings.entry(finding.kind).or_insert_with(example).0 += 1;
     }
@@ -300,11 +300,11 @@ fn tell(seed: u64, found: &mut Found) {
             let done = if dice.once_in(3) { count } else { dice.roll(count + 1) };
             world = play(&intent, &world, &runbook, done);
         }
-        if let Some(ledger) = &mut world.ledger {
+        if let Some(lock_record) = &mut world.lock_record {
             // An older version wrote less down, and the lock may be another switch's.
             match dice.roll(12) {
-                0 | 1 => ledger.led = None,
-                2 => ledger.switch = "other".to_owned(),
+                0 | 1 => lock_record.led = None,
+                2 => lock_record.switch = "other".to_owned(),
                 _ => {}
             }
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::rollout::ledger::VERSION;
 use crate::rollout::lint::{Finding, Kind, Purpose, Severity, lint};
+use crate::rollout::lock_record::VERSION;
 use crate::rollout::planner;
 use crate::rollout::runbook::Stage;
 use crate::rollout::*;
@@ -119,10 +119,11 @@ fn resumed() -> Case {
     let origins = world.routes.iter().map(|(key, seen)| (key.clone(), seen));
     let (from, to) = (Some("blue".to_owned()), Some("green".to_owned()));
     let led = Some(vec![100]);
-    let mut ledger = Ledger { version: VERSION, switch: "app".to_owned(), from, to, led, ..Ledger::default() };
-    ledger.note_origins(origins, &intent.environments);
+    let mut lock_record =
+        LockRecord { version: VERSION, switch: "app".to_owned(), from, to, led, ..LockRecord::default() };
+    lock_record.note_origins(origins, &intent.environments);
     let routes = ["web", "rule"].map(|arn| (arn.to_owned(), observed(arn, &[("blue", 90), ("green", 10)])));
-    Case::planned(intent, World { routes: routes.into(), ledger: Some(ledger), ..world })
+    Case::planned(intent, World { routes: routes.into(), lock_record: Some(lock_record), ..world })
 }
 
 /// The end of a switch, with one rule and the record.
@@ -175,8 +176,8 @@ impl Case {
 
     /// The last step that reads so.
     fn find(&self, words: &str) -> StepId {
-        let mut fits = self.runbook.steps().filter(|(_, step)| step.words().contains(words));
-        let all = || self.runbook.words().join("\n");
+        let mut fits = self.runbook.steps().filter(|(_, step)| step.summary().contains(words));
+        let all = || self.runbook.summary().join("\n");
         fits.next_back().unwrap_or_else(|| panic!("no step has {words:?}:\n{}", all())).0
     }
 
@@ -440,7 +441,7 @@ fn good_runbooks_have_no_findings() {
     let good = [simple(), rich(), follower(), resumed(), removal(), restoration(), checked(), first_of_all()];
     for case in good {
         assert!(!case.runbook.is_empty());
-        assert_eq!(case.findings(), Vec::new(), "{}", case.runbook.words().join("\n"));
+        assert_eq!(case.findings(), Vec::new(), "{}", case.runbook.summary().join("\n"));
     }
 }
 
@@ -450,8 +451,8 @@ fn every_rule_finds_its_planted_fault_and_no_other() {
         let case = planted(*kind);
         let found: Vec<Kind> = case.findings().iter().map(|finding| finding.kind).collect();
         let told = case.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        assert!(!found.is_empty(), "{kind:?} finds nothing in\n{}", case.runbook.words().join("\n"));
-        assert!(found.iter().all(|one| one == kind), "{kind:?}: {told}\nin\n{}", case.runbook.words().join("\n"));
+        assert!(!found.is_empty(), "{kind:?} finds nothing in\n{}", case.runbook.summary().join("\n"));
+        assert!(found.iter().all(|one| one == kind), "{kind:?}: {told}\nin\n{}", case.runbook.summary().join("\n"));
     }
 }
 

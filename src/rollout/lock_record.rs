@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::intent::Environment;
 use super::world::{Forward, Observed, Stickiness, Terminal};
 
-/// The format's version; a ledger of another one is not read further.
+/// The format's version; a lock record of another one is not read further.
 pub const VERSION: u32 = 1;
 /// Parameter Store's limit for a standard parameter.
 pub const MOST_BYTES: usize = 4096;
 
-/// The ledger.
+/// The lock record.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Ledger {
+pub struct LockRecord {
     /// The format's version.
     pub version: u32,
     /// The rollout's id.
@@ -125,7 +125,7 @@ fn end(key: &str) -> &str {
     key.rsplit('/').next().unwrap_or(key)
 }
 
-impl Ledger {
+impl LockRecord {
     /// Notes where the routes lead and what the record says. A route that a rollout which is being gone on with found is
     /// noted as that one found it.
     pub fn note_origins<'w>(
@@ -161,7 +161,7 @@ impl Ledger {
     }
 
     /// What is left of it, in words.
-    pub fn words(&self) -> String {
+    pub fn summary(&self) -> String {
         if !self.what.is_empty() {
             return format!("{} that {} began at {}", self.what, self.holder, self.since);
         }

@@ -8,6 +8,11 @@
 //! - [`aws`]: the ports on AWS.
 //! - [`database`]: databases behind the ports, for migrations.
 //! - [`resource`]: what users write, one file or folder for each resource and for the provider block.
+//! - [`platform`]: what is to be known of the platform, and everything behind the ports.
+//! - [`process`]: commands of the user's behind their port.
+//! - [`compose`]: which adapters are behind the ports.
+//! - [`settings`]: the provider block.
+//! - [`network`]: requests as the provider block wants them.
 //! - [`secrets`]: what was told in confidence, and texts without it.
 //! - [`variables`]: the environment of this process.
 //! - [`argument`]: what is known of an argument, declared once, at the field that holds it.
@@ -20,15 +25,20 @@ pub mod arn;
 pub mod aws;
 pub mod cancel;
 pub mod clock;
+pub mod compose;
 pub mod database;
 mod digest;
 mod duration;
 mod home;
 pub mod migration;
+pub mod network;
+pub mod platform;
+pub mod process;
 pub mod resource;
 pub mod rollout;
 pub mod run;
 pub mod secrets;
+pub mod settings;
 pub mod stack;
 pub mod tf_provider;
 pub mod variables;

@@ -4,16 +4,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bluegreen::resource::Bluegreen;
-use bluegreen::run::supervisor;
 use bluegreen::tf_provider::{Provider, handshake};
 use bluegreen::variables;
+use bluegreen::{compose, process::supervisor};
 
 /// The provider's address in a Terraform configuration.
 const ADDRESS: &str = "registry.terraform.io/bluegreen/bluegreen";
 const NAME: &str = "bluegreen";
 
 fn provider() -> Arc<dyn Provider> {
-    Arc::new(Bluegreen::new())
+    Arc::new(Bluegreen::new(compose::on_aws))
 }
 
 fn main() -> ExitCode {

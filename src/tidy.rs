@@ -1,5 +1,6 @@
 //! The laws of ARCHITECTURE.md, executed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,166 @@ fn forbid(words: &[&str], applies: impl Fn(&str) -> bool, law: &str) {
     }
 }
 
+/// Which rooms a room may use: a new arrow is a decision, and is made here.
+///
+/// The leaves know of nothing above them; the pure rooms of each other only where one domain asks another; what carries out
+/// knows what decides; the adapters know the ports that they implement; resources know everything but the adapters, and
+/// `compose` puts them together. A migration's address is a database's own.
+const EDGES: [(&str, &[&str]); 26] = [
+    ("arn", &[]),
+    ("cancel", &[]),
+    ("clock", &[]),
+    ("digest", &[]),
+    ("duration", &[]),
+    ("home", &[]),
+    ("variables", &[]),
+    ("argument", &["duration"]),
+    ("secrets", &["digest", "variables"]),
+    ("settings", &["argument"]),
+    ("network", &["argument", "home", "settings"]),
+    ("tf_provider", &["argument", "cancel", "clock", "duration", "secrets"]),
+    ("rollout", &["argument", "secrets"]),
+    ("stack", &["argument", "arn", "digest", "rollout"]),
+    ("migration", &["argument", "rollout"]),
+    ("run", &["cancel"]),
+    ("platform", &["run", "run::rollout", "run::stack", "settings"]),
+    (
+        "run::rollout",
+        &["cancel", "clock", "migration", "network", "rollout", "run", "secrets", "settings", "variables"],
+    ),
+    ("run::stack", &["argument", "cancel", "duration", "rollout", "run", "run::rollout", "stack"]),
+    ("run::migration", &["cancel", "clock", "migration", "rollout", "run", "run::rollout"]),
+    (
+        "aws",
+        &[
+            "cancel",
+            "clock",
+            "digest",
+            "home",
+            "migration",
+            "network",
+            "platform",
+            "rollout",
+            "run",
+            "run::rollout",
+            "run::stack",
+            "secrets",
+            "settings",
+            "stack",
+        ],
+    ),
+    ("database", &["digest", "home", "migration", "run::migration", "secrets", "variables"]),
+    ("process", &["rollout", "run", "run::rollout", "variables"]),
+    ("compose", &["aws", "platform", "process", "run::rollout", "settings"]),
+    (
+        "resource",
+        &[
+            "argument",
+            "arn",
+            "clock",
+            "database",
+            "digest",
+            "duration",
+            "migration",
+            "network",
+            "platform",
+            "rollout",
+            "run",
+            "run::migration",
+            "run::rollout",
+            "run::stack",
+            "secrets",
+            "settings",
+            "stack",
+            "tf_provider",
+        ],
+    ),
+    ("main", &["compose", "process", "resource", "tf_provider", "variables"]),
+];
+
+/// Whether tests are what a file is for: they may put together whatever they need.
+fn is_test(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    path.contains("/tests")
+        || name.ends_with("tests.rs")
+        || ["in_memory.rs", "testing.rs", "tidy.rs", "declarations.rs", "numbers.rs", "pages.rs"].contains(&name)
+}
+
+/// The room of a path such as `crate::run::stack::ports`.
+fn room(path: &str) -> String {
+    let mut parts = path.split("::");
+    let first = parts.next().unwrap_or_default();
+    match parts.next() {
+        Some(second) if first == "run" && ["rollout", "stack", "migration"].contains(&second) => {
+            format!("run::{second}")
+        }
+        _ => first.to_owned(),
+    }
+}
+
+/// What a file's code uses of this crate: each path after `crate::`, grouped imports taken apart one level deep.
+fn uses(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code: String =
+        code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let mut found = Vec::new();
+    for start in ["crate::", "bluegreen::"] {
+        for (at, _) in code.match_indices(start) {
+            if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                continue;
+            }
+            let rest = &code[at + start.len()..];
+            let path: String = rest.chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
+            match rest[path.len()..].strip_prefix('{') {
+                Some(group) => {
+                    let group = group.split('}').next().unwrap_or_default();
+                    found.extend(group.split(',').map(|one| format!("{path}{}", one.trim())));
+                }
+                None => found.push(path),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_room_uses_one_that_it_should_not_know() {
+    let (mut drawn, mut wrong) = (BTreeSet::new(), Vec::new());
+    for source in sources().iter().filter(|source| source.path.starts_with("src/") && !is_test(&source.path)) {
+        let own = room(&source.path.trim_start_matches("src/").trim_end_matches(".rs").replace('/', "::"));
+        if own == "lib" {
+            continue;
+        }
+        let Some((_, allowed)) = EDGES.iter().find(|(room, _)| *room == own) else {
+            panic!("{}: {own} is no room of the table", source.path)
+        };
+        for path in uses(&source.text) {
+            let other = room(&path);
+            if other == own || !EDGES.iter().any(|(room, _)| *room == other) {
+                continue;
+            }
+            if !allowed.contains(&other.as_str()) {
+                wrong.push(format!("{}: {own} may not use {other} ({path})", source.path));
+            }
+            drawn.insert((own.clone(), other));
+        }
+    }
+    for (room, allowed) in EDGES {
+        let unused = allowed.iter().filter(|other| !drawn.contains(&(room.to_owned(), (**other).to_owned())));
+        wrong.extend(unused.map(|other| format!("{room} → {other} is allowed, and not used")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_wrong_arrow_is_seen() {
+    let planted =
+        "use std::fmt;\nuse crate::{aws, clock};\nfn f() { crate::run::stack::observe() }\n// crate::database";
+    let rooms: Vec<String> = uses(planted).iter().map(|path| room(path)).collect();
+    assert_eq!(rooms, ["aws", "clock", "run::stack"]);
+    assert!(uses("#[cfg(test)]\nmod tests {\n    use crate::aws;\n}").is_empty());
+}
+
 #[test]
 fn every_room_keeps_its_secrets() {
     let in_crate = |path: &str| path.starts_with("src/");
@@ -59,27 +220,21 @@ fn every_room_keeps_its_secrets() {
     );
     let driver = ["sqlx::"];
     forbid(&driver, |path| in_crate(path) && !path.starts_with("src/database/"), "only src/database knows the driver");
-    let others = ["crate::rollout", "crate::aws", "crate::run", "crate::resource", "bluegreen_"];
-    forbid(&others, |path| path.starts_with("src/tf_provider/"), "the wire layer knows nothing of blue and green");
+    let across = ["super::rollout", "super::stack", "super::migration"];
+    forbid(&across, |path| path.starts_with("src/run/"), "a path to another room begins at the crate");
+    forbid(
+        &["bluegreen_"],
+        |path| path.starts_with("src/tf_provider/"),
+        "the wire layer knows nothing of blue and green",
+    );
 }
 
 #[test]
-fn the_rollout_is_pure() {
-    let effects = [
-        "tokio",
-        "async ",
-        "std::fs",
-        "std::net",
-        "std::env",
-        "::now(",
-        "crate::aws",
-        "crate::run",
-        "crate::tf_provider",
-        "crate::clock",
-    ];
-    forbid(&effects, |path| path.starts_with("src/rollout/"), "src/rollout decides without doing");
-    forbid(&effects, |path| path.starts_with("src/stack/"), "src/stack decides without doing");
-    forbid(&effects, |path| path.starts_with("src/migration/"), "src/migration decides without doing");
+fn the_pure_rooms_are_pure() {
+    let effects = ["tokio", "async ", "std::fs", "std::net", "std::env", "::now("];
+    for room in ["rollout", "stack", "migration"] {
+        forbid(&effects, |path| path.starts_with(&format!("src/{room}/")), "what decides does nothing");
+    }
 }
 
 #[test]
@@ -108,6 +263,69 @@ fn functions_are_short() {
             let end = format!("{}}}", &line[..line.len() - body.len()]);
             let Some(length) = lines[start..].iter().position(|line| *line == end) else { continue };
             assert!(length < MAX_FUNCTION_LINES, "{}:{}: {} lines in a function", source.path, start + 1, length + 1);
+        }
+    }
+}
+
+#[test]
+fn the_map_is_short_and_names_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    assert!(map.lines().count() <= 150, "{} lines", map.lines().count());
+    let (_, entries) = map.split_once("## Entry points").expect("entry points");
+    let entries = entries.split("\n## ").next().unwrap_or_default();
+    let named: Vec<&str> =
+        entries.split('`').skip(1).step_by(2).filter(|name| name.contains('/') && name.contains('.')).collect();
+    assert!(named.len() >= 10, "{named:?}");
+    for name in named {
+        assert!(root.join(name).exists(), "ARCHITECTURE.md sends newcomers to {name}");
+    }
+}
+
+/// Forms that a machine can find in what users read: the rest of the style is for eyes.
+#[test]
+fn what_users_read_is_plain() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let british = ["colo", "behavio", "hono", "favo", "neighbo"].map(|start| format!("{start}ur"));
+    let forms = ["if left out", " shall ", "-0 ", "\"Or "].map(str::to_owned);
+    let mut read: Vec<(String, String)> = Vec::new();
+    for source in sources() {
+        // Texts are in literals; a line of code has no prose outside of them, but in its comments.
+        let texts = source.text.lines().filter(|line| line.contains('"')).collect::<Vec<_>>().join("\n");
+        read.push((
+            source.path.clone(),
+            if ["src/tidy.rs", "src/resource/declarations.rs"].contains(&source.path.as_str()) {
+                String::new()
+            } else {
+                texts
+            },
+        ));
+        for word in &british {
+            assert!(
+                source.path == "src/tidy.rs" || !source.text.to_lowercase().contains(word),
+                "{}: {word}",
+                source.path
+            );
+        }
+    }
+    let mut open = vec![root.join("docs"), root.join("examples")];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.display().to_string();
+            if path.is_dir() && !name.ends_with("node_modules") && !name.ends_with("target") {
+                open.push(path);
+            } else if [".md", ".tf", ".sh", ".yml", ".hcl"].iter().any(|ending| name.ends_with(ending)) {
+                read.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    for page in ["README.md", "CHANGELOG.md", "ARCHITECTURE.md", "DEPENDENCIES.md"] {
+        read.push((page.to_owned(), fs::read_to_string(root.join(page)).unwrap()));
+    }
+    for (name, text) in read {
+        for form in forms.iter().chain(&british) {
+            assert!(!text.contains(form), "{name}: {form:?}");
         }
     }
 }

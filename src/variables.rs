@@ -72,3 +72,16 @@ pub fn all() -> BTreeMap<String, String> {
 fn is_of_driver(name: &str) -> bool {
     OF_DRIVERS.contains(&name)
 }
+
+/// What Terraform and go-plugin tell the provider is never for its children.
+const NOT_INHERITED: [&str; 4] =
+    ["TF_PLUGIN_MAGIC_COOKIE", "PLUGIN_CLIENT_CERT", "PLUGIN_PROTOCOL_VERSIONS", "TF_REATTACH_PROVIDERS"];
+
+/// Whether a variable of this process is for a command that asks for these; a `*` at the end of a name stands for anything.
+pub fn is_asked_for(name: &str, asked: &[impl AsRef<str>]) -> bool {
+    let fits = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    };
+    asked.iter().any(|pattern| fits(pattern.as_ref())) && !NOT_INHERITED.contains(&name)
+}

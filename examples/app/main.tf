@@ -9,7 +9,7 @@ terraform {
 }
 
 variable "active" {
-  description = "The color that shall be live."
+  description = "The color that is to be live."
   type        = string
 }
 

@@ -93,3 +93,25 @@ pub fn endpoint(text: &str) -> Result<(), String> {
         Err(error) => Err(format!("not a URL: {error}")),
     }
 }
+
+/// A proxy's address; without a scheme it is taken for one over HTTP.
+pub fn proxy_url(text: &str) -> Option<reqwest::Url> {
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    let known = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host();
+    if text.contains("://") {
+        return reqwest::Url::parse(text).ok().filter(known);
+    }
+    reqwest::Url::parse(&format!("http://{text}")).ok().filter(known)
+}
+
+/// The address of a proxy. The empty string is none.
+///
+/// # Errors
+/// That it is none, without the value, which may hold a password.
+pub fn proxy(text: &str) -> Result<(), String> {
+    let fits = text.is_empty() || proxy_url(text).is_some();
+    if fits { Ok(()) } else { Err("not the address of a proxy, such as http://proxy.example.com:3128".to_owned()) }
+}

@@ -67,7 +67,7 @@ impl Storable for BeganStopped {
 
 /// Whether the stop signal has come.
 fn is_stopped(call: &Call) -> bool {
-    call.stop().is_some_and(crate::tf_provider::Cancel::is_cancelled)
+    call.stop().is_some_and(crate::cancel::Cancel::is_cancelled)
 }
 
 #[dyn_dispatch_hint]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -17,13 +18,13 @@ use tokio::sync::OnceCell;
 
 use super::attempts::Attempts;
 use super::error::call_error;
-use super::http::{self, SdkHttp};
+use super::http::SdkHttp;
 use super::identity::{AssumedRole, Confidential, WebIdentityRole};
-use super::proxy::Proxies;
-use super::settings::{RetryMode, Settings};
 use crate::home;
+use crate::platform::Platform;
 use crate::run::ports::{FailureKind, PortError};
 use crate::secrets::{self, Reach};
+use crate::settings::{RetryMode, Settings};
 
 /// AWS's control planes answer within a second or two; a connection that is silent for longer is dead.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -58,36 +59,8 @@ impl Connection {
         Connection { settings, clients: OnceCell::new() }
     }
 
-    /// Whether the provider's configuration is known.
-    pub fn is_known(&self) -> bool {
-        self.settings.is_some()
-    }
-
-    /// What was configured.
-    pub fn settings(&self) -> Option<&Settings> {
-        self.settings.as_ref()
-    }
-
-    /// What of the settings can be seen to be wrong without asking anybody: the argument, where it is one, and the words.
-    pub fn faults(&self) -> Vec<(Option<&'static str>, String)> {
-        let Some(settings) = &self.settings else { return Vec::new() };
-        let bundle = http::ca_bundle(settings);
-        let wrong = bundle.and_then(|(name, path)| Some((name, http::read_bundle(&path).err()?, path)));
-        wrong
-            .map(|(name, reason, path)| {
-                (Some(name).filter(|name| *name != "AWS_CA_BUNDLE"), format!("{name} = {path:?}: {reason}."))
-            })
-            .into_iter()
-            .collect()
-    }
-
-    /// Whether HTTPS goes by way of http_proxy only because nothing was said of it.
-    pub fn is_https_proxy_guessed(&self) -> bool {
-        self.settings.as_ref().is_some_and(Proxies::is_https_guessed)
-    }
-
     /// The region that is named explicitly, by the provider block or the environment, without asking anybody.
-    pub fn explicit_region(&self) -> Option<String> {
+    fn explicit_region(&self) -> Option<String> {
         let environment = || {
             ["AWS_REGION", "AWS_DEFAULT_REGION"]
                 .iter()
@@ -179,6 +152,21 @@ impl Connection {
             sns: aws_sdk_sns::Client::from_conf(sns.build()),
             ssm: aws_sdk_ssm::Client::from_conf(ssm.build()),
         })
+    }
+}
+
+#[async_trait]
+impl Platform for Connection {
+    fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
+    }
+
+    fn region(&self) -> Option<String> {
+        self.explicit_region()
+    }
+
+    async fn database_token(&self, host: &str, port: u16, user: &str) -> Result<String, PortError> {
+        self.token_for_database(host, port, user).await
     }
 }
 

@@ -6,24 +6,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use crate::network::chain;
 use crate::run::ports::{FailureKind, PortError};
 use crate::secrets;
-
-/// An error with everything that caused it, in one line.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Many wrappers repeat their cause.
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
 
 /// The error of a call, for branching and for people.
 pub(super) fn call_error<E>(service: &str, operation: &str, error: &SdkError<E, HttpResponse>) -> PortError

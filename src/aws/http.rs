@@ -12,14 +12,12 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
-use rustls::pki_types::pem::PemObject as _;
 
-use super::error::chain;
-use super::proxy::Proxies;
-use super::settings::Settings;
 use crate::cancel::Cancel;
+use crate::network::{chain, install_tls, on_network};
 use crate::run::call::Call;
-use crate::{home, secrets};
+use crate::secrets;
+use crate::settings::Settings;
 
 /// Idle connections are dropped before AWS's load balancers drop them (60 s by default).
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
@@ -30,53 +28,6 @@ const LAST_ANSWERS: Duration = Duration::from_millis(400);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// More than any answer of the calls made here: what a function returns has at most 6 MiB, everything else far less.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
-
-/// Makes ring the process's TLS provider; a second call changes nothing.
-pub(super) fn install_tls() {
-    drop(rustls::crypto::ring::default_provider().install_default());
-}
-
-/// With the proxies and the certificate authorities of the provider block and the environment.
-pub(super) fn on_network(
-    mut builder: reqwest::ClientBuilder,
-    settings: &Settings,
-) -> Result<reqwest::ClientBuilder, String> {
-    if let Some((name, path)) = ca_bundle(settings) {
-        for certificate in read_bundle(&path).map_err(|reason| format!("{name} {path}: {reason}"))? {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    let proxies = Proxies::of(settings);
-    // The first call turns off the client's own reading of the environment.
-    Ok(builder.no_proxy().proxy(reqwest::Proxy::custom(move |url| proxies.proxy_for(url))))
-}
-
-/// The file with further certificate authorities, and what names it.
-pub(super) fn ca_bundle(settings: &Settings) -> Option<(&'static str, String)> {
-    let own = settings.custom_ca_bundle.as_ref().map(|path| ("custom_ca_bundle", home::expand(path)));
-    let environment = || Some(("AWS_CA_BUNDLE", std::env::var("AWS_CA_BUNDLE").ok().filter(|path| !path.is_empty())?));
-    own.or_else(environment)
-}
-
-/// The certificates of a PEM file.
-pub(super) fn read_bundle(path: &str) -> Result<Vec<reqwest::Certificate>, String> {
-    let unreadable = |error: std::io::Error| format!("the file can't be read: {error}");
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("it is not a file".to_owned());
-    }
-    let pem = std::fs::read(path).map_err(unreadable)?;
-    let (mut roots, mut certificates) = (rustls::RootCertStore::empty(), Vec::new());
-    for (n, certificate) in rustls::pki_types::CertificateDer::pem_slice_iter(&pem).enumerate() {
-        let wrong = |error: String| format!("certificate {} can't be read: {error}", n + 1);
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        certificates.push(reqwest::Certificate::from_der(&certificate).map_err(|error| wrong(chain(&error)))?);
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if certificates.is_empty() {
-        return Err("there is no certificate in the file; it must hold -----BEGIN CERTIFICATE-----".to_owned());
-    }
-    Ok(certificates)
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct SdkHttp(reqwest::Client);

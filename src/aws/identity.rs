@@ -5,10 +5,11 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 
 use super::error::call_error;
-use super::settings::{AssumeRole, WebIdentity};
+
 use crate::clock;
 use crate::home;
 use crate::secrets::{self, Reach};
+use crate::settings::{AssumeRole, WebIdentity};
 
 /// Credentials from anywhere, whose secrets are remembered as such before they are used.
 #[derive(Debug)]

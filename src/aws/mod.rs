@@ -14,10 +14,7 @@ mod group_attributes;
 mod http;
 mod identity;
 mod lambda;
-mod probe;
-mod proxy;
 mod rds;
-mod settings;
 mod sns;
 mod ssm;
 mod target_groups;
@@ -29,21 +26,19 @@ use std::sync::Arc;
 
 pub use connection::Connection;
 pub use elbv2::Elbv2;
-pub use settings::{AssumeRole, Endpoints, RetryMode, Settings, WebIdentity};
 
-use crate::run::command::Processes;
-use crate::run::rollout::ports::Ports;
+use crate::run::rollout::ports::{Commands, HttpProbe, Ports};
 use crate::run::stack::ports::StackPorts;
 
-/// The ports on AWS. Nothing is on the network before one of them is used.
-pub fn ports(connection: &Arc<Connection>) -> Ports {
+/// The ports of rollouts on AWS, and those that aren't AWS's. Nothing is on the network before one of them is used.
+pub fn ports(connection: &Arc<Connection>, http: Arc<dyn HttpProbe>, commands: Arc<dyn Commands>) -> Ports {
     Ports {
         load_balancer: Arc::new(Elbv2::new(connection.clone())),
         records: Arc::new(ssm::Ssm::new(connection.clone())),
         capacities: Arc::new(capacities::Sizes::new(connection)),
-        http: Arc::new(probe::Probe::new(connection.clone())),
+        http,
         functions: Arc::new(lambda::Lambda::new(connection.clone())),
-        commands: Arc::new(Processes),
+        commands,
         monitoring: Arc::new(cloudwatch::CloudWatch::new(connection.clone())),
         notifier: Arc::new(sns::Sns::new(connection.clone())),
     }
@@ -59,11 +54,6 @@ pub fn stack_ports(connection: &Arc<Connection>) -> StackPorts {
         autoscaling: Arc::new(autoscaling::AutoScaling::new(connection.clone())),
         ecs: Arc::new(ecs::Ecs::new(connection.clone())),
     }
-}
-
-/// Whether a text is the address of a proxy.
-pub fn is_proxy(text: &str) -> bool {
-    proxy::proxy_url(text).is_some()
 }
 
 /// A short name for a text: the same text has the same one.

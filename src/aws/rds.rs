@@ -21,7 +21,7 @@ impl Connection {
     ///
     /// # Errors
     /// When there are no credentials.
-    pub async fn database_token(&self, host: &str, port: u16, user: &str) -> Result<String, PortError> {
+    pub async fn token_for_database(&self, host: &str, port: u16, user: &str) -> Result<String, PortError> {
         let (credentials, region) = self.credentials().await?;
         let denied = |error: String| PortError::new(FailureKind::Denied, error);
         let credentials = credentials.provide_credentials().await.map_err(|error| denied(error.to_string()))?;

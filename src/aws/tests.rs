@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Connection, Settings, ports};
+use crate::compose;
+use crate::network;
 use crate::rollout::{Conditions, Forward, RouteSpec, Stickiness, Terminal};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness};
 use crate::run::rollout::ports::Ports;
+use crate::settings::Settings;
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1111/2222";
 const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/3333";
@@ -34,7 +36,7 @@ fn ports_to(endpoint: &str, retries: u32) -> Ports {
         max_retries: retries,
         ..Settings::default()
     };
-    ports(&Arc::new(Connection::new(Some(settings))))
+    compose::on_aws(Some(settings)).ports
 }
 
 impl Stub {
@@ -247,7 +249,7 @@ async fn a_proxy_is_used_with_its_password() {
         max_retries: 0,
         ..Settings::default()
     };
-    let ports = ports(&Arc::new(Connection::new(Some(settings))));
+    let ports = compose::on_aws(Some(settings)).ports;
     assert!(ports.load_balancer.target_health(GROUP, false).await.is_err());
     let head = heads.await.unwrap().to_ascii_lowercase();
     assert!(head.starts_with("connect elasticloadbalancing.eu-central-1.amazonaws.com:443"), "{head}");
@@ -259,7 +261,7 @@ async fn a_proxy_is_used_with_its_password() {
 fn a_bundle_without_a_certificate_is_a_fault() {
     let faults = |path: &str| {
         let settings = Settings { custom_ca_bundle: Some(path.to_owned()), ..Settings::default() };
-        Connection::new(Some(settings)).faults()
+        network::wrong_bundle(&settings)
     };
     let write = |text: &str| {
         let path = std::env::temp_dir().join(format!("bluegreen-bundle-{}-{}.pem", std::process::id(), text.len()));
@@ -273,9 +275,8 @@ fn a_bundle_without_a_certificate_is_a_fault() {
         (empty.as_str(), "there is no certificate in the file"),
         (odd.as_str(), "certificate 1 can't be read"),
     ] {
-        let faults = faults(path);
-        assert!(faults.len() == 1 && faults[0].0 == Some("custom_ca_bundle"), "{faults:?}");
-        assert!(faults[0].1.contains(words), "{faults:?}");
+        let (name, _, reason) = faults(path).expect(words);
+        assert!(name == "custom_ca_bundle" && reason.contains(words), "{name}: {reason}");
     }
     std::fs::remove_file(empty).unwrap();
     std::fs::remove_file(odd).unwrap();

@@ -3,9 +3,9 @@
 use serde_json::Value as Json;
 
 use crate::argument::{Argument, Arguments as _, Class, Defaults, Holds};
-use crate::aws::Settings;
 use crate::migration::spec::Migration;
 use crate::rollout::spec::Switch;
+use crate::settings::Settings;
 use crate::stack::Spec;
 use crate::tf_provider::{Attribute, Diagnostics, Number, Schema, Value};
 

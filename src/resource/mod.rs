@@ -19,22 +19,21 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::aws::{self, Connection};
 use crate::clock;
+use crate::platform::{Adapters, Platform};
 use crate::run::rollout::ports::Ports;
 use crate::run::stack::StackContext;
-use crate::run::stack::ports::StackPorts;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub use provider::Bluegreen;
 
-/// What the resources share: the connection that the provider block describes.
+/// What the resources share: the platform that the provider block describes.
 #[derive(Default)]
 pub struct Context(Mutex<Option<Shared>>);
 
 #[derive(Clone)]
 struct Shared {
-    connection: Arc<Connection>,
+    platform: Arc<dyn Platform>,
     ports: Ports,
     stack: StackContext,
     switches: Arc<Switches>,
@@ -105,48 +104,19 @@ impl Switches {
 }
 
 impl Context {
-    fn configure(&self, connection: Connection) {
-        let connection = Arc::new(connection);
-        let (ports, stack_ports) = (aws::ports(&connection), aws::stack_ports(&connection));
-        self.set(connection, ports, stack_ports);
-    }
-
-    fn set(&self, connection: Arc<Connection>, ports: Ports, stack_ports: StackPorts) {
+    fn configure(&self, adapters: Adapters) {
+        let Adapters { platform, ports, stacks } = adapters;
         let stack = StackContext {
-            ports: stack_ports,
+            ports: stacks,
             load_balancer: ports.load_balancer.clone(),
             routes: Arc::default(),
             objects: Arc::default(),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Shared { connection, ports, stack, switches: Arc::default() });
+            Some(Shared { platform, ports, stack, switches: Arc::default() });
     }
 
-    /// A context with ports that are not AWS.
-    #[cfg(test)]
-    fn with_ports(ports: Ports) -> Context {
-        let context = Context::default();
-        context.set_ports(ports);
-        context
-    }
-
-    #[cfg(test)]
-    fn set_ports(&self, ports: Ports) {
-        let connection = Arc::new(Connection::new(Some(aws::Settings::default())));
-        let stack_ports = aws::stack_ports(&connection);
-        self.set(connection, ports, stack_ports);
-    }
-
-    /// A context where environments are made in memory as well.
-    #[cfg(test)]
-    fn with_stacks(ports: Ports, stack_ports: StackPorts) -> Context {
-        let context = Context::default();
-        let settings = aws::Settings::default();
-        context.set(Arc::new(Connection::new(Some(settings))), ports, stack_ports);
-        context
-    }
-
-    /// The connection, or an error that there is none.
+    /// What is shared, or an error that there is none yet.
     fn shared(&self, diagnostics: &mut Diagnostics) -> Option<Shared> {
         let shared = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if shared.is_none() {

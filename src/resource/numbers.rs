@@ -66,7 +66,7 @@ fn check(what: &str, schema: &Schema) -> usize {
 
 #[test]
 fn a_number_out_of_range_is_told_at_its_attribute() {
-    let provider = Bluegreen::new();
+    let provider = Bluegreen::new(crate::compose::on_aws);
     let mut count = check("the provider block", provider.schema());
     for (name, resource) in provider.resources() {
         count += check(name, resource.schema());

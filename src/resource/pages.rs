@@ -19,7 +19,7 @@ fn example(path: &str) -> String {
 
 #[test]
 fn the_pages_are_fresh() {
-    let provider = Bluegreen::new();
+    let provider = Bluegreen::new(crate::compose::on_aws);
     let of_provider = docs::Page {
         name: "bluegreen",
         kind: "Provider",

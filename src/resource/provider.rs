@@ -10,21 +10,24 @@ use super::functions::Other;
 use super::migration::Migration;
 use super::switch::Switch;
 use crate::argument::{Arguments as _, Field as _};
-use crate::aws::{Connection, Settings};
+use crate::network;
+use crate::platform::Compose;
 use crate::secrets::{self, Reach};
+use crate::settings::Settings;
 use crate::tf_provider::{Attribute, Diagnostics, Function, Path, Provider, Resource, Schema, Value};
 
 /// The provider.
 pub struct Bluegreen {
     schema: Schema,
+    compose: Compose,
     context: Arc<Context>,
     resources: Vec<(&'static str, Arc<dyn Resource>)>,
     functions: Vec<(&'static str, Arc<dyn Function>)>,
 }
 
 impl Bluegreen {
-    /// The provider, not yet configured.
-    pub fn new() -> Bluegreen {
+    /// The provider, not yet configured, with what makes its adapters.
+    pub fn new(compose: Compose) -> Bluegreen {
         let context = Arc::new(Context::default());
         let environment: Arc<dyn Resource> = Arc::new(Environment::new(context.clone()));
         let migration: Arc<dyn Resource> = Arc::new(Migration::new(context.clone()));
@@ -32,6 +35,7 @@ impl Bluegreen {
         let other: Arc<dyn Function> = Arc::new(Other);
         Bluegreen {
             schema: schema(),
+            compose,
             context,
             resources: vec![
                 ("bluegreen_environment", environment),
@@ -40,12 +44,6 @@ impl Bluegreen {
             ],
             functions: vec![("other", other)],
         }
-    }
-}
-
-impl Default for Bluegreen {
-    fn default() -> Bluegreen {
-        Bluegreen::new()
     }
 }
 
@@ -72,19 +70,10 @@ impl Provider for Bluegreen {
             secrets::learn(addresses.flatten().map(with_scheme), Reach::Everywhere);
             secrets::learn_whole(&settings.access_key);
         }
-        let connection = Connection::new(settings);
-        for (argument, detail) in connection.faults() {
-            let summary = "The file with certificate authorities can't be used";
-            match argument {
-                Some(argument) => diagnostics.error_at(Path::attribute(argument), summary, detail),
-                None => diagnostics.error(summary, detail),
-            }
+        if let Some(settings) = &settings {
+            warn(settings, diagnostics);
         }
-        if connection.is_https_proxy_guessed() {
-            let detail = "http_proxy is set, and https_proxy is not: the same proxy is used for HTTPS. Set https_proxy to it, or to \"\" for no proxy.";
-            diagnostics.warning_at(Path::attribute("http_proxy"), "HTTPS goes by way of the HTTP proxy", detail);
-        }
-        self.context.configure(connection);
+        self.context.configure((self.compose)(settings));
     }
 
     fn resources(&self) -> &[(&'static str, Arc<dyn Resource>)] {
@@ -93,6 +82,22 @@ impl Provider for Bluegreen {
 
     fn functions(&self) -> &[(&'static str, Arc<dyn Function>)] {
         &self.functions
+    }
+}
+
+/// What of the settings can be seen to be wrong without asking anybody.
+fn warn(settings: &Settings, diagnostics: &mut Diagnostics) {
+    if let Some((name, path, reason)) = network::wrong_bundle(settings) {
+        let summary = "The file with certificate authorities can't be used";
+        let detail = format!("{name} = {path:?}: {reason}.");
+        match name {
+            "AWS_CA_BUNDLE" => diagnostics.error(summary, detail),
+            argument => diagnostics.error_at(Path::attribute(argument), summary, detail),
+        }
+    }
+    if network::Proxies::is_https_guessed(settings) {
+        let detail = "http_proxy is set, and https_proxy is not: the same proxy is used for HTTPS. Set https_proxy to it, or to \"\" for no proxy.";
+        diagnostics.warning_at(Path::attribute("http_proxy"), "HTTPS uses the HTTP proxy", detail);
     }
 }
 

@@ -1,14 +1,58 @@
 //! What tests of resources have in common: Terraform's own rules for plans, and random stories that can be told again.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::tf_provider::{ApplyRequest, Cancel, Checkpoint, PlanRequest, Planned, ReadRequest, Schema, Stored, Value};
+use super::Context;
+use crate::platform::{Adapters, Platform};
+use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::in_memory::Fake;
+use crate::run::stack::in_memory::Cloud;
+use crate::settings::Settings;
+use crate::tf_provider::{
+    ApplyRequest, Cancel, Checkpoint, DestroyRequest, PlanRequest, Planned, ReadRequest, Schema, Stored, Value,
+};
+
+/// A platform that is configured, and nowhere.
+struct Nowhere(Settings);
+
+#[async_trait]
+impl Platform for Nowhere {
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.0)
+    }
+
+    fn region(&self) -> Option<String> {
+        None
+    }
+
+    async fn database_token(&self, _: &str, _: u16, _: &str) -> Result<String, PortError> {
+        Err(PortError::new(FailureKind::Denied, "there are no AWS credentials"))
+    }
+}
+
+impl Context {
+    /// A context over worlds in memory.
+    pub(super) fn over(routes: &Arc<Fake>, cloud: &Arc<Cloud>) -> Context {
+        let context = Context::default();
+        context.set(routes, cloud);
+        context
+    }
+
+    /// Goes over to other worlds in memory.
+    pub(super) fn set(&self, routes: &Arc<Fake>, cloud: &Arc<Cloud>) {
+        let platform = Arc::new(Nowhere(Settings::default()));
+        self.configure(Adapters { platform, ports: routes.ports(), stacks: cloud.ports() });
+    }
+}
 
 /// A plan of a configuration, as Terraform asks for it.
 pub(super) fn plan_request(schema: &Schema, config: &Value, prior: Option<&Stored>) -> PlanRequest {
     let before = prior.and_then(|prior| prior.state.clone());
     PlanRequest {
-        proposed: Some(proposed(schema, config, before.as_ref())),
+        proposed: proposed(schema, config, before.as_ref()),
         prior: before,
         config: config.clone(),
         private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
@@ -20,7 +64,7 @@ pub(super) fn plan_request(schema: &Schema, config: &Value, prior: Option<&Store
 pub(super) fn apply_request(config: &Value, prior: Option<&Stored>, planned: Planned, cancel: Cancel) -> ApplyRequest {
     ApplyRequest {
         prior: prior.and_then(|prior| prior.state.clone()),
-        planned: planned.state,
+        planned: planned.state.unwrap_or(Value::Null),
         config: config.clone(),
         private: planned.private,
         checkpoint: Checkpoint::default(),
@@ -28,10 +72,10 @@ pub(super) fn apply_request(config: &Value, prior: Option<&Stored>, planned: Pla
     }
 }
 
-/// The apply of a destroy.
-pub(super) fn destroy_request(stored: &Stored) -> ApplyRequest {
-    let planned = Planned { private: stored.private.clone(), ..Planned::default() };
-    apply_request(&Value::Null, Some(stored), planned, Cancel::never())
+/// A destroy, or its plan.
+pub(super) fn destroy_request(stored: &Stored) -> DestroyRequest {
+    let prior = stored.state.clone().unwrap_or(Value::Null);
+    DestroyRequest { prior, private: stored.private.clone(), cancel: Cancel::never() }
 }
 
 /// The refresh of a state.

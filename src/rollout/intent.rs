@@ -18,7 +18,7 @@ use crate::argument::Arguments;
 pub struct Intent {
     /// The switch's name.
     pub name: String,
-    /// The color that shall be live; none: whichever is.
+    /// The color that is to be live; none: whichever is.
     pub active: Option<String>,
     /// The colors by name, two to five.
     pub environments: BTreeMap<String, Environment>,

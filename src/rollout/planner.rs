@@ -252,7 +252,7 @@ fn is_led(intent: &Intent, lock_record: &LockRecord, key: &str, now: &Terminal) 
     }
 }
 
-/// The color that shall be live: the one that was named, or else the one that is, or else the one on record.
+/// The color that is to be live: the one that was named, or else the one that is, or else the one on record.
 pub fn target_color(intent: &Intent, world: &World) -> Option<String> {
     let on_record = || world.record.clone().filter(|color| intent.environments.contains_key(color));
     intent.active.clone().or_else(|| current(intent, world).live).or_else(on_record)

@@ -1,10 +1,8 @@
 //! Effects: carries out what was decided, through ports. One room for each domain; what they share is here.
 
 pub mod call;
-pub mod command;
 mod holder;
 pub mod migration;
 pub mod ports;
 pub mod rollout;
 pub mod stack;
-pub mod supervisor;

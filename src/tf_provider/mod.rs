@@ -40,8 +40,8 @@ pub use crate::cancel::Cancel;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use path::Path;
 pub use provider::{
-    ApplyRequest, Checkpoint, DataSource, Function, Parameter, PlanRequest, Planned, Provider, ReadRequest, Resource,
-    Stored,
+    ApplyRequest, Checkpoint, DataSource, DestroyRequest, Function, Parameter, PlanRequest, Planned, Provider,
+    ReadRequest, Resource, Stored,
 };
 pub use schema::{Attribute, Kind, Nesting, Schema, Type};
 pub use value::{Number, Value};

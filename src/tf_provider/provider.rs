@@ -68,11 +68,23 @@ pub trait Resource: Send + Sync {
     /// Observes the world. `state: None` means that the object is gone.
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored;
 
-    /// Says what the state will be after apply; unknown where only apply can tell.
+    /// Says what the state will be after a create or an update; unknown where only apply can tell.
     async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned;
 
-    /// Does it. Returns the state as it is then, also after an error: what exists must never be lost.
+    /// Tells what speaks against a destroy. Returns the private data for it.
+    async fn plan_destroy(&self, request: DestroyRequest, diagnostics: &mut Diagnostics) -> Vec<u8> {
+        let _ = diagnostics;
+        request.private
+    }
+
+    /// Creates or updates. Returns the state as it is then, also after an error: what exists must never be lost.
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored;
+
+    /// Destroys. Returns the state of what is left; nothing if nothing is.
+    async fn destroy(&self, request: DestroyRequest, diagnostics: &mut Diagnostics) -> Stored {
+        let _ = (request, diagnostics);
+        Stored::default()
+    }
 
     /// Finds an existing object by the id that the user gave; `read` fills in the rest.
     async fn import(&self, id: &str, cancel: Cancel, diagnostics: &mut Diagnostics) -> Stored {
@@ -107,9 +119,9 @@ pub struct ReadRequest {
 pub struct PlanRequest {
     /// The state before; `None` to create.
     pub prior: Option<Value>,
-    /// The configuration merged with the computed values of the state before; `None` to destroy.
-    pub proposed: Option<Value>,
-    /// The configuration; null to destroy.
+    /// The configuration merged with the computed values of the state before.
+    pub proposed: Value,
+    /// The configuration.
     pub config: Value,
     /// The private data of the state before.
     pub private: Vec<u8>,
@@ -120,7 +132,7 @@ pub struct PlanRequest {
 /// What `plan` gives back.
 #[derive(Clone, Debug, Default)]
 pub struct Planned {
-    /// The state to come; `None` after a destroy.
+    /// The state to come; `None` if there is no plan.
     pub state: Option<Value>,
     /// Attributes whose change makes a replacement necessary.
     pub replace: Vec<Path>,
@@ -128,14 +140,25 @@ pub struct Planned {
     pub private: Vec<u8>,
 }
 
+/// What `plan_destroy` and `destroy` are given.
+#[derive(Debug)]
+pub struct DestroyRequest {
+    /// The state before.
+    pub prior: Value,
+    /// The private data of the state before, or from the plan.
+    pub private: Vec<u8>,
+    /// The stop signal.
+    pub cancel: Cancel,
+}
+
 /// What `apply` is given.
 #[derive(Debug)]
 pub struct ApplyRequest {
     /// The state before; `None` to create.
     pub prior: Option<Value>,
-    /// What was planned; `None` to destroy.
-    pub planned: Option<Value>,
-    /// The configuration, now wholly known; null to destroy.
+    /// What was planned.
+    pub planned: Value,
+    /// The configuration, now wholly known.
     pub config: Value,
     /// The private data from the plan.
     pub private: Vec<u8>,

@@ -15,7 +15,7 @@ use super::encode;
 use super::msgpack;
 use super::proto::tfplugin6 as pb;
 use super::provider::{
-    ApplyRequest, Checkpoint, DataSource, PlanRequest, Planned, Provider, ReadRequest, Resource, Stored,
+    ApplyRequest, Checkpoint, DataSource, DestroyRequest, PlanRequest, Planned, Provider, ReadRequest, Resource, Stored,
 };
 use super::schema::Schema;
 use super::value::Value;
@@ -429,16 +429,21 @@ impl pb::provider_server::Provider for Server {
         let request = request.into_inner();
         let resource = self.resource(&request.type_name)?;
         let schema = resource.schema();
-        let plan_request = PlanRequest {
-            prior: some(value(request.prior_state, schema)?),
-            proposed: some(value(request.proposed_new_state, schema)?),
-            config: value(request.config, schema)?,
-            private: request.prior_private,
-            cancel: self.activity.stop.token(),
-        };
-        let (planner, stop) = (resource.clone(), plan_request.cancel.clone());
+        let (prior, config) = (some(value(request.prior_state, schema)?), value(request.config, schema)?);
+        let proposed = some(value(request.proposed_new_state, schema)?);
+        let (private, cancel) = (request.prior_private, self.activity.stop.token());
+        let (planner, stop) = (resource.clone(), cancel.clone());
         let plan = |mut diagnostics: Diagnostics| async move {
-            let planned = planner.plan(plan_request, &mut diagnostics).await;
+            let planned = match (proposed, prior) {
+                (Some(proposed), prior) => {
+                    planner.plan(PlanRequest { prior, proposed, config, private, cancel }, &mut diagnostics).await
+                }
+                (None, Some(prior)) => {
+                    let request = DestroyRequest { prior, private, cancel };
+                    Planned { private: planner.plan_destroy(request, &mut diagnostics).await, ..Planned::default() }
+                }
+                (None, None) => Planned { private, ..Planned::default() },
+            };
             (planned, diagnostics)
         };
         let (planned, diagnostics) = self.look("a plan", stop, plan).await;
@@ -463,17 +468,20 @@ impl pb::provider_server::Provider for Server {
         let schema = resource.schema();
         let prior = some(value(request.prior_state, schema)?);
         let checkpoint = Checkpoint::new(Stored { state: prior.clone(), private: request.planned_private.clone() });
-        let apply_request = ApplyRequest {
-            prior,
-            planned: some(value(request.planned_state, schema)?),
-            config: value(request.config, schema)?,
-            private: request.planned_private,
-            checkpoint: checkpoint.clone(),
-            cancel: self.activity.stop.token(),
-        };
+        let (planned, config) = (some(value(request.planned_state, schema)?), value(request.config, schema)?);
+        let (private, cancel, left) = (request.planned_private, self.activity.stop.token(), checkpoint.clone());
         let applier = resource.clone();
         let apply = |mut diagnostics: Diagnostics| async move {
-            let stored = applier.apply(apply_request, &mut diagnostics).await;
+            let stored = match (planned, prior) {
+                (Some(planned), prior) => {
+                    let request = ApplyRequest { prior, planned, config, private, checkpoint: left, cancel };
+                    applier.apply(request, &mut diagnostics).await
+                }
+                (None, Some(prior)) => {
+                    applier.destroy(DestroyRequest { prior, private, cancel }, &mut diagnostics).await
+                }
+                (None, None) => Stored::default(),
+            };
             (stored, diagnostics)
         };
         let (stored, mut diagnostics) = self.run("an apply", apply).await;

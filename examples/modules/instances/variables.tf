@@ -4,7 +4,7 @@ variable "name" {
 }
 
 variable "active" {
-  description = "The color that shall be live. Left out, whatever is live stays."
+  description = "The color that is to be live. Without it, whichever is live stays."
   type        = string
   default     = null
 }

@@ -1,6 +1,6 @@
 # The stack that the pipelines of this folder release: an ECS service in two colors behind a listener.
 #
-# What a pipeline says: `releases`, what shall run on each color, and `active`, who shall be live. Without `active` the
+# What a pipeline says: `releases`, what is to run on each color, and `active`, which color is to be live. Without `active` the
 # switch follows whoever is live and moves nothing, so a release to the idle color can't touch users.
 terraform {
   required_version = ">= 1.6"
@@ -16,7 +16,7 @@ terraform {
 provider "bluegreen" {}
 
 variable "active" {
-  description = "The color that shall be live; null: whoever is."
+  description = "The color that is to be live; null: whichever is."
   type        = string
   default     = null
 }

@@ -1,5 +1,5 @@
 variable "active" {
-  description = "The color that shall be live: blue or green."
+  description = "The color that is to be live: blue or green."
   type        = string
 }
 

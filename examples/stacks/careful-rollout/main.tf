@@ -14,7 +14,7 @@ terraform {
 provider "bluegreen" {}
 
 variable "active" {
-  description = "The color that shall be live."
+  description = "The color that is to be live."
   type        = string
 }
 

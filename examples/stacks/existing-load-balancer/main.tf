@@ -13,7 +13,7 @@ terraform {
 provider "bluegreen" {}
 
 variable "active" {
-  description = "The color that shall be live."
+  description = "The color that is to be live."
   type        = string
 }
 

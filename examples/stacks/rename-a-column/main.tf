@@ -16,12 +16,12 @@ terraform {
 }
 
 variable "active" {
-  description = "The color that shall be live."
+  description = "The color that is to be live."
   type        = string
 }
 
 variable "phase" {
-  description = "How far the migration shall have gone."
+  description = "The phase up to which the migration has run."
   type        = string
 }
 

@@ -10,14 +10,10 @@ use super::{Shared, diagnostics, limit, model};
 use crate::run::ports::PortError;
 use crate::run::stack::{Build, Seen, live_guard, observe};
 use crate::stack::{Ids, Spec};
-use crate::tf_provider::{ApplyRequest, Diagnostics, Stored, Value};
+use crate::tf_provider::{DestroyRequest, Diagnostics, Stored};
 
-pub(super) async fn destroy(
-    shared: &Shared,
-    prior: &Value,
-    request: &ApplyRequest,
-    diagnostics: &mut Diagnostics,
-) -> Stored {
+pub(super) async fn destroy(shared: &Shared, request: &DestroyRequest, diagnostics: &mut Diagnostics) -> Stored {
+    let prior = &request.prior;
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
     let Some(spec) = model::spec(prior).map(Spec::with_defaults) else { return before };
     let mut memory = PrivateState::read(&request.private);

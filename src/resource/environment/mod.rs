@@ -40,7 +40,8 @@ use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::{Seen, live_guard, observe};
 use crate::stack::{self, Spec, Timeouts, live_by};
 use crate::tf_provider::{
-    ApplyRequest, Cancel, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
+    ApplyRequest, Cancel, DestroyRequest, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored,
+    Value,
 };
 
 /// The resource.
@@ -50,7 +51,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The resource over the provider's connection.
+    /// The resource over what the provider shares.
     pub fn new(context: Arc<Context>) -> Environment {
         Environment { schema: schema::schema(), context }
     }
@@ -74,7 +75,7 @@ impl Environment {
 
     async fn refresh(&self, shared: &Shared, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
         let ReadRequest { state, private, .. } = request;
-        let Some(spec) = model::spec(&state).filter(|_| shared.connection.is_known()) else {
+        let Some(spec) = model::spec(&state).filter(|_| shared.platform.is_known()) else {
             return Stored { state: Some(state), private };
         };
         let mut memory = PrivateState::read(&private);
@@ -133,7 +134,7 @@ async fn spare(
 }
 
 fn defaults(shared: &Shared) -> BTreeMap<String, String> {
-    shared.connection.settings().map(|settings| settings.default_tags.tags.clone()).unwrap_or_default()
+    shared.platform.settings().map(|settings| settings.default_tags.tags.clone()).unwrap_or_default()
 }
 
 fn tags_all(spec: &Spec, defaults: &BTreeMap<String, String>) -> Value {
@@ -189,23 +190,28 @@ impl Resource for Environment {
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
         let Some(shared) = self.context.shared(diagnostics) else { return before };
-        match (&request.planned, &request.prior) {
-            (Some(planned), _) => {
-                // What a plan keeps of the state for now, the wish has there as well.
-                let Some(spec) = model::spec(planned) else {
-                    diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
-                    return before;
-                };
-                let spec = spec.with_defaults();
-                let until = Call::until(request.cancel.clone());
-                until.make(self.make(&shared, &request, (planned, &spec), diagnostics)).await
-            }
-            (None, Some(prior)) => {
-                let until = Call::until(request.cancel.clone());
-                until.make(destroy::destroy(&shared, prior, &request, diagnostics)).await
-            }
-            (None, None) => before,
+        // What a plan keeps of the state for now, the intent has there as well.
+        let Some(spec) = model::spec(&request.planned) else {
+            diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
+            return before;
+        };
+        let spec = spec.with_defaults();
+        let until = Call::until(request.cancel.clone());
+        until.make(self.make(&shared, &request, (&request.planned, &spec), diagnostics)).await
+    }
+
+    async fn plan_destroy(&self, request: DestroyRequest, diagnostics: &mut Diagnostics) -> Vec<u8> {
+        if let Some(shared) = self.context.shared(diagnostics) {
+            plan::plan_destroy(&shared, &request, diagnostics).await;
         }
+        request.private
+    }
+
+    async fn destroy(&self, request: DestroyRequest, diagnostics: &mut Diagnostics) -> Stored {
+        let before = Stored { state: Some(request.prior.clone()), private: request.private.clone() };
+        let Some(shared) = self.context.shared(diagnostics) else { return before };
+        let until = Call::until(request.cancel.clone());
+        until.make(destroy::destroy(&shared, &request, diagnostics)).await
     }
 
     async fn import(&self, id: &str, _: Cancel, diagnostics: &mut Diagnostics) -> Stored {

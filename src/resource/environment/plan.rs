@@ -9,19 +9,14 @@ use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::objects::{Survey, names, survey};
 use crate::run::stack::{Seen, live_guard, observe};
 use crate::stack::{self, Change, Part, Spec, live_by};
-use crate::tf_provider::{Diagnostics, Path, PlanRequest, Planned, Value};
+use crate::tf_provider::{DestroyRequest, Diagnostics, Path, PlanRequest, Planned, Value};
 
 pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
     let PlanRequest { prior, proposed, config, private, .. } = request;
     let mut memory = PrivateState::read(&private);
     shared.stack.objects.note(&memory.owner);
-    let Some(mut state) = proposed else {
-        if let Some((prior, spec)) = prior.as_ref().and_then(|prior| Some((prior, model::spec(prior)?))) {
-            plan_destroy(shared, &spec.with_defaults(), prior, &memory, diagnostics).await;
-        }
-        return Planned { private, ..Planned::default() };
-    };
-    let wish = model::spec(&config).filter(|_| shared.connection.is_known());
+    let mut state = proposed;
+    let wish = model::spec(&config).filter(|_| shared.platform.is_known());
     let before = prior.as_ref().and_then(model::spec).map(Spec::with_defaults);
     if let Some(before) = &before {
         shared.stack.objects.note_there(&before.id());
@@ -222,16 +217,14 @@ async fn is_ours_to_replace(shared: &Shared, found: &Survey) -> bool {
     true
 }
 
-async fn plan_destroy(
-    shared: &Shared,
-    spec: &Spec,
-    prior: &Value,
-    memory: &PrivateState,
-    diagnostics: &mut Diagnostics,
-) {
-    let ids = model::ids(prior);
+/// Tells whom a destroy would hurt.
+pub(super) async fn plan_destroy(shared: &Shared, request: &DestroyRequest, diagnostics: &mut Diagnostics) {
+    let memory = &PrivateState::read(&request.private);
+    shared.stack.objects.note(&memory.owner);
+    let Some(spec) = &model::spec(&request.prior).map(Spec::with_defaults) else { return };
+    let ids = model::ids(&request.prior);
     let Some(group) = ids.target_group.clone() else { return };
-    if !shared.connection.is_known() || !harms_by_going(spec) {
+    if !shared.platform.is_known() || !harms_by_going(spec) {
         return;
     }
     let hurt = async {
@@ -340,7 +333,7 @@ async fn plan_known_part(
     let Some((prior, before)) = prior.and_then(|prior| Some((prior, model::spec(prior)?.with_defaults()))) else {
         return Vec::new();
     };
-    let known = model::spec(&model::known_part(config, prior)).filter(|_| shared.connection.is_known());
+    let known = model::spec(&model::known_part(config, prior)).filter(|_| shared.platform.is_known());
     let Some(wish) = known.map(Spec::with_defaults) else { return Vec::new() };
     compare(shared, (prior, &before), &wish, memory, diagnostics).await.replaced
 }

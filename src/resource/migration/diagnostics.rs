@@ -178,12 +178,12 @@ pub(super) fn refused(
         Refusal::Dirty { phase, entry } => dirty(config, intent, *phase, entry, ledger, diagnostics),
         Refusal::ResolveAlone { phase } => {
             let detail = format!(
-                "resolve says what became of {phase}; what comes after it shall not run in the same apply, since resolve would wave it through if it dies. Set phase = \"{phase}\" and apply; then remove resolve and go on."
+                "resolve says what became of {phase}; no phase after it runs in the same apply, since resolve would also hold for that one if it dies. Set phase = \"{phase}\" and apply; then remove resolve and go on."
             );
             diagnostics.error_at(Path::attribute("resolve"), "A phase is resolved alone", detail);
         }
         Refusal::NothingToResolve => {
-            let detail = "No phase is half done. Remove resolve: a phase that dies from now on shall not be resolved before \
+            let detail = "No phase is half done. Remove resolve: a phase that dies from now on must not be resolved before \
                           somebody has looked at it.";
             diagnostics.error_at(Path::attribute("resolve"), "There is nothing to resolve", detail);
         }
@@ -249,7 +249,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
             let detail = format!(
                 "guard: the parameter {lock}, which keeps rollouts apart, can't be read: {why}. Nothing was changed. If nothing is under way, delete it:\n  aws ssm delete-parameter --name {lock}"
             );
-            ("The rollout's lock can't be read", detail)
+            ("The lock record can't be read", detail)
         }
         Barred::Locked(Refused::Failed(error)) => {
             let detail = format!(

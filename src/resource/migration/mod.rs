@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The ledger in the database is the truth: refresh reads it, plan says what of the intent is missing there, and apply reads
-//! it once more under the lock before it runs anything.
+//! it once more under the lock before it runs anything. A destroy leaves the database as it is, and what is written there.
 
 mod diagnostics;
 mod model;
@@ -43,7 +43,7 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// The resource over the provider's connection.
+    /// The resource over what the provider shares.
     pub fn new(context: Arc<Context>) -> Migration {
         Migration { schema: schema::schema(), context }
     }
@@ -65,11 +65,11 @@ async fn database(shared: &Shared, config: &Value) -> Option<Result<Address, Dat
     if config.get("database").get("iam_auth").as_bool() != Some(true) {
         return Some(Ok(address));
     }
-    if !shared.connection.is_known() {
+    if !shared.platform.is_known() {
         return None;
     }
     let (host, port, user) = address.endpoint();
-    let token = shared.connection.database_token(&host, port, &user).await;
+    let token = shared.platform.database_token(&host, port, &user).await;
     Some(match token {
         Ok(token) => Ok(address.with_token(&token)),
         Err(error) => {
@@ -122,7 +122,7 @@ impl Resource for Migration {
 
     async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
         let PlanRequest { prior, proposed, config, private, cancel } = request;
-        let Some(mut state) = proposed else { return Planned { private, ..Planned::default() } };
+        let mut state = proposed;
         let planned = |state, private| Planned { state: Some(state), private, ..Planned::default() };
         state.set("id", config.get("name").clone());
         let Some(shared) = self.context.shared(diagnostics) else { return planned(state, private) };
@@ -154,10 +154,7 @@ impl Resource for Migration {
 
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
-        let Some(planned) = &request.planned else {
-            // What has happened to the database stays, and so does what is written there of it.
-            return Stored::default();
-        };
+        let planned = &request.planned;
         let Some(shared) = self.context.shared(diagnostics) else { return before };
         let Some(intent) = model::parse(&request.config) else {
             diagnostics.error("The configuration is not known", "Something about the migration is unknown at apply.");
@@ -290,7 +287,7 @@ impl Draft<'_> {
         state.set("phases", Value::UNKNOWN);
         state.set("contracted_for", Value::UNKNOWN);
         let contracts = steps.contains(&Step::Run(Phase::Contract));
-        if let Some(guard) = self.intent.guard.as_ref().filter(|_| contracts && self.shared.connection.is_known())
+        if let Some(guard) = self.intent.guard.as_ref().filter(|_| contracts && self.shared.platform.is_known())
             && let Err(barred) = contraction::check(&self.shared.ports, guard).await
         {
             diagnostics::barred(&barred, guard, diagnostics);

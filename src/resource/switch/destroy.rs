@@ -15,13 +15,13 @@ use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::RolloutContext;
 use crate::run::rollout::executor::{Ending, Outcome, Run};
 use crate::run::rollout::lock::{Lock, Refused, is_surely_dead};
-use crate::tf_provider::{ApplyRequest, Diagnostics, Path, Stored, Value};
+use crate::tf_provider::{DestroyRequest, Diagnostics, Path, Stored, Value};
 
 /// A switch that goes.
 struct End<'a> {
     shared: &'a Shared,
     prior: &'a Value,
-    request: &'a ApplyRequest,
+    request: &'a DestroyRequest,
     intent: Intent,
     memory: PrivateState,
 }
@@ -37,12 +37,8 @@ struct Owned {
 }
 
 /// Destroys.
-pub(super) async fn destroy(
-    shared: &Shared,
-    prior: &Value,
-    request: &ApplyRequest,
-    diagnostics: &mut Diagnostics,
-) -> Stored {
+pub(super) async fn destroy(shared: &Shared, request: &DestroyRequest, diagnostics: &mut Diagnostics) -> Stored {
+    let prior = &request.prior;
     let before = Stored { state: Some(prior.clone()), private: request.private.clone() };
     let memory = PrivateState::read(&request.private);
     let own = model::parse(prior);

@@ -22,7 +22,7 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
         Refusal::RouteMissing(route) => {
             let path = route_path(route, intent);
             let detail = format!(
-                "{route} ({}) isn't there. Check the ARN, the region and the account; if it was deleted, take it out of the routes or make it again.",
+                "{route} ({}) does not exist. Check the ARN, the region and the account. If it was deleted, remove it from the routes or create it again.",
                 route.key()
             );
             diagnostics.error_at(path, "Route not found", detail);
@@ -41,7 +41,7 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
             diagnostics.error_at(Path::attribute("capacity"), format!("{color} can't be large enough"), detail);
         }
         Refusal::NothingToFollow => {
-            let detail = "active is left out, so the switch follows whatever is live, but no color gets any traffic and the record names none. Set active to the color that shall be live first.";
+            let detail = "active is not set, so the switch follows whichever color is live, but no color gets any traffic and the record names none. Set active to the color that is to be live first.";
             diagnostics.error_at(Path::attribute("active"), "No color is live", detail);
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn is_sound(
 /// A route that was there at the last apply and isn't any more.
 pub(super) fn route_gone(route: &RouteSpec, intent: &Intent, diagnostics: &mut Diagnostics) {
     let detail = format!(
-        "{route} ({}) was there at the last apply and is gone. Apply will fail unless it is back by then; take it out of the routes, or destroy the switch.",
+        "{route} ({}) existed at the last apply and is gone. An apply fails unless it is back by then. Remove it from the routes, or destroy the switch.",
         route.key()
     );
     diagnostics.warning_at(route_path(route, intent), "Route not found", detail);
@@ -91,7 +91,7 @@ pub(super) fn moves_traffic(busiest: Option<&str>, intent: &Intent, diagnostics:
     };
     if live != active {
         let detail = format!(
-            "{live} is live now, and active is {active:?}: this apply moves the traffic from {live} to {active}. To take the routes over as they are, set active to {live:?}, or leave it out."
+            "{live} is live now, and active is {active:?}: this apply moves the traffic from {live} to {active}. To adopt the routes as they are, set active to {live:?}, or remove it."
         );
         diagnostics.warning_at(Path::attribute("active"), "This apply moves live traffic", detail);
     }
@@ -138,7 +138,7 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
             let detail = format!(
                 "The parameter {lock} keeps rollouts apart, and can't be read: {why}. Nothing was changed. If a newer version of this provider wrote it, use that one. If nothing is under way, delete it:\n  aws ssm delete-parameter --name {lock}"
             );
-            diagnostics.error_at(path, "The rollout's lock can't be read", detail);
+            diagnostics.error_at(path, "The lock record can't be read", detail);
         }
         Refused::Failed(error) => {
             let detail = format!(
@@ -150,13 +150,14 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
         Refused::Interrupted { in_doubt } => {
             let late = if *in_doubt {
                 format!(
-                    " The call that takes it was not answered: {lock} may still come to be, and lapses by itself then."
+                    " The call that creates it was not answered: {lock} may still appear, and then expires by itself."
                 )
             } else {
                 String::new()
             };
-            let detail =
-                format!("The run was interrupted while it waited for the lock {lock}. Nothing was changed.{late}");
+            let detail = format!(
+                "The run was interrupted while it waited for the lock record {lock}. Nothing was changed.{late}"
+            );
             diagnostics.error_at(path, "The run was interrupted", detail);
         }
     }
@@ -166,9 +167,9 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
 pub(super) fn not_released(error: &PortError, intent: &Intent, diagnostics: &mut Diagnostics) {
     let lock = lock::name(intent.record.as_deref().unwrap_or_default());
     let detail = format!(
-        "{error}. Until it lapses, a minute from now, it keeps other rollouts waiting; the next one takes it over then. To remove it at once:\n  aws ssm delete-parameter --name {lock}"
+        "{error}. It keeps other rollouts waiting until it expires, a minute from now. Then the next one takes over. To remove it at once:\n  aws ssm delete-parameter --name {lock}"
     );
-    diagnostics.warning_at(Path::attribute("parameter"), "The rollout's lock is left", detail);
+    diagnostics.warning_at(Path::attribute("parameter"), "The lock record is left", detail);
 }
 
 /// What an earlier object made could not be taken over.
@@ -187,14 +188,14 @@ pub(super) fn left(runbook: &Runbook, outcome: &Outcome, name: &str, diagnostics
         let words = runbook.step(id).map(Step::summary).unwrap_or_default();
         let _ = write!(text, "\n  {words}: {reason}");
         if outcome.journal.doubts().contains(&id) {
-            text.push_str(" (its call was not answered, and may still have its effect)");
+            text.push_str(" (its call was not answered, and may still take effect)");
         }
     }
     if text.is_empty() {
         return;
     }
     let detail = format!(
-        "The rollout has come to its end: traffic and record are as they shall be. What comes after it could not all be done:{text}\n\nNext: run `terraform apply` again; the plan shows what is left."
+        "The rollout has completed: traffic and record are as planned. Some of what comes after it failed:{text}\n\nNext: run `terraform apply` again; the plan shows what is left."
     );
     diagnostics.warning(format!("Not everything after the rollout of {name} was done"), detail);
 }
@@ -236,7 +237,7 @@ fn step_path(step: &Step, intent: &Intent, config: &Value) -> Option<Path> {
 /// Where the traffic is, route by route, and what the record says.
 pub(super) fn traffic_now(intent: &Intent, world: Option<&World>) -> String {
     let Some(world) = world else {
-        return "Where the traffic is now could not be seen.".to_owned();
+        return "Traffic now: not known, since the routes could not be read.".to_owned();
     };
     let mut text = "Traffic now:".to_owned();
     for route in model::all_routes(intent) {
@@ -280,20 +281,20 @@ impl Failure<'_> {
         }
         if journal.has_external_change() {
             let (_, reason) = journal.reason().unwrap_or_default();
-            parts.insert(0, format!("{}.", capitalised(&reason)));
+            parts.insert(0, format!("{}.", capitalized(&reason)));
         }
         parts.push(match self.outcome.ending {
             Ending::Stuck => self.undo_failures(),
             Ending::Held => self.held(),
             Ending::Unknown => self.unknown(),
-            Ending::RolledBack if self.changed_anything() => "Everything was put back as it was before.".to_owned(),
+            Ending::RolledBack if self.changed_anything() => "Rolled back: all routes are as before.".to_owned(),
             Ending::RolledBack => "Nothing was changed.".to_owned(),
             Ending::Done => String::new(),
         });
         if self.outcome.ending == Ending::Held && !journal.doubts().is_empty() {
             let steps = journal.doubts().into_iter().filter_map(|id| self.runbook.step(id)).map(Step::summary);
             let steps = steps.collect::<Vec<_>>().join("\n  ");
-            parts.push(format!("No answer came to these calls, which may still have their effect:\n  {steps}"));
+            parts.push(format!("These calls were not answered and may still take effect:\n  {steps}"));
         }
         parts.extend(self.exposed());
         parts.push(traffic_now(self.intent, self.outcome.world.as_ref()));
@@ -306,8 +307,8 @@ impl Failure<'_> {
     }
 
     fn failed_step(&self, id: StepId, reason: &str) -> String {
-        let words = self.runbook.step(id).map(Step::summary).unwrap_or_default();
-        let mut text = format!("Failed to {words}:\n  {}", reason.replace('\n', "\n  "));
+        let what = self.runbook.step(id).map(failure).unwrap_or_default();
+        let mut text = format!("{what}:\n  {}", reason.replace('\n', "\n  "));
         if let Some(wrote) = self.outcome.journal.evidence(id) {
             let _ = write!(text, "\n  It wrote last:\n  {}", wrote.replace('\n', "\n  "));
         }
@@ -317,7 +318,7 @@ impl Failure<'_> {
     /// What can't be known, said as such.
     fn unknown(&self) -> String {
         let journal = &self.outcome.journal;
-        let mut text = "IT IS NOT KNOWN HOW THIS ENDS. These calls were sent, and no answer came: each may still have its effect, now or later.".to_owned();
+        let mut text = "IT IS NOT KNOWN HOW THIS ENDS. These calls were sent and not answered: each of them may still take effect, now or later.".to_owned();
         for id in journal.doubts() {
             let words = self.runbook.step(id).map(Step::summary).unwrap_or_default();
             let _ = write!(text, "\n  {words}");
@@ -342,13 +343,13 @@ impl Failure<'_> {
         let color = self.intent.active.as_deref().filter(|active| self.from != Some(*active))?;
         let time = span(time);
         let still = if self.outcome.ending == Ending::RolledBack { "" } else { " so far" };
-        Some(format!("Users were led to {color} for {time}{still}, at most {most:.1} % of them."))
+        Some(format!("Users reached {color} for {time}{still}, at most {most:.1} % of them."))
     }
 
     fn held(&self) -> String {
         let journal = &self.outcome.journal;
         if journal.has_external_change() {
-            return "Two hands on one wheel make it worse: this rollout stopped where it was, and went neither on nor back."
+            return "This rollout stopped where it was. It neither continued nor rolled back, so that it does not work against that change."
                 .to_owned();
         }
         if self.runbook.on_failure == OnFailure::Leave {
@@ -359,14 +360,14 @@ impl Failure<'_> {
             (false, _, OnFailure::Hold) => " (on_failure = \"hold\")",
             _ => "",
         };
-        format!("It stays where it is{why}.")
+        format!("Traffic stays where it is{why}.")
     }
 
     fn undo_failures(&self) -> String {
-        let mut text = "PUTTING IT BACK FAILED TOO. A person is needed:".to_owned();
+        let mut text = "ROLLBACK FAILED. Act now:".to_owned();
         for id in self.outcome.journal.doubts() {
             let words = self.runbook.step(id).map(Step::summary).unwrap_or_default();
-            let _ = write!(text, "\n  no answer came to \"{words}\": it may still have its effect");
+            let _ = write!(text, "\n  \"{words}\" was not answered: it may still take effect");
         }
         let mut commands = Vec::new();
         for (id, reason) in self.outcome.journal.undo_failures() {
@@ -376,7 +377,7 @@ impl Failure<'_> {
         }
         if !commands.is_empty() {
             commands.dedup();
-            let _ = write!(text, "\n\nTo put it back as it was by hand:");
+            let _ = write!(text, "\n\nTo put it back by hand:");
             let lists = commands.iter().any(|command| command.contains("actions '"));
             for command in commands {
                 let _ = write!(text, "\n  {command}");
@@ -397,10 +398,10 @@ impl Failure<'_> {
         };
         match self.outcome.ending {
             Ending::Stuck => format!(
-                "Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
+                "Next: remove the cause above, then run `terraform apply`: it starts from what is there. To roll back instead, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
             ),
             Ending::Unknown => format!(
-                "Next: look where the traffic is in a minute. Run `terraform apply` then: it starts from what is there. To be led back, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
+                "Next: look where the traffic is in a minute, then run `terraform apply`: it starts from what is there. To roll back, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
             ),
             Ending::Held if self.outcome.journal.has_external_change() => {
                 "Next: find out who else moves it (another pipeline, another Terraform, a person), and end that. Then plan again: it starts from what is there.".to_owned()
@@ -415,19 +416,31 @@ impl Failure<'_> {
                     ""
                 };
                 format!(
-                    "Next: {first}to go on from here, run `terraform apply`: it takes the step where it stopped again. To go back, set {back} and run `terraform apply`: it goes back at once."
+                    "Next: {first}to continue from here, run `terraform apply`: it repeats the step where it stopped. To roll back, set {back} and run `terraform apply`: all traffic moves back at once."
                 )
             }
             _ if self.outcome.journal.is_interrupted() => {
-                "Next: run `terraform apply` again when it may run to its end; the plan will show the same wish.".to_owned()
+                "Next: run `terraform apply` again when it may run to its end; the plan will show the same change.".to_owned()
             }
-            _ => "Next: correct the cause and run `terraform apply` again; the plan will show the same wish.".to_owned(),
+            _ => "Next: correct the cause and run `terraform apply` again; the plan will show the same change.".to_owned(),
         }
     }
 }
 
+/// What failed about a step, without what else was checked: that would read as if it were the cause.
+fn failure(step: &Step) -> String {
+    match step {
+        Step::Check(checking) => {
+            let block = capitalized(checking.block.name());
+            format!("{block} of {} failed ({})", checking.subject.color, checking.place())
+        }
+        Step::Watch(watch) => format!("Verification of {} at {} % failed", watch.subject.color, watch.percent),
+        other => format!("Failed to {}", other.summary()),
+    }
+}
+
 /// With a capital at its beginning.
-pub(super) fn capitalised(text: &str) -> String {
+pub(super) fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

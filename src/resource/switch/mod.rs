@@ -47,7 +47,8 @@ use crate::rollout::{Intent, RouteSpec, Runbook, World};
 use crate::run::ports::Freshness;
 use crate::run::rollout::executor;
 use crate::tf_provider::{
-    ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
+    ApplyRequest, Cancel, DestroyRequest, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema,
+    Stored, Value,
 };
 
 /// What the switch makes carries this tag, with the switch's name.
@@ -64,7 +65,7 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// The resource over the provider's connection.
+    /// The resource over what the provider shares.
     pub fn new(context: Arc<Context>) -> Switch {
         Switch { schema: schema::schema(), context }
     }
@@ -75,7 +76,7 @@ fn name(value: &Value) -> &str {
 }
 
 fn tags(shared: &Shared, name: &str, owner: &str) -> BTreeMap<String, String> {
-    let mut tags = shared.connection.settings().map(|settings| settings.default_tags.tags.clone()).unwrap_or_default();
+    let mut tags = shared.platform.settings().map(|settings| settings.default_tags.tags.clone()).unwrap_or_default();
     tags.insert(TAG.to_owned(), name.to_owned());
     if !owner.is_empty() {
         tags.insert(OWNER_TAG.to_owned(), owner.to_owned());
@@ -143,7 +144,7 @@ impl Resource for Switch {
         let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
         let memory = PrivateState::read(&private);
         let before = model::parse(&state);
-        let Some(intent) = wish(&state, before.as_ref(), &memory).filter(|_| shared.connection.is_known()) else {
+        let Some(intent) = wish(&state, before.as_ref(), &memory).filter(|_| shared.platform.is_known()) else {
             return unchanged(state, private);
         };
         let Some(world) = look(&shared, &intent, Freshness::Shared, name(&state), diagnostics).await else {
@@ -158,7 +159,7 @@ impl Resource for Switch {
 
     async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
         let PlanRequest { prior, proposed, config, private, .. } = request;
-        let Some(mut state) = proposed else { return Planned { private, ..Planned::default() } };
+        let mut state = proposed;
         let memory = PrivateState::read(&private);
         let before = prior.as_ref().and_then(model::parse);
         let intent = wish(&config, before.as_ref(), &memory);
@@ -166,7 +167,7 @@ impl Resource for Switch {
         let Some(shared) = self.context.shared(diagnostics) else { return Planned::default() };
         state.set("id", config.get("name").clone());
         parity::check(&config, diagnostics);
-        let known = intent.filter(|_| shared.connection.is_known());
+        let known = intent.filter(|_| shared.platform.is_known());
         let Some(intent) = known else {
             plan_unknown(&mut state, &config);
             return Planned { state: Some(state), replace: Vec::new(), private };
@@ -217,27 +218,28 @@ impl Resource for Switch {
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
         let Some(shared) = self.context.shared(diagnostics) else { return before };
-        match (&request.planned, &request.prior) {
-            (Some(planned), prior) => {
-                // What was not known when planning is looked at now, before anything moves.
-                let mut compared = Diagnostics::new();
-                validate::validate(&request.config, &mut compared);
-                parity::check(&request.config, &mut compared);
-                if compared.has_errors() {
-                    diagnostics.extend(compared);
-                    return before;
-                }
-                let prior = prior.as_ref().and_then(model::parse);
-                let wish = wish(&request.config, prior.as_ref(), &PrivateState::read(&request.private));
-                let Some(intent) = wish else {
-                    diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
-                    return before;
-                };
-                let apply = Apply { shared: &shared, request: &request, planned, intent };
-                apply.run(diagnostics).await
-            }
-            (None, Some(prior)) => destroy::destroy(&shared, prior, &request, diagnostics).await,
-            (None, None) => before,
+        // What was not known when planning is looked at now, before anything moves.
+        let mut compared = Diagnostics::new();
+        validate::validate(&request.config, &mut compared);
+        parity::check(&request.config, &mut compared);
+        if compared.has_errors() {
+            diagnostics.extend(compared);
+            return before;
+        }
+        let prior = request.prior.as_ref().and_then(model::parse);
+        let wish = wish(&request.config, prior.as_ref(), &PrivateState::read(&request.private));
+        let Some(intent) = wish else {
+            diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
+            return before;
+        };
+        let apply = Apply { shared: &shared, request: &request, planned: &request.planned, intent };
+        apply.run(diagnostics).await
+    }
+
+    async fn destroy(&self, request: DestroyRequest, diagnostics: &mut Diagnostics) -> Stored {
+        match self.context.shared(diagnostics) {
+            Some(shared) => destroy::destroy(&shared, &request, diagnostics).await,
+            None => Stored { state: Some(request.prior), private: request.private },
         }
     }
 
@@ -269,7 +271,7 @@ fn wants_another_color(shared: &Shared, intent: &Intent, diagnostics: &mut Diagn
 
 /// A provider works in one region; an ARN of another would only be "not found" there.
 fn is_region_right(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) -> bool {
-    let Some(region) = shared.connection.explicit_region() else { return true };
+    let Some(region) = shared.platform.region() else { return true };
     let mut right = true;
     for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
         for (n, route) in routes.iter().enumerate() {

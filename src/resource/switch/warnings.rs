@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Shared;
-use super::diagnostics::capitalised as sentence;
+use super::diagnostics::capitalized as sentence;
 use crate::rollout::lock_record::Status;
 use crate::rollout::{Intent, LockRecord, Runbook, Step, World, planner, short};
 use crate::run::rollout::events::span;

@@ -337,10 +337,14 @@ impl Fake {
                 let effect = Arc::new(effect);
                 let again = effect.clone();
                 drop(self.come_late(first, move |world: &mut World| effect(world)));
-                let answer = self.come_late(second, move |world: &mut World| again(world));
                 sleep(ATTEMPT).await;
                 unanswered();
-                drop(answer.await);
+                // A call that was given up meanwhile begins no further attempt.
+                if Call::current().is_some_and(|call| call.is_given_up()) {
+                    return Err(PortError::new(FailureKind::Other, "no answer in time"));
+                }
+                let rest = second.saturating_sub(ATTEMPT.as_secs());
+                drop(self.come_late(rest, move |world: &mut World| again(world)).await);
                 Ok(())
             }
             Some(Fault::Echo(seconds)) => {

@@ -7,6 +7,7 @@ pub mod executor;
 pub(crate) mod in_memory;
 pub mod lock;
 pub mod ports;
+pub mod probe;
 mod secrets;
 
 #[cfg(test)]

@@ -33,8 +33,7 @@ fn of_check(check: &Check) -> Vec<String> {
         Check::Command(check) => {
             // What was asked for by name may be secret, whatever it is called.
             let inherited = variables::all().into_iter();
-            let inherited =
-                inherited.filter(|(name, _)| crate::run::command::is_asked_for(name, &check.inherit_environment));
+            let inherited = inherited.filter(|(name, _)| variables::is_asked_for(name, &check.inherit_environment));
             let inherited = inherited.map(|(_, value)| value);
             check.environment.values().cloned().chain(inherited).collect()
         }

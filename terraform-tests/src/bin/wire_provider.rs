@@ -150,7 +150,7 @@ impl Resource for Thing {
     }
 
     async fn plan(&self, request: PlanRequest, _: &mut Diagnostics) -> Planned {
-        let Some(mut state) = request.proposed else { return Planned::default() };
+        let mut state = request.proposed;
         self.panic_if(&state, "plan");
         if request.prior.is_none() {
             for name in ["id", "outcome", "secret_length"] {
@@ -161,7 +161,7 @@ impl Resource for Thing {
     }
 
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
-        let Some(mut state) = request.planned else { return Stored::default() };
+        let mut state = request.planned;
         state.set("id", state.get("name").clone());
         let secret = request.config.get("secret_wo").as_str().map_or(0, str::len);
         state.set("secret_length", Value::from(i64::try_from(secret).unwrap_or_default()));

@@ -37,7 +37,7 @@ async fn one_of_three_routes_refuses() -> anyhow::Result<()> {
     said.has(&[
         "Failed to switch myapp to green",
         "ModifyRule: AccessDenied: not authorized to perform this",
-        "Everything was put back as it was before.",
+        "Rolled back: all routes are as before.",
         "The record /myapp/current-live says blue.",
     ])?;
     for listener in [0, 1] {

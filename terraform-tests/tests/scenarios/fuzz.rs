@@ -319,7 +319,7 @@ async fn no_message_makes_it_panic() -> anyhow::Result<()> {
     let messages = variable("BLUEGREEN_FUZZ_MESSAGES").unwrap_or(MESSAGES);
     let clock = std::time::SystemTime::UNIX_EPOCH.elapsed()?;
     let seed = variable("BLUEGREEN_FUZZ_SEED").unwrap_or(clock.as_secs() << 20 | u64::from(clock.subsec_micros()));
-    let provider = Bluegreen::new();
+    let provider = Bluegreen::new(bluegreen::compose::on_aws);
     let (things, ty) = (Arc::new(things(&provider)?), provider.schema().ty().clone());
     let mut served = Served::start().await?;
     let connection = served.connect().await?;
@@ -371,7 +371,7 @@ async fn no_message_makes_it_panic() -> anyhow::Result<()> {
 /// them, nor may what cancels them all close the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_gets_through_however_many_calls_there_are() -> anyhow::Result<()> {
-    let provider = Bluegreen::new();
+    let provider = Bluegreen::new(bluegreen::compose::on_aws);
     let (things, ty) = (things(&provider)?, provider.schema().ty().clone());
     let served = Served::start().await?;
     let connection = served.connect().await?;

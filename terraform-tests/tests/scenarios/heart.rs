@@ -178,7 +178,7 @@ async fn stopped_while(operation: &str, about: &str, hang: u64) -> anyhow::Resul
     let said = timeout(Duration::from_secs(100), said(child)).await??;
     ensure!(said.code == 1, "{}", said.text);
     let lock = stage.client.parameter(LOCK).await?;
-    let put_back = said.text.contains("Everything was put back") || said.text.contains("Nothing was changed");
+    let put_back = said.text.contains("Rolled back") || said.text.contains("Nothing was changed");
     ensure!(put_back != lock.is_some(), "{} {lock:?}", said.text);
     sleep(Duration::from_secs(2)).await;
     if put_back {
@@ -195,13 +195,19 @@ async fn stopped_while(operation: &str, about: &str, hang: u64) -> anyhow::Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p09_stopped_while_traffic_is_being_moved() -> anyhow::Result<()> {
-    stopped_while("ModifyListener", "", 10_000).await?.has(&["The run was interrupted.", "put back as it was before"])
+    stopped_while("ModifyListener", "", 10_000)
+        .await?
+        .has(&["The run was interrupted.", "Rolled back: all routes are as before"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p09_stopped_while_the_record_is_being_written() -> anyhow::Result<()> {
     let said = stopped_while("PutParameter", "current-live\"", 10_000).await?;
-    said.has(&["The run was interrupted.", "put back as it was before", "The record /myapp/current-live says blue."])
+    said.has(&[
+        "The run was interrupted.",
+        "Rolled back: all routes are as before",
+        "The record /myapp/current-live says blue.",
+    ])
 }
 
 /// What goes wrong after a preview rule was made is nobody else's hand; a first apply that was put back leaves no object.
@@ -217,7 +223,7 @@ async fn p11_a_failure_after_a_preview_was_made() -> anyhow::Result<()> {
     terraform.write(&stage.switch(Some("green"), &preview))?;
     let said = terraform.apply().await?;
     ensure!(said.code == 1);
-    said.has(&["`false` ended with exit code 1", "Everything was put back as it was before."])?;
+    said.has(&["`false` ended with exit code 1", "Rolled back: all routes are as before."])?;
     ensure!(!said.text.contains("somebody else"), "{}", said.text);
     let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
     ensure!(!rules.contains("/preview/*"), "the preview is left");

@@ -234,7 +234,7 @@ async fn of_environments() -> anyhow::Result<()> {
             "target_group = { port = 80, protocol = \"TCP\", slow_start = 30 }".to_owned(),
             "TCP target groups have no slow_start",
         ),
-        ("target_group = { port = 80, slow_start = 10 }".to_owned(), "must be 0, or 30 to 900"),
+        ("target_group = { port = 80, slow_start = 10 }".to_owned(), "must be 0, or a whole number from 30 to 900"),
         (
             "target_group = { port = 80, health_check = { interval = 5, timeout = 5 } }".to_owned(),
             "The timeout is too long",
@@ -263,7 +263,7 @@ async fn of_environments() -> anyhow::Result<()> {
             "image needs task_definition",
         ),
         (format!("{group}\n  tags = {{ \"bluegreen:color\" = \"x\" }}"), "A reserved tag"),
-        (format!("{group}\n  release = \"a?b\""), "must be a tag's value"),
+        (format!("{group}\n  release = \"a?b\""), "must be the value of a tag"),
     ];
     let terraform = Terraform::new()?;
     for (body, says) in cases {

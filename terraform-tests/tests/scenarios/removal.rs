@@ -98,7 +98,7 @@ async fn a_listener_that_is_gone() -> anyhow::Result<()> {
     stage.client.elb("DeleteListener", &[("ListenerArn", &stage.listeners[0])]).await?;
     let plan = terraform.plan().await?;
     ensure!(plan.code == 2);
-    plan.has(&["Warning: Route not found", "was there at the last apply and is gone"])?;
+    plan.has(&["Warning: Route not found", "existed at the last apply and is gone"])?;
     let said = terraform.apply().await?;
     ensure!(said.code == 1);
     said.has(&["Route not found", "Check the ARN, the region and the account"])?;

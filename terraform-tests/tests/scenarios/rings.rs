@@ -192,7 +192,7 @@ async fn settles(ring: &Ring, said: &Said, wish: &str, transient: bool, point: &
     }
     ring.terraform.apply().await?.ok().with_context(|| point.to_owned())?;
     // A lock that could not be given up is told, and waits for the next rollout, which takes it over.
-    if said.text.contains("The rollout's lock is left") {
+    if said.text.contains("The lock record is left") {
         ring.leads_to(wish).await.with_context(|| point.to_owned())?;
     } else {
         ring.is_on(wish).await.with_context(|| point.to_owned())?;

@@ -146,11 +146,11 @@ async fn errors_at_ten_percent_lead_back() -> anyhow::Result<()> {
     ensure!(said.code == 1);
     said.has(&[
         "Failed to switch myapp to green",
-        "Failed to watch green at 10 % for 1m",
+        "Verification of green at 10 % failed",
         "answered with status 500 instead of 200",
         "after 10 % of the traffic was led to green",
-        "Everything was put back as it was before.",
-        "Users were led to green for",
+        "Rolled back: all routes are as before.",
+        "Users reached green for",
         "at most 10.0 % of them.",
         "The record /myapp/current-live says blue.",
     ])?;
@@ -307,7 +307,7 @@ async fn a_pipeline_moves_it_too() -> anyhow::Result<()> {
     ensure!(said.code == 1, "{}", said.text);
     said.has(&[
         "was moved by somebody else in the meantime",
-        "went neither on nor back",
+        "neither continued nor rolled back",
         "blue 40 %, green 60 %",
         "The record /myapp/current-live says blue.",
         "find out who else moves it",
@@ -341,11 +341,11 @@ async fn a_way_back_that_is_barred() -> anyhow::Result<()> {
     let said = said(child).await?;
     ensure!(said.code == 1, "{}", said.text);
     said.has(&[
-        "PUTTING IT BACK FAILED TOO. A person is needed:",
+        "ROLLBACK FAILED. Act now:",
         "AccessDenied: not allowed",
-        "To put it back as it was by hand:",
+        "To put it back by hand:",
         "blue 90 %, green 10 %",
-        "then run `terraform apply`: it starts from what is there. To go back instead, set active = \"blue\" first.",
+        "then run `terraform apply`: it starts from what is there. To roll back instead, set active = \"blue\" first.",
     ])?;
     let state = terraform.state("bluegreen_switch.app").await?;
     ensure!(state["live"] == "blue" && state["last_rollout"]["status"] == "stuck", "{state}");

@@ -141,7 +141,7 @@ async fn stop(phase: Phase, signal: Signal, twice: bool, hold: bool) -> anyhow::
     if !twice {
         ensure!(took < Duration::from_secs(5), "{phase:?}: it took {took:?}");
         said.has(&["The run was interrupted"])?;
-        let back = if hold { ["It stays where it is"] } else { ["The record /myapp/current-live says blue."] };
+        let back = if hold { ["Traffic stays where it is"] } else { ["The record /myapp/current-live says blue."] };
         if phase == Phase::Lock {
             said.has(&["while it waited for the lock", "Nothing was changed."])?;
         } else {

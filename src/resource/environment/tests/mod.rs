@@ -14,7 +14,7 @@ use crate::resource::testing::{
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::rollout::in_memory::Fake;
 use crate::run::stack::in_memory::Cloud;
-use crate::tf_provider::{Cancel, Diagnostics, PlanRequest, Planned, Resource as _, Stored, Type, Value, msgpack};
+use crate::tf_provider::{Cancel, Diagnostics, Planned, Resource as _, Stored, Type, Value, msgpack};
 
 pub(super) const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";
 
@@ -31,7 +31,7 @@ pub(super) fn stage() -> Stage {
 }
 
 fn over(cloud: Arc<Cloud>, fake: Arc<Fake>) -> Stage {
-    let context = Arc::new(Context::with_stacks(fake.ports(), cloud.ports()));
+    let context = Arc::new(Context::over(&fake, &cloud));
     Stage { environment: Arc::new(Environment::new(context)), cloud, fake }
 }
 
@@ -90,14 +90,7 @@ impl Stage {
 
     pub async fn plan_destroy(&self, prior: &Stored) -> Diagnostics {
         let mut diagnostics = Diagnostics::new();
-        let request = PlanRequest {
-            proposed: None,
-            prior: prior.state.clone(),
-            config: Value::Null,
-            private: prior.private.clone(),
-            cancel: Cancel::never(),
-        };
-        self.environment.plan(request, &mut diagnostics).await;
+        self.environment.plan_destroy(destroy_request(prior), &mut diagnostics).await;
         diagnostics
     }
 
@@ -154,7 +147,7 @@ impl Stage {
     pub async fn destroy_here(&self, stored: &Stored) -> (Stored, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
         let request = destroy_request(stored);
-        (self.environment.apply(request, &mut diagnostics).await, diagnostics)
+        (self.environment.destroy(request, &mut diagnostics).await, diagnostics)
     }
 
     pub async fn read(&self, stored: &Stored) -> (Stored, Diagnostics) {

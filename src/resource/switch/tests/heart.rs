@@ -455,7 +455,7 @@ async fn p09_a_call_without_an_answer_is_not_forgotten() {
                 if said.contains("IT IS NOT KNOWN") {
                     let left: LockRecord = serde_json::from_str(&lock.unwrap()).unwrap();
                     assert_eq!(left.status, lock_record::Status::Unknown, "{point}");
-                    assert!(!said.contains("put back as it was before"), "{point}");
+                    assert!(!said.contains("Rolled back: all routes are as before"), "{point}");
                     assert!(seconds > 60, "{point}");
                 } else {
                     assert_eq!(ended, later, "{point}");
@@ -510,7 +510,7 @@ async fn p09_a_rule_that_comes_late_goes_again() {
             source.stop();
         };
         let ((_, diagnostics), ()) = futures::join!(stage.apply_until(&wish, Some(&stored), source.token()), stop);
-        assert!(told(&diagnostics).contains("put back as it was before"), "{}", told(&diagnostics));
+        assert!(told(&diagnostics).contains("Rolled back: all routes are as before"), "{}", told(&diagnostics));
         assert_all_on(&stage, BLUE);
         assert_eq!(stage.fake.world().routes.len(), 1, "{seconds}");
         assert_eq!(stage.fake.parameter(LOCK), None);
@@ -700,7 +700,7 @@ async fn p11_a_failure_after_a_preview_was_made_goes_back() {
     stage.fake.set_status(500);
     let (stored, diagnostics) = stage.apply(&wish, None).await;
     let said = told(&diagnostics);
-    assert!(said.contains("Everything was put back as it was before."), "{said}");
+    assert!(said.contains("Rolled back: all routes are as before."), "{said}");
     assert!(stored.state.is_none(), "a first apply that was put back leaves no object");
     assert_eq!(stage.fake.world(), before);
 }
@@ -882,7 +882,7 @@ async fn p16_a_rule_that_was_made_goes_without_a_look() {
     stage.fake.set_status(500);
     let (_, diagnostics) = stage.apply(&wish, Some(&stored)).await;
     let said = told(&diagnostics);
-    assert!(said.contains("Everything was put back as it was before."), "{said}");
+    assert!(said.contains("Rolled back: all routes are as before."), "{said}");
     assert_all_on(&stage, BLUE);
     assert_eq!(stage.fake.world().routes.len(), 1);
 }

@@ -12,6 +12,7 @@ use crate::resource::Context;
 use crate::resource::testing::{apply_request, assert_kept, destroy_request, plan_request, read_request};
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::rollout::in_memory::{Fake, Fault};
+use crate::run::stack::in_memory::Cloud;
 use crate::tf_provider::{Cancel, Diagnostics, Planned, Resource as _, Stored, Value};
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";
@@ -37,7 +38,7 @@ fn world(blue: u32, green: u32) -> World {
 
 fn stage(world: World) -> Stage {
     let fake = Fake::new(world, &[BLUE, GREEN]);
-    let switch = Arc::new(Switch::new(Arc::new(Context::with_ports(fake.ports()))));
+    let switch = Arc::new(Switch::new(Arc::new(Context::over(&fake, &Cloud::new(fake.clone())))));
     Stage { fake, switch }
 }
 
@@ -92,12 +93,12 @@ impl Stage {
     async fn destroy(&self, stored: &Stored) -> (Stored, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
         let request = destroy_request(stored);
-        (self.switch.apply(request, &mut diagnostics).await, diagnostics)
+        (self.switch.destroy(request, &mut diagnostics).await, diagnostics)
     }
 
     /// Another process of the provider over the same world.
     fn restarted(&self) -> Stage {
-        let switch = Arc::new(Switch::new(Arc::new(Context::with_ports(self.fake.ports()))));
+        let switch = Arc::new(Switch::new(Arc::new(Context::over(&self.fake, &Cloud::new(self.fake.clone())))));
         Stage { fake: self.fake.clone(), switch }
     }
 
@@ -175,15 +176,15 @@ async fn a_failed_switch_tells_the_whole_story() {
         Failed to write /app/live: blue → green:
           it broke
 
-        Everything was put back as it was before.
+        Rolled back: all routes are as before.
 
-        Users were led to green for 0s, at most 100.0 % of them.
+        Users reached green for 0s, at most 100.0 % of them.
 
         Traffic now:
           listener web/2: blue 100 %, green 0 %
         The record /app/live says blue.
 
-        Next: correct the cause and run `terraform apply` again; the plan will show the same wish."#]]
+        Next: correct the cause and run `terraform apply` again; the plan will show the same change."#]]
     .assert_eq(&told.join("\n---\n"));
     let state = stored.state.unwrap();
     assert_eq!(state.get("live"), &Value::from("blue"));
@@ -204,20 +205,20 @@ async fn what_cannot_be_put_back_is_told_with_where_it_is() {
         Failed to write /app/live: blue → green:
           it broke
 
-        PUTTING IT BACK FAILED TOO. A person is needed:
+        ROLLBACK FAILED. Act now:
           could not undo "set listener web/2: blue 100 %, green 0 % → blue 0 %, green 100 %": it broke
 
-        To put it back as it was by hand:
+        To put it back by hand:
           aws elbv2 modify-listener --listener-arn arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2 --default-actions '[{"ForwardConfig":{"TargetGroups":[{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1","Weight":100},{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1","Weight":0}]},"Type":"forward"}]'
         The list of actions is replaced as a whole: where a route authenticates users first, put those actions in front, as `aws elbv2 describe-listeners` or `describe-rules` shows them.
 
-        Users were led to green for 0s so far, at most 100.0 % of them.
+        Users reached green for 0s so far, at most 100.0 % of them.
 
         Traffic now:
           listener web/2: blue 0 %, green 100 %
         The record /app/live says blue.
 
-        Next: see that the cause above is gone, then run `terraform apply`: it starts from what is there. To go back instead, set active = "blue" first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."#]]
+        Next: remove the cause above, then run `terraform apply`: it starts from what is there. To roll back instead, set active = "blue" first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."#]]
     .assert_eq(detail);
     let state = stored.state.unwrap();
     assert_eq!(state.get("live"), &Value::from("green"));

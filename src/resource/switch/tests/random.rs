@@ -13,6 +13,7 @@ use crate::resource::switch::Switch;
 use crate::resource::{Context, testing};
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::rollout::in_memory::{Fake, Fault};
+use crate::run::stack::in_memory::Cloud;
 use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
 
 const RED: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/red/1";
@@ -260,7 +261,7 @@ impl Case {
 
     async fn play(&self, switch: &Arc<Switch>) -> Result<(), TestCaseError> {
         let fake = Fake::new(self.world(), &GROUPS);
-        switch.context.set_ports(fake.ports());
+        switch.context.set(&fake, &Cloud::new(fake.clone()));
         let stage = Stage { fake, switch: switch.clone() };
         let mut stored: Option<Stored> = None;
         let mut seen: Vec<f64> = vec![63.0, 37.0, 100.0, 0.0];
@@ -357,7 +358,7 @@ impl Case {
         if said.contains("IT IS NOT KNOWN") {
             prop_assert!(lock.is_some(), "{}", said);
         }
-        let put_back = said.contains("Everything was put back as it was before.");
+        let put_back = said.contains("Rolled back: all routes are as before.");
         let Some(state) = &result.state else { return Ok(()) };
         let status = state.get("last_rollout").get("status").as_str().unwrap_or("completed").to_owned();
         match (status.as_str(), wish) {

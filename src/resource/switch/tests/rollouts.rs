@@ -94,12 +94,12 @@ async fn a_color_that_fails_at_ten_percent_goes_back_at_once() {
     let said = told(&diagnostics);
     for part in [
         "Failed to switch app to green",
-        "Failed to watch green at 10 % for 2m",
+        "Verification of green at 10 % failed",
         "GET http://green.test/ answered with status 500 instead of 200",
         "verification.http[0] at ",
         "look 7, 1m after 10 % of the traffic was led to green",
-        "Everything was put back as it was before.",
-        "Users were led to green for 1m 10s, at most 10.0 % of them.",
+        "Rolled back: all routes are as before.",
+        "Users reached green for 1m 10s, at most 10.0 % of them.",
         "listener web/2: blue 100 %, green 0 %",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
@@ -124,8 +124,11 @@ async fn held_it_can_go_on_and_back() {
         };
         let ((held, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), breaks);
         let said = told(&diagnostics);
-        assert!(said.contains("It stays where it is (on_failure = \"hold\")."), "{said}");
-        assert!(said.contains("set active = \"blue\" and run `terraform apply`: it goes back at once"), "{said}");
+        assert!(said.contains("Traffic stays where it is (on_failure = \"hold\")."), "{said}");
+        assert!(
+            said.contains("set active = \"blue\" and run `terraform apply`: all traffic moves back at once"),
+            "{said}"
+        );
         assert_eq!(held.state.as_ref().unwrap().get("last_rollout").get("status"), &text("held"));
         let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
         assert_eq!((left.status, left.from.as_deref()), (lock_record::Status::Held, Some("blue")));
@@ -214,7 +217,7 @@ async fn a_rollout_that_was_taken_over_goes_back_to_the_beginning() {
     let read = stage.read(&stored).await;
     let (_, diagnostics) = stage.apply(&config, Some(&read)).await;
     let said = told(&diagnostics);
-    assert!(said.contains("Everything was put back as it was before."), "{said}");
+    assert!(said.contains("Rolled back: all routes are as before."), "{said}");
     assert!((stage.fake.world().routes[LISTENER].terminal.share(BLUE) - 100.0).abs() < 0.01);
     assert_eq!(stage.fake.calls().len(), 1, "{:?}", stage.fake.calls());
 }
@@ -241,7 +244,7 @@ async fn going_on_checks_again_what_gets_the_traffic() {
         said.contains("green has 0 healthy of 2 registered targets, 2 are needed (100 % of the live color's 2)"),
         "{said}"
     );
-    assert!(said.contains("Everything was put back as it was before."), "{said}");
+    assert!(said.contains("Rolled back: all routes are as before."), "{said}");
     assert!((stage.fake.world().routes[LISTENER].terminal.share(BLUE) - 100.0).abs() < 0.01);
 }
 
@@ -311,7 +314,7 @@ async fn a_lock_that_can_t_be_renewed_leads_back_in_time() {
     assert!(start.elapsed() < Duration::from_secs(65 + 60), "{:?}", start.elapsed());
     let said = told(&diagnostics);
     assert!(said.contains("could not be renewed for"), "{said}");
-    assert!(said.contains("Everything was put back as it was before."), "{said}");
+    assert!(said.contains("Rolled back: all routes are as before."), "{said}");
     assert_eq!(applied.state.unwrap().get("live"), &text("blue"));
 }
 
@@ -401,7 +404,7 @@ async fn what_somebody_else_moves_is_left_to_them() {
         said.contains("Listener web/2 was moved by somebody else in the meantime: blue 30 %, green 70 %."),
         "{said}"
     );
-    assert!(said.contains("went neither on nor back"), "{said}");
+    assert!(said.contains("neither continued nor rolled back"), "{said}");
     assert!((stage.fake.world().routes[LISTENER].terminal.share(GREEN) - 70.0).abs() < 0.01);
 }
 
@@ -465,7 +468,7 @@ async fn every_kind_of_check_tells_what_it_saw() {
     let lambda = Value::object([("function_name", text("smoke")), ("qualifier", text("live"))]);
     expect_test::expect![[r#"
         Failed to switch app to green
-        Failed to check that the function smoke:live passes green:
+        Validation of green failed (validation.lambda[0]):
           the function smoke:live says: {"hookStatus":"FAILED"}"#]]
     .assert_eq(&refused(Value::object([("lambda", list(lambda))])).await);
     let argv = Value::List(["npm", "test", "{color}"].map(text).to_vec());
@@ -473,20 +476,20 @@ async fn every_kind_of_check_tells_what_it_saw() {
     let said = said.replace(said.split("BLUEGREEN_ROLLOUT=").nth(1).unwrap().split(' ').next().unwrap(), "ID");
     expect_test::expect![[r#"
         Failed to switch app to green
-        Failed to check that `npm` (2 arguments) passes green:
+        Validation of green failed (validation.command[0]):
           `npm` (2 arguments) ended with exit code 1, with BLUEGREEN_COLOR=green BLUEGREEN_LIVE=blue BLUEGREEN_ROLLOUT=ID BLUEGREEN_SWITCH=app BLUEGREEN_TARGET_GROUP_ARN=arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1
           It wrote last:
           1 of 9 failed"#]]
     .assert_eq(&said);
     expect_test::expect![[r#"
         Failed to switch app to green
-        Failed to check that no alarm is on (errors, gone):
+        Validation of green failed (validation.alarms):
           the alarm errors is ALARM; there is no alarm gone"#]]
     .assert_eq(&refused(Value::object([("alarms", Value::List(["errors", "gone"].map(text).to_vec()))])).await);
     let metric = Value::object([("metric", text("latency_p99")), ("max_ratio_to_live", percent(1.2))]);
     expect_test::expect![[r#"
         Failed to switch app to green
-        Failed to check that latency_p99 of green is at most 1.2 times the live color's:
+        Validation of green failed (validation.metrics[0]):
           latency_p99 of green is 300 ms over 500 requests, blue's is 200 ms, and at most 1.2 times that is allowed"#]]
     .assert_eq(&refused(Value::object([("metrics", list(metric))])).await);
     let request = |url: &str| Value::object([("url", text(url))]);
@@ -494,7 +497,7 @@ async fn every_kind_of_check_tells_what_it_saw() {
         Value::object([("login", request("http://{color}.test/login")), ("check", request("http://{color}.test/me"))]);
     expect_test::expect![[r#"
         Failed to switch app to green
-        Failed to check that a session of blue goes on in green:
+        Validation of green failed (validation.session):
           logging in on blue: GET http://blue.test/login set no cookie"#]]
     .assert_eq(&refused(Value::object([("session", session)])).await);
 }

@@ -109,7 +109,7 @@ async fn bad_input_is_told_before_anybody_is_asked() -> anyhow::Result<()> {
         (migration("oracle://app:s3cret@db/app", "expand", &expand), "must begin with postgres://", "database = {"),
         (migration(&format!("{url}?sslmod=x"), "expand", &expand), "\"sslmod\" is not known", "database = {"),
         (migration(url, "contract", &expand), "This phase has no text", "phase"),
-        (migration(url, "expnd", &expand), "is none of expand, backfill, contract", "phase"),
+        (migration(url, "expnd", &expand), "must be one of expand, backfill, contract", "phase"),
         (migration(url, "expand", ""), "There is nothing to run", "phase"),
         (
             migration(url, "expand", &sql("expand", "SELECT 1;\n\\i x.sql")),
@@ -119,7 +119,7 @@ async fn bad_input_is_told_before_anybody_is_asked() -> anyhow::Result<()> {
         (migration(url, "expand", &format!("{expand}  batched = true")), "There is no backfill", "batched"),
         (
             migration(url, "expand", &format!("{expand}  resolve = \"maybe\"")),
-            "is none of applied, reverted",
+            "must be one of applied, reverted",
             "resolve",
         ),
         (migration(url, "expand", &format!("{expand}  lock_timeout = \"2\"")), "it has no unit", "lock_timeout"),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::is_proxy;
 use crate::argument::{Arguments, Choice, rules};
 
 /// The provider block. Names and meanings are those of the hashicorp/aws provider.
@@ -64,10 +63,10 @@ pub struct Settings {
     /// The proxy for HTTP, and for HTTPS where neither `https_proxy` nor `HTTPS_PROXY` names one. Where it is not written,
     /// `HTTP_PROXY` names it. This machine (`localhost`, loopback addresses) and the link-local addresses that hand out
     /// credentials are never reached through a proxy.
-    #[argument(sensitive, text = proxy)]
+    #[argument(sensitive, text = rules::proxy)]
     pub http_proxy: Option<String>,
     /// The proxy for HTTPS; `""` for none. Where it is not written, `HTTPS_PROXY` names it.
-    #[argument(sensitive, text = proxy)]
+    #[argument(sensitive, text = rules::proxy)]
     pub https_proxy: Option<String>,
     /// Hosts that are reached without a proxy, separated by commas: names (with all names below them), addresses and networks,
     /// each with a port if need be; `*` for all. Where it is not written, `NO_PROXY` names them.
@@ -191,12 +190,6 @@ pub enum RetryMode {
     Standard,
     /// The same, and fewer calls after AWS throttled one.
     Adaptive,
-}
-
-fn proxy(text: &str) -> Result<(), String> {
-    // Without the value: it may hold a password.
-    let fits = text.is_empty() || is_proxy(text);
-    if fits { Ok(()) } else { Err("not the address of a proxy, such as http://proxy.example.com:3128".to_owned()) }
 }
 
 /// As AssumeRole has it.

@@ -1,5 +1,7 @@
 //! Commands of the user's: started without a shell, with all their children ended at their time.
 
+pub mod supervisor;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -12,10 +14,10 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Duration, timeout};
 
+use self::supervisor::End;
 use crate::rollout::CommandCheck;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::ports::{CommandEnd, Commands};
-use crate::run::supervisor::{self, End};
 use crate::variables;
 
 /// The end of what a command wrote; more than a person reads, so that a secret at the cut is cut off with it.
@@ -24,28 +26,12 @@ const KEPT_BYTES: usize = 64 * 1024;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a supervisor may take to end what a command left.
 const TIDYING: Duration = Duration::from_secs(3);
-/// What Terraform and go-plugin tell the provider is never for its children.
-const NOT_INHERITED: [&str; 4] =
-    ["TF_PLUGIN_MAGIC_COOKIE", "PLUGIN_CLIENT_CERT", "PLUGIN_PROTOCOL_VERSIONS", "TF_REATTACH_PROVIDERS"];
 /// What every command needs. All else in the environment of a provider may be a secret: it is given what it is told.
 const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "TMPDIR"];
 
 /// Whether a variable of this process is for a command.
 fn is_inherited(name: &str, asked: &[String]) -> bool {
-    (INHERITED.into_iter().any(|pattern| fits(name, pattern)) && !NOT_INHERITED.contains(&name))
-        || is_asked_for(name, asked)
-}
-
-/// Whether a variable of this process is for a command that asks for these.
-pub(super) fn is_asked_for(name: &str, asked: &[String]) -> bool {
-    asked.iter().any(|pattern| fits(name, pattern)) && !NOT_INHERITED.contains(&name)
-}
-
-fn fits(name: &str, pattern: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start),
-        None => name == pattern,
-    }
+    variables::is_asked_for(name, &INHERITED) || variables::is_asked_for(name, asked)
 }
 
 /// Commands on this machine.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
-use super::settings::Settings;
+use crate::argument::rules::proxy_url;
+use crate::settings::Settings;
 
 /// The addresses of AWS's own credential services beside those that are link-local: instance metadata and pod identity
 /// over IPv6.
@@ -13,7 +14,7 @@ const CREDENTIALS_V6: u128 = 0xfd00_0ec2 << 96;
 
 /// The proxies of all requests.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Proxies {
+pub struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
     exceptions: Exceptions,
@@ -42,7 +43,7 @@ enum What {
 
 impl Proxies {
     /// The proxies of the provider block, and of the environment where that is silent.
-    pub(super) fn of(settings: &Settings) -> Proxies {
+    pub fn of(settings: &Settings) -> Proxies {
         Proxies::merged(settings, environment)
     }
 
@@ -67,14 +68,14 @@ impl Proxies {
     }
 
     /// Whether HTTPS goes by way of the HTTP proxy only because nothing was said of it.
-    pub(super) fn is_https_guessed(settings: &Settings) -> bool {
+    pub fn is_https_guessed(settings: &Settings) -> bool {
         settings.http_proxy.as_ref().is_some_and(|url| !url.is_empty())
             && settings.https_proxy.is_none()
             && environment("https_proxy").is_none()
     }
 
     /// The proxy for a request.
-    pub(super) fn proxy_for(&self, url: &Url) -> Option<Url> {
+    pub fn proxy_for(&self, url: &Url) -> Option<Url> {
         let proxy = match url.scheme() {
             "https" => self.https.as_ref(),
             "http" => self.http.as_ref(),
@@ -109,19 +110,6 @@ fn is_near(address: IpAddr) -> bool {
                 || mapped.is_some_and(is_near)
         }
     }
-}
-
-/// A proxy's address; without a scheme it is taken for one over HTTP.
-pub(super) fn proxy_url(text: &str) -> Option<Url> {
-    let text = text.trim();
-    if text.is_empty() {
-        return None;
-    }
-    let known = |url: &Url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host();
-    if text.contains("://") {
-        return Url::parse(text).ok().filter(known);
-    }
-    Url::parse(&format!("http://{text}")).ok().filter(known)
 }
 
 impl Exceptions {

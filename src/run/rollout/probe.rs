@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,14 +12,13 @@ use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::connection::Connection;
-use super::error::chain;
-use super::http::{install_tls, on_network};
+use crate::network::{chain, install_tls, on_network};
 use crate::rollout::HttpCheck;
 use crate::rollout::gate::HttpAnswer;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::ports::HttpProbe;
 use crate::secrets;
+use crate::settings::Settings;
 
 /// A server that does not even accept in this time is not up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,8 +27,9 @@ const BODY_LIMIT: usize = 1024 * 1024;
 /// As much of a body as a person reads in an error.
 const EXCERPT_CHARS: usize = 200;
 
-pub(super) struct Probe {
-    connection: Arc<Connection>,
+/// A client for HTTP checks.
+pub struct Probe {
+    settings: Option<Settings>,
     client: OnceCell<reqwest::Client>,
     insecure: OnceCell<reqwest::Client>,
     /// Those that connect elsewhere than the name says: reading the certificate authorities takes longer than a request.
@@ -37,13 +37,14 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn new(connection: Arc<Connection>) -> Probe {
-        Probe { connection, client: OnceCell::new(), insecure: OnceCell::new(), led: Mutex::default() }
+    /// A client with the proxies and certificate authorities of the provider block.
+    pub fn new(settings: Option<Settings>) -> Probe {
+        Probe { settings, client: OnceCell::new(), insecure: OnceCell::new(), led: Mutex::default() }
     }
 
     fn builder(&self, insecure: bool) -> Result<reqwest::ClientBuilder, String> {
         let builder = builder(insecure);
-        match self.connection.settings() {
+        match &self.settings {
             Some(settings) => on_network(builder, settings),
             None => Ok(builder),
         }

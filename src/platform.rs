@@ -1,0 +1,44 @@
+//! The platform that the provider block describes, as all domains need it, and what is made of it to carry things out.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::run::ports::PortError;
+use crate::run::rollout::ports::Ports;
+use crate::run::stack::ports::StackPorts;
+use crate::settings::Settings;
+
+/// What is to be known of the platform itself.
+#[async_trait]
+pub trait Platform: Send + Sync {
+    /// What was configured; none while some of it is not known, when nothing can be reached.
+    fn settings(&self) -> Option<&Settings>;
+
+    /// The region that is named explicitly, by the provider block or the environment, without asking anybody.
+    fn region(&self) -> Option<String>;
+
+    /// A token that a database takes for a password.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn database_token(&self, host: &str, port: u16, user: &str) -> Result<String, PortError>;
+
+    /// Whether the provider's configuration is known.
+    fn is_known(&self) -> bool {
+        self.settings().is_some()
+    }
+}
+
+/// Everything behind the ports.
+pub struct Adapters {
+    /// The platform itself.
+    pub platform: Arc<dyn Platform>,
+    /// What rollouts need.
+    pub ports: Ports,
+    /// What stacks need.
+    pub stacks: StackPorts,
+}
+
+/// Makes the adapters for a provider block. Nothing is on the network before one of them is used.
+pub type Compose = fn(Option<Settings>) -> Adapters;

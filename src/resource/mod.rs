@@ -11,6 +11,8 @@ mod numbers;
 #[cfg(test)]
 mod pages;
 mod provider;
+#[cfg(test)]
+mod stories;
 mod switch;
 #[cfg(test)]
 mod testing;

@@ -128,9 +128,12 @@ pub enum Kind {
     Nested(Nesting, Vec<Attribute>),
 }
 
+/// Says what is wrong with a value.
+type Check = dyn Fn(&Value) -> Result<(), String> + Send + Sync;
+
 /// A rule for a known, non-null value: what is wrong with it, or nothing.
 #[derive(Clone)]
-pub struct Validator(Arc<dyn Fn(&Value) -> Result<(), String> + Send + Sync>);
+pub struct Validator(Arc<Check>);
 
 impl fmt::Debug for Validator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

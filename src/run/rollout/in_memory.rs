@@ -1,6 +1,6 @@
 //! A world in memory behind the ports, that fails or dies at the call it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -53,9 +53,37 @@ pub(crate) struct Fake {
     died: Notify,
 }
 
+/// A group that got more of a route by a call.
+#[derive(Clone, Debug)]
+pub(crate) struct Gain {
+    /// The route's key.
+    pub route: String,
+    /// The target group.
+    pub group: String,
+    /// What it has now, in percent.
+    pub to: f64,
+    /// Whether somebody had seen a healthy target of it.
+    pub passed: bool,
+}
+
+type HealthOf = dyn Fn(&str) -> Vec<TargetHealth> + Send;
+
+/// Who knows how the targets of a group are.
+struct Source(Box<HealthOf>);
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     world: World,
+    source: Option<Source>,
+    /// Groups that were seen to have a healthy target.
+    passed: BTreeSet<String>,
+    gains: Vec<Gain>,
     health: BTreeMap<String, Vec<TargetHealth>>,
     status: u16,
     calls: Vec<String>,
@@ -162,6 +190,23 @@ impl Fake {
             zone: Some(format!("zone-{}", n + 1)),
         };
         self.state().health.insert(group.to_owned(), states.iter().enumerate().map(target).collect());
+    }
+
+    /// From now on this tells how the targets of a group are.
+    pub(crate) fn ask_health_of(&self, source: impl Fn(&str) -> Vec<TargetHealth> + Send + 'static) {
+        self.state().source = Some(Source(Box::new(source)));
+    }
+
+    /// What groups got by calls since the checks were forgotten.
+    pub(crate) fn gains(&self) -> Vec<Gain> {
+        self.state().gains.clone()
+    }
+
+    /// Forgets which groups were seen to be healthy, and what they got.
+    pub(crate) fn forget_checks(&self) {
+        let mut state = self.state();
+        state.passed.clear();
+        state.gains.clear();
     }
 
     pub(crate) fn set_status(&self, status: u16) {
@@ -373,7 +418,19 @@ fn unanswered() {
 
 impl State {
     fn have(&mut self, effect: &impl Fn(&mut World)) {
+        let before = self.world.clone();
         effect(&mut self.world);
+        for (key, seen) in &self.world.routes {
+            let Terminal::Forward(forward) = &seen.terminal else { continue };
+            for (group, _) in &forward.groups {
+                let had = before.routes.get(key).map_or(0.0, |before| before.terminal.share(group));
+                let to = seen.terminal.share(group);
+                if to > had + 0.01 {
+                    let passed = self.passed.contains(group);
+                    self.gains.push(Gain { route: key.clone(), group: group.clone(), to, passed });
+                }
+            }
+        }
         let world = self.world.clone();
         self.history.push(world);
     }
@@ -515,7 +572,15 @@ impl LoadBalancer for Fake {
         if self.state().gone.iter().any(|gone| gone == group) {
             return Err(PortError::new(FailureKind::Gone, format!("TargetGroupNotFound: {group}")));
         }
-        Ok(self.state().health.get(group).cloned().unwrap_or_default())
+        let mut state = self.state();
+        let seen = match &state.source {
+            Some(Source(ask)) => ask(group),
+            None => state.health.get(group).cloned().unwrap_or_default(),
+        };
+        if seen.iter().any(|target| target.state == "healthy") {
+            state.passed.insert(group.to_owned());
+        }
+        Ok(seen)
     }
 
     async fn group_facts(&self, _: &str) -> Result<GroupFacts, PortError> {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::rollout::gate::TargetHealth;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::in_memory::{Fake, Fault};
 use crate::run::stack::ports::{
@@ -66,6 +67,26 @@ pub(crate) struct Call {
     pub what: String,
     /// Whether users got to the stack that it was about right then.
     pub live: bool,
+}
+
+impl Call {
+    /// Whether a color that serves users may have it done to it: it hurts nobody, or puts back what did.
+    pub(crate) fn is_harmless(&self) -> bool {
+        let words = [
+            "tags",
+            "attributes",
+            "cancel",
+            "note minimum",
+            "update",
+            "template",
+            "attach",
+            "rules",
+            "resize",
+            "scale",
+            "deploy",
+        ];
+        words.iter().any(|word| self.what.starts_with(word))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -331,6 +352,28 @@ impl Cloud {
     /// The settings of a target group.
     pub(crate) fn group(&self, arn: &str) -> TargetGroup {
         self.state().groups.get(arn).map(|group| group.group.clone()).unwrap_or_default()
+    }
+
+    /// How the targets of a group are.
+    pub(crate) fn health_of(&self, group: &str) -> Vec<TargetHealth> {
+        let state = self.state();
+        let target = |target: String, healthy: bool| TargetHealth {
+            target,
+            state: if healthy { "healthy" } else { "initial" }.to_owned(),
+            reason: None,
+            zone: Some("zone-1".to_owned()),
+        };
+        let attached = state.scaling.values().filter(|it| it.groups.iter().any(|own| own == group));
+        let members = attached.flat_map(|it| &it.members);
+        let instances = members.map(|(member, _)| target(member.id.clone(), member.state == "InService"));
+        let services = state.services.values().filter(|it| it.groups.iter().any(|own| own == group));
+        let tasks = services.flat_map(|it| {
+            let up = it.deployments.iter().any(|(_, _, _, rollout)| *rollout == Rollout::Completed);
+            let count = it.service.desired_count.unwrap_or_default();
+            (0..count).map(move |n| (format!("10.0.1.{n}:80"), up))
+        });
+        let tasks = tasks.map(|(name, up)| target(name, up));
+        instances.chain(tasks).collect()
     }
 
     fn is_live(&self, group: &str) -> bool {

@@ -1,0 +1,140 @@
+//! Stories of the whole system in memory: two environments and a switch in one configuration, on one simulated AWS, as
+//! Terraform plans and applies them. Calls are refused, answered late or twice, or never; looks are old; processes are
+//! killed or stopped; people and a second machine act in between. Whatever comes: users get to no color that isn't
+//! healthy, nothing moves that no plan told, the state tells the truth, the next apply comes right, and a destroy leaves
+//! nothing.
+//!
+//! `BLUEGREEN_SEED=7 BLUEGREEN_STORIES=100000 cargo nextest run stories` tells others, and more of them; a failure tells
+//! the seed that it had.
+
+mod play;
+mod terraform;
+
+use proptest::prelude::*;
+
+use super::testing;
+use play::play;
+
+/// How many stories are told, if nothing else is said.
+const CASES: u32 = 1000;
+
+/// Something that happens before an apply, to a color.
+#[derive(Clone, Debug)]
+enum Act {
+    /// A new release of a color.
+    Release(usize),
+    /// A setting of a color that hurts nobody.
+    Edit(usize),
+    /// Another color is to be live.
+    Switch(usize),
+    /// The switch follows whichever color is live.
+    Follow,
+    /// Somebody moves the weights by hand: so many percent to a color.
+    Weights(usize, u32),
+    /// Somebody writes the record by hand.
+    Record(usize),
+    /// Somebody changes something of a color without Terraform.
+    Drift(usize, u8),
+    /// Nothing: the same is applied once more.
+    Again,
+}
+
+/// What goes wrong while it is applied.
+#[derive(Clone, Debug)]
+enum Trouble {
+    /// Nothing.
+    Nothing,
+    /// A call that moves traffic, or writes the record, has this fault.
+    Traffic(usize, u8),
+    /// A call that changes a stack has this fault.
+    Stack(usize, u8),
+    /// After so many seconds Terraform is asked to stop.
+    Stop(u64),
+    /// After so many seconds the color that is to be live answers with errors.
+    Breaks(u64),
+    /// So many looks at routes and record are old ones.
+    Stale(usize),
+    /// So many reads don't find what a color is made of.
+    Hidden(usize),
+    /// Somebody moves the weights between plan and apply.
+    Saved(u32),
+    /// After so many seconds somebody moves the weights.
+    Meddled(u64, u32),
+    /// After so many seconds another machine begins the same apply, from the same state.
+    Machine(u64),
+}
+
+/// One story.
+#[derive(Clone, Debug)]
+struct Story {
+    ecs: bool,
+    /// The weights of the steps, in tenths of a percent.
+    steps: Vec<u32>,
+    verified: bool,
+    hold: bool,
+    turns: Vec<(Act, Trouble)>,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let color = || 0_usize..2;
+    prop_oneof![
+        3 => color().prop_map(Act::Release),
+        1 => color().prop_map(Act::Edit),
+        5 => color().prop_map(Act::Switch),
+        1 => Just(Act::Follow),
+        1 => (color(), 0_u32..101).prop_map(|(color, percent)| Act::Weights(color, percent)),
+        1 => color().prop_map(Act::Record),
+        1 => (color(), 0_u8..3).prop_map(|(color, kind)| Act::Drift(color, kind)),
+        1 => Just(Act::Again),
+    ]
+}
+
+fn trouble() -> impl Strategy<Value = Trouble> {
+    prop_oneof![
+        4 => Just(Trouble::Nothing),
+        3 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Traffic(call, kind)),
+        2 => (0_usize..8, 0_u8..4).prop_map(|(call, kind)| Trouble::Stack(call, kind)),
+        1 => (0_u64..200).prop_map(Trouble::Stop),
+        2 => (0_u64..200).prop_map(Trouble::Breaks),
+        1 => (1_usize..4).prop_map(Trouble::Stale),
+        1 => (1_usize..3).prop_map(Trouble::Hidden),
+        1 => (0_u32..101).prop_map(Trouble::Saved),
+        1 => (0_u64..200, 0_u32..101).prop_map(|(at, percent)| Trouble::Meddled(at, percent)),
+        1 => (0_u64..100).prop_map(Trouble::Machine),
+    ]
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    let steps = prop::collection::btree_set(1_u32..1000, 0..3);
+    let turns = prop::collection::vec((act(), trouble()), 1..7);
+    (any::<bool>(), steps, any::<bool>(), any::<bool>(), turns).prop_map(|(ecs, steps, verified, hold, turns)| Story {
+        ecs,
+        steps: steps.into_iter().collect(),
+        verified,
+        hold,
+        turns,
+    })
+}
+
+/// The same stories each time, unless a seed is given.
+fn tell(offset: u64) {
+    let cases = std::env::var("BLUEGREEN_STORIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let machines = play::Machines::new();
+    let result = testing::stories(cases / 2, offset).run(&story(), |story| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.map_err(|error| TestCaseError::fail(error.to_string()))?.block_on(play(&machines, &story))
+    });
+    if let Err(failure) = result {
+        panic!("BLUEGREEN_SEED={}: {failure}", testing::seed());
+    }
+}
+
+#[test]
+fn stories_come_right() {
+    tell(10);
+}
+
+#[test]
+fn more_stories_come_right() {
+    tell(11);
+}

@@ -1,0 +1,409 @@
+//! How a story is played, and what must hold at each of its turns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::terraform::{Config, Machine, NAMES, Plan, State};
+use super::{Act, Story, Trouble};
+use crate::cancel::{Cancel, CancelSource};
+use crate::rollout::{Forward, LockRecord, Observed, Terminal, World};
+use crate::run::rollout::in_memory::{Fake, Fault};
+use crate::run::stack::in_memory::Cloud;
+use crate::tf_provider::{Diagnostics, Stored};
+
+const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";
+const RECORD: &str = "/app/live";
+const LOCK: &str = "/app/live.rollout";
+/// What served before there were colors.
+const ELSEWHERE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/legacy/1";
+/// The machine of a run that is dead for certain.
+const GONE: &str = "one that is gone";
+/// Whatever was on its way has come by then.
+const LATER: Duration = Duration::from_secs(300);
+
+/// The machines that a story has; making their schemas anew for each would take longer than the story.
+pub(super) struct Machines {
+    first: Machine,
+    second: Machine,
+}
+
+impl Machines {
+    pub fn new() -> Machines {
+        Machines { first: Machine::new(), second: Machine::new() }
+    }
+}
+
+struct Play<'m> {
+    machines: &'m Machines,
+    routes: Arc<Fake>,
+    cloud: Arc<Cloud>,
+    config: Config,
+    state: State,
+    /// How many releases there were.
+    releases: usize,
+    /// What each group had of each route when an apply began: a rollback may bring that back.
+    had: BTreeMap<(String, String), f64>,
+}
+
+fn color(name: &str, ecs: bool) -> serde_json::Value {
+    let mut color = json!({
+        "name": "myapp", "color": name, "release": "1", "vpc_id": "vpc-1", "listener_arn": LISTENER,
+        "target_group": { "port": 80, "health_check": { "path": "/health" } },
+    });
+    match ecs {
+        true => {
+            color["service"] = json!({
+                "cluster": "main", "container_port": 80, "subnet_ids": ["subnet-a"], "desired_count": 2, "image": "app:1",
+                "task_definition": r#"{"family":"app","containerDefinitions":[{"name":"app","image":"x"}]}"#,
+            });
+        }
+        false => {
+            color["instances"] = json!({
+                "image_id": "ami-1", "instance_type": "t3.medium", "subnet_ids": ["subnet-a", "subnet-b"],
+                "min_size": 2, "max_size": 4, "desired_capacity": 2,
+            });
+        }
+    }
+    color
+}
+
+fn switch(story: &Story) -> serde_json::Value {
+    let step = |weight: &u32| json!({ "weight": f64::from(*weight) / 10.0, "hold": "30s" });
+    let steps: Vec<serde_json::Value> = story.steps.iter().map(step).collect();
+    let mut switch = json!({
+        "name": "app", "active": "blue", "parameter": RECORD, "routes": [{ "listener_arn": LISTENER }],
+        "strategy": { "steps": steps },
+    });
+    if story.verified {
+        switch["verification"] = json!({ "duration": "30s", "http": [{ "url": "http://{color}.test/" }] });
+    }
+    if story.hold {
+        switch["on_failure"] = json!("hold");
+    }
+    switch
+}
+
+/// Plays a story to its end.
+pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestCaseError> {
+    let routes = Fake::new(World::default(), &[]);
+    let cloud = Cloud::new(routes.clone());
+    let health = cloud.clone();
+    routes.ask_health_of(move |group| health.health_of(group));
+    let config = Config { colors: NAMES.map(|name| color(name, story.ecs)), switch: switch(story) };
+    let mut play = Play { machines, routes, cloud, config, state: State::default(), releases: 1, had: BTreeMap::new() };
+    play.lead(&[(ELSEWHERE, 100)]);
+    play.turn(&Trouble::Nothing).await?;
+    for (act, trouble) in &story.turns {
+        let before = play.config.clone();
+        play.act(act);
+        if !play.turn(trouble).await? {
+            // What is refused is taken out of the configuration again.
+            play.config = before;
+        }
+    }
+    play.end().await
+}
+
+impl Play<'_> {
+    fn groups(&self) -> [Option<String>; 2] {
+        let arn = |stored: &Stored| stored.state.as_ref()?.get("target_group_arn").as_str().map(str::to_owned);
+        [0, 1].map(|n| self.state.colors[n].as_ref().and_then(arn).filter(|arn| self.cloud.has(arn)))
+    }
+
+    fn lead(&self, weights: &[(&str, u32)]) {
+        let groups = weights.iter().map(|(group, weight)| ((*group).to_owned(), *weight)).collect();
+        let terminal = Terminal::Forward(Forward { groups, stickiness: None });
+        let observed = Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None };
+        self.routes.meddle(|world| drop(world.routes.insert(LISTENER.to_owned(), observed)));
+    }
+
+    /// Somebody gives a color so many percent of the traffic, and the other one the rest.
+    fn weigh(&self, color: usize, percent: u32) {
+        let groups = self.groups();
+        let (Some(own), Some(other)) = (&groups[color], &groups[1 - color]) else { return };
+        self.lead(&[(own, percent), (other, 100 - percent)]);
+    }
+
+    fn act(&mut self, act: &Act) {
+        self.releases += 1;
+        let release = self.releases.to_string();
+        match act {
+            Act::Release(color) => {
+                let color = &mut self.config.colors[*color];
+                color["release"] = json!(release);
+                match color.get_mut("instances") {
+                    Some(instances) => instances["image_id"] = json!(format!("ami-{release}")),
+                    None => color["service"]["image"] = json!(format!("app:{release}")),
+                }
+            }
+            Act::Edit(color) => self.config.colors[*color]["tags"] = json!({ "round": release }),
+            Act::Switch(color) => self.config.switch["active"] = json!(NAMES[*color]),
+            Act::Follow => drop(self.config.switch["active"].take()),
+            Act::Weights(color, percent) => self.weigh(*color, *percent),
+            Act::Record(color) => self.routes.meddle(|world| world.record = Some(NAMES[*color].to_owned())),
+            Act::Drift(color, kind) => self.drift(*color, *kind),
+            Act::Again => {}
+        }
+    }
+
+    fn drift(&self, color: usize, kind: u8) {
+        let Some(state) = self.state.colors[color].as_ref().and_then(|stored| stored.state.as_ref()) else { return };
+        let text = |name: &str| state.get(name).as_str().unwrap_or_default().to_owned();
+        match kind {
+            0 => self.cloud.meddle(&text("autoscaling_group_name"), |group| group.settings.max_size = 5),
+            1 => self.cloud.retag(&text("target_group_arn"), |tags| drop(tags.remove("round"))),
+            _ => self.cloud.meddle_with_group(&text("target_group_arn"), |group| group.deregistration_delay = Some(7)),
+        }
+    }
+
+    fn arm(&self, trouble: &Trouble) {
+        match trouble {
+            Trouble::Traffic(call, kind) => {
+                let kinds = [
+                    Fault::Refused,
+                    Fault::LostAnswer,
+                    Fault::DiesBefore,
+                    Fault::DiesAfter,
+                    Fault::Late(10),
+                    Fault::Late(40),
+                    Fault::Echo(15),
+                    Fault::Twice(25, 35),
+                ];
+                self.routes.fault(*call, kinds[usize::from(*kind)]);
+            }
+            Trouble::Stack(call, kind) => {
+                let kinds = [Fault::Refused, Fault::LostAnswer, Fault::DiesBefore, Fault::DiesAfter];
+                self.cloud.fault(*call, kinds[usize::from(*kind)]);
+            }
+            Trouble::Stale(looks) => self.routes.be_stale(*looks),
+            Trouble::Hidden(reads) => {
+                for stored in self.state.colors.iter().flatten() {
+                    let state = stored.state.as_ref().expect("a state");
+                    for name in ["target_group_arn", "security_group_id", "launch_template_id", "service_arn"] {
+                        self.cloud.hide(state.get(name).as_str().unwrap_or_default(), *reads);
+                    }
+                }
+            }
+            Trouble::Saved(percent) => self.weigh(0, *percent),
+            _ => {}
+        }
+    }
+
+    /// What happens while an apply goes on, and never ends by itself.
+    async fn meanwhile(&self, trouble: &Trouble, source: &CancelSource) {
+        match trouble {
+            Trouble::Stop(seconds) => {
+                tokio::time::sleep(Duration::from_secs(*seconds)).await;
+                source.stop();
+            }
+            Trouble::Breaks(seconds) => {
+                tokio::time::sleep(Duration::from_secs(*seconds)).await;
+                self.routes.set_status(500);
+            }
+            Trouble::Meddled(seconds, percent) => {
+                tokio::time::sleep(Duration::from_secs(*seconds)).await;
+                self.weigh(0, *percent);
+            }
+            _ => {}
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// Another machine begins the same apply, from the same state, and comes to its end; its state file is lost.
+    async fn other_machine(&self, trouble: &Trouble) {
+        let Trouble::Machine(seconds) = trouble else { return };
+        tokio::time::sleep(Duration::from_secs(*seconds)).await;
+        let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
+        let other = &self.machines.second;
+        other.restart(&self.routes, &self.cloud);
+        if let Some(plan) = other.plan(&self.config, &state, &mut told).await {
+            other.apply(&self.config, &plan, &mut state, &Cancel::never(), &mut told).await;
+        }
+    }
+
+    /// One run of Terraform, with everything that goes wrong; whether its plan was one.
+    async fn turn(&mut self, trouble: &Trouble) -> Result<bool, TestCaseError> {
+        self.routes.heal();
+        self.cloud.heal();
+        self.routes.set_status(200);
+        self.machines.first.restart(&self.routes, &self.cloud);
+        let mut told = Diagnostics::new();
+        self.machines.first.refresh(&mut self.state, &mut told).await;
+        prop_assert!(!told.has_errors(), "a refresh: {}", words(&told));
+        let Some(plan) = self.machines.first.plan(&self.config, &self.state, &mut told).await else {
+            self.check(None)?;
+            return Ok(false);
+        };
+        self.begin();
+        self.arm(trouble);
+        let before = self.routes.world();
+        let moves = plan.moves(&self.state);
+        let died = self.carry_out(&plan, trouble).await;
+        if died {
+            bury(&self.routes);
+        }
+        let quiet = (!moves && !matches!(trouble, Trouble::Machine(_) | Trouble::Meddled(..))).then_some(&before);
+        self.check(quiet)?;
+        // Whatever is on its way comes, and what it does was told too.
+        tokio::time::sleep(LATER).await;
+        self.routes.be_stale(0);
+        self.check(quiet)?;
+        Ok(true)
+    }
+
+    /// Whether the process was killed.
+    async fn carry_out(&mut self, plan: &Plan, trouble: &Trouble) -> bool {
+        let source = CancelSource::new();
+        let cancel = if matches!(trouble, Trouble::Stop(_)) { source.token() } else { Cancel::never() };
+        let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
+        let died = {
+            let apply = self.machines.first.apply(&self.config, plan, &mut state, &cancel, &mut told);
+            let both = async { futures::join!(apply, self.other_machine(trouble)) };
+            tokio::select! {
+                _ = both => false,
+                () = self.routes.died() => true,
+                () = self.cloud.died() => true,
+                () = self.meanwhile(trouble, &source) => false,
+            }
+        };
+        self.state = state;
+        died
+    }
+
+    /// Notes what there is before an apply.
+    fn begin(&mut self) {
+        self.routes.forget();
+        self.routes.forget_checks();
+        for (key, seen) in &self.routes.world().routes {
+            let Terminal::Forward(forward) = &seen.terminal else { continue };
+            for (group, _) in &forward.groups {
+                let had = self.had.entry((key.clone(), group.clone())).or_default();
+                *had = had.max(seen.terminal.share(group));
+            }
+        }
+    }
+
+    /// What holds after each turn. `quiet`: how routes and record were, where the plan told of no move.
+    fn check(&self, quiet: Option<&World>) -> Result<(), TestCaseError> {
+        for world in self.routes.history() {
+            for (key, seen) in world.routes.iter().filter(|(key, _)| *key == LISTENER) {
+                let Terminal::Forward(forward) = &seen.terminal else { continue };
+                let sum: f64 = forward.groups.iter().map(|(group, _)| seen.terminal.share(group)).sum();
+                prop_assert!((sum - 100.0).abs() < 0.01, "{key} loses requests: {:?}", forward.groups);
+            }
+        }
+        // Rules that no request matches lead nobody anywhere.
+        for gain in self.routes.gains().into_iter().filter(|gain| gain.route == LISTENER) {
+            let had = self.had.get(&(gain.route.clone(), gain.group.clone())).copied().unwrap_or_default();
+            let fine = gain.passed || gain.to <= had + 0.05;
+            prop_assert!(fine, "{} gets {} % of {} and never was healthy", gain.group, gain.to, gain.route);
+        }
+        if let Some(before) = quiet {
+            let now = self.routes.world();
+            for (key, seen) in before.routes.iter().filter(|(key, _)| *key == LISTENER) {
+                let same = now.routes.get(key).is_some_and(|now| now.terminal.shares_like(&seen.terminal));
+                prop_assert!(same, "{key} moved, and no plan told it");
+            }
+        }
+        for call in self.cloud.calls().iter().filter(|call| call.live) {
+            prop_assert!(call.is_harmless(), "of a color that serves users: {}", call.what);
+        }
+        for stored in self.state.colors.iter().flatten() {
+            let state = stored.state.as_ref().expect("a state");
+            for name in ["security_group_id", "launch_template_id", "autoscaling_group_name", "service_arn"] {
+                let id = state.get(name).as_str().unwrap_or_default();
+                prop_assert!(id.is_empty() || self.cloud.has(id), "{name} {id} is in the state and not in AWS");
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything comes right, and goes.
+    async fn end(&mut self) -> Result<(), TestCaseError> {
+        if self.config.switch["active"].is_null() {
+            self.config.switch["active"] = json!(NAMES[0]);
+        }
+        let active = self.config.switch["active"].as_str().unwrap_or_default().to_owned();
+        let (mut told, mut is_settled) = (Diagnostics::new(), false);
+        // The first one may have to end what a dead one began, and what was left on a live color is put right once it is idle.
+        for _ in 0..5 {
+            self.routes.heal();
+            self.cloud.heal();
+            self.routes.set_status(200);
+            self.machines.first.restart(&self.routes, &self.cloud);
+            told = Diagnostics::new();
+            self.machines.first.refresh(&mut self.state, &mut told).await;
+            let Some(plan) = self.machines.first.plan(&self.config, &self.state, &mut told).await else {
+                self.give_in();
+                continue;
+            };
+            is_settled = plan.is_empty(&self.state);
+            if is_settled {
+                break;
+            }
+            self.begin();
+            let mut state = self.state.clone();
+            self.machines.first.apply(&self.config, &plan, &mut state, &Cancel::never(), &mut told).await;
+            self.state = state;
+            tokio::time::sleep(LATER).await;
+        }
+        prop_assert!(!told.has_errors(), "it does not come right: {}", words(&told));
+        prop_assert!(is_settled, "there always is something to do");
+        self.check(None)?;
+        let world = self.routes.world();
+        prop_assert_eq!(world.record.as_deref(), Some(active.as_str()));
+        let group = self.groups()[NAMES.iter().position(|name| *name == active).unwrap_or_default()].clone();
+        let share = world.routes[LISTENER].terminal.share(&group.unwrap_or_default());
+        prop_assert!((share - 100.0).abs() < 0.01, "{active} has {share} %");
+        // What a run left that died at its very end, or ended in doubt, stays until there is something to do.
+        let left = self.routes.parameter(LOCK);
+        let over = |record: &str| record.contains(GONE) || !record.contains("\"status\":\"running\"");
+        prop_assert!(left.as_deref().is_none_or(over), "the lock record is left: {left:?}");
+        self.leave().await
+    }
+
+    /// What was asked of a color that is live by now is taken out of the configuration: it is as the state has it.
+    fn give_in(&mut self) {
+        for (color, stored) in self.config.colors.iter_mut().zip(&self.state.colors) {
+            let Some(state) = stored.as_ref().and_then(|stored| stored.state.as_ref()) else { continue };
+            let known = state.known_json();
+            color["release"] = known["release"].clone();
+            color["tags"] = known["tags"].clone();
+            for (part, name) in [("instances", "image_id"), ("service", "image")] {
+                if color.get(part).is_some() {
+                    color[part][name] = known[part][name].clone();
+                }
+            }
+        }
+    }
+
+    /// A destroy, once nobody is led to a color any more, leaves nothing.
+    async fn leave(&mut self) -> Result<(), TestCaseError> {
+        self.lead(&[(ELSEWHERE, 100)]);
+        let mut told = Diagnostics::new();
+        self.machines.first.destroy(&mut self.state, &mut told).await;
+        prop_assert!(!told.has_errors(), "a destroy: {}", words(&told));
+        prop_assert_eq!(self.cloud.inventory(), Vec::<String>::new());
+        let world = self.routes.world();
+        let keys: Vec<&String> = world.routes.keys().collect();
+        prop_assert_eq!(keys, [LISTENER]);
+        prop_assert_eq!((world.record, self.routes.parameter(LOCK)), (None, None));
+        Ok(())
+    }
+}
+
+/// A process that was killed is one that everybody knows to be dead.
+fn bury(routes: &Fake) {
+    let Some(left) = routes.parameter(LOCK) else { return };
+    let Ok(mut left) = serde_json::from_str::<LockRecord>(&left) else { return };
+    GONE.clone_into(&mut left.machine);
+    routes.set_parameter(LOCK, &serde_json::to_string(&left).unwrap_or_default());
+}
+
+fn words(diagnostics: &Diagnostics) -> String {
+    diagnostics.iter().map(|one| format!("{:?} {}\n{}\n", one.severity, one.summary, one.detail)).collect()
+}

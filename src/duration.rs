@@ -30,12 +30,30 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 
 /// A duration as users write it.
 pub fn shown(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string().replace(' ', "")
+    let milliseconds = duration.as_millis();
+    let units = [
+        (milliseconds / 3_600_000, "h"),
+        (milliseconds / 60_000 % 60, "m"),
+        (milliseconds / 1000 % 60, "s"),
+        (milliseconds % 1000, "ms"),
+    ];
+    let written: String =
+        units.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    if written.is_empty() { "0s".to_owned() } else { written }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_written() {
+        for text in ["24h", "1h30m", "90s", "500ms", "2m10s", "0s", "168h"] {
+            let time = parse(text).unwrap();
+            assert_eq!(parse(&shown(time)), Ok(time), "{text}");
+        }
+        assert_eq!(shown(Duration::from_secs(24 * 3600)), "24h");
+    }
 
     #[test]
     fn units_are_gos_and_must_be_there() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Holds, Rule};
+use super::{Arguments, Defaults, Holds, Rule};
 use crate::duration;
 
 /// A type that can hold an argument.
@@ -19,8 +19,7 @@ pub trait Field: Sized {
         Vec::new()
     }
 
-    /// Reads a value; none if it is none of this type. Rules have refused that before, but a state may hold what no
-    /// configuration may.
+    /// Reads a value; none if it is none of this type, which rules have told before.
     fn read(value: &Value) -> Option<Self>;
 
     /// What stands for an argument that isn't written; none if it must be.
@@ -29,10 +28,22 @@ pub trait Field: Sized {
     }
 }
 
-/// Reads a member of an object: what is written, else the default, else what stands for nothing.
+/// Reads a member of an object: what is written, else the default, else what stands for nothing. What is written and can't be
+/// read is nothing of these: a limit that is dropped in silence would be one that nobody exceeds.
 pub fn member<T: Field>(object: &Value, name: &str, default: impl FnOnce() -> Option<Value>) -> Option<T> {
-    let written = object.get(name).filter(|value| !value.is_null()).and_then(T::read);
-    written.or_else(|| default().as_ref().and_then(T::read)).or_else(T::absent)
+    match object.get(name).filter(|value| !value.is_null()) {
+        Some(written) => T::read(written),
+        None => default().as_ref().and_then(T::read).or_else(T::absent),
+    }
+}
+
+/// An argument of a table by its name: what is written in an object, or else the default that is declared.
+pub fn argument<A: Arguments, T: Field>(object: &Value, name: &str) -> Option<T> {
+    let declared = A::arguments().iter().find(|argument| argument.name == name);
+    member(object, name, || match &declared?.default {
+        Defaults::Always(default) => Some(default.clone()),
+        _ => None,
+    })
 }
 
 /// An object without some of its members, for those that have the same name and mean something else.

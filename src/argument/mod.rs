@@ -2,7 +2,7 @@
 //!
 //! `#[derive(Arguments)]` makes a table of [`Argument`]s of a struct: name, shape, documentation, default, rules, and what a
 //! change means. Schema, reference page, parser, validation, defaults and the classes of changes are read off that table, so
-//! that they can't say different things. Rules that look at several arguments are functions beside the struct.
+//! that they can't say different things. Rules that look at several arguments are functions of the resource's `validate`.
 
 mod field;
 pub mod rules;
@@ -10,7 +10,7 @@ pub mod rules;
 use std::ops::RangeInclusive;
 
 pub use bluegreen_derive::{Arguments, Choice};
-pub use field::{Field, member, without};
+pub use field::{Field, argument, member, without};
 use serde_json::Value;
 
 /// Everything that is known of one argument.
@@ -315,8 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_state_holds_wrongly_counts_as_not_written() {
-        assert_eq!(Lamp::read(&serde_json::json!({ "rise": -5, "color": 7 })), Lamp::absent());
+    fn what_is_written_wrongly_is_not_passed_over() {
+        assert_eq!(Lamp::read(&serde_json::json!({ "rise": -5 })), None);
+        assert_eq!(Lamp::read(&serde_json::json!({ "color": 7 })), None);
+        assert_eq!(Lamp::read(&serde_json::json!({ "rise": null })), Lamp::absent());
+        assert_eq!(argument::<Lamp, u32>(&serde_json::json!({}), "rise"), Some(2));
+        assert_eq!(argument::<Lamp, u32>(&serde_json::json!({ "rise": 3 }), "rise"), Some(3));
         assert_eq!(Lamp::read(&serde_json::json!([])), None);
     }
 }

@@ -2,12 +2,24 @@
 
 use crate::duration;
 
-/// A duration longer than nothing.
+/// A duration.
 ///
 /// # Errors
-/// That it is none, or none at all.
+/// What is wrong with it.
+pub fn time(text: &str) -> Result<(), String> {
+    duration::parse(text).map(drop)
+}
+
+/// A duration longer than nothing. What is no duration at all, the rule of its type tells.
+///
+/// # Errors
+/// That it is none.
 pub fn some_time(text: &str) -> Result<(), String> {
-    if duration::parse(text)?.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(()) }
+    if duration::parse(text).is_ok_and(|time| time.is_zero()) {
+        Err("must be longer than 0".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 /// The value of a tag.
@@ -30,6 +42,21 @@ pub fn name(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{text:?} must have 1 to 128 characters: letters, digits, spaces and + - = . _ : / @"))
+}
+
+/// The name of a color.
+///
+/// # Errors
+/// What it may be.
+pub fn color(text: &str) -> Result<(), String> {
+    let fits = text.len() <= 32
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !text.ends_with('-');
+    if fits {
+        return Ok(());
+    }
+    Err(format!("{text:?} must be lower-case letters, digits and dashes, a letter first and no dash last, at most 32"))
 }
 
 /// The name of an SSM parameter.

@@ -44,7 +44,9 @@ struct Shared {
 /// Tells which of these tags are the provider's own, or AWS's.
 fn reserved_tags(tags: &Value, path: &Path, diagnostics: &mut Diagnostics) {
     let tags = tags.as_map().into_iter().flatten();
-    for (key, _) in tags.filter(|(key, _)| key.starts_with("bluegreen:") || key.starts_with("aws:")) {
+    for (key, _) in
+        tags.filter(|(key, _)| key.starts_with("bluegreen:") || key.to_ascii_lowercase().starts_with("aws:"))
+    {
         let path = path.key(key);
         let detail = format!("{path}: tags that begin with bluegreen: or aws: are not yours to set.");
         diagnostics.error_at(path, "A reserved tag", detail);

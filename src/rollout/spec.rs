@@ -280,10 +280,9 @@ pub struct Timeouts {
 }
 
 /// What a difference is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Choice)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Choice)]
 pub enum Parity {
     /// It keeps the plan from being applied.
-    #[default]
     Error,
     /// It is told.
     Warn,
@@ -292,10 +291,9 @@ pub enum Parity {
 }
 
 /// What happens when a rollout can't go on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Choice)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Choice)]
 pub enum Trouble {
     /// What was done is undone.
-    #[default]
     Rollback,
     /// It stops where it is.
     Hold,
@@ -311,10 +309,9 @@ impl From<Trouble> for OnFailure {
 }
 
 /// What a destroy does with the routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Choice)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Choice)]
 pub enum OnDestroy {
     /// They stay.
-    #[default]
     Keep,
     /// They become what they were before the switch.
     Restore,

@@ -22,16 +22,6 @@ pub(super) fn name(text: &str) -> Result<(), String> {
     must(!text.starts_with("internal-"), || format!("{text:?}: the name of a target group can't begin with internal-"))
 }
 
-pub(super) fn color(text: &str) -> Result<(), String> {
-    let fits = text.len() <= 32
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-        && !text.ends_with('-');
-    must(fits, || {
-        format!("{text:?} must be lower-case letters, digits and dashes, a letter first and no dash last, at most 32")
-    })
-}
-
 pub(super) fn target_group_arn(text: &str) -> Result<(), String> {
     arn::parse(text, arn::Kind::TargetGroup).map(drop)
 }
@@ -70,8 +60,8 @@ pub(super) fn path(text: &str) -> Result<(), String> {
 
 /// AWS keeps the names of its own cookies, and those of the load balancer, for itself.
 pub(super) fn cookie_name(text: &str) -> Result<(), String> {
-    let fits = !text.is_empty() && !text.starts_with("AWSALB");
-    must(fits, || format!("{text:?} must be the name of a cookie of the application, not one that begins with AWSALB"))
+    let fits = !text.is_empty() && !text.starts_with("AWSALB") && !text.starts_with("AWSELB");
+    must(fits, || format!("{text:?} must be the name of a cookie of the application, not one of the load balancer"))
 }
 
 pub(super) fn health_check_type(text: &str) -> Result<(), String> {
@@ -98,7 +88,9 @@ pub(super) fn termination_policy(text: &str) -> Result<(), String> {
 /// A protocol of a security group's rule.
 pub(super) fn ip_protocol(text: &str) -> Result<(), String> {
     let known = ["tcp", "udp", "icmp", "icmpv6", "all", "-1"];
-    let fits = known.contains(&text.to_ascii_lowercase().as_str()) || text.parse::<u8>().is_ok();
+    // EC2 answers with the number as it is counted: 006 would be drift for ever.
+    let is_number = text.parse::<u8>().is_ok_and(|number| number.to_string() == text);
+    let fits = known.contains(&text.to_ascii_lowercase().as_str()) || is_number;
     must(fits, || format!("{text:?} must be one of {}, or a protocol number from 0 to 255", known.join(", ")))
 }
 

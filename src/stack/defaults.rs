@@ -33,11 +33,7 @@ impl Spec {
     }
 
     fn usual_target_type(&self) -> &'static str {
-        match (&self.service, &self.targets) {
-            (Some(service), _) if !service.subnet_ids.is_empty() => "ip",
-            (None, Some(targets)) => targets.first().map_or("ip", Target::usual_type),
-            _ => "instance",
-        }
+        usual_target_type(self.service.as_ref(), self.targets.as_deref())
     }
 
     /// Whose it is, for people and tags: `name/color`.
@@ -48,6 +44,15 @@ impl Spec {
     /// Whether a live color is kept from harm.
     pub fn is_protected(&self) -> bool {
         self.protect_live != Some(false)
+    }
+}
+
+/// The type of target group that a service or fixed targets need; without either, instances do.
+pub fn usual_target_type(service: Option<&Service>, targets: Option<&[Target]>) -> &'static str {
+    match (service, targets) {
+        (Some(service), _) if !service.subnet_ids.is_empty() => "ip",
+        (None, Some(targets)) => targets.first().map_or("ip", Target::usual_type),
+        _ => "instance",
     }
 }
 

@@ -22,6 +22,7 @@ mod task_definition;
 mod tests;
 
 pub use changes::{Change, Part, changes, cluster_name, replaced, spared};
+pub use defaults::usual_target_type;
 pub use fingerprints::{asked, fingerprints, kept_back};
 pub use ids::Ids;
 pub use kinds::{CheckKind, GroupKind, ServiceKind};

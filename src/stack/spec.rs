@@ -23,7 +23,7 @@ pub struct Spec {
     pub name: String,
     /// The color of this environment: lower-case letters, digits and dashes, a letter first and no dash last, at most 32
     /// characters.
-    #[argument(required, text = accepts::color, change = Replaces)]
+    #[argument(required, text = rules::color, change = Replaces)]
     pub color: String,
     /// The release that runs here, in your words, such as a version or a commit. It is tagged on everything that is made.
     /// Instances and tasks carry the tag too, so a new release replaces them even where nothing else changed.
@@ -433,7 +433,7 @@ pub struct InstanceRefresh {
     #[argument(range = 0..=1_000_000, default_is = "`default_instance_warmup`")]
     pub instance_warmup: Option<i32>,
     /// Time for the instance refresh.
-    #[argument(text = rules::some_time, default = "30m")]
+    #[argument(text = rules::time, text = rules::some_time, default = "30m")]
     pub timeout: Option<String>,
 }
 

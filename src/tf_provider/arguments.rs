@@ -84,7 +84,9 @@ fn check(rule: &Rule, value: &Value) -> Result<(), String> {
         }
         Rule::Lasting(range) => {
             let Some(text) = text else { return Ok(()) };
-            let (given, least) = (duration::parse(text)?, duration::parse(range.start())?);
+            // What is no duration at all, the rule of its type tells.
+            let Ok(given) = duration::parse(text) else { return Ok(()) };
+            let least = duration::parse(range.start())?;
             match (least..=duration::parse(range.end())?).contains(&given) {
                 true => Ok(()),
                 false => Err(format!("{text:?} must be from {} to {}", range.start(), range.end())),

@@ -229,7 +229,11 @@ impl Value {
             Value::Bool(value) => Json::from(*value),
             Value::Number(Number::Int(value)) => Json::from(*value),
             Value::Number(Number::Float(value)) => Json::from(*value),
-            Value::Number(Number::Decimal(text)) => Json::from(text.as_str()),
+            // What no double holds to the last digit, such as 100 * 0.3, is the nearest one.
+            Value::Number(number @ Number::Decimal(text)) => match number.as_f64() {
+                Some(nearest) => Json::from(nearest),
+                None => Json::from(text.as_str()),
+            },
             Value::String(text) => Json::from(text.as_str()),
             Value::List(items) => items.iter().map(Value::to_json).collect::<Option<Vec<_>>>()?.into(),
             Value::Map(map) => {

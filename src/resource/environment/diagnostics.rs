@@ -24,7 +24,7 @@ impl Harm<'_> {
         let what = self.spec.id();
         let paths = self.replaced.iter().map(|steps| {
             let path = model::path(steps);
-            let text = format!("{path} can only be changed by making everything anew, so it would be replaced");
+            let text = format!("{path} forces replacement");
             (path, text)
         });
         let harms = self
@@ -33,26 +33,26 @@ impl Harm<'_> {
             .filter(|change| !change.is_left_over() || !self.spec.is_protected())
             .filter_map(|change| Some((Path::attribute(attribute(change)), change.harm(running)?)));
         for (path, harm) in paths.chain(harms) {
-            let now = format!("Users get to {} by {routes}. {harm}.", self.spec.color);
+            let now = format!("Users reach {} through {routes}. {harm}.", self.spec.color);
             if self.spec.is_protected() {
                 let detail = format!("{now}\n\n{WAY_OUT}");
                 diagnostics.error_at(path, format!("{what} is live and would be hurt"), detail);
             } else {
-                let detail = format!("{now} protect_live = false lets this happen.");
+                let detail = format!("{now} protect_live = false allows it.");
                 diagnostics.warning_at(path, format!("{what} is live"), detail);
             }
         }
         for change in self.changes {
             if let Some(risk) = change.risk() {
-                let detail = format!("Users get to {} by {routes}: {risk}.", self.spec.color);
+                let detail = format!("Users reach {} through {routes}: {risk}.", self.spec.color);
                 diagnostics.warning_at(Path::attribute(attribute(change)), format!("{what} is live"), detail);
             }
         }
     }
 }
 
-const WAY_OUT: &str = "A way out: make the change on the idle color, switch to it (active of bluegreen_switch), and change this \
-                       one when it is idle. If it must be now, protect_live = false on this environment lets it happen.";
+const WAY_OUT: &str = "Next: make the change on the idle color, switch to it (active of bluegreen_switch), and change this one \
+                       when it is idle. To do it now, set protect_live = false on this environment.";
 
 fn attribute(change: &Change) -> &'static str {
     match change {
@@ -72,10 +72,10 @@ pub(super) fn unreadable(what: &str, error: &PortError, diagnostics: &mut Diagno
 
 fn next(error: &PortError) -> &'static str {
     match error.kind {
-        FailureKind::Denied => "Next: check the credentials and their rights, then run the same command again.",
+        FailureKind::Denied => "Next: check the credentials and their permissions, then run the same command again.",
         FailureKind::Throttled => "Next: AWS is throttling this account; run the same command again in a minute.",
-        FailureKind::Conflict => "Next: see who made or uses it.",
-        FailureKind::Gone | FailureKind::Other => "Next: put the cause right, then run the same command again.",
+        FailureKind::Conflict => "Next: find out who made it or uses it.",
+        FailureKind::Gone | FailureKind::Other => "Next: correct the cause, then run the same command again.",
     }
 }
 
@@ -83,7 +83,7 @@ fn next(error: &PortError) -> &'static str {
 pub(super) fn detached(spec: &Spec, seen: &Seen, diagnostics: &mut Diagnostics) {
     if !seen.is_attached() {
         let detail = format!(
-            "The target group of {} has none of its instances or tasks any more: somebody detached them. The next apply attaches them again.",
+            "The target group of {} has none of its instances or tasks any more, because somebody detached them. The next apply attaches them again.",
             spec.id()
         );
         diagnostics.warning(format!("{} is detached", spec.id()), detail);
@@ -113,7 +113,7 @@ pub(super) fn spared(
         found.push(format!("{} changed since", differs.join(", ")));
     }
     if differs.is_empty() && former.is_empty() && !lacks_template {
-        found.push("its last update didn't get to its end".to_owned());
+        found.push("its last update did not complete".to_owned());
     }
     if *lacks_template {
         found.push("its launch template is gone".to_owned());
@@ -125,7 +125,7 @@ pub(super) fn spared(
         ));
     }
     let detail = format!(
-        "Users get to {} by {routes}, and it is not as Terraform made it: {}. What would hurt it is left as it is for now.\n\nNext: nothing bars a switch to another color (active of bluegreen_switch). Once this one is idle, a plan puts it right.",
+        "Users reach {} through {routes}, and it is not as Terraform made it: {}. What would hurt it is left as it is for now.\n\nNext: a switch to another color (active of bluegreen_switch) is possible. Once this color is idle, a plan corrects it.",
         spec.color,
         found.join("; ")
     );
@@ -139,7 +139,7 @@ pub(super) fn left_for_later(spec: &Spec, left: &[String], diagnostics: &mut Dia
         return;
     }
     let detail = format!(
-        "{} is not as Terraform made it ({}), and the plan of this apply didn't tell that, or it would hurt a color that serves users. It was left as it is.\n\nNext: plan again; what doesn't hurt anybody is put right then.",
+        "{} is not as Terraform made it ({}), and the plan of this apply did not show that, or the correction would hurt a color that serves users. It was left as it is.\n\nNext: plan again. What hurts nobody is corrected then.",
         spec.id(),
         if paths.is_empty() { "others changed it".to_owned() } else { paths.join(", ") }
     );
@@ -214,10 +214,10 @@ pub(super) fn not_found(spec: &Spec, seen: &Seen, diagnostics: &mut Diagnostics)
     let adopted = spec.target_group_arn.as_deref().filter(|_| spec.target_group.is_none() && seen.group.is_none());
     if let Some(arn) = adopted {
         let detail = format!(
-            "The target group that {} adopts is not to be found: {arn}. Nothing is made anew for that.\n\nNext: see who deleted it; another target_group_arn makes a new environment.",
+            "The target group that {} adopts does not exist: {arn}. It is not created.\n\nNext: find out who deleted it. Another target_group_arn forces a new environment.",
             spec.id()
         );
-        diagnostics.warning_at(Path::attribute("target_group_arn"), "The target group is not there", detail);
+        diagnostics.warning_at(Path::attribute("target_group_arn"), "The target group does not exist", detail);
     }
 }
 
@@ -231,10 +231,10 @@ pub(super) fn taken(what: &str, name: &str, arn: &str, spec: &Spec, diagnostics:
     diagnostics.error_at(Path::attribute("name"), "The name is taken", detail);
 }
 
-/// Making it anew would begin by destroying what serves users.
+/// A replacement would begin by destroying what serves users.
 pub(super) fn exists_live(spec: &Spec, routes: &str, diagnostics: &mut Diagnostics) {
     let detail = format!(
-        "There is an environment {} already, and users get to it by {routes}. This plan would make it anew: it is tainted (terraform untaint <address>), or replaced by -replace, or of another configuration with the same name, or was lost from the state (terraform import <address> {}).\n\n{WAY_OUT}",
+        "There is an environment {} already, and users reach it through {routes}. This plan would make it anew: it is tainted (terraform untaint <address>), or replaced by -replace, or of another configuration with the same name, or was lost from the state (terraform import <address> {}).\n\n{WAY_OUT}",
         spec.id(),
         spec.id()
     );
@@ -250,13 +250,13 @@ pub(super) fn exists_live(spec: &Spec, routes: &str, diagnostics: &mut Diagnosti
 pub(super) fn destroys_live(spec: &Spec, routes: &str, refused: bool, diagnostics: &mut Diagnostics) {
     if refused {
         let detail = format!(
-            "Users get to {} by {routes}. Destroying it would take the service down.\n\nA way out: switch to another color first (active of bluegreen_switch). To take everything down on purpose, apply protect_live = false on this environment, then destroy.",
+            "Users reach {} through {routes}. Destroying it would take the service down.\n\nNext: switch to another color first (active of bluegreen_switch). To destroy everything on purpose, apply protect_live = false on this environment, then destroy.",
             spec.color
         );
         diagnostics.error(format!("{} is live and would be destroyed", spec.id()), detail);
     } else {
         let detail = format!(
-            "Users get to {} by {routes}. {}: nobody else is given the traffic unchecked. protect_live = false lets this happen.",
+            "Users reach {} through {routes}. {}: nobody else is given the traffic unchecked. protect_live = false allows it.",
             spec.color,
             match spec.target_group {
                 Some(_) => "These routes will answer 503, unless they are destroyed as well",
@@ -269,7 +269,7 @@ pub(super) fn destroys_live(spec: &Spec, routes: &str, refused: bool, diagnostic
 
 /// The world is another one than the plan was made for.
 pub(super) fn changed_meanwhile(spec: &Spec, what: &str, diagnostics: &mut Diagnostics) {
-    let detail = format!("Between plan and apply something changed: {what}. Nothing was done.\n\nNext: plan again.");
+    let detail = format!("Something changed between plan and apply: {what}. Nothing was changed.\n\nNext: plan again.");
     diagnostics.error(format!("{} is not as it was when planning", spec.id()), detail);
 }
 
@@ -289,8 +289,8 @@ pub(super) fn failed(
     }
     if let Some(leads) = leads {
         match live_by(leads) {
-            Some(routes) => detail += &format!("\nTraffic: users get to {} by {routes}.", spec.color),
-            None => detail += &format!("\nTraffic: no user gets to {}.", spec.color),
+            Some(routes) => detail += &format!("\nTraffic: users reach {} through {routes}.", spec.color),
+            None => detail += &format!("\nTraffic: no user reaches {}.", spec.color),
         }
     }
     detail += &format!("\n{}", next(error));

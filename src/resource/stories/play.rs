@@ -163,21 +163,10 @@ impl Play<'_> {
     fn arm(&self, trouble: &Trouble) {
         match trouble {
             Trouble::Traffic(call, kind) => {
-                let kinds = [
-                    Fault::Refused,
-                    Fault::LostAnswer,
-                    Fault::DiesBefore,
-                    Fault::DiesAfter,
-                    Fault::Late(10),
-                    Fault::Late(40),
-                    Fault::Echo(15),
-                    Fault::Twice(25, 35),
-                ];
-                self.routes.fault(*call, kinds[usize::from(*kind)]);
+                self.routes.fault(*call, Fault::KINDS[usize::from(*kind)]);
             }
             Trouble::Stack(call, kind) => {
-                let kinds = [Fault::Refused, Fault::LostAnswer, Fault::DiesBefore, Fault::DiesAfter];
-                self.cloud.fault(*call, kinds[usize::from(*kind)]);
+                self.cloud.fault(*call, Fault::KINDS[usize::from(*kind)]);
             }
             Trouble::Stale(looks) => self.routes.be_stale(*looks),
             Trouble::Hidden(reads) => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::model;
 use crate::rollout::{Intent, World, planner};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -67,7 +68,7 @@ impl Outdated {
             self.contract
         );
         let summary = format!("{to} has a release from before the contract");
-        if config.get("allow_after_contract").as_bool() == Some(true) {
+        if model::declared(config, "allow_after_contract") == Some(true) {
             let detail = format!("{why} allow_after_contract = true lets it go live all the same.");
             diagnostics.warning_at(Path::attribute("active"), summary, detail);
             return false;

@@ -9,6 +9,7 @@ use super::promise::Promise;
 use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, wish};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, is_ours_by_looks};
+use crate::rollout::spec::OnDestroy;
 use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_summary};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -222,8 +223,13 @@ impl End<'_> {
         Ok(owned)
     }
 
+    /// Whether the routes become what they were before the switch.
+    fn restores(&self) -> bool {
+        model::declared(self.prior, "on_destroy") == Some(OnDestroy::Restore)
+    }
+
     fn removal(&self, owned: &Owned, restored: bool) -> Removal {
-        let restore = self.prior.get("on_destroy").as_str() == Some("restore") && restored && !owned.heir;
+        let restore = self.restores() && restored && !owned.heir;
         let known = self.memory.original_record_of == self.intent.record;
         let before = self.memory.originals.record.clone().filter(|_| restore && known);
         let record = self.intent.record.clone().and_then(|parameter| match (owned.record, before) {
@@ -237,7 +243,7 @@ impl End<'_> {
     /// How the routes come back to where they led before the switch: by colors, which may have other groups by now. None
     /// where that must not be carried out.
     fn restoration(&self, world: &World, owned: &Owned, diagnostics: &mut Diagnostics) -> Option<Runbook> {
-        if self.prior.get("on_destroy").as_str() != Some("restore") {
+        if !self.restores() {
             return Some(Runbook::default());
         }
         if owned.heir {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::validate;
-use crate::argument::{Always, Arguments as _, Field};
+use crate::argument::{self, Always, Arguments as _, Field};
 use crate::rollout::spec::{self, Timeouts, Trouble};
 use crate::rollout::{Environment, Intent, RouteSpec, Scalable};
 use crate::run::rollout::executor::Scope;
@@ -26,9 +26,9 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         validation: block::<spec::Validation>(value, "validation")?.unwrap_or_default().wanted(),
         strategy: block::<spec::Strategy>(value, "strategy")?.unwrap_or_default().wanted(),
         verification: block::<spec::Verification>(value, "verification")?.map(spec::Verification::wanted),
-        stickiness: read::<spec::Stickiness>(value, "stickiness").map(|stickiness| stickiness.duration),
-        on_failure: read::<Trouble>(value, "on_failure").unwrap_or_default().into(),
-        on_interrupt: read::<Trouble>(value, "on_interrupt").unwrap_or_default().into(),
+        stickiness: block::<spec::Stickiness>(value, "stickiness")?.map(|stickiness| stickiness.duration),
+        on_failure: declared::<Trouble>(value, "on_failure")?.into(),
+        on_interrupt: declared::<Trouble>(value, "on_interrupt")?.into(),
         capacity: block::<spec::Capacity>(value, "capacity")?.map(|capacity| capacity.wanted()),
         removed: Vec::new(),
     })
@@ -37,6 +37,11 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
 /// An argument, as far as it is known.
 pub(super) fn read<T: Field>(value: &Value, name: &str) -> Option<T> {
     T::read(&value.get(name).known_json())
+}
+
+/// An argument of the switch itself, or the default that is declared.
+pub(super) fn declared<T: Field>(value: &Value, name: &str) -> Option<T> {
+    argument::argument::<spec::Switch, T>(&Value::object([(name, value.get(name).clone())]).known_json(), name)
 }
 
 /// A block. Nothing written is an intent, and something unknown is none.

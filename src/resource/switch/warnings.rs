@@ -161,7 +161,7 @@ fn thresholds(name: &str, facts: &GroupFacts, diagnostics: &mut Diagnostics) {
     }
     if let Some(below) = facts.dns_failover_below.as_deref().filter(|below| *below != "1") {
         let detail = format!(
-            "Below {below} healthy targets in {name}'s target group Route 53 takes the whole load balancer for unhealthy (target_group_health.dns_failover), also while {name} is idle. Set minimum_healthy_targets.count to \"off\" there."
+            "Below {below} healthy targets in {name}'s target group Route 53 takes the whole load balancer for unhealthy (target_group_health.dns_failover), also while {name} is idle. Set minimum_healthy_targets_count to \"off\" there."
         );
         diagnostics.warning_at(path(), format!("{name} can take the load balancer out of DNS"), detail);
     }
@@ -196,7 +196,7 @@ async fn smaller(
         let set_off = facts.get(name.as_str()).is_some_and(|facts| facts.dns_failover_below.is_none());
         if counts.get(name.as_str()) == Some(&0) && !set_off {
             let detail = format!(
-                "The target group of {name} ({}) has no target. With an alias record that evaluates target health, Route 53 takes the whole load balancer for unhealthy while one of its groups is empty, also at weight 0. Set target_group_health.dns_failover.minimum_healthy_targets.count to \"off\" on it.",
+                "The target group of {name} ({}) has no target. With an alias record that evaluates target health, Route 53 takes the whole load balancer for unhealthy while one of its groups is empty, also at weight 0. Set target_group_health.dns_failover.minimum_healthy_targets_count to \"off\" on it.",
                 short(&environment.target_group_arn)
             );
             diagnostics.warning_at(Path::attribute("environments"), format!("{name} is empty"), detail);

@@ -43,6 +43,20 @@ pub(crate) enum Fault {
     Echo(u64),
 }
 
+impl Fault {
+    /// One of each, for random stories.
+    pub(crate) const KINDS: [Fault; 8] = [
+        Fault::Refused,
+        Fault::LostAnswer,
+        Fault::DiesBefore,
+        Fault::DiesAfter,
+        Fault::Late(10),
+        Fault::Late(40),
+        Fault::Echo(15),
+        Fault::Twice(25, 35),
+    ];
+}
+
 /// How long an attempt waits for its answer.
 const ATTEMPT: std::time::Duration = std::time::Duration::from_secs(20);
 

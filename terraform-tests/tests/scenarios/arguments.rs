@@ -1,6 +1,10 @@
 //! Every argument of an environment changed once, one at a time: planned as AWS has it, applied, and nothing left to do.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, ensure};
+use bluegreen::argument::{Argument, Arguments as _, Class, Holds};
+use bluegreen::stack::Spec;
 use terraform_tests::client::element;
 use terraform_tests::stage::{Leads, Stage, forward};
 use terraform_tests::terraform::Terraform;
@@ -88,12 +92,65 @@ impl Before {
     }
 }
 
+/// Every argument that a configuration can change, by its path, and what a change of it means.
+fn declared() -> BTreeMap<String, Class> {
+    fn collect(path: &str, arguments: &[Argument], found: &mut BTreeMap<String, Class>) {
+        for argument in arguments {
+            let path = if path.is_empty() { argument.name.to_owned() } else { format!("{path}.{}", argument.name) };
+            // The elements of lists are written and changed as a whole.
+            match &argument.holds {
+                Holds::Object(members) => collect(&path, members, found),
+                _ => drop(found.insert(path, argument.change)),
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    collect("", Spec::arguments(), &mut found);
+    found
+}
+
+/// What a plan has to say of a change, as the argument is declared.
+fn expected(path: &str, declared: &BTreeMap<String, Class>) -> As {
+    match declared.get(path) {
+        // Its name is compared, whether it stands alone or in an ARN.
+        Some(Class::Apart) if path == "service.cluster" => Replacement,
+        Some(Class::Replaces) => Replacement,
+        _ => InPlace,
+    }
+}
+
+/// What is declared is changed here, alone or with the object that it is in; what can't be is said with its reason.
+#[test]
+fn all_of_them_are_changed() {
+    let text = include_str!("arguments.rs");
+    let without = [
+        // A release of Auto Scaling's own, and of ECS's, that the local AWS doesn't keep.
+        "service.capacity_provider_strategy",
+        "service.task_definition_arn",
+        // The same attribute of the template as user_data.
+        "instances.user_data_base64",
+    ];
+    for path in declared().keys().filter(|path| !without.contains(&path.as_str())) {
+        let mut steps: Vec<&str> = path.split('.').collect();
+        let name = steps[steps.len() - 1].to_owned();
+        let alone = text.contains(&format!("(\"{path}\""));
+        steps.pop();
+        let inside = (1..=steps.len()).any(|n| {
+            let outer = format!("(\"{}\"", steps[..n].join("."));
+            text.match_indices(&outer).any(|(at, _)| {
+                text[at..].split("InPlace").next().is_some_and(|line| line.contains(&format!("{name} = ")))
+            })
+        });
+        assert!(alone || inside, "{path} is declared, and no scenario changes it");
+    }
+}
+
 async fn play(
     stage: &Stage,
     base: &[(&'static str, &str)],
     changes: &[(&'static str, &str, As)],
 ) -> anyhow::Result<()> {
-    let terraform = Terraform::new()?;
+    let (terraform, declared) = (Terraform::new()?, declared());
     let mut arguments = Arguments { head: stage.provider(), lines: Vec::new() };
     for (path, value) in base {
         arguments.set(path, value);
@@ -107,6 +164,7 @@ async fn play(
         terraform.write(&arguments.text())?;
         let said = terraform.apply().await?;
         ensure!(said.code == 0, "{path} = {value}: {}", said.text);
+        ensure!(*how == expected(path, &declared), "{path}: it is declared otherwise");
         let says = match how {
             InPlace => "Plan: 0 to add, 1 to change, 0 to destroy.",
             Replacement => "Plan: 1 to add, 0 to change, 1 to destroy.",

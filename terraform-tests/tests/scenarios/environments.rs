@@ -169,7 +169,11 @@ async fn the_seed_stack_comes_and_goes() -> anyhow::Result<()> {
         ensure!(state["target_group_name"] == "myapp-green" && state["launch_template_version"] == 1, "{state}");
         let refused = stack.terraform.destroy().await?;
         ensure!(refused.code == 1);
-        refused.has(&["myapp/blue is live and would be destroyed", "Users get to blue by listener web/", "(100 %)"])?;
+        refused.has(&[
+            "myapp/blue is live and would be destroyed",
+            "Users reach blue through listener web/",
+            "(100 %)",
+        ])?;
         ensure!(stack.stage.answers(0, "/").await? == "blue");
         stack.more = "protect_live = false".to_owned();
         stack.apply().await?;
@@ -233,7 +237,12 @@ async fn a_live_color_is_protected() -> anyhow::Result<()> {
         stack.terraform.write(&format!("{}\nlocals {{ subnets = \"{subnets}\" }}\n", stack.text()))?;
         let plan = stack.terraform.plan().await?;
         ensure!(plan.code == 1, "{edit}: {}", plan.text);
-        plan.has(&["myapp/blue is live and would be hurt", says, "Users get to blue by listener web/", "A way out:"])?;
+        plan.has(&[
+            "myapp/blue is live and would be hurt",
+            says,
+            "Users reach blue through listener web/",
+            "Next: make the change on the idle color",
+        ])?;
     }
     for entry in &mut stack.colors {
         entry.2 = "max_size = 6".to_owned();

@@ -181,7 +181,7 @@ async fn p02_a_group_that_is_not_found_twice_is_not_gone() {
     stage.cloud.hide(&arn, 99);
     let (read, told) = stage.read(&made).await;
     assert_eq!(group(&read), arn);
-    assert!(words(&told).contains("is not to be found"), "{}", words(&told));
+    assert!(words(&told).contains("does not exist"), "{}", words(&told));
     let (planned, told) = stage.plan(&stage.config(&json), Some(&read)).await;
     assert!(planned.replace.is_empty() && !told.has_errors(), "{}", words(&told));
 }

@@ -43,8 +43,9 @@ const VOLUMES: [VolumeType; 7] = [
 ];
 
 fn block_device(device: &Value, path: &Path, diagnostics: &mut Diagnostics) {
-    if device.get("kms_key_id").is_set() && device.get("encrypted").as_bool() == Some(false) {
-        misfit(&path.attr("kms_key_id"), "the volume is not encrypted", diagnostics);
+    let encrypted = device.get("encrypted");
+    if device.get("kms_key_id").is_set() && encrypted.as_bool() != Some(true) && !encrypted.is_unknown() {
+        misfit(&path.attr("kms_key_id"), "it needs encrypted = true", diagnostics);
     }
     let kind = device.get("volume_type").as_str();
     let Some((kind, sizes, iops, required)) = VOLUMES.iter().find(|volume| Some(volume.0) == kind) else { return };

@@ -2,7 +2,9 @@
 
 use super::{misfit, needs};
 use crate::argument::{Always, Arguments, Field as _, Kind as _};
-use crate::stack::{CheckKind, Counts, GroupKind, HealthCheck, Stickiness, TargetGroup};
+use crate::stack::{
+    CheckKind, Counts, GroupKind, HealthCheck, Service, Stickiness, Target, TargetGroup, usual_target_type,
+};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
@@ -11,8 +13,16 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         return;
     }
     let base = Path::attribute("target_group");
-    let target_type = group.get("target_type").as_str();
-    if target_type != Some("lambda") && !group.get("target_type").is_unknown() {
+    let written_type = group.get("target_type").as_str();
+    // What isn't known yet may be anything.
+    let unknown = ["target_type", "service", "targets"].iter().any(|name| {
+        let at = if *name == "target_type" { group.get(name) } else { config.get(name) };
+        at.is_unknown()
+    });
+    let read_part = |name: &str| config.get(name).known_json();
+    let (service, fixed) = (Service::read(&read_part("service")), Vec::<Target>::read(&read_part("targets")));
+    let target_type = written_type.unwrap_or_else(|| usual_target_type(service.as_ref(), fixed.as_deref()));
+    if target_type != "lambda" && !unknown {
         needs(config, "vpc_id", "target_group", diagnostics);
         if group.get("port").is_null() {
             let path = base.attr("port");
@@ -21,17 +31,18 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         }
     }
     let wanted = config.get("instances").is_set().then_some("instance");
-    if let (Some(wanted), Some(kind)) = (wanted, target_type.filter(|kind| Some(*kind) != wanted)) {
+    if let (Some(wanted), Some(kind)) = (wanted, written_type.filter(|kind| Some(*kind) != wanted)) {
         let path = base.attr("target_type");
         let detail = format!("{path}: instances are targets of type {wanted}, not {kind}.");
         diagnostics.error_at(path, "The target type doesn't fit", detail);
     }
     algorithm(group, &base, diagnostics);
     // Which kind it is decides the rest.
-    if ["target_type", "protocol", "protocol_version"].iter().any(|name| group.get(name).is_unknown()) {
+    if unknown || ["protocol", "protocol_version"].iter().any(|name| group.get(name).is_unknown()) {
         return;
     }
-    let Some(written) = TargetGroup::read(&group.known_json()) else { return };
+    let Some(mut written) = TargetGroup::read(&group.known_json()) else { return };
+    written.target_type = Some(target_type.to_owned());
     misfits::<TargetGroup>(group, written.kind(), &base, diagnostics);
     protocol(&written, &base, diagnostics);
     targets(config, &written, diagnostics);

@@ -322,17 +322,7 @@ impl Case {
     /// What goes wrong in an apply.
     fn plant(&self, stage: &Stage) {
         for (call, kind) in &self.faults {
-            let kinds = [
-                Fault::Refused,
-                Fault::LostAnswer,
-                Fault::DiesBefore,
-                Fault::DiesAfter,
-                Fault::Late(10),
-                Fault::Late(40),
-                Fault::Echo(15),
-                Fault::Twice(25, 35),
-            ];
-            stage.fake.fault(*call, kinds[usize::from(*kind)]);
+            stage.fake.fault(*call, Fault::KINDS[usize::from(*kind)]);
         }
         stage.fake.be_stale(self.stale);
     }

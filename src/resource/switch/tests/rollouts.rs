@@ -606,3 +606,21 @@ async fn either_form_of_a_route_may_be_unknown() {
 }
 
 const RULE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener-rule/app/web/1/2/3";
+
+/// What Terraform computed, such as `100 * 0.3`, comes with more digits than a double has. Dropped, it would be a rollout
+/// without steps, and a limit that nothing exceeds.
+#[tokio::test(start_paused = true)]
+async fn computed_numbers_count() {
+    let (stage, stored) = on_blue().await;
+    let mut config = careful(&stage, "green");
+    let number = |text: &str| Value::Number(Number::from_decimal(text).unwrap());
+    let step = Value::object([("weight", number("30.00000000000000000001")), ("hold", text("2m"))]);
+    config.set("strategy", Value::object([("steps", Value::List(vec![step]))]));
+    let metric = Value::object([("metric", text("error_rate")), ("max", number("0.01000000000000000000001"))]);
+    config.set("verification", Value::object([("metrics", Value::List(vec![metric]))]));
+    let (planned, diagnostics) = stage.plan(&config, Some(&stored)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let runbook = planned.state.unwrap().get("runbook").strings().join("\n");
+    assert!(runbook.contains("blue 100 %, green 0 % → blue 70 %, green 30 %"), "{runbook}");
+    assert!(runbook.contains("error_rate of green is at most 1.00 %"), "{runbook}");
+}

@@ -4,6 +4,7 @@ pub(super) mod checks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::argument::rules;
 use crate::arn::{self, Kind};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -105,12 +106,8 @@ fn validate_environments(config: &Value, regions: &mut Regions, diagnostics: &mu
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (color, environment) in map {
         let path = environments.key(color);
-        let mut bytes = color.bytes();
-        let fits = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
-            && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if !fits {
-            let detail = format!("{color:?}: a color is lower-case letters, digits and dashes, a letter first.");
-            diagnostics.error_at(path.clone(), "Invalid color", detail);
+        if let Err(detail) = rules::color(color) {
+            diagnostics.error_at(path.clone(), "Invalid color", format!("{path}: {detail}."));
         }
         let (group, path) = (environment.get("target_group_arn"), path.attr("target_group_arn"));
         regions.arn(group, &path, Kind::TargetGroup, diagnostics);

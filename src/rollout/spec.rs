@@ -423,7 +423,8 @@ fn keep_or_number(text: &str) -> Result<(), String> {
 }
 
 fn whole_seconds(text: &str) -> Result<(), String> {
-    let fits = Duration::read(&text.into()).is_none_or(|duration| duration.subsec_millis() == 0);
+    // What is shorter than a second is told by the range.
+    let fits = Duration::read(&text.into()).is_none_or(|time| time.as_secs() == 0 || time.subsec_millis() == 0);
     if fits { Ok(()) } else { Err(format!("{text:?} must be whole seconds")) }
 }
 

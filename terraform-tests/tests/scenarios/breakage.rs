@@ -105,7 +105,7 @@ async fn a_refresh_that_fails() -> anyhow::Result<()> {
     stack.write()?;
     let said = stack.terraform.apply().await?;
     ensure!(said.code == 1);
-    said.has(&["Failed to update myapp/green", "ended Failed", "does not exist", "no user gets to green"])?;
+    said.has(&["Failed to update myapp/green", "ended Failed", "does not exist", "no user reaches green"])?;
     ensure!(stack.stage.answers(0, "/").await? == "blue");
     ensure!(stack.terraform.plan().await?.code == 2, "the next plan must go on");
     stack.colors[1].2 = "image_id = \"ami-33333333\"".to_owned();

@@ -263,7 +263,7 @@ async fn a_live_color_is_protected() -> anyhow::Result<()> {
     stack.terraform.write(&text)?;
     let plan = stack.terraform.plan().await?;
     ensure!(plan.code == 1);
-    plan.has(&["target_group.port can only be changed by making everything anew"])?;
+    plan.has(&["target_group.port forces replacement"])?;
     ensure!(stack.stage.answers(0, "/").await? == "blue");
     Ok(())
 }

@@ -232,7 +232,7 @@ async fn of_environments() -> anyhow::Result<()> {
         ("target_group = { port = 80, protocol = \"FTP\" }".to_owned(), "must be one of HTTP, HTTPS"),
         (
             "target_group = { port = 80, protocol = \"TCP\", slow_start = 30 }".to_owned(),
-            "TCP target groups have no slow_start",
+            "Only for HTTP and HTTPS target groups.",
         ),
         ("target_group = { port = 80, slow_start = 10 }".to_owned(), "must be 0, or a whole number from 30 to 900"),
         (

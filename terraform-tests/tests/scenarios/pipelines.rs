@@ -128,7 +128,7 @@ async fn every_step_of_the_workflows_runs() -> anyhow::Result<()> {
 
     let broken = team.push("release.yml", "broken").await?;
     ensure!(broken.code == 1, "{}", broken.text);
-    broken.has(&["Failed to update shop/blue", "Traffic: no user gets to blue"])?;
+    broken.has(&["Failed to update shop/blue", "Traffic: no user reaches blue"])?;
     ensure!(!broken.text.contains("run: Move the traffic") && team.stage.answers(0, "/").await? == "green");
 
     team.push("release-in-one.yml", "v3").await?.ok()?;

@@ -166,7 +166,7 @@ async fn a_release_that_breaks() -> anyhow::Result<()> {
         "the deployment failed: ECS deployment circuit breaker",
         "event: (service myapp-green)",
         "Essential container in task exited; api exited with 1",
-        "Traffic: no user gets to green",
+        "Traffic: no user reaches green",
     ];
     services.fails(&says).await?;
     ensure!(services.stage.answers(0, "/").await? == "blue");

@@ -35,7 +35,7 @@ impl Function for Other {
             let known = colors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err((Some(0), format!("{color:?} is none of the colors ({known})")));
         }
-        let next = crate::rollout::planner::idle(&colors, color);
+        let next = crate::rollout::situation::idle(&colors, color);
         next.map(Value::from).ok_or_else(|| (Some(1), "there must be at least two colors".to_owned()))
     }
 }

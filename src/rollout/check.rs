@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::accepts;
-use super::intent::short;
+use super::route::short;
 use crate::argument::{Argument, Arguments, Choice, Field, Holds, Kind, rules};
 
 /// Something that must hold.

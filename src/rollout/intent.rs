@@ -1,17 +1,12 @@
 //! What the user wants, free of Terraform and of AWS.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use super::capacity::{CapacityPolicy, Scalable};
 use super::check::{Checking, HealthyPolicy};
-use super::runbook::OnFailure;
+use super::route::RouteSpec;
 use super::strategy::{Strategy, Verification};
-use super::world::Observed;
-use crate::argument::Arguments;
 
 /// The whole wish for one switch.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,96 +69,6 @@ pub struct Environment {
     pub scalable: Option<Scalable>,
 }
 
-/// A place on a load balancer that forwards to the colors.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RouteSpec {
-    /// A listener's default action.
-    Listener(String),
-    /// A rule that somebody else made, by ARN.
-    Rule(String),
-    /// A rule that the switch makes and owns.
-    OwnRule {
-        /// The listener's ARN.
-        listener: String,
-        /// 1 to 50000, unique on the listener.
-        priority: i32,
-        /// What a request must match.
-        conditions: Conditions,
-        /// The ARN of the rule that the switch made, once it is known: it is that rule wherever people move it.
-        arn: Option<String>,
-    },
-}
-
-impl RouteSpec {
-    /// Whether this rule is the one that the switch made, and not one that somebody put in its place.
-    pub fn is_made(&self, seen: &Observed) -> bool {
-        matches!(self, RouteSpec::OwnRule { arn: Some(arn), .. } if *arn == seen.arn)
-    }
-
-    /// A name that stays the same as long as it is the same route.
-    pub fn key(&self) -> String {
-        match self {
-            RouteSpec::Listener(arn) | RouteSpec::Rule(arn) => arn.clone(),
-            RouteSpec::OwnRule { listener, priority, .. } => format!("{listener}#{priority}"),
-        }
-    }
-}
-
-impl fmt::Display for RouteSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RouteSpec::Listener(arn) => write!(f, "listener {}", short(arn)),
-            RouteSpec::Rule(arn) => write!(f, "rule {}", short(arn)),
-            RouteSpec::OwnRule { listener, priority, .. } => {
-                write!(f, "rule {priority} of listener {}", short(listener))
-            }
-        }
-    }
-}
-
-/// What a person tells resources apart by: `web/f2f7dc8efc522ab2` for a listener of the load balancer `web`, the name of
-/// a target group, the end of any other ARN.
-pub fn short(arn: &str) -> String {
-    let Some(resource) = arn.splitn(6, ':').nth(5) else { return arn.to_owned() };
-    let parts: Vec<&str> = resource.split('/').collect();
-    match parts.as_slice() {
-        ["listener" | "listener-rule", _, name, .., id] => format!("{name}/{id}"),
-        ["targetgroup", name, _] => (*name).to_owned(),
-        _ => resource.to_owned(),
-    }
-}
-
-/// What a request must match to take a rule. A request matches if it matches every kind that is not empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
-#[arguments(change = InPlace)]
-pub struct Conditions {
-    /// Host names, any of which matches; `*` and `?` are wildcards.
-    pub host_headers: Vec<String>,
-    /// Paths, any of which matches; `*` and `?` are wildcards.
-    pub path_patterns: Vec<String>,
-    /// HTTP methods, any of which matches.
-    pub http_request_methods: Vec<String>,
-    /// Networks of clients in CIDR notation, any of which matches.
-    pub source_ips: Vec<String>,
-    /// HTTP headers by name, each with values, any of which matches.
-    pub http_headers: BTreeMap<String, Vec<String>>,
-    /// Query parameters by key, each with its value. All have to match.
-    pub query_strings: BTreeMap<String, String>,
-}
-
-impl Conditions {
-    /// With the values of each kind in order: they are alternatives, so their order means nothing.
-    #[must_use]
-    pub fn sorted(mut self) -> Conditions {
-        let plain =
-            [&mut self.host_headers, &mut self.path_patterns, &mut self.http_request_methods, &mut self.source_ips];
-        for values in plain.into_iter().chain(self.http_headers.values_mut()) {
-            values.sort();
-        }
-        self
-    }
-}
-
 /// What must hold before a color goes live.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Validation {
@@ -171,4 +76,16 @@ pub struct Validation {
     pub healthy: HealthyPolicy,
     /// What else; the subjects are filled in when the runbook is made.
     pub checks: Vec<Checking>,
+}
+
+/// What happens when a rollout can't go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// What was done is undone.
+    #[default]
+    Rollback,
+    /// It stays as it is then, all routes alike: where some of them moved in the last step, those go back one step.
+    Hold,
+    /// Everything stays to the letter.
+    Leave,
 }

@@ -14,11 +14,12 @@ mod tests;
 
 use std::fmt;
 
-use super::intent::{Environment, Intent, RouteSpec};
+use super::intent::{Environment, Intent};
 use super::journal::StepId;
-use super::planner;
+use super::route::{RouteSpec, Terminal};
 use super::runbook::{Runbook, Step};
-use super::world::{Terminal, World};
+use super::situation;
+use super::world::World;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,7 +262,7 @@ impl<'a> Walk<'a> {
 
     /// The target color of a rollout.
     fn target(&self) -> Option<(String, &'a Environment)> {
-        let color = planner::target_color(self.intent, &self.worlds[0]).filter(|_| self.is_rollout())?;
+        let color = situation::target_color(self.intent, &self.worlds[0]).filter(|_| self.is_rollout())?;
         let environment = self.intent.environments.get(&color)?;
         Some((color, environment))
     }
@@ -338,6 +339,6 @@ impl<'a> Walk<'a> {
 
     /// A color's name for its target group, or the group's own.
     fn name(&self, group: &str) -> String {
-        self.intent.color_of(group).map_or_else(|| super::intent::short(group), str::to_owned)
+        self.intent.color_of(group).map_or_else(|| super::route::short(group), str::to_owned)
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::intent::Environment;
-use super::world::{Forward, Observed, Stickiness, Terminal};
+use super::route::{Forward, Observed, Stickiness, Terminal};
 
 /// The format's version; a lock record of another one is not read further.
 pub const VERSION: u32 = 1;

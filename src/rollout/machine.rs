@@ -1,8 +1,10 @@
 //! What to do now. The same call drives a rollout, its way back, and its recovery.
 
+use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
-use super::runbook::{OnFailure, Runbook, Step, terminal_summary};
-use super::world::{Terminal, World};
+use super::route::Terminal;
+use super::runbook::{Runbook, Step, terminal_summary};
+use super::world::World;
 
 /// The next thing to do.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,7 +19,9 @@ pub mod lock_record;
 pub mod machine;
 pub mod metrics;
 pub mod planner;
+mod route;
 mod runbook;
+pub mod situation;
 pub mod spec;
 pub mod statistics;
 pub mod strategy;
@@ -35,9 +37,10 @@ pub use check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck,
     Metric, MetricCheck, MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
 };
-pub use intent::{Conditions, Environment, Intent, Removal, RouteSpec, Validation, short};
+pub use intent::{Environment, Intent, OnFailure, Removal, Validation};
 pub use journal::{Entry, Illegal, IllegalEntry, Journal, StepId};
 pub use lock_record::{LockRecord, Raised};
-pub use runbook::{Convergence, OnFailure, Runbook, Stage, Step, Watch, is_made_by, terminal_summary};
+pub use route::{Conditions, Forward, Observed, Place, Redirect, RouteSpec, Stickiness, Terminal, short};
+pub use runbook::{Convergence, Runbook, Stage, Step, Watch, is_made_by, terminal_summary};
 pub use strategy::{Prove, Shift, Strategy, Tell, Verification};
-pub use world::{Forward, Observed, Place, Redirect, Stickiness, Terminal, Traffic, World, traffic};
+pub use world::{Traffic, World, traffic};

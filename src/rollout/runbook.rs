@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::capacity::{self, Capacity, Scalable};
 use super::check::{Checking, Subject};
-use super::intent::{Conditions, RouteSpec, short};
+use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
+use super::route::{Conditions, Observed, Place, RouteSpec, Terminal, short};
 use super::strategy::Prove;
-use super::world::{Observed, Place, Terminal, World};
+use super::world::World;
 use crate::secrets::harmless;
 
 /// Stages in order; the steps of a stage are carried out together.
@@ -24,18 +25,6 @@ pub struct Runbook {
     pub taken_over: Vec<StepId>,
     /// From this stage on the rollout has arrived: what can't be done there is left for the next apply, and undoes nothing.
     pub afterwards: Option<usize>,
-}
-
-/// What happens when a rollout can't go on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnFailure {
-    /// What was done is undone.
-    #[default]
-    Rollback,
-    /// It stays as it is then, all routes alike: where some of them moved in the last step, those go back one step.
-    Hold,
-    /// Everything stays to the letter.
-    Leave,
 }
 
 /// Steps that are carried out together: all of them, or none.

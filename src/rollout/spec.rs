@@ -11,8 +11,8 @@ use super::check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck,
     SessionCheck, Subject,
 };
-use super::intent::Conditions;
-use super::runbook::OnFailure;
+use super::intent::OnFailure;
+use super::route::Conditions;
 use super::strategy::{Prove, Shift};
 use super::{intent, strategy};
 use crate::argument::{Arguments, Choice, Field, rules};

@@ -237,9 +237,9 @@ fn the_end_takes_away_what_was_made_and_restores_what_was_there() {
 #[test]
 fn the_idle_color_is_the_next_one() {
     let colors: BTreeMap<String, ()> = ["blue", "green", "red"].map(|color| (color.to_owned(), ())).into();
-    assert_eq!(planner::idle(&colors, "blue"), Some("green"));
-    assert_eq!(planner::idle(&colors, "red"), Some("blue"));
-    assert_eq!(planner::idle(&BTreeMap::from([("blue".to_owned(), ())]), "blue"), None);
+    assert_eq!(situation::idle(&colors, "blue"), Some("green"));
+    assert_eq!(situation::idle(&colors, "red"), Some("blue"));
+    assert_eq!(situation::idle(&BTreeMap::from([("blue".to_owned(), ())]), "blue"), None);
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! What was seen: where each route leads, and what the record says.
+//! What was seen at one time: every route, the record, sizes, and what an earlier rollout left.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::capacity::Capacity;
-use super::intent::{Conditions, Environment};
+use super::intent::Environment;
 use super::lock_record::LockRecord;
+use super::route::Observed;
 
 /// Everything that a plan needs to know of the world, at one time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,131 +29,6 @@ impl World {
     pub fn mentions(&self, group: &str) -> bool {
         self.routes.values().any(|observed| observed.terminal.mentions(group))
     }
-}
-
-/// A route as it was seen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Observed {
-    /// The ARN of the listener or rule.
-    pub arn: String,
-    /// Where it leads, after whatever comes before (authentication).
-    pub terminal: Terminal,
-    /// A rule's conditions, as far as the switch knows them; nothing for a listener.
-    pub conditions: Option<Conditions>,
-    /// Where a rule of the switch's own stands among the listener's rules; none for what is not its own, or not asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
-}
-
-/// Where a rule stands: people move rules, and a rule is itself wherever it stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Place {
-    /// Its priority now, 1 to 50000.
-    pub priority: i32,
-    /// The ARN of another rule that has the priority that is configured for this one.
-    pub taken_by: Option<String>,
-}
-
-/// The action that ends a route's list of actions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Terminal {
-    /// To target groups.
-    Forward(Forward),
-    /// A fixed answer.
-    FixedResponse {
-        /// The status code, as AWS has it: a string.
-        status: String,
-        /// The content type.
-        content_type: Option<String>,
-        /// The body.
-        body: Option<String>,
-    },
-    /// A redirect.
-    Redirect(Redirect),
-}
-
-/// A redirect's parts; `#{host}` and its like stand for the request's own.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are AWS's")]
-pub struct Redirect {
-    pub status: String,
-    pub protocol: Option<String>,
-    pub port: Option<String>,
-    pub host: Option<String>,
-    pub path: Option<String>,
-    pub query: Option<String>,
-}
-
-/// A weighted forward.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Forward {
-    /// Target group ARNs and weights, 0 to 999.
-    pub groups: Vec<(String, u32)>,
-    /// Group stickiness, if the action says anything about it.
-    pub stickiness: Option<Stickiness>,
-}
-
-/// How long a client stays with the group that it met first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stickiness {
-    /// Whether it is on.
-    pub enabled: bool,
-    /// 1 to 604800 seconds.
-    pub duration_seconds: Option<i32>,
-}
-
-impl Terminal {
-    /// The percentage of requests that goes to a group; 0 if it isn't there or nothing has any weight.
-    pub fn share(&self, group: &str) -> f64 {
-        let Terminal::Forward(forward) = self else { return 0.0 };
-        let total: u32 = forward.groups.iter().map(|(_, weight)| weight).sum();
-        let own: u32 = forward.groups.iter().filter(|(arn, _)| arn == group).map(|(_, weight)| weight).sum();
-        if total == 0 { 0.0 } else { f64::from(own) * 100.0 / f64::from(total) }
-    }
-
-    /// Whether the group is part of the action, at whatever weight.
-    pub fn mentions(&self, group: &str) -> bool {
-        matches!(self, Terminal::Forward(forward) if forward.groups.iter().any(|(arn, _)| arn == group))
-    }
-
-    /// Whether every group gets the same percentage of requests in both, those that get none left out.
-    pub fn shares_like(&self, other: &Terminal) -> bool {
-        match (self, other) {
-            (Terminal::Forward(x), Terminal::Forward(y)) => {
-                let groups = x.groups.iter().chain(&y.groups);
-                groups.into_iter().all(|(arn, _)| (self.share(arn) - other.share(arn)).abs() < 0.05)
-            }
-            _ => self == other,
-        }
-    }
-
-    /// Equal as far as requests can tell: the same groups with the same shares, weights 1/0 being weights 100/0, and the
-    /// same stickiness.
-    pub fn is_same(&self, other: &Terminal) -> bool {
-        match (self, other) {
-            (Terminal::Forward(x), Terminal::Forward(y)) => {
-                x.groups.len() == y.groups.len()
-                    && x.groups
-                        .iter()
-                        .all(|(arn, _)| other.mentions(arn) && (self.share(arn) - other.share(arn)).abs() < 0.001)
-                    && sticky(x) == sticky(y)
-            }
-            _ => self == other,
-        }
-    }
-
-    /// The group stickiness to keep when the weights change.
-    pub fn stickiness(&self) -> Option<Stickiness> {
-        match self {
-            Terminal::Forward(forward) => forward.stickiness.clone(),
-            _ => None,
-        }
-    }
-}
-
-/// The seconds of group stickiness where it is on.
-fn sticky(forward: &Forward) -> Option<Option<i32>> {
-    forward.stickiness.as_ref().filter(|stickiness| stickiness.enabled).map(|stickiness| stickiness.duration_seconds)
 }
 
 /// Who gets the traffic, over all routes of a switch.

@@ -14,8 +14,8 @@ use super::{OWNER_TAG, Shared, TAG, TOLD_BY_APPLY, look, model, name, tags};
 use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::lock_record::Status;
-use crate::rollout::planner;
 use crate::rollout::{Intent, LockRecord, Observed, Raised, RouteSpec, Runbook, Step, World};
+use crate::rollout::{planner, situation};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
@@ -39,14 +39,14 @@ pub(super) struct Apply<'a> {
 pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value) -> RolloutContext {
     let milliseconds = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
     let random = RandomState::new().hash_one(milliseconds) & 0xffff_ffff;
-    let to = planner::target_color(intent, world);
-    let earlier = planner::unfinished(intent, world)
+    let to = situation::target_color(intent, world);
+    let earlier = situation::unfinished(intent, world)
         .filter(|lock_record| lock_record.to == to)
         .and_then(|lock_record| lock_record.from.clone());
     RolloutContext {
         id: format!("{milliseconds:x}-{random:08x}"),
         switch: switch.to_owned(),
-        from: earlier.or_else(|| planner::current(intent, world).live),
+        from: earlier.or_else(|| situation::current(intent, world).live),
         release: to.as_ref().and_then(|to| intent.environments.get(to)?.release.clone()),
         to,
         groups: intent.environments.iter().map(|(color, one)| (color.clone(), one.target_group_arn.clone())).collect(),
@@ -78,7 +78,7 @@ pub(super) async fn lock(
 /// What the next run has to know if this one is killed. As long as what a killed one left is not at its end, it is still
 /// about what was there before that one, whatever this one leads to.
 fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World, &Runbook), about: &RolloutContext) {
-    let left = planner::unfinished(intent, world);
+    let left = situation::unfinished(intent, world);
     let (from, to) = match left {
         Some(left) if left.to == about.to || left.from == about.to => (left.from.clone(), left.to.clone()),
         Some(left) => (left.from.clone(), about.to.clone()),
@@ -107,7 +107,7 @@ fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World
 /// many switches share their calls, and this is one more.
 pub(super) async fn lock_record_left(shared: &Shared, intent: &Intent, world: &World) -> Option<LockRecord> {
     // A run that was killed while it checked has moved nothing, but may have raised a size.
-    if planner::is_settled(intent, world) && intent.capacity.is_none() {
+    if situation::is_settled(intent, world) && intent.capacity.is_none() {
         return None;
     }
     match seen_lock_record(shared, intent).await {
@@ -151,7 +151,7 @@ pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnos
         // A run that moved nothing of it leaves it where it was.
         (_, Some(seen)) => {
             let world = World { lock_record: Some(lock.lock_record().await), ..seen.clone() };
-            as_found(lock).filter(|_| planner::unfinished(intent, &world).is_some())
+            as_found(lock).filter(|_| situation::unfinished(intent, &world).is_some())
         }
         (Ending::Done, None) => None,
         (Ending::RolledBack, None) => as_found(lock),
@@ -510,7 +510,7 @@ impl Apply<'_> {
     /// The planned state with what only the apply could tell. What was planned is kept, or said to be wrong.
     fn succeeded(&self, report: &Report<'_>, memory: &PrivateState, diagnostics: &mut Diagnostics) -> Stored {
         let (intent, world) = (&self.intent, memory.world.clone().unwrap_or_default());
-        let traffic = planner::current(intent, &world);
+        let traffic = situation::current(intent, &world);
         let mut truth = self.planned.clone();
         private_state::set_traffic(&mut truth, &intent.environments, &traffic);
         let prior = self.request.prior.clone().unwrap_or(Value::Null);
@@ -582,7 +582,7 @@ impl Apply<'_> {
         }
         // The state has its own colors and routes: those before, where everything went back.
         if let (Some(world), Some(own)) = (&outcome.world, model::parse(&state)) {
-            private_state::set_traffic(&mut state, &own.environments, &planner::current(&own, world));
+            private_state::set_traffic(&mut state, &own.environments, &situation::current(&own, world));
         }
         state.set("last_rollout", report.value());
         Stored { state: Some(state), private: memory.bytes() }

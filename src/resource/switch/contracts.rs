@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::model;
-use crate::rollout::{Intent, World, planner};
+use crate::rollout::{Intent, World, situation};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// What the colors ran when a contract was first seen, which is as old as the schema that is gone.
@@ -54,9 +54,9 @@ impl Outdated {
 
     /// Tells if a rollout would lead users to a release from before a contract; whether it is refused.
     pub fn bars(&self, config: &Value, (intent, world): (&Intent, &World), diagnostics: &mut Diagnostics) -> bool {
-        let Some(to) = planner::target_color(intent, world) else { return false };
+        let Some(to) = situation::target_color(intent, world) else { return false };
         let contracted = config.get("contracted_for").get("color").as_str();
-        let live = planner::current(intent, world).live;
+        let live = situation::current(intent, world).live;
         let moves = live.as_ref() != Some(&to);
         if self.contract.is_empty() || !moves || contracted == Some(to.as_str()) || !self.has(&to, config) {
             return false;

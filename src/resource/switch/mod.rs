@@ -43,6 +43,7 @@ use self::private_state::PrivateState;
 use super::{Context, Shared};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
+use crate::rollout::situation;
 use crate::rollout::{Intent, RouteSpec, Runbook, World};
 use crate::run::ports::Freshness;
 use crate::run::rollout::executor;
@@ -152,7 +153,7 @@ impl Resource for Switch {
         };
         // Also where no route is left: the record may be ours, and only destroy can take it away.
         let mut memory = memory;
-        private_state::set_traffic(&mut state, &intent.environments, &planner::current(&intent, &world));
+        private_state::set_traffic(&mut state, &intent.environments, &situation::current(&intent, &world));
         memory.world = Some(world);
         Stored { state: Some(state), private: memory.bytes() }
     }
@@ -207,7 +208,7 @@ impl Resource for Switch {
                 Ok(runbook) => {
                     diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                     outdated.bars(&config, (&intent, &world), diagnostics);
-                    diagnostics::moves_traffic(planner::busiest(&intent, &world).as_deref(), &intent, diagnostics);
+                    diagnostics::moves_traffic(situation::busiest(&intent, &world).as_deref(), &intent, diagnostics);
                     warnings::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
                 }
             }
@@ -310,8 +311,8 @@ fn plan_unknown(state: &mut Value, config: &Value) {
 
 /// Everything is known from the last refresh: what will be done is told step by step.
 fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: &World, runbook: &Runbook) {
-    let now = planner::current(intent, world);
-    let wish = planner::target_color(intent, world);
+    let now = situation::current(intent, world);
+    let wish = situation::target_color(intent, world);
     if runbook.is_empty() {
         private_state::set_traffic(state, &intent.environments, &now);
         if let Some(active) = &intent.active {
@@ -324,7 +325,7 @@ fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: 
         Some(wish) => {
             state.set("active", Value::from(wish.as_str()));
             private_state::set_all_on(state, &intent.environments, &wish);
-            let left = planner::unfinished(intent, world).filter(|left| left.to.as_ref() == Some(&wish));
+            let left = situation::unfinished(intent, world).filter(|left| left.to.as_ref() == Some(&wish));
             let from = left.and_then(|left| left.from.clone()).map(Value::from);
             if now.live.as_ref() != Some(&wish) || from.is_some() {
                 let was = from.as_ref().unwrap_or_else(|| prior.map_or(&Value::Null, |prior| prior.get("live")));

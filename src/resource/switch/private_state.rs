@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::contracts::Outdated;
-use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, planner};
+use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, situation};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::Ending;
 use crate::tf_provider::{Number, Value};
@@ -139,14 +139,14 @@ fn percentages(weights: &BTreeMap<String, u32>) -> Value {
 pub(super) fn set_all_on<T>(state: &mut Value, environments: &BTreeMap<String, T>, live: &str) {
     let weight = |color: &String| (color.clone(), if color == live { 100 } else { 0 });
     state.set("live", Value::from(live));
-    state.set("idle", Value::from(planner::idle(environments, live)));
+    state.set("idle", Value::from(situation::idle(environments, live)));
     state.set("weights", percentages(&environments.keys().map(weight).collect()));
 }
 
 /// Writes what was seen into a state.
 pub(super) fn set_traffic(state: &mut Value, environments: &BTreeMap<String, Environment>, traffic: &Traffic) {
     let live = traffic.live.clone();
-    let idle = live.as_deref().and_then(|live| planner::idle(environments, live)).map(str::to_owned);
+    let idle = live.as_deref().and_then(|live| situation::idle(environments, live)).map(str::to_owned);
     state.set("active", Value::from(live.clone()));
     state.set("live", Value::from(live));
     state.set("idle", Value::from(idle));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Shared;
 use super::diagnostics::capitalized as sentence;
 use crate::rollout::lock_record::Status;
-use crate::rollout::{Intent, LockRecord, Runbook, Step, World, planner, short};
+use crate::rollout::{Intent, LockRecord, Runbook, Step, World, short, situation};
 use crate::run::rollout::events::span;
 use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -21,14 +21,16 @@ pub(super) async fn tell(
 ) {
     let moves = runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. }));
     let followed = intent.active.is_none();
-    let left = planner::unfinished(intent, world).map(|lock_record| (lock_record, false));
-    let left = left.or_else(|| planner::overtaken(intent, world).map(|lock_record| (lock_record, true)));
+    let left = situation::unfinished(intent, world).map(|lock_record| (lock_record, false));
+    let left = left.or_else(|| situation::overtaken(intent, world).map(|lock_record| (lock_record, true)));
     if let Some((lock_record, overtaken)) = left.filter(|_| followed || !runbook.is_empty()) {
         unfinished(lock_record, intent, overtaken, diagnostics);
     }
     held_sizes(intent, world, diagnostics);
-    let Some(color) = planner::target_color(intent, world).filter(|_| moves && intent.active.is_some()) else { return };
-    let live = planner::current(intent, world).live.filter(|live| *live != color);
+    let Some(color) = situation::target_color(intent, world).filter(|_| moves && intent.active.is_some()) else {
+        return;
+    };
+    let live = situation::current(intent, world).live.filter(|live| *live != color);
     let splits = !intent.strategy.steps.is_empty();
     let is_rollout = runbook.steps().any(|(_, step)| matches!(step, Step::Check(_)));
     if !is_rollout || live.is_none() {

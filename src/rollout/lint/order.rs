@@ -3,8 +3,8 @@
 use super::{Kind, Purpose, Walk};
 use crate::rollout::check::{Block, Check, Checking};
 use crate::rollout::journal::StepId;
+use crate::rollout::route::Terminal;
 use crate::rollout::runbook::Step;
-use crate::rollout::world::Terminal;
 
 pub(super) fn judge(walk: &mut Walk<'_>) {
     record(walk);

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use super::{Kind, Purpose, SAME, Walk};
 use crate::rollout::check::Subject;
-use crate::rollout::intent::{Intent, RouteSpec, short};
+use crate::rollout::intent::Intent;
 use crate::rollout::journal::StepId;
-use crate::rollout::planner::{self, MAX_GROUPS};
+use crate::rollout::planner::MAX_GROUPS;
+use crate::rollout::route::{Observed, RouteSpec, Terminal, short};
 use crate::rollout::runbook::{Step, terminal_summary};
-use crate::rollout::world::{Observed, Terminal, World};
+use crate::rollout::situation;
+use crate::rollout::world::World;
 
 /// AWS allows no larger weight.
 const MAX_WEIGHT: u32 = 999;
@@ -160,7 +162,7 @@ fn differs(step: &Step, intent: &Intent, world: &World) -> Option<String> {
 /// What a dead rollout's step says was before and was not, by what that rollout wrote down.
 fn origin(walk: &Walk<'_>, step: &Step) -> Option<String> {
     let Step::Route { route, before, .. } = step else { return None };
-    let lock_record = planner::unfinished(walk.intent, walk.before(0));
+    let lock_record = situation::unfinished(walk.intent, walk.before(0));
     let was = lock_record.and_then(|lock_record| lock_record.origin(&route.key(), &walk.intent.environments));
     let fits = match (before, &was) {
         (Some(before), Some(was)) => before.terminal.is_same(was),

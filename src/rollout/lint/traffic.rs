@@ -2,9 +2,10 @@
 
 use super::{Gain, Kind, Purpose, Walk};
 use crate::rollout::check::{Block, Check, Checking};
-use crate::rollout::planner;
+use crate::rollout::route::{Stickiness, Terminal};
 use crate::rollout::runbook::{Convergence, Step, Watch};
-use crate::rollout::world::{Stickiness, Terminal, World};
+use crate::rollout::situation;
+use crate::rollout::world::World;
 
 /// How far a color's part may be from what its watch says: a step is a tenth of a percent at least.
 const NEAR: f64 = 0.05;
@@ -83,7 +84,8 @@ fn checks<'a>(walk: &Walk<'a>, group: &str) -> impl Iterator<Item = (usize, &'a 
 fn is_whole(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
     let Some(color) = walk.intent.color_of(gain.group) else { return true };
     let world = walk.before(0);
-    let left = planner::unfinished(walk.intent, world).filter(|lock_record| lock_record.from.as_deref() == Some(color));
+    let left =
+        situation::unfinished(walk.intent, world).filter(|lock_record| lock_record.from.as_deref() == Some(color));
     let is_back =
         left.is_some_and(|lock_record| lock_record.to.as_deref() != Some(color)) && walk.most(0, gain.group) > 0.0;
     let is_made = |wanted: &Checking| {
@@ -200,7 +202,7 @@ fn may_be_sticky(walk: &Walk<'_>, key: &str) -> Vec<Option<Option<i32>>> {
     let written = world.lock_record.as_ref().and_then(|lock_record| lock_record.origin(key, &walk.intent.environments));
     let written = written.map(|terminal| sticky(&terminal));
     let now = world.routes.get(key).and_then(|observed| sticky(&observed.terminal));
-    match (written, planner::unfinished(walk.intent, world).is_some()) {
+    match (written, situation::unfinished(walk.intent, world).is_some()) {
         (Some(written), true) => vec![written],
         (Some(written), false) => vec![written, now],
         (None, _) => vec![now],

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::rollout::lint::{Kind, Purpose, lint};
 use crate::rollout::lock_record::VERSION;
 use crate::rollout::planner;
+use crate::rollout::situation;
 use crate::rollout::*;
 
 /// How many stories are told, each of a few rollouts after one another.
@@ -203,8 +204,8 @@ fn play(intent: &Intent, world: &World, runbook: &Runbook, done: usize) -> World
 
 /// What a rollout that died after these steps wrote down.
 fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -> LockRecord {
-    let left = planner::unfinished(intent, world);
-    let (from, to) = (planner::current(intent, world).live, planner::target_color(intent, world));
+    let left = situation::unfinished(intent, world);
+    let (from, to) = (situation::current(intent, world).live, situation::target_color(intent, world));
     let (from, to) = match left {
         Some(left) if left.to == to || left.from == to => (left.from.clone(), left.to.clone()),
         Some(left) => (left.from.clone(), to),

@@ -1,15 +1,27 @@
-//! From a wish and a world to a runbook.
+//! From an intent and a world to a runbook.
+
+mod outline;
+mod route_steps;
 
 use std::collections::BTreeMap;
 
-use super::capacity::{Before, Capacity};
-use super::check::{Block, Check, Checking, Subject};
-use super::intent::{Environment, Intent, Removal, RouteSpec, short};
-use super::journal::StepId;
-use super::lock_record::LockRecord;
-use super::runbook::{Convergence, OnFailure, Runbook, Step, Watch, span, terminal_summary};
-use super::strategy::Shift;
-use super::world::{Forward, Observed, Stickiness, Terminal, Traffic, World, traffic};
+use crate::rollout::capacity::Capacity;
+use crate::rollout::check::{Checking, Subject};
+use crate::rollout::intent::{Environment, Intent, OnFailure, Removal};
+use crate::rollout::journal::StepId;
+use crate::rollout::lock_record::LockRecord;
+use crate::rollout::route::{Observed, RouteSpec, Stickiness, Terminal, short};
+use crate::rollout::runbook::{Convergence, Runbook, Step, Watch, terminal_summary};
+use crate::rollout::situation::{
+    arn, busiest_but, current, idle, is_all_on, is_ours_by_looks, target_color, undoes, unfinished,
+};
+use crate::rollout::strategy::Shift;
+use crate::rollout::world::World;
+
+pub use self::outline::outline;
+use self::route_steps::{
+    about, attach, conditions, health_check, join_route, lead, part, priorities, record, remove, step, with_all,
+};
 
 /// Why there can be no runbook.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,51 +89,6 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     Ok(plan.runbook)
 }
 
-/// The steps in words, as far as the wish alone tells them: whatever the world is like, these hold.
-pub fn outline(intent: &Intent) -> Vec<String> {
-    let Some(color) = intent.active.as_deref() else {
-        let join = |route: &RouteSpec| format!("add the colors that {route} lacks, at weight 0");
-        let record = intent.record.iter().map(|name| format!("create {name} with the live color, if it isn't there"));
-        return intent.routes.iter().map(join).chain(record).collect();
-    };
-    let share = |color: &str| {
-        let part = |name: &String| format!("{name} {} %", if name == color { 100 } else { 0 });
-        intent.environments.keys().map(part).collect::<Vec<_>>().join(", ")
-    };
-    let mut words: Vec<String> = Vec::new();
-    match intent.capacity.map(|policy| policy.before) {
-        Some(Before::MatchLive) => words.push(format!("raise {color} to the size of the live color, if it is smaller")),
-        Some(Before::Number(number)) => words.push(format!("raise {color} to {number}, if it is smaller")),
-        None => {}
-    }
-    let group = intent.environments.get(color).map(|one| one.target_group_arn.clone()).unwrap_or_default();
-    let subject = Subject { color: color.to_owned(), group, ..Subject::default() };
-    let checks = std::iter::once(Check::Healthy(intent.validation.healthy.clone()));
-    let checks = checks.chain(intent.validation.checks.iter().map(|checking| checking.check.clone()));
-    words.extend(
-        checks.map(|check| format!("check that {}, unless it has all the traffic already", check.summary(&subject))),
-    );
-    if !intent.preview_routes.is_empty() && !intent.validation.checks.is_empty() && !intent.strategy.settle.is_zero() {
-        let settle = span(intent.strategy.settle);
-        words.push(format!("lead the preview routes to {color} and give them {settle} to settle, before those checks"));
-    }
-    for shift in &intent.strategy.steps {
-        let (percent, hold) = (shift.percent(), span(shift.hold));
-        words.push(format!("lead {percent} % of the traffic to {color} for {hold}, unless it has more already"));
-    }
-    words.extend(intent.routes.iter().map(|route| format!("set {route}: {}", share(color))));
-    if let Some(verification) = intent.verification.as_ref().filter(|one| !one.duration.is_zero()) {
-        let duration = span(verification.duration);
-        words.push(format!("watch {color} at 100 % for {duration}, unless it has all the traffic already"));
-    }
-    words.extend(intent.record.iter().map(|name| format!("write {name}: {color}")));
-    if let Some(idle) = idle(&intent.environments, color) {
-        words.extend(intent.preview_routes.iter().map(|route| format!("set {route}: {}", share(idle))));
-    }
-    words.extend(intent.removed.iter().map(|route| format!("delete {route}")));
-    words
-}
-
 /// Plans the end of a switch: its own rules go, and the record is as it shall be.
 pub fn plan_removal(removal: &Removal, world: &World) -> Runbook {
     let mut runbook = Runbook { on_failure: OnFailure::Leave, on_interrupt: OnFailure::Leave, ..Runbook::default() };
@@ -176,122 +143,6 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
     plan.runbook
 }
 
-/// Who gets the traffic now.
-pub fn current(intent: &Intent, world: &World) -> Traffic {
-    let routes: Vec<&Observed> = intent.routes.iter().filter_map(|route| world.routes.get(&route.key())).collect();
-    traffic(&intent.environments, routes, world.record.as_deref())
-}
-
-/// Whether all traffic is with the color on record: then nothing is unfinished, whatever was written before.
-pub fn is_settled(intent: &Intent, world: &World) -> bool {
-    world.record.as_ref().is_some_and(|color| is_all_on(intent, world, color))
-}
-
-/// Whether a color has all the traffic of all routes.
-pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
-    intent.environments.get(color).is_some_and(|environment| {
-        let mut seen = intent.routes.iter().map(|route| world.routes.get(&route.key()));
-        seen.all(|seen| seen.is_some_and(|seen| seen.terminal.share(&environment.target_group_arn) > 99.999))
-    })
-}
-
-/// What a rollout left that moved something before it died; one that moved nothing left nothing. Where it never led,
-/// somebody else led since: there nothing is left of it to go on with, or to take back.
-pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
-    open(intent, world).filter(|lock_record| is_as_left(intent, world, lock_record))
-}
-
-/// What a rollout left whose traffic somebody else has moved since.
-pub fn overtaken<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
-    open(intent, world).filter(|lock_record| !is_as_left(intent, world, lock_record))
-}
-
-/// A rollout of this switch that did not come to its end, where traffic is not as it was before it.
-fn open<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
-    // What another switch left, or a contract, is theirs to go on with.
-    let own = |lock_record: &&LockRecord| lock_record.what.is_empty() && lock_record.switch == intent.name;
-    let lock_record = world.lock_record.as_ref().filter(own).filter(|_| !is_settled(intent, world))?;
-    let moved = intent.routes.iter().any(|route| {
-        let (seen, was) = (world.routes.get(&route.key()), lock_record.origin(&route.key(), &intent.environments));
-        match (seen, was) {
-            (Some(seen), Some(was)) => !seen.terminal.is_same(&was),
-            (seen, was) => seen.is_some() != was.is_some(),
-        }
-    });
-    moved.then_some(lock_record)
-}
-
-fn is_as_left(intent: &Intent, world: &World, lock_record: &LockRecord) -> bool {
-    let mut seen = intent.routes.iter().filter_map(|route| Some((route, world.routes.get(&route.key())?)));
-    seen.all(|(route, seen)| is_led(intent, lock_record, &route.key(), &seen.terminal))
-}
-
-/// Whether a route leads where it led before a rollout, or where that rollout led it.
-fn is_led(intent: &Intent, lock_record: &LockRecord, key: &str, now: &Terminal) -> bool {
-    let to =
-        lock_record.to.as_ref().and_then(|to| intent.environments.get(to)).map(|one| one.target_group_arn.as_str());
-    let (Some(led), Some(to)) = (&lock_record.led, to) else { return true };
-    let was = lock_record.origin(key, &intent.environments);
-    let share = now.share(to);
-    let is_step = led.iter().any(|permille| (f64::from(*permille) / 10.0 - share).abs() < 0.15);
-    match was {
-        Some(was) if was.shares_like(now) => true,
-        Some(was) if is_step => {
-            // The others have what is left as they had it before.
-            let (rest, left) = (100.0 - was.share(to), 100.0 - share);
-            let Terminal::Forward(forward) = &was else { return true };
-            rest < 0.1
-                || forward
-                    .groups
-                    .iter()
-                    .filter(|(arn, _)| arn != to)
-                    .all(|(arn, _)| (was.share(arn) / rest * left - now.share(arn)).abs() < 1.1)
-        }
-        Some(_) => false,
-        None => is_step,
-    }
-}
-
-/// The color that is to be live: the one that was named, or else the one that is, or else the one on record.
-pub fn target_color(intent: &Intent, world: &World) -> Option<String> {
-    let on_record = || world.record.clone().filter(|color| intent.environments.contains_key(color));
-    intent.active.clone().or_else(|| current(intent, world).live).or_else(on_record)
-}
-
-/// The color that comes after this one in the order of names, round and round: where the next release goes.
-pub fn idle<'e, T>(environments: &'e BTreeMap<String, T>, live: &str) -> Option<&'e str> {
-    let after = environments.keys().find(|color| color.as_str() > live);
-    after.or_else(|| environments.keys().next()).map(String::as_str).filter(|color| *color != live)
-}
-
-fn arn<'w>(world: &'w World, route: &RouteSpec) -> Option<&'w str> {
-    world.routes.get(&route.key()).map(|seen| seen.arn.as_str())
-}
-
-/// The target group that gets the most traffic, be it a color's or not; none if no route forwards.
-pub fn busiest(intent: &Intent, world: &World) -> Option<String> {
-    busiest_but(intent, world, None)
-}
-
-/// The same, of all groups but one.
-fn busiest_but(intent: &Intent, world: &World, but: Option<&str>) -> Option<String> {
-    let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
-    for observed in intent.routes.iter().filter_map(|route| world.routes.get(&route.key())) {
-        let Terminal::Forward(forward) = &observed.terminal else { continue };
-        for (group, _) in forward.groups.iter().filter(|(group, _)| Some(group.as_str()) != but) {
-            *shares.entry(group).or_default() += observed.terminal.share(group);
-        }
-    }
-    // Of two that have as much the live one is meant.
-    let live = current(intent, world).live.and_then(|live| intent.environments.get(&live));
-    let is_live = |group: &str| live.is_some_and(|live| live.target_group_arn == group);
-    let busiest = shares
-        .into_iter()
-        .filter(|(_, share)| *share > 0.0)
-        .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| is_live(a.0).cmp(&is_live(b.0))));
-    busiest.map(|(group, _)| group.to_owned())
-}
-
 fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
     for route in intent.routes.iter().chain(&intent.preview_routes) {
         match (route, world.routes.get(&route.key())) {
@@ -325,22 +176,6 @@ fn refuse_too_small(intent: &Intent, world: &World, color: &str) -> Result<(), R
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a rollout to this color would take back another one that did not come to its end.
-fn undoes(lock_record: &LockRecord, color: &str) -> bool {
-    lock_record.from.as_deref() == Some(color) && lock_record.to.as_deref() != Some(color)
-}
-
-/// What a rule of our own looks like, also when the run that made it was killed before it could tell.
-pub fn is_ours_by_looks(intent: &Intent, route: &RouteSpec, seen: &Observed) -> bool {
-    let RouteSpec::OwnRule { conditions, .. } = route else { return false };
-    seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen)
-}
-
-fn leads_only_to(environments: &BTreeMap<String, Environment>, seen: &Observed) -> bool {
-    let Terminal::Forward(forward) = &seen.terminal else { return false };
-    forward.groups.iter().all(|(arn, _)| environments.values().any(|e| e.target_group_arn == *arn))
 }
 
 /// A runbook as it grows, and the world as it will be after it.
@@ -742,14 +577,6 @@ impl Draft<'_> {
     }
 }
 
-/// Brings the group into a route at weight 0, unless some route has it already or none can take it.
-fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
-    if world.mentions(group) {
-        return None;
-    }
-    intent.routes.iter().find_map(|route| join(intent, world.routes.get(&route.key())?, route, [group]))
-}
-
 /// How a rollout comes to its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
@@ -761,177 +588,4 @@ enum Direction {
     Return,
     /// Back to the color that a rollout came from, which still has a part of the traffic.
     Rollback,
-}
-
-/// The color is measured by what carries the traffic now, be it a color or not.
-fn health_check(intent: &Intent, subject: &Subject) -> Step {
-    Step::Check(Checking {
-        block: Block::Validation,
-        index: None,
-        subject: subject.clone(),
-        check: Check::Healthy(intent.validation.healthy.clone()),
-    })
-}
-
-fn about(checking: &Checking, subject: &Subject) -> Step {
-    Step::Check(Checking { subject: subject.clone(), ..checking.clone() })
-}
-
-/// The step that gives a color a part of what a route forwards; the others share the rest as they did. None where the
-/// route has nothing to split, or has that split already.
-fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: Shift) -> Option<Step> {
-    let before = world.routes.get(&route.key())?;
-    let Terminal::Forward(forward) = &before.terminal else { return None };
-    let group = &intent.environments.get(color)?.target_group_arn;
-    let others: Vec<(&String, f64)> = forward
-        .groups
-        .iter()
-        .map(|(arn, _)| arn)
-        .filter(|arn| *arn != group)
-        .map(|arn| (arn, before.terminal.share(arn)))
-        .filter(|(_, share)| *share > 0.0)
-        .collect();
-    let rest: f64 = others.iter().map(|(_, share)| share).sum();
-    if rest <= 0.0 || before.terminal.share(group) > shift.percent() + 0.01 {
-        return None;
-    }
-    let left = 100_u32.saturating_sub(shift.permille / 10) as usize;
-    let is_whole = shift.permille.is_multiple_of(10) && left >= others.len();
-    let (own, of) = if is_whole { (shift.permille / 10, 100) } else { (shift.permille, 1000) };
-    let rests = divide(of - own, &others, rest);
-    let weight = |arn: &String| rests.get(arn).copied().unwrap_or_default();
-    let mut groups: Vec<(String, u32)> = intent
-        .environments
-        .values()
-        .map(|one| &one.target_group_arn)
-        .map(|arn| (arn.clone(), if arn == group { own } else { weight(arn) }))
-        .collect();
-    let foreign = others.iter().filter(|(arn, _)| intent.color_of(arn).is_none());
-    groups.extend(foreign.map(|(arn, _)| ((*arn).clone(), weight(arn))));
-    if groups.len() > MAX_GROUPS {
-        return None;
-    }
-    let sticky = intent
-        .stickiness
-        .map(|duration| Stickiness { enabled: true, duration_seconds: i32::try_from(duration.as_secs()).ok() });
-    let stickiness = sticky.or_else(|| before.terminal.stickiness());
-    let step = step(intent, route, Some(before), Terminal::Forward(Forward { groups, stickiness }));
-    if step.holds(world) { None } else { Some(step) }
-}
-
-/// Divides a weight among groups as they have it. What has some of it keeps some of it, as far as there is enough.
-fn divide<'a>(weight: u32, groups: &[(&'a String, f64)], sum: f64) -> BTreeMap<&'a String, u32> {
-    let part = |share: f64| ((f64::from(weight) * share / sum).round() as u32).max(1);
-    let mut parts: BTreeMap<&String, u32> = groups.iter().map(|(arn, share)| (*arn, part(*share))).collect();
-    let total = |parts: &BTreeMap<&String, u32>| parts.values().sum::<u32>();
-    if let Some(largest) = parts.values_mut().max() {
-        *largest += weight.saturating_sub(groups.iter().map(|(_, share)| part(*share)).sum());
-    }
-    while total(&parts) > weight
-        && let Some(largest) = parts.values_mut().max()
-    {
-        *largest = largest.saturating_sub(1);
-    }
-    parts
-}
-
-/// A forward with every color in it, those that it lacks at weight 0.
-fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
-    let Terminal::Forward(forward) = terminal else { return terminal.clone() };
-    let mut forward = forward.clone();
-    for environment in intent.environments.values() {
-        let group = &environment.target_group_arn;
-        if forward.groups.len() < MAX_GROUPS && !terminal.mentions(group) {
-            forward.groups.push((group.clone(), 0));
-        }
-    }
-    Terminal::Forward(forward)
-}
-
-/// Brings the colors that a route lacks into it at weight 0.
-fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
-    let groups = intent.environments.values().map(|environment| environment.target_group_arn.as_str());
-    join(intent, world.routes.get(&route.key())?, route, groups)
-}
-
-/// Brings those groups that a forward lacks into it at weight 0; none if it lacks none or can't take them.
-fn join<'g>(
-    intent: &Intent,
-    observed: &Observed,
-    route: &RouteSpec,
-    groups: impl IntoIterator<Item = &'g str>,
-) -> Option<Step> {
-    let Terminal::Forward(forward) = &observed.terminal else { return None };
-    let missing: Vec<&str> = groups.into_iter().filter(|group| !observed.terminal.mentions(group)).collect();
-    if missing.is_empty() || forward.groups.len() + missing.len() > MAX_GROUPS {
-        return None;
-    }
-    let mut forward = forward.clone();
-    forward.groups.extend(missing.into_iter().map(|group| (group.to_owned(), 0)));
-    Some(step(intent, route, Some(observed), Terminal::Forward(forward)))
-}
-
-/// The step that leads a route to one color, all others staying at weight 0; none if it already does.
-fn lead(
-    intent: &Intent,
-    world: &World,
-    route: &RouteSpec,
-    color: &str,
-    stickiness: Option<Stickiness>,
-) -> Option<Step> {
-    let before = world.routes.get(&route.key());
-    let group = |(name, environment): (&String, &Environment)| {
-        (environment.target_group_arn.clone(), if name == color { 100 } else { 0 })
-    };
-    let forward = Forward { groups: intent.environments.iter().map(group).collect(), stickiness };
-    let step = step(intent, route, before, Terminal::Forward(forward));
-    if step.holds(world) { None } else { Some(step) }
-}
-
-fn step(intent: &Intent, route: &RouteSpec, before: Option<&Observed>, after: Terminal) -> Step {
-    let color_of = |arn: &str| intent.color_of(arn);
-    let to = terminal_summary(&after, color_of);
-    let words = match before {
-        Some(before) => format!("{} → {to}", terminal_summary(&before.terminal, color_of)),
-        None => to,
-    };
-    Step::Route { route: route.clone(), before: before.cloned(), after, words }
-}
-
-fn priorities(routes: &[RouteSpec], world: &World) -> Vec<Step> {
-    let moved = routes.iter().filter_map(|route| {
-        let RouteSpec::OwnRule { priority, .. } = route else { return None };
-        let seen = world.routes.get(&route.key())?;
-        let before = seen.place.as_ref()?.priority;
-        let (arn, after) = (seen.arn.clone(), *priority);
-        (before != after).then(|| Step::Priority { route: route.clone(), arn, before, after })
-    });
-    moved.collect()
-}
-
-fn conditions(routes: &[RouteSpec], world: &World) -> Vec<Step> {
-    let changed = routes.iter().filter_map(|route| {
-        let RouteSpec::OwnRule { conditions, .. } = route else { return None };
-        let seen = world.routes.get(&route.key())?;
-        // Conditions that the switch doesn't know are not the ones that are wished.
-        let before = seen.conditions.clone().unwrap_or_default();
-        let (arn, after) = (seen.arn.clone(), conditions.clone());
-        (before != after).then(|| Step::Conditions { route: route.clone(), arn, before, after })
-    });
-    changed.collect()
-}
-
-/// A record that says something else is only overwritten when a color was named: otherwise somebody else keeps it.
-fn record(intent: &Intent, world: &World, color: &str) -> Option<Step> {
-    let parameter = intent.record.clone()?;
-    if intent.active.is_none() && world.record.is_some() {
-        return None;
-    }
-    let step = Step::Record { parameter, before: world.record.clone(), after: Some(color.to_owned()) };
-    if step.holds(world) { None } else { Some(step) }
-}
-
-fn remove(world: &World, route: &RouteSpec) -> Option<Step> {
-    let before = world.routes.get(&route.key())?.clone();
-    Some(Step::Remove { route: route.clone(), before })
 }

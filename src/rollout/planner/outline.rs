@@ -1,0 +1,53 @@
+//! What a rollout will do as far as its intent alone tells, in words.
+
+use crate::rollout::capacity::Before;
+use crate::rollout::check::{Check, Subject};
+use crate::rollout::intent::Intent;
+use crate::rollout::route::RouteSpec;
+use crate::rollout::runbook::span;
+use crate::rollout::situation::idle;
+
+/// The steps in words, as far as the intent alone tells them: whatever the world is like, these hold.
+pub fn outline(intent: &Intent) -> Vec<String> {
+    let Some(color) = intent.active.as_deref() else {
+        let join = |route: &RouteSpec| format!("add the colors that {route} lacks, at weight 0");
+        let record = intent.record.iter().map(|name| format!("create {name} with the live color, if it isn't there"));
+        return intent.routes.iter().map(join).chain(record).collect();
+    };
+    let share = |color: &str| {
+        let part = |name: &String| format!("{name} {} %", if name == color { 100 } else { 0 });
+        intent.environments.keys().map(part).collect::<Vec<_>>().join(", ")
+    };
+    let mut words: Vec<String> = Vec::new();
+    match intent.capacity.map(|policy| policy.before) {
+        Some(Before::MatchLive) => words.push(format!("raise {color} to the size of the live color, if it is smaller")),
+        Some(Before::Number(number)) => words.push(format!("raise {color} to {number}, if it is smaller")),
+        None => {}
+    }
+    let group = intent.environments.get(color).map(|one| one.target_group_arn.clone()).unwrap_or_default();
+    let subject = Subject { color: color.to_owned(), group, ..Subject::default() };
+    let checks = std::iter::once(Check::Healthy(intent.validation.healthy.clone()));
+    let checks = checks.chain(intent.validation.checks.iter().map(|checking| checking.check.clone()));
+    words.extend(
+        checks.map(|check| format!("check that {}, unless it has all the traffic already", check.summary(&subject))),
+    );
+    if !intent.preview_routes.is_empty() && !intent.validation.checks.is_empty() && !intent.strategy.settle.is_zero() {
+        let settle = span(intent.strategy.settle);
+        words.push(format!("lead the preview routes to {color} and give them {settle} to settle, before those checks"));
+    }
+    for shift in &intent.strategy.steps {
+        let (percent, hold) = (shift.percent(), span(shift.hold));
+        words.push(format!("lead {percent} % of the traffic to {color} for {hold}, unless it has more already"));
+    }
+    words.extend(intent.routes.iter().map(|route| format!("set {route}: {}", share(color))));
+    if let Some(verification) = intent.verification.as_ref().filter(|one| !one.duration.is_zero()) {
+        let duration = span(verification.duration);
+        words.push(format!("watch {color} at 100 % for {duration}, unless it has all the traffic already"));
+    }
+    words.extend(intent.record.iter().map(|name| format!("write {name}: {color}")));
+    if let Some(idle) = idle(&intent.environments, color) {
+        words.extend(intent.preview_routes.iter().map(|route| format!("set {route}: {}", share(idle))));
+    }
+    words.extend(intent.removed.iter().map(|route| format!("delete {route}")));
+    words
+}

@@ -1,0 +1,192 @@
+//! The steps that change one route or the record.
+
+use std::collections::BTreeMap;
+
+use super::MAX_GROUPS;
+use crate::rollout::check::{Block, Check, Checking, Subject};
+use crate::rollout::intent::{Environment, Intent};
+use crate::rollout::route::{Forward, Observed, RouteSpec, Stickiness, Terminal};
+use crate::rollout::runbook::{Step, terminal_summary};
+use crate::rollout::strategy::Shift;
+use crate::rollout::world::World;
+
+/// Brings the group into a route at weight 0, unless some route has it already or none can take it.
+pub(super) fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
+    if world.mentions(group) {
+        return None;
+    }
+    intent.routes.iter().find_map(|route| join(intent, world.routes.get(&route.key())?, route, [group]))
+}
+
+/// The color is measured by what carries the traffic now, be it a color or not.
+pub(super) fn health_check(intent: &Intent, subject: &Subject) -> Step {
+    Step::Check(Checking {
+        block: Block::Validation,
+        index: None,
+        subject: subject.clone(),
+        check: Check::Healthy(intent.validation.healthy.clone()),
+    })
+}
+
+pub(super) fn about(checking: &Checking, subject: &Subject) -> Step {
+    Step::Check(Checking { subject: subject.clone(), ..checking.clone() })
+}
+
+/// The step that gives a color a part of what a route forwards; the others share the rest as they did. None where the
+/// route has nothing to split, or has that split already.
+pub(super) fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: Shift) -> Option<Step> {
+    let before = world.routes.get(&route.key())?;
+    let Terminal::Forward(forward) = &before.terminal else { return None };
+    let group = &intent.environments.get(color)?.target_group_arn;
+    let others: Vec<(&String, f64)> = forward
+        .groups
+        .iter()
+        .map(|(arn, _)| arn)
+        .filter(|arn| *arn != group)
+        .map(|arn| (arn, before.terminal.share(arn)))
+        .filter(|(_, share)| *share > 0.0)
+        .collect();
+    let rest: f64 = others.iter().map(|(_, share)| share).sum();
+    if rest <= 0.0 || before.terminal.share(group) > shift.percent() + 0.01 {
+        return None;
+    }
+    let left = 100_u32.saturating_sub(shift.permille / 10) as usize;
+    let is_whole = shift.permille.is_multiple_of(10) && left >= others.len();
+    let (own, of) = if is_whole { (shift.permille / 10, 100) } else { (shift.permille, 1000) };
+    let rests = divide(of - own, &others, rest);
+    let weight = |arn: &String| rests.get(arn).copied().unwrap_or_default();
+    let mut groups: Vec<(String, u32)> = intent
+        .environments
+        .values()
+        .map(|one| &one.target_group_arn)
+        .map(|arn| (arn.clone(), if arn == group { own } else { weight(arn) }))
+        .collect();
+    let foreign = others.iter().filter(|(arn, _)| intent.color_of(arn).is_none());
+    groups.extend(foreign.map(|(arn, _)| ((*arn).clone(), weight(arn))));
+    if groups.len() > MAX_GROUPS {
+        return None;
+    }
+    let sticky = intent
+        .stickiness
+        .map(|duration| Stickiness { enabled: true, duration_seconds: i32::try_from(duration.as_secs()).ok() });
+    let stickiness = sticky.or_else(|| before.terminal.stickiness());
+    let step = step(intent, route, Some(before), Terminal::Forward(Forward { groups, stickiness }));
+    if step.holds(world) { None } else { Some(step) }
+}
+
+/// Divides a weight among groups as they have it. What has some of it keeps some of it, as far as there is enough.
+pub(super) fn divide<'a>(weight: u32, groups: &[(&'a String, f64)], sum: f64) -> BTreeMap<&'a String, u32> {
+    let part = |share: f64| ((f64::from(weight) * share / sum).round() as u32).max(1);
+    let mut parts: BTreeMap<&String, u32> = groups.iter().map(|(arn, share)| (*arn, part(*share))).collect();
+    let total = |parts: &BTreeMap<&String, u32>| parts.values().sum::<u32>();
+    if let Some(largest) = parts.values_mut().max() {
+        *largest += weight.saturating_sub(groups.iter().map(|(_, share)| part(*share)).sum());
+    }
+    while total(&parts) > weight
+        && let Some(largest) = parts.values_mut().max()
+    {
+        *largest = largest.saturating_sub(1);
+    }
+    parts
+}
+
+/// A forward with every color in it, those that it lacks at weight 0.
+pub(super) fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
+    let Terminal::Forward(forward) = terminal else { return terminal.clone() };
+    let mut forward = forward.clone();
+    for environment in intent.environments.values() {
+        let group = &environment.target_group_arn;
+        if forward.groups.len() < MAX_GROUPS && !terminal.mentions(group) {
+            forward.groups.push((group.clone(), 0));
+        }
+    }
+    Terminal::Forward(forward)
+}
+
+/// Brings the colors that a route lacks into it at weight 0.
+pub(super) fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
+    let groups = intent.environments.values().map(|environment| environment.target_group_arn.as_str());
+    join(intent, world.routes.get(&route.key())?, route, groups)
+}
+
+/// Brings those groups that a forward lacks into it at weight 0; none if it lacks none or can't take them.
+pub(super) fn join<'g>(
+    intent: &Intent,
+    observed: &Observed,
+    route: &RouteSpec,
+    groups: impl IntoIterator<Item = &'g str>,
+) -> Option<Step> {
+    let Terminal::Forward(forward) = &observed.terminal else { return None };
+    let missing: Vec<&str> = groups.into_iter().filter(|group| !observed.terminal.mentions(group)).collect();
+    if missing.is_empty() || forward.groups.len() + missing.len() > MAX_GROUPS {
+        return None;
+    }
+    let mut forward = forward.clone();
+    forward.groups.extend(missing.into_iter().map(|group| (group.to_owned(), 0)));
+    Some(step(intent, route, Some(observed), Terminal::Forward(forward)))
+}
+
+/// The step that leads a route to one color, all others staying at weight 0; none if it already does.
+pub(super) fn lead(
+    intent: &Intent,
+    world: &World,
+    route: &RouteSpec,
+    color: &str,
+    stickiness: Option<Stickiness>,
+) -> Option<Step> {
+    let before = world.routes.get(&route.key());
+    let group = |(name, environment): (&String, &Environment)| {
+        (environment.target_group_arn.clone(), if name == color { 100 } else { 0 })
+    };
+    let forward = Forward { groups: intent.environments.iter().map(group).collect(), stickiness };
+    let step = step(intent, route, before, Terminal::Forward(forward));
+    if step.holds(world) { None } else { Some(step) }
+}
+
+pub(super) fn step(intent: &Intent, route: &RouteSpec, before: Option<&Observed>, after: Terminal) -> Step {
+    let color_of = |arn: &str| intent.color_of(arn);
+    let to = terminal_summary(&after, color_of);
+    let words = match before {
+        Some(before) => format!("{} → {to}", terminal_summary(&before.terminal, color_of)),
+        None => to,
+    };
+    Step::Route { route: route.clone(), before: before.cloned(), after, words }
+}
+
+pub(super) fn priorities(routes: &[RouteSpec], world: &World) -> Vec<Step> {
+    let moved = routes.iter().filter_map(|route| {
+        let RouteSpec::OwnRule { priority, .. } = route else { return None };
+        let seen = world.routes.get(&route.key())?;
+        let before = seen.place.as_ref()?.priority;
+        let (arn, after) = (seen.arn.clone(), *priority);
+        (before != after).then(|| Step::Priority { route: route.clone(), arn, before, after })
+    });
+    moved.collect()
+}
+
+pub(super) fn conditions(routes: &[RouteSpec], world: &World) -> Vec<Step> {
+    let changed = routes.iter().filter_map(|route| {
+        let RouteSpec::OwnRule { conditions, .. } = route else { return None };
+        let seen = world.routes.get(&route.key())?;
+        // Conditions that the switch doesn't know are not the ones that are wished.
+        let before = seen.conditions.clone().unwrap_or_default();
+        let (arn, after) = (seen.arn.clone(), conditions.clone());
+        (before != after).then(|| Step::Conditions { route: route.clone(), arn, before, after })
+    });
+    changed.collect()
+}
+
+/// A record that says something else is only overwritten when a color was named: otherwise somebody else keeps it.
+pub(super) fn record(intent: &Intent, world: &World, color: &str) -> Option<Step> {
+    let parameter = intent.record.clone()?;
+    if intent.active.is_none() && world.record.is_some() {
+        return None;
+    }
+    let step = Step::Record { parameter, before: world.record.clone(), after: Some(color.to_owned()) };
+    if step.holds(world) { None } else { Some(step) }
+}
+
+pub(super) fn remove(world: &World, route: &RouteSpec) -> Option<Step> {
+    let before = world.routes.get(&route.key())?.clone();
+    Some(Step::Remove { route: route.clone(), before })
+}

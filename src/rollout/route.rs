@@ -1,0 +1,223 @@
+//! What a route is: as it is configured, and as it was seen.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::argument::Arguments;
+
+/// A place on a load balancer that forwards to the colors.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteSpec {
+    /// A listener's default action.
+    Listener(String),
+    /// A rule that somebody else made, by ARN.
+    Rule(String),
+    /// A rule that the switch makes and owns.
+    OwnRule {
+        /// The listener's ARN.
+        listener: String,
+        /// 1 to 50000, unique on the listener.
+        priority: i32,
+        /// What a request must match.
+        conditions: Conditions,
+        /// The ARN of the rule that the switch made, once it is known: it is that rule wherever people move it.
+        arn: Option<String>,
+    },
+}
+
+impl RouteSpec {
+    /// Whether this rule is the one that the switch made, and not one that somebody put in its place.
+    pub fn is_made(&self, seen: &Observed) -> bool {
+        matches!(self, RouteSpec::OwnRule { arn: Some(arn), .. } if *arn == seen.arn)
+    }
+
+    /// A name that stays the same as long as it is the same route.
+    pub fn key(&self) -> String {
+        match self {
+            RouteSpec::Listener(arn) | RouteSpec::Rule(arn) => arn.clone(),
+            RouteSpec::OwnRule { listener, priority, .. } => format!("{listener}#{priority}"),
+        }
+    }
+}
+
+impl fmt::Display for RouteSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouteSpec::Listener(arn) => write!(f, "listener {}", short(arn)),
+            RouteSpec::Rule(arn) => write!(f, "rule {}", short(arn)),
+            RouteSpec::OwnRule { listener, priority, .. } => {
+                write!(f, "rule {priority} of listener {}", short(listener))
+            }
+        }
+    }
+}
+
+/// What a person tells resources apart by: `web/f2f7dc8efc522ab2` for a listener of the load balancer `web`, the name of
+/// a target group, the end of any other ARN.
+pub fn short(arn: &str) -> String {
+    let Some(resource) = arn.splitn(6, ':').nth(5) else { return arn.to_owned() };
+    let parts: Vec<&str> = resource.split('/').collect();
+    match parts.as_slice() {
+        ["listener" | "listener-rule", _, name, .., id] => format!("{name}/{id}"),
+        ["targetgroup", name, _] => (*name).to_owned(),
+        _ => resource.to_owned(),
+    }
+}
+
+/// What a request must match to take a rule. A request matches if it matches every kind that is not empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct Conditions {
+    /// Host names, any of which matches; `*` and `?` are wildcards.
+    pub host_headers: Vec<String>,
+    /// Paths, any of which matches; `*` and `?` are wildcards.
+    pub path_patterns: Vec<String>,
+    /// HTTP methods, any of which matches.
+    pub http_request_methods: Vec<String>,
+    /// Networks of clients in CIDR notation, any of which matches.
+    pub source_ips: Vec<String>,
+    /// HTTP headers by name, each with values, any of which matches.
+    pub http_headers: BTreeMap<String, Vec<String>>,
+    /// Query parameters by key, each with its value. All have to match.
+    pub query_strings: BTreeMap<String, String>,
+}
+
+impl Conditions {
+    /// With the values of each kind in order: they are alternatives, so their order means nothing.
+    #[must_use]
+    pub fn sorted(mut self) -> Conditions {
+        let plain =
+            [&mut self.host_headers, &mut self.path_patterns, &mut self.http_request_methods, &mut self.source_ips];
+        for values in plain.into_iter().chain(self.http_headers.values_mut()) {
+            values.sort();
+        }
+        self
+    }
+}
+
+/// A route as it was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The ARN of the listener or rule.
+    pub arn: String,
+    /// Where it leads, after whatever comes before (authentication).
+    pub terminal: Terminal,
+    /// A rule's conditions, as far as the switch knows them; nothing for a listener.
+    pub conditions: Option<Conditions>,
+    /// Where a rule of the switch's own stands among the listener's rules; none for what is not its own, or not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// Where a rule stands: people move rules, and a rule is itself wherever it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its priority now, 1 to 50000.
+    pub priority: i32,
+    /// The ARN of another rule that has the priority that is configured for this one.
+    pub taken_by: Option<String>,
+}
+
+/// The action that ends a route's list of actions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Terminal {
+    /// To target groups.
+    Forward(Forward),
+    /// A fixed answer.
+    FixedResponse {
+        /// The status code, as AWS has it: a string.
+        status: String,
+        /// The content type.
+        content_type: Option<String>,
+        /// The body.
+        body: Option<String>,
+    },
+    /// A redirect.
+    Redirect(Redirect),
+}
+
+/// A redirect's parts; `#{host}` and its like stand for the request's own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are AWS's")]
+pub struct Redirect {
+    pub status: String,
+    pub protocol: Option<String>,
+    pub port: Option<String>,
+    pub host: Option<String>,
+    pub path: Option<String>,
+    pub query: Option<String>,
+}
+
+/// A weighted forward.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Target group ARNs and weights, 0 to 999.
+    pub groups: Vec<(String, u32)>,
+    /// Group stickiness, if the action says anything about it.
+    pub stickiness: Option<Stickiness>,
+}
+
+/// How long a client stays with the group that it met first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stickiness {
+    /// Whether it is on.
+    pub enabled: bool,
+    /// 1 to 604800 seconds.
+    pub duration_seconds: Option<i32>,
+}
+
+impl Terminal {
+    /// The percentage of requests that goes to a group; 0 if it isn't there or nothing has any weight.
+    pub fn share(&self, group: &str) -> f64 {
+        let Terminal::Forward(forward) = self else { return 0.0 };
+        let total: u32 = forward.groups.iter().map(|(_, weight)| weight).sum();
+        let own: u32 = forward.groups.iter().filter(|(arn, _)| arn == group).map(|(_, weight)| weight).sum();
+        if total == 0 { 0.0 } else { f64::from(own) * 100.0 / f64::from(total) }
+    }
+
+    /// Whether the group is part of the action, at whatever weight.
+    pub fn mentions(&self, group: &str) -> bool {
+        matches!(self, Terminal::Forward(forward) if forward.groups.iter().any(|(arn, _)| arn == group))
+    }
+
+    /// Whether every group gets the same percentage of requests in both, those that get none left out.
+    pub fn shares_like(&self, other: &Terminal) -> bool {
+        match (self, other) {
+            (Terminal::Forward(x), Terminal::Forward(y)) => {
+                let groups = x.groups.iter().chain(&y.groups);
+                groups.into_iter().all(|(arn, _)| (self.share(arn) - other.share(arn)).abs() < 0.05)
+            }
+            _ => self == other,
+        }
+    }
+
+    /// Equal as far as requests can tell: the same groups with the same shares, weights 1/0 being weights 100/0, and the
+    /// same stickiness.
+    pub fn is_same(&self, other: &Terminal) -> bool {
+        match (self, other) {
+            (Terminal::Forward(x), Terminal::Forward(y)) => {
+                x.groups.len() == y.groups.len()
+                    && x.groups
+                        .iter()
+                        .all(|(arn, _)| other.mentions(arn) && (self.share(arn) - other.share(arn)).abs() < 0.001)
+                    && sticky(x) == sticky(y)
+            }
+            _ => self == other,
+        }
+    }
+
+    /// The group stickiness to keep when the weights change.
+    pub fn stickiness(&self) -> Option<Stickiness> {
+        match self {
+            Terminal::Forward(forward) => forward.stickiness.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// The seconds of group stickiness where it is on.
+fn sticky(forward: &Forward) -> Option<Option<i32>> {
+    forward.stickiness.as_ref().filter(|stickiness| stickiness.enabled).map(|stickiness| stickiness.duration_seconds)
+}

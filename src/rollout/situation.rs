@@ -1,0 +1,140 @@
+//! Where a switch stands: who is live, whom its target is, and what an earlier rollout left.
+
+use std::collections::BTreeMap;
+
+use super::intent::{Environment, Intent};
+use super::lock_record::LockRecord;
+use super::route::{Observed, RouteSpec, Terminal};
+use super::world::{Traffic, World, traffic};
+
+/// Who gets the traffic now.
+pub fn current(intent: &Intent, world: &World) -> Traffic {
+    let routes: Vec<&Observed> = intent.routes.iter().filter_map(|route| world.routes.get(&route.key())).collect();
+    traffic(&intent.environments, routes, world.record.as_deref())
+}
+
+/// Whether all traffic is with the color on record: then nothing is unfinished, whatever was written before.
+pub fn is_settled(intent: &Intent, world: &World) -> bool {
+    world.record.as_ref().is_some_and(|color| is_all_on(intent, world, color))
+}
+
+/// Whether a color has all the traffic of all routes.
+pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
+    intent.environments.get(color).is_some_and(|environment| {
+        let mut seen = intent.routes.iter().map(|route| world.routes.get(&route.key()));
+        seen.all(|seen| seen.is_some_and(|seen| seen.terminal.share(&environment.target_group_arn) > 99.999))
+    })
+}
+
+/// What a rollout left that moved something before it died; one that moved nothing left nothing. Where it never led,
+/// somebody else led since: there nothing is left of it to go on with, or to take back.
+pub fn unfinished<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
+    open(intent, world).filter(|lock_record| is_as_left(intent, world, lock_record))
+}
+
+/// What a rollout left whose traffic somebody else has moved since.
+pub fn overtaken<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
+    open(intent, world).filter(|lock_record| !is_as_left(intent, world, lock_record))
+}
+
+/// A rollout of this switch that did not come to its end, where traffic is not as it was before it.
+fn open<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
+    // What another switch left, or a contract, is theirs to go on with.
+    let own = |lock_record: &&LockRecord| lock_record.what.is_empty() && lock_record.switch == intent.name;
+    let lock_record = world.lock_record.as_ref().filter(own).filter(|_| !is_settled(intent, world))?;
+    let moved = intent.routes.iter().any(|route| {
+        let (seen, was) = (world.routes.get(&route.key()), lock_record.origin(&route.key(), &intent.environments));
+        match (seen, was) {
+            (Some(seen), Some(was)) => !seen.terminal.is_same(&was),
+            (seen, was) => seen.is_some() != was.is_some(),
+        }
+    });
+    moved.then_some(lock_record)
+}
+
+fn is_as_left(intent: &Intent, world: &World, lock_record: &LockRecord) -> bool {
+    let mut seen = intent.routes.iter().filter_map(|route| Some((route, world.routes.get(&route.key())?)));
+    seen.all(|(route, seen)| is_led(intent, lock_record, &route.key(), &seen.terminal))
+}
+
+/// Whether a route leads where it led before a rollout, or where that rollout led it.
+fn is_led(intent: &Intent, lock_record: &LockRecord, key: &str, now: &Terminal) -> bool {
+    let to =
+        lock_record.to.as_ref().and_then(|to| intent.environments.get(to)).map(|one| one.target_group_arn.as_str());
+    let (Some(led), Some(to)) = (&lock_record.led, to) else { return true };
+    let was = lock_record.origin(key, &intent.environments);
+    let share = now.share(to);
+    let is_step = led.iter().any(|permille| (f64::from(*permille) / 10.0 - share).abs() < 0.15);
+    match was {
+        Some(was) if was.shares_like(now) => true,
+        Some(was) if is_step => {
+            // The others have what is left as they had it before.
+            let (rest, left) = (100.0 - was.share(to), 100.0 - share);
+            let Terminal::Forward(forward) = &was else { return true };
+            rest < 0.1
+                || forward
+                    .groups
+                    .iter()
+                    .filter(|(arn, _)| arn != to)
+                    .all(|(arn, _)| (was.share(arn) / rest * left - now.share(arn)).abs() < 1.1)
+        }
+        Some(_) => false,
+        None => is_step,
+    }
+}
+
+/// The color that is to be live: the one that was named, or else the one that is, or else the one on record.
+pub fn target_color(intent: &Intent, world: &World) -> Option<String> {
+    let on_record = || world.record.clone().filter(|color| intent.environments.contains_key(color));
+    intent.active.clone().or_else(|| current(intent, world).live).or_else(on_record)
+}
+
+/// The color that comes after this one in the order of names, round and round: where the next release goes.
+pub fn idle<'e, T>(environments: &'e BTreeMap<String, T>, live: &str) -> Option<&'e str> {
+    let after = environments.keys().find(|color| color.as_str() > live);
+    after.or_else(|| environments.keys().next()).map(String::as_str).filter(|color| *color != live)
+}
+
+pub(super) fn arn<'w>(world: &'w World, route: &RouteSpec) -> Option<&'w str> {
+    world.routes.get(&route.key()).map(|seen| seen.arn.as_str())
+}
+
+/// The target group that gets the most traffic, be it a color's or not; none if no route forwards.
+pub fn busiest(intent: &Intent, world: &World) -> Option<String> {
+    busiest_but(intent, world, None)
+}
+
+/// The same, of all groups but one.
+pub(super) fn busiest_but(intent: &Intent, world: &World, but: Option<&str>) -> Option<String> {
+    let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
+    for observed in intent.routes.iter().filter_map(|route| world.routes.get(&route.key())) {
+        let Terminal::Forward(forward) = &observed.terminal else { continue };
+        for (group, _) in forward.groups.iter().filter(|(group, _)| Some(group.as_str()) != but) {
+            *shares.entry(group).or_default() += observed.terminal.share(group);
+        }
+    }
+    // Of two that have as much the live one is meant.
+    let live = current(intent, world).live.and_then(|live| intent.environments.get(&live));
+    let is_live = |group: &str| live.is_some_and(|live| live.target_group_arn == group);
+    let busiest = shares
+        .into_iter()
+        .filter(|(_, share)| *share > 0.0)
+        .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| is_live(a.0).cmp(&is_live(b.0))));
+    busiest.map(|(group, _)| group.to_owned())
+}
+
+/// Whether a rollout to this color would take back another one that did not come to its end.
+pub(super) fn undoes(lock_record: &LockRecord, color: &str) -> bool {
+    lock_record.from.as_deref() == Some(color) && lock_record.to.as_deref() != Some(color)
+}
+
+/// What a rule of our own looks like, also when the run that made it was killed before it could tell.
+pub fn is_ours_by_looks(intent: &Intent, route: &RouteSpec, seen: &Observed) -> bool {
+    let RouteSpec::OwnRule { conditions, .. } = route else { return false };
+    seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen)
+}
+
+fn leads_only_to(environments: &BTreeMap<String, Environment>, seen: &Observed) -> bool {
+    let Terminal::Forward(forward) = &seen.terminal else { return false };
+    forward.groups.iter().all(|(arn, _)| environments.values().any(|e| e.target_group_arn == *arn))
+}

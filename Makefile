@@ -6,6 +6,12 @@ export CARGO_TERM_COLOR ?= never
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export PATH := $(CURDIR)/.tools/cargo/bin:$(PATH)
 
+# How many stories are told of the whole system in memory: make unit STORIES=100000 tells more.
+STORIES := 5000
+# A scenario waits about half of its time: for timers, for targets, for Terraform.
+THREADS := $(shell echo $$(($$(nproc 2>/dev/null || sysctl -n hw.ncpu) * 2)))
+# One moto is loaded for all scenarios, and forked for each.
+NURSERY := .tools/venv/bin/python terraform-tests/local-aws/src/moto_server.py
 SETUP := python3 terraform-tests/tools/setup.py
 ADVISORIES := $(wildcard $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs/*/.git)
 
@@ -51,9 +57,10 @@ advisories:
 
 unit:
 	$(call part,building and running the unit tests,cargo nextest run --locked --workspace --lib)
+	$(call part,stories,BLUEGREEN_STORIES=$(STORIES) cargo nextest run --locked --lib -p terraform-provider-bluegreen stories_come_right)
 
 scenarios: build
-	$(call part,scenarios,cargo nextest run --locked --workspace --test scenarios)
+	$(call part,scenarios,$(NURSERY) cargo nextest run --locked --workspace --test scenarios --test-threads $(THREADS))
 	$(call part,demo,target/debug/demo)
 
 # With the tests, so that everything is built once, with one set of features.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::run::migration::ports::Databases;
 use crate::run::ports::PortError;
 use crate::run::rollout::ports::Ports;
 use crate::run::stack::ports::StackPorts;
@@ -38,6 +39,8 @@ pub struct Adapters {
     pub ports: Ports,
     /// What stacks need.
     pub stacks: StackPorts,
+    /// What migrations need.
+    pub databases: Arc<dyn Databases>,
 }
 
 /// Makes the adapters for a provider block. Nothing is on the network before one of them is used.

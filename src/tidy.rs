@@ -1,6 +1,6 @@
 //! The laws of ARCHITECTURE.md, executed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -65,14 +65,14 @@ const EDGES: [(&str, &[&str]); 26] = [
     ("settings", &["argument"]),
     ("network", &["argument", "home", "settings"]),
     ("tf_provider", &["argument", "cancel", "clock", "duration", "secrets"]),
-    ("rollout", &["argument", "secrets"]),
+    ("rollout", &["argument", "duration", "secrets"]),
     ("stack", &["argument", "arn", "digest", "rollout"]),
-    ("migration", &["argument", "rollout"]),
+    ("migration", &["argument", "duration", "rollout"]),
     ("run", &["cancel"]),
-    ("platform", &["run", "run::rollout", "run::stack", "settings"]),
+    ("platform", &["run", "run::migration", "run::rollout", "run::stack", "settings"]),
     (
         "run::rollout",
-        &["cancel", "clock", "migration", "network", "rollout", "run", "secrets", "settings", "variables"],
+        &["cancel", "clock", "duration", "migration", "network", "rollout", "run", "secrets", "settings", "variables"],
     ),
     ("run::stack", &["argument", "cancel", "duration", "rollout", "run", "run::rollout", "stack"]),
     ("run::migration", &["cancel", "clock", "migration", "rollout", "run", "run::rollout"]),
@@ -97,7 +97,7 @@ const EDGES: [(&str, &[&str]); 26] = [
     ),
     ("database", &["digest", "home", "migration", "run::migration", "secrets", "variables"]),
     ("process", &["rollout", "run", "run::rollout", "variables"]),
-    ("compose", &["aws", "platform", "process", "run::rollout", "settings"]),
+    ("compose", &["aws", "database", "platform", "process", "run::rollout", "settings"]),
     (
         "resource",
         &[
@@ -144,7 +144,7 @@ fn room(path: &str) -> String {
     }
 }
 
-/// What a file's code uses of this crate: each path after `crate::`, grouped imports taken apart one level deep.
+/// What a file's code uses of this crate: each path after `crate::`, grouped imports taken apart.
 fn uses(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String =
@@ -158,15 +158,28 @@ fn uses(text: &str) -> Vec<String> {
             let rest = &code[at + start.len()..];
             let path: String = rest.chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
             match rest[path.len()..].strip_prefix('{') {
-                Some(group) => {
-                    let group = group.split('}').next().unwrap_or_default();
-                    found.extend(group.split(',').map(|one| format!("{path}{}", one.trim())));
-                }
+                Some(group) => found.extend(members(group).into_iter().map(|one| format!("{path}{one}"))),
                 None => found.push(path),
             }
         }
     }
     found
+}
+
+/// The members of a grouped import, up to the brace that closes it; of a group within it the path before its brace.
+fn members(group: &str) -> Vec<String> {
+    let (mut depth, mut members) = (0, vec![String::new()]);
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => members.push(String::new()),
+            c if depth == 0 && !c.is_whitespace() => members.last_mut().expect("one").push(c),
+            _ => {}
+        }
+    }
+    members
 }
 
 #[test]
@@ -198,12 +211,56 @@ fn no_room_uses_one_that_it_should_not_know() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The files beside a file that its code uses: by `super::` and by the folder's own path.
+fn neighbors(path: &str, text: &str) -> BTreeSet<String> {
+    let (folder, name) = path.trim_end_matches(".rs").rsplit_once('/').unwrap_or_default();
+    if name == "mod" {
+        return BTreeSet::new();
+    }
+    let inside = format!("{}::", folder.trim_start_matches("src").trim_start_matches('/').replace('/', "::"));
+    let text = text.replace("super::super::", "elsewhere::").replace("super::", "crate::here::");
+    let uses = uses(&text).into_iter();
+    let path = uses.filter_map(|path| Some(path.strip_prefix("here::").or(path.strip_prefix(&inside))?.to_owned()));
+    path.filter_map(|path| Some(path.split("::").next()?.to_owned())).filter(|one| one != name).collect()
+}
+
+/// One of the files that use each other in a circle.
+fn circle(files: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
+    let mut left: BTreeSet<&String> = files.keys().collect();
+    loop {
+        let bottom = |name: &&&String| files[**name].iter().all(|other| !left.contains(other));
+        let Some(next) = left.iter().find(bottom).copied() else { break };
+        left.remove(next);
+    }
+    left.first().map(|name| (*name).clone())
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let mut folders: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("src/") && !is_test(&source.path)) {
+        let (folder, file) = source.path.rsplit_once('/').unwrap_or_default();
+        let uses = neighbors(&source.path, &source.text);
+        folders.entry(folder.to_owned()).or_default().insert(file.trim_end_matches(".rs").to_owned(), uses);
+    }
+    for (folder, files) in &folders {
+        assert_eq!(circle(files), None, "{folder}: {files:?}");
+    }
+    let planted = "use super::b::B;\nuse crate::run::stack::c::{C, D};\nuse crate::run::d;\nuse super::super::e;";
+    let found = neighbors("src/run/stack/a.rs", planted);
+    assert_eq!(found, ["b", "c"].map(str::to_owned).into());
+    let of = |name: &str| BTreeSet::from([name.to_owned()]);
+    let files = BTreeMap::from([("a".to_owned(), of("b")), ("b".to_owned(), of("a")), ("c".to_owned(), of("b"))]);
+    assert!(circle(&files).is_some());
+}
+
 #[test]
 fn a_wrong_arrow_is_seen() {
     let planted =
         "use std::fmt;\nuse crate::{aws, clock};\nfn f() { crate::run::stack::observe() }\n// crate::database";
     let rooms: Vec<String> = uses(planted).iter().map(|path| room(path)).collect();
     assert_eq!(rooms, ["aws", "clock", "run::stack"]);
+    assert_eq!(members("a::{b, c::{d}}, e}, f"), ["a::", "e"]);
     assert!(uses("#[cfg(test)]\nmod tests {\n    use crate::aws;\n}").is_empty());
 }
 

@@ -107,7 +107,26 @@ impl Field {
                 })?;
             }
         }
-        Ok(out)
+        match out.contradiction() {
+            Some(why) => Err(syn::Error::new(out.ident.span(), why)),
+            None => Ok(out),
+        }
+    }
+
+    /// Attributes of which one would be ignored.
+    fn contradiction(&self) -> Option<&'static str> {
+        let has_default = !matches!(self.default, Default_::None);
+        if matches!(self.default, Default_::ByKind(_)) && !self.is_option {
+            Some("a default by kind waits for the kind: the field must be an Option")
+        } else if self.required && has_default {
+            Some("what is required has no default")
+        } else if !self.without.is_empty() && (self.set || self.plain) {
+            Some("without is for nested structs, not for a set or a plain object")
+        } else if !self.only.is_empty() && !self.not.is_empty() {
+            Some("only says it all: not would add nothing")
+        } else {
+            None
+        }
     }
 
     fn document(&mut self, meta: &Meta) {

@@ -88,10 +88,10 @@ fn expand(input: &DeriveInput) -> syn::Result<TokenStream> {
     let fills = fields.iter().filter_map(|field| fill(field, kind));
     let applies = fields.iter().filter_map(|field| {
         let Field { name, only, not, .. } = field;
-        match (only.is_empty(), not.is_empty()) {
-            (false, _) => Some(quote!(#name => matches!(kind, #(<#kind>::#only)|*),)),
-            (true, false) => Some(quote!(#name => !matches!(kind, #(<#kind>::#not)|*),)),
-            (true, true) => None,
+        match (only.as_slice(), not.as_slice()) {
+            ([], []) => None,
+            ([], not) => Some(quote!(#name => !matches!(kind, #(<#kind>::#not)|*),)),
+            (only, _) => Some(quote!(#name => matches!(kind, #(<#kind>::#only)|*),)),
         }
     });
     let reads = fields.iter().map(read);
@@ -134,9 +134,8 @@ fn expand(input: &DeriveInput) -> syn::Result<TokenStream> {
 
 /// The line of the table.
 fn row(field: &Field, whole: &Whole) -> syn::Result<TokenStream> {
-    let Field { name, ty, doc, rules, required, computed, sensitive, write_only, .. } = field;
+    let Field { name, ty, doc, rules, required, computed, sensitive, write_only, without, only, not, .. } = field;
     if field.flatten {
-        let without = &field.without;
         return Ok(quote! {
             let without: &[&str] = &[#(#without),*];
             let members = <#ty as crate::argument::Arguments>::arguments().iter();
@@ -163,14 +162,12 @@ fn row(field: &Field, whole: &Whole) -> syn::Result<TokenStream> {
             quote!(Defaults::ByKind(vec![#(#pairs),*]))
         }
     };
-    let without = &field.without;
     let holds = match (field.set, field.plain) {
         (true, _) => quote!(holds().as_set()),
         (_, true) => quote!(holds().as_plain()),
         _ if !without.is_empty() => quote!(holds().without(&[#(#without),*])),
         _ => quote!(holds()),
     };
-    let Field { only, not, .. } = field;
     Ok(quote! {
         table.push({
             use crate::argument::{Argument, Class, Defaults, Field as _, Rule};

@@ -199,9 +199,7 @@ impl Argument {
         }
         sentences.join(" ")
     }
-}
 
-impl Argument {
     /// Which kinds it is for, as a sentence; none where it is for all.
     pub fn fits(&self) -> Option<String> {
         match (self.only.as_slice(), self.not.as_slice()) {

@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 
-use super::http::{never_left, was_answered};
+use super::http::{is_name_of_read, never_left, was_answered};
 use crate::run::call::Call;
 
 /// Watches the attempts of every client.
@@ -45,11 +45,6 @@ fn changing(cfg: &ConfigBag) -> Option<Arc<Call>> {
 
 fn is_read(cfg: &ConfigBag) -> bool {
     cfg.load::<Metadata>().is_some_and(|metadata| is_name_of_read(metadata.name()))
-}
-
-/// Whether an operation of this name changes nothing.
-pub(super) fn is_name_of_read(name: &str) -> bool {
-    ["Describe", "Get", "List"].iter().any(|read| name.starts_with(read))
 }
 
 /// Whether an answer is one of whoever stands between: what the call itself came to is not in it.

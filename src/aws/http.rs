@@ -89,7 +89,12 @@ fn is_read(request: &HttpRequest) -> bool {
     let body = request.body().bytes().unwrap_or_default();
     let form = body.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"Action="));
     let name = of_target.or_else(|| std::str::from_utf8(form?).ok()).unwrap_or_default();
-    super::attempts::is_name_of_read(name)
+    is_name_of_read(name)
+}
+
+/// Whether an operation of this name changes nothing.
+pub(super) fn is_name_of_read(name: &str) -> bool {
+    ["Describe", "Get", "List"].iter().any(|read| name.starts_with(read))
 }
 
 fn outgoing(request: HttpRequest) -> Result<reqwest::Request, ConnectorError> {

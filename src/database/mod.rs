@@ -9,9 +9,25 @@ mod tests;
 
 pub use address::Address;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::run::migration::ports::{DatabaseError, Fault};
+use crate::migration::spec::Tls;
+use crate::run::migration::ports::{Database, DatabaseError, Databases, Fault};
+
+/// PostgreSQL's and MySQL's, by the scheme of the URL.
+#[derive(Debug)]
+pub struct Sqlx;
+
+impl Databases for Sqlx {
+    fn at(&self, url: &str, tls: &Tls, token: Option<&str>) -> Result<Arc<dyn Database>, String> {
+        let address = Address::parse(url, tls)?;
+        Ok(Arc::new(match token {
+            Some(token) => address.with_token(token),
+            None => address,
+        }))
+    }
+}
 
 /// The ledger's table, in the schema or database that the connection works in.
 const TABLE: &str = "bluegreen_migrations";

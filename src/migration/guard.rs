@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::spec::Guard;
+use crate::duration::shown;
 use crate::rollout::LockRecord;
 use crate::rollout::lock_record::Status;
 
@@ -73,13 +74,8 @@ impl Guard {
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is live by {}", self.live, self.parameter)?;
-        if self.stable_for.is_zero() { Ok(()) } else { write!(f, ", and has been for {}", span(self.stable_for)) }
+        if self.stable_for.is_zero() { Ok(()) } else { write!(f, ", and has been for {}", shown(self.stable_for)) }
     }
-}
-
-/// A duration to the second: `1day 2h`.
-pub fn span(duration: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
 
 impl fmt::Display for Unmet {
@@ -87,7 +83,7 @@ impl fmt::Display for Unmet {
         match self {
             Unmet::NoRecord => f.write_str("there is no such record"),
             Unmet::Other { color } => write!(f, "the record says that {color} is live"),
-            Unmet::Young { age } => write!(f, "it has been live for {} only", span(*age)),
+            Unmet::Young { age } => write!(f, "it has been live for {} only", shown(*age)),
             Unmet::Rollout { words } => f.write_str(words),
         }
     }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::argument::Choice;
 
-pub use guard::{Recorded, Unmet, span};
+pub use guard::{Recorded, Unmet};
 pub use lint::{Concern, Danger, lint};
 pub use plan::{Entry, Intent, Refusal, Resolve, Step, highest, outline, plan};
 pub use script::{Mode, Script, Statement, Unreadable};

@@ -237,7 +237,7 @@ fn the_guard_wants_a_color_that_has_been_live_for_long_and_no_rollout() {
     let other = guard.holds(Some(&record("blue", day)), None, now);
     assert_eq!(other, Err(Unmet::Other { color: "blue".to_owned() }));
     let young = guard.holds(Some(&record("green", Duration::from_secs(7205))), None, now).unwrap_err();
-    assert_eq!(young.to_string(), "it has been live for 2h 5s only");
+    assert_eq!(young.to_string(), "it has been live for 2h5s only");
     let future = Recorded { since: now + day, ..record("green", day) };
     assert!(guard.holds(Some(&future), None, now).is_err());
     let (holder, since, was) = ("somebody".to_owned(), "noon".to_owned(), Some("green".to_owned()));
@@ -250,5 +250,5 @@ fn the_guard_wants_a_color_that_has_been_live_for_long_and_no_rollout() {
     assert!(guard.holds(Some(&record("green", day)), Some(&held), now).is_err());
     let contract = LockRecord { what: "the contract of another migration".to_owned(), ..rollout };
     assert_eq!(guard.holds(Some(&record("green", day)), Some(&contract), now), Ok(()));
-    assert_eq!(guard.to_string(), "green is live by /live, and has been for 1day");
+    assert_eq!(guard.to_string(), "green is live by /live, and has been for 24h");
 }

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock;
 use crate::platform::{Adapters, Platform};
+use crate::run::migration::ports::Databases;
 use crate::run::rollout::ports::Ports;
 use crate::run::stack::StackContext;
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -38,6 +39,7 @@ struct Shared {
     platform: Arc<dyn Platform>,
     ports: Ports,
     stack: StackContext,
+    databases: Arc<dyn Databases>,
     switches: Arc<Switches>,
 }
 
@@ -109,7 +111,7 @@ impl Switches {
 
 impl Context {
     fn configure(&self, adapters: Adapters) {
-        let Adapters { platform, ports, stacks } = adapters;
+        let Adapters { platform, ports, stacks, databases } = adapters;
         let stack = StackContext {
             ports: stacks,
             load_balancer: ports.load_balancer.clone(),
@@ -117,7 +119,7 @@ impl Context {
             objects: Arc::default(),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Shared { platform, ports, stack, switches: Arc::default() });
+            Some(Shared { platform, ports, stack, databases, switches: Arc::default() });
     }
 
     /// What is shared, or an error that there is none yet.

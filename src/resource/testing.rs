@@ -7,12 +7,14 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::Context;
 use crate::platform::{Adapters, Platform};
+use crate::run::migration::in_memory::{Server, Way};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::in_memory::Fake;
 use crate::run::stack::in_memory::Cloud;
 use crate::settings::Settings;
 use crate::tf_provider::{
-    ApplyRequest, Cancel, Checkpoint, DestroyRequest, PlanRequest, Planned, ReadRequest, Schema, Stored, Value,
+    ApplyRequest, Cancel, Checkpoint, DestroyRequest, Diagnostic, Diagnostics, PlanRequest, Planned, ReadRequest,
+    Schema, Stored, Value,
 };
 
 /// A platform that is configured, and nowhere.
@@ -34,17 +36,18 @@ impl Platform for Nowhere {
 }
 
 impl Context {
-    /// A context over worlds in memory.
+    /// A context over worlds in memory, with an empty database.
     pub(super) fn over(routes: &Arc<Fake>, cloud: &Arc<Cloud>) -> Context {
         let context = Context::default();
-        context.set(routes, cloud);
+        context.set(routes, cloud, &Server::new());
         context
     }
 
     /// Goes over to other worlds in memory.
-    pub(super) fn set(&self, routes: &Arc<Fake>, cloud: &Arc<Cloud>) {
+    pub(super) fn set(&self, routes: &Arc<Fake>, cloud: &Arc<Cloud>, database: &Arc<Server>) {
         let platform = Arc::new(Nowhere(Settings::default()));
-        self.configure(Adapters { platform, ports: routes.ports(), stacks: cloud.ports() });
+        let databases = Arc::new(Way(database.clone()));
+        self.configure(Adapters { platform, ports: routes.ports(), stacks: cloud.ports(), databases });
     }
 }
 
@@ -93,6 +96,14 @@ fn proposed(schema: &Schema, config: &Value, prior: Option<&Value>) -> Value {
         }
     }
     value
+}
+
+/// Everything that was said, in words.
+pub(super) fn words(diagnostics: &Diagnostics) -> String {
+    let one = |one: &Diagnostic| {
+        format!("{:?} {} {}\n{}\n", one.severity, one.path.clone().unwrap_or_default(), one.summary, one.detail)
+    };
+    diagnostics.iter().map(one).collect()
 }
 
 /// What was known in the plan is the same after the apply, and nothing is unknown.

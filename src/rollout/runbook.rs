@@ -10,6 +10,7 @@ use super::journal::{Journal, StepId};
 use super::route::{Conditions, Observed, Place, RouteSpec, Terminal, short};
 use super::strategy::Prove;
 use super::world::World;
+use crate::duration::shown;
 use crate::secrets::harmless;
 
 /// Stages in order; the steps of a stage are carried out together.
@@ -139,7 +140,7 @@ impl Watch {
     /// In words.
     pub fn summary(&self) -> String {
         let (color, percent) = (&self.subject.color, self.percent);
-        let hold = span(self.hold);
+        let hold = shown(self.hold);
         if self.checks.is_empty() {
             return format!("hold {color} at {percent} % for {hold}");
         }
@@ -156,21 +157,10 @@ impl Convergence {
                 let needed = prove.needed(&self.shares);
                 format!("ask {} until {needed} answers in a row agree with the weights", prove.request.shown_url())
             }
-            None if self.previews => format!("give the preview routes {} to settle", span(self.settle)),
-            None => format!("give the load balancer {} to settle", span(self.settle)),
+            None if self.previews => format!("give the preview routes {} to settle", shown(self.settle)),
+            None => format!("give the load balancer {} to settle", shown(self.settle)),
         }
     }
-}
-
-/// A duration as a configuration has it.
-pub(super) fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if duration.subsec_millis() > 0 {
-        return format!("{}ms", duration.as_millis());
-    }
-    let parts = [(seconds / 3600, "h"), (seconds % 3600 / 60, "m"), (seconds % 60, "s")];
-    let text: String = parts.iter().filter(|part| part.0 > 0).map(|part| format!("{}{}", part.0, part.1)).collect();
-    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 impl Step {

@@ -52,9 +52,19 @@ fn pipeline() -> Option<String> {
     variable("CI_JOB_URL").or_else(|| variable("BUILD_URL"))
 }
 
+#[cfg(test)]
+tokio::task_local! {
+    /// Another machine than this one, for a test that plays two.
+    pub(crate) static MACHINE: String;
+}
+
 /// Process ids mean something within one boot of one machine, and there within one namespace. Where that can't be told
 /// the name of the machine says nothing.
 fn machine(host: &str) -> String {
+    #[cfg(test)]
+    if let Ok(machine) = MACHINE.try_with(Clone::clone) {
+        return machine;
+    }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
     if boot.is_empty() || namespace.is_empty() {

@@ -1,7 +1,7 @@
 //! Effects: carries out what was decided, through ports. One room for each domain; what they share is here.
 
 pub mod call;
-mod holder;
+pub(crate) mod holder;
 pub mod migration;
 pub mod ports;
 pub mod rollout;

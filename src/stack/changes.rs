@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::rules::{Rule, RuleDirection, rules, uncovered};
 use super::spec::{Instances, Service, Spec, Target, TargetGroup};
-use super::task_definition;
 use crate::argument::{Arguments, Class};
 
 /// A thing that AWS keeps.
@@ -405,7 +404,7 @@ fn service_changes(
         return;
     }
     let mut what: Vec<String> = release.into_iter().collect();
-    if !task_definition::equal(from, to) {
+    if !from.runs_like(to) {
         what.extend(differing_of(from, to, ["task_definition", "task_definition_arn", "image"]));
     }
     what.extend(differing(from, to, Class::Rolls));

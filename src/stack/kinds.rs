@@ -1,6 +1,5 @@
 //! What kinds there are of a thing, where AWS's defaults depend on the kind.
 
-use super::spec::{HealthCheck, Service, TargetGroup};
 use crate::argument::Kind;
 
 /// Kinds of target groups.
@@ -40,21 +39,6 @@ impl Kind for GroupKind {
     }
 }
 
-impl TargetGroup {
-    /// Which kind it is.
-    pub fn kind(&self) -> GroupKind {
-        let protocol = self.protocol.as_deref().unwrap_or("HTTP");
-        match (self.target_type.as_deref(), protocol) {
-            (Some("lambda"), _) => GroupKind::Lambda,
-            (Some("alb"), _) => GroupKind::LoadBalancer,
-            (_, "HTTP" | "HTTPS") => GroupKind::Application,
-            (_, "UDP" | "TCP_UDP") => GroupKind::NetworkUdp,
-            (Some("ip"), _) => GroupKind::NetworkByAddress,
-            _ => GroupKind::Network,
-        }
-    }
-}
-
 /// Kinds of health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckKind {
@@ -85,20 +69,6 @@ impl Kind for CheckKind {
     }
 }
 
-impl HealthCheck {
-    /// Which kind it is in a target group.
-    pub fn kind(&self, group: &TargetGroup) -> CheckKind {
-        match (group.kind(), self.protocol.as_deref()) {
-            (GroupKind::Lambda, _) => CheckKind::Lambda,
-            (GroupKind::Application, _) if group.protocol_version.as_deref() == Some("GRPC") => CheckKind::Grpc,
-            (GroupKind::Application, _) => CheckKind::Http,
-            (_, Some("HTTPS")) => CheckKind::NetworkHttps,
-            (_, Some("HTTP")) | (GroupKind::LoadBalancer, None) => CheckKind::NetworkHttp,
-            _ => CheckKind::Tcp,
-        }
-    }
-}
-
 /// Kinds of services, by where their tasks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceKind {
@@ -116,17 +86,6 @@ impl Kind for ServiceKind {
             ServiceKind::ByCapacityProviders => "services with `capacity_provider_strategy`",
             ServiceKind::InSubnets => "services with `subnet_ids`",
             ServiceKind::OnInstances => "other services without `capacity_provider_strategy`",
-        }
-    }
-}
-
-impl Service {
-    /// Which kind it is.
-    pub fn kind(&self) -> ServiceKind {
-        match (self.capacity_provider_strategy.is_empty(), self.subnet_ids.is_empty()) {
-            (false, _) => ServiceKind::ByCapacityProviders,
-            (true, false) => ServiceKind::InSubnets,
-            (true, true) => ServiceKind::OnInstances,
         }
     }
 }

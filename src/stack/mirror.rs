@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 use super::changes::cluster_name;
 use super::rules::rules;
 use super::spec::Spec;
-use super::task_definition::TaskDefinition;
 
 /// So many lines of a script are told apart; the rest is one.
 const LINES: usize = 200;
@@ -61,7 +60,7 @@ fn document(spec: &Spec) -> Value {
             value[name].take();
         }
         value["cluster"] = Value::from(cluster_name(&service.cluster));
-        if let Ok(Some(definition)) = TaskDefinition::of(service) {
+        if let Ok(Some(definition)) = service.definition() {
             value["task_definition"] = definition.without_images();
         }
         map.insert("service".to_owned(), value);

@@ -7,6 +7,7 @@
 mod accepts;
 mod changes;
 mod defaults;
+mod derived;
 mod fingerprints;
 mod ids;
 mod kinds;
@@ -38,4 +39,4 @@ pub use tags::{
     COLOR_TAG, DEFINITION_TAG, MADE_TAG, OWNER_TAG, PREVIEW_TAG, RELEASE_TAG, TAG, Whose, is_own, is_preview,
     preview_tag, tags, whose,
 };
-pub use task_definition::{TaskDefinition, equal as same_task};
+pub use task_definition::TaskDefinition;

@@ -2,8 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::spec::Service;
-
 /// A task definition, ready to be registered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskDefinition(pub Map<String, Value>);
@@ -23,19 +21,6 @@ const ANSWERED: [&str; 10] = [
 ];
 
 impl TaskDefinition {
-    /// The service's task definition with its image in place; none if it names one by ARN.
-    ///
-    /// # Errors
-    /// What is wrong with the text, or why the image has no place in it.
-    pub fn of(service: &Service) -> Result<Option<TaskDefinition>, String> {
-        let Some(text) = &service.task_definition else { return Ok(None) };
-        let mut definition = TaskDefinition::parse(text)?;
-        if let Some(image) = &service.image {
-            definition.set_image(image, service.container_name.as_deref())?;
-        }
-        Ok(Some(definition))
-    }
-
     /// Reads the JSON. The answer of describe-task-definition, with or without its envelope, is taken as well.
     ///
     /// # Errors
@@ -77,7 +62,7 @@ impl TaskDefinition {
         self.0.get("family").and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn set_image(&mut self, image: &str, container: Option<&str>) -> Result<(), String> {
+    pub(super) fn set_image(&mut self, image: &str, container: Option<&str>) -> Result<(), String> {
         let names = self.containers().join(", ");
         let containers = self.0.get_mut("containerDefinitions").and_then(Value::as_array_mut);
         let containers: Vec<&mut Value> = containers.into_iter().flatten().collect();
@@ -116,21 +101,5 @@ impl TaskDefinition {
             container.remove("image");
         }
         Value::Object(map)
-    }
-}
-
-/// Whether a service that is to be would run the same task as one that is, whatever white space their texts have.
-pub fn equal(one: &Service, other: &Service) -> bool {
-    let wished = TaskDefinition::of(other).ok().flatten();
-    if let (Some(running), Some(wished)) = (&one.running, &wished) {
-        return *running == wished.digest();
-    }
-    if one.task_definition_arn != other.task_definition_arn {
-        return false;
-    }
-    match (TaskDefinition::of(one), TaskDefinition::of(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        // One of them is no task definition.
-        _ => one.task_definition == other.task_definition && one.image == other.image,
     }
 }

@@ -155,13 +155,13 @@ fn an_image_goes_where_its_container_is() {
         container_name: Some("api".to_owned()),
         ..Service::default()
     };
-    let definition = TaskDefinition::of(&service).expect("valid").expect("there is one");
+    let definition = service.definition().expect("valid").expect("there is one");
     expect![[r#"{"containerDefinitions":[{"image":"api:2","name":"api"},{"image":"p:1","name":"proxy"}],"cpu":"256","family":"api","somethingNew":{"x":1}}"#]]
         .assert_eq(&definition.text());
     let unnamed = Service { container_name: None, ..service.clone() };
-    assert!(TaskDefinition::of(&unnamed).expect_err("which one?").contains("api, proxy"));
+    assert!(unnamed.definition().expect_err("which one?").contains("api, proxy"));
     let spaced = Service { task_definition: Some(text.replace(',', " ,\n ")), ..service.clone() };
-    assert!(same_task(&service, &spaced));
+    assert!(service.runs_like(&spaced));
     for (wrong, says) in [
         ("[]", "JSON object"),
         ("{", "not JSON"),

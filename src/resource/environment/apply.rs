@@ -10,7 +10,7 @@ use super::private_state::PrivateState;
 use super::{Environment, Shared, defaults, limit, model};
 use crate::clock;
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::stack::objects::{names, take_name};
+use crate::run::stack::survey::take_name;
 use crate::run::stack::{Build, Seen, live_guard, observe};
 use crate::stack::{self, Change, Ids, MADE_TAG, Part, RELEASE_TAG, Spec, live_by};
 use crate::tf_provider::{ApplyRequest, Diagnostics, Stored, Value};
@@ -288,7 +288,7 @@ async fn look(
         memory.owner = crate::resource::new_owner();
     }
     let (name, mut known) = match prior {
-        Some(prior) => (name_of(memory, prior, spec), memory.known(model::ids(prior))),
+        Some(prior) => (memory.name_of(prior, spec), memory.known(model::ids(prior))),
         None => take_name(&shared.stack, spec, &memory.owner, clock::seconds()).await?,
     };
     known.target_group = known.target_group.or_else(|| spec.target_group_arn.clone());
@@ -299,13 +299,6 @@ async fn look(
     }
     memory.name = Some(name.clone());
     Ok((name, seen))
-}
-
-/// What everything of an object is called that is there.
-pub(super) fn name_of(memory: &PrivateState, prior: &Value, spec: &Spec) -> String {
-    let group = model::ids(prior).target_group.filter(|_| spec.target_group.is_some());
-    let group = group.map(|arn| crate::rollout::short(&arn));
-    memory.name.clone().or(group).unwrap_or_else(|| names(spec)[0].clone())
 }
 
 /// Why an apply can't do what its plan told, since something changed in between.

@@ -18,7 +18,7 @@ pub(super) async fn destroy(shared: &Shared, request: &DestroyRequest, diagnosti
     let Some(spec) = model::spec(prior).map(Spec::with_defaults) else { return before };
     let mut memory = PrivateState::read(&request.private);
     let ids = model::ids(prior);
-    let name = super::apply::name_of(&memory, prior, &spec);
+    let name = memory.name_of(prior, &spec);
     // Its heir may be on its way at the same time: one of them decides first what it has.
     let gate = shared.stack.objects.gate(&name).await;
     let seen = match look(shared, &spec, &ids, &mut memory).await {

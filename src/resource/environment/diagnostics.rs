@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::model;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::Seen;
-use crate::run::stack::objects::Survey;
+use crate::run::stack::survey::Survey;
 use crate::stack::{Change, Ids, Lead, Spec, live_by};
 use crate::tf_provider::{Diagnostics, Path};
 

@@ -6,7 +6,7 @@ use super::diagnostics::{self, Harm};
 use super::private_state::PrivateState;
 use super::{Shared, defaults, model, set_mirror, tags_all};
 use crate::run::ports::{Freshness, PortError};
-use crate::run::stack::objects::{Survey, names, survey};
+use crate::run::stack::survey::{Survey, names, survey};
 use crate::run::stack::{Seen, live_guard, observe};
 use crate::stack::{self, Change, Part, Spec, live_by};
 use crate::tf_provider::{DestroyRequest, Diagnostics, Path, PlanRequest, Planned, Value};
@@ -54,7 +54,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     }
     // What it is compared by is what is wished, whatever others did.
     set_computed(shared, &mut state, &wish);
-    let name = super::apply::name_of(&memory, &prior, &wish);
+    let name = memory.name_of(&prior, &wish);
     plan_ids(&mut state, &config, &prior, (&wish, &name, &compared.changes));
     Planned { state: Some(state), replace: compared.replaced, private: memory.bytes() }
 }

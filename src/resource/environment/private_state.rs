@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::model;
+use crate::run::stack::survey::names;
 use crate::run::stack::{Progress, Seen};
 use crate::stack::{self, Ids, Spec};
+use crate::tf_provider::Value;
 
 /// What is stored beside the state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +47,13 @@ impl PrivateState {
     /// What is to be stored.
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What everything of an object is called that is there.
+    pub fn name_of(&self, prior: &Value, spec: &Spec) -> String {
+        let group = model::ids(prior).target_group.filter(|_| spec.target_group.is_some());
+        let group = group.map(|arn| crate::rollout::short(&arn));
+        self.name.clone().or(group).unwrap_or_else(|| names(spec)[0].clone())
     }
 
     /// What a state knows of, for telling what is otherwise: of a color that is spared what it ran before.

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{Ledger, text};
-use crate::database::Address;
-use crate::migration::{Concern, Danger, Dialect, Entry, Guard, Intent, Phase, Refusal, Resolve, Unmet, highest, span};
+use super::{Ledger, model, text};
+use crate::duration::shown;
+use crate::migration::{Concern, Danger, Dialect, Entry, Guard, Intent, Phase, Refusal, Resolve, Unmet, highest};
 use crate::run::migration::contraction::Barred;
 use crate::run::migration::migrator::{Broken, Failure, Left};
-use crate::run::migration::ports::{Database as _, DatabaseError, Fault};
+use crate::run::migration::ports::{Database, DatabaseError, Fault};
 use crate::run::rollout::lock::{self, Refused};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -217,7 +217,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
             let then = match unmet {
                 Unmet::Young { age } => {
                     let rest = guard.stable_for.saturating_sub(*age);
-                    format!("Plan again in {}.", span(rest))
+                    format!("Plan again in {}.", shown(rest))
                 }
                 Unmet::Other { .. } | Unmet::NoRecord => {
                     format!("Switch to {} first, and let it be for long enough to be sure.", guard.live)
@@ -269,17 +269,21 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
 pub(super) struct Told<'a> {
     pub config: &'a Value,
     pub intent: &'a Intent,
-    pub address: &'a Address,
+    pub database: &'a dyn Database,
     pub ledger: &'a Ledger,
     /// Whether that is how it is now.
     pub seen: bool,
 }
 
 impl Told<'_> {
+    fn dialect(&self) -> Dialect {
+        model::dialect(self.config).unwrap_or(Dialect::Postgres)
+    }
+
     pub fn failure(&self, failure: &Failure, diagnostics: &mut Diagnostics) {
         let name = &self.intent.name;
         match failure {
-            Failure::Database(error) => unreachable(self.config, error, &self.address.summary(), diagnostics),
+            Failure::Database(error) => unreachable(self.config, error, &self.database.summary(), diagnostics),
             Failure::Locked { holder, waited } => {
                 let holder = holder.as_deref().unwrap_or("a session that this user can't see");
                 let detail = format!(
@@ -304,7 +308,7 @@ impl Told<'_> {
     fn is_concurrent(&self, broken: &Broken) -> bool {
         let statement =
             self.intent.scripts.get(&broken.phase).and_then(|script| script.statements.get(broken.number - 1));
-        statement.is_some_and(|statement| statement.is_concurrent(self.address.dialect()))
+        statement.is_some_and(|statement| statement.is_concurrent(self.dialect()))
     }
 
     fn so_far(&self) -> String {
@@ -326,7 +330,7 @@ impl Told<'_> {
             Left::Half if self.is_concurrent(broken) => "An index that was built concurrently and gave up is there, and INVALID (\\d in psql shows it). DROP INDEX CONCURRENTLY it and set resolve = \"reverted\".".to_owned(),
             Left::Half => format!(
                 "The statements before it stay, since {} can't undo them: {phase} is half done, and nothing runs until resolve says what became of it. Plan again to be told what to look at.",
-                if self.address.dialect() == Dialect::Mysql { "MySQL" } else { "a script that is no transaction" }
+                if self.dialect() == Dialect::Mysql { "MySQL" } else { "a script that is no transaction" }
             ),
             Left::Batches { batches, rows } => format!(
                 "{batches} batches changed {rows} rows, which stay; the next apply goes on from there."
@@ -345,7 +349,7 @@ impl Told<'_> {
         let detail = format!(
             "Line {line} of {phase} (statement {number} of {of}){tried}: {error}.\n\n{}\n\n{left}{todo}\n\nThe database: {}.",
             excerpt(source, *line),
-            self.address.summary()
+            self.database.summary()
         );
         let summary = format!("Failed to {phase} {}", self.intent.name);
         diagnostics.error_at(Path::attribute(phase.name()), summary, detail);

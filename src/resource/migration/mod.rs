@@ -27,11 +27,10 @@ use async_trait::async_trait;
 
 use self::state::PrivateState;
 use super::{Context, Shared};
-use crate::database::Address;
 use crate::migration::{Entry, Intent, Phase, Step, lint, outline, plan};
 use crate::run::migration::contraction;
 use crate::run::migration::migrator::{self, Migrator, Outcome, Seen};
-use crate::run::migration::ports::{DatabaseError, Fault};
+use crate::run::migration::ports::{Database, DatabaseError, Fault};
 use crate::tf_provider::{
     ApplyRequest, Cancel, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored, Value,
 };
@@ -57,21 +56,22 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 }
 
 /// The database, with a token for a password where that is wished.
-async fn database(shared: &Shared, config: &Value) -> Option<Result<Address, DatabaseError>> {
-    let address = match model::address(config)? {
-        Ok(address) => address,
-        Err(why) => return Some(Err(DatabaseError::new(Fault::Unreachable, why))),
-    };
+async fn database(shared: &Shared, config: &Value) -> Option<Result<Arc<dyn Database>, DatabaseError>> {
+    let (url, tls) = model::place(config)?;
+    let unreadable = |why: String| DatabaseError::new(Fault::Unreachable, why);
     if config.get("database").get("iam_auth").as_bool() != Some(true) {
-        return Some(Ok(address));
+        return Some(shared.databases.at(url, &tls, None).map_err(unreadable));
     }
     if !shared.platform.is_known() {
         return None;
     }
-    let (host, port, user) = address.endpoint();
+    let (host, port, user) = match model::address(config)? {
+        Ok(address) => address.endpoint(),
+        Err(why) => return Some(Err(unreadable(why))),
+    };
     let token = shared.platform.database_token(&host, port, &user).await;
     Some(match token {
-        Ok(token) => Ok(address.with_token(&token)),
+        Ok(token) => shared.databases.at(url, &tls, Some(&token)).map_err(unreadable),
         Err(error) => {
             Err(DatabaseError::new(Fault::Credentials, format!("no token for the user {user} could be made: {error}")))
         }
@@ -80,13 +80,13 @@ async fn database(shared: &Shared, config: &Value) -> Option<Result<Address, Dat
 
 /// What the ledger says; none where it can't be known yet where the database is.
 async fn look(shared: &Shared, config: &Value, cancel: &Cancel) -> Option<Result<Seen, DatabaseError>> {
-    let address = match database(shared, config).await? {
-        Ok(address) => address,
+    let database = match database(shared, config).await? {
+        Ok(database) => database,
         Err(error) => return Some(Err(error)),
     };
     let stopped = || DatabaseError::new(Fault::Interrupted, "the run was stopped");
     Some(tokio::select! {
-        seen = migrator::look(&address, text(config, "name")) => seen,
+        seen = migrator::look(database.as_ref(), text(config, "name")) => seen,
         () = cancel.cancelled() => Err(stopped()),
     })
 }
@@ -160,8 +160,8 @@ impl Resource for Migration {
             diagnostics.error("The configuration is not known", "Something about the migration is unknown at apply.");
             return before;
         };
-        let address = match database(&shared, &request.config).await {
-            Some(Ok(address)) => address,
+        let database = match database(&shared, &request.config).await {
+            Some(Ok(database)) => database,
             Some(Err(error)) => {
                 diagnostics::unreachable(&request.config, &error, "", diagnostics);
                 return before;
@@ -175,13 +175,13 @@ impl Resource for Migration {
         let operation = if request.prior.is_some() { "update" } else { "create" };
         let migrator = Migrator {
             intent: &intent,
-            database: &address,
+            database: database.as_ref(),
             ports: &shared.ports,
             limits: model::limits(&request.config, operation),
             cancel: &request.cancel,
         };
         let outcome = migrator.run().await;
-        finish(&request, planned, &intent, &address, outcome, diagnostics)
+        finish(&request, planned, &intent, database.as_ref(), outcome, diagnostics)
     }
 }
 
@@ -190,7 +190,7 @@ fn finish(
     request: &ApplyRequest,
     planned: &Value,
     intent: &Intent,
-    address: &Address,
+    database: &dyn Database,
     outcome: Outcome,
     diagnostics: &mut Diagnostics,
 ) -> Stored {
@@ -199,7 +199,7 @@ fn finish(
     let seen = seen.or_else(|| PrivateState::read(&request.private).seen).unwrap_or_default();
     let private = PrivateState { seen: Some(seen.clone()) }.bytes();
     if let Some(failure) = failure {
-        diagnostics::Told { config: &request.config, intent, address, ledger: &seen.ledger, seen: is_seen }
+        diagnostics::Told { config: &request.config, intent, database, ledger: &seen.ledger, seen: is_seen }
             .failure(&failure, diagnostics);
         // Without a state before, nothing is lost: what ran is in the ledger, and the next apply finds it there.
         let Some(mut state) = request.prior.clone() else { return Stored::default() };

@@ -21,13 +21,19 @@ pub(super) fn dialect(config: &Value) -> Option<Dialect> {
     Dialect::of_url(url(config).as_str()?)
 }
 
-/// The database of a configuration; none if something about it is unknown.
-pub(super) fn address(config: &Value) -> Option<Result<Address, String>> {
+/// The URL of a configuration's database and how its server is trusted; none if something about it is unknown.
+pub(super) fn place(config: &Value) -> Option<(&str, spec::Tls)> {
     if !config.get("database").is_wholly_known() {
         return None;
     }
     let spec: spec::Database = read(config, "database").unwrap_or_default();
-    Some(Address::parse(url(config).as_str()?, &spec.tls.unwrap_or_default()))
+    Some((url(config).as_str()?, spec.tls.unwrap_or_default()))
+}
+
+/// The address of a configuration's database; none if something about it is unknown.
+pub(super) fn address(config: &Value) -> Option<Result<Address, String>> {
+    let (url, tls) = place(config)?;
+    Some(Address::parse(url, &tls))
 }
 
 /// The text of a phase, taken apart.

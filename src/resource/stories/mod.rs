@@ -1,5 +1,5 @@
-//! Stories of the whole system in memory: two environments and a switch in one configuration, on one simulated AWS, as
-//! Terraform plans and applies them. Calls are refused, answered late or twice, or never; looks are old; processes are
+//! Stories of the whole system in memory: two environments, a switch and often a migration in one configuration, on one
+//! simulated AWS and its database, as Terraform plans and applies them. Calls are refused, answered late or twice, or never; looks are old; processes are
 //! killed or stopped; people and a second machine act in between. Whatever comes: users get to no color that isn't
 //! healthy, nothing moves that no plan told, the state tells the truth, the next apply comes right, and a destroy leaves
 //! nothing.
@@ -8,15 +8,18 @@
 //! the seed that it had.
 
 mod play;
+mod schema;
 mod terraform;
 
 use proptest::prelude::*;
 
+use self::play::play;
+use self::schema::Kind;
 use super::testing;
-use play::play;
+use crate::migration::Phase;
 
-/// How many stories are told, if nothing else is said.
-const CASES: u32 = 1000;
+/// How many stories are told, if nothing else is said: a few, for after each edit. `make test` tells 5,000.
+const CASES: u32 = 200;
 
 /// Something that happens before an apply, to a color.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ enum Act {
     Weights(usize, u32),
     /// Somebody writes the record by hand.
     Record(usize),
+    /// The migration is to have run up to this phase.
+    Phase(Phase),
     /// Somebody changes something of a color without Terraform.
     Drift(usize, u8),
     /// Nothing: the same is applied once more.
@@ -60,6 +65,10 @@ enum Trouble {
     Saved(u32),
     /// After so many seconds somebody moves the weights.
     Meddled(u64, u32),
+    /// A call that changes the database has this fault.
+    Database(usize, u8),
+    /// The database can't be reached.
+    Down,
     /// After so many seconds another machine begins the same apply, from the same state.
     Machine(u64),
 }
@@ -72,6 +81,7 @@ struct Story {
     steps: Vec<u32>,
     verified: bool,
     hold: bool,
+    migration: Option<Kind>,
     turns: Vec<(Act, Trouble)>,
 }
 
@@ -82,6 +92,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => color().prop_map(Act::Edit),
         5 => color().prop_map(Act::Switch),
         1 => Just(Act::Follow),
+        3 => prop_oneof![Just(Phase::Expand), Just(Phase::Backfill), Just(Phase::Contract)].prop_map(Act::Phase),
         1 => (color(), 0_u32..101).prop_map(|(color, percent)| Act::Weights(color, percent)),
         1 => color().prop_map(Act::Record),
         1 => (color(), 0_u8..3).prop_map(|(color, kind)| Act::Drift(color, kind)),
@@ -93,13 +104,15 @@ fn trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
         4 => Just(Trouble::Nothing),
         3 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Traffic(call, kind)),
-        2 => (0_usize..8, 0_u8..4).prop_map(|(call, kind)| Trouble::Stack(call, kind)),
+        2 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Stack(call, kind)),
         1 => (0_u64..200).prop_map(Trouble::Stop),
         2 => (0_u64..200).prop_map(Trouble::Breaks),
         1 => (1_usize..4).prop_map(Trouble::Stale),
         1 => (1_usize..3).prop_map(Trouble::Hidden),
         1 => (0_u32..101).prop_map(Trouble::Saved),
         1 => (0_u64..200, 0_u32..101).prop_map(|(at, percent)| Trouble::Meddled(at, percent)),
+        1 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Database(call, kind)),
+        1 => Just(Trouble::Down),
         1 => (0_u64..100).prop_map(Trouble::Machine),
     ]
 }
@@ -107,13 +120,18 @@ fn trouble() -> impl Strategy<Value = Trouble> {
 fn story() -> impl Strategy<Value = Story> {
     let steps = prop::collection::btree_set(1_u32..1000, 0..3);
     let turns = prop::collection::vec((act(), trouble()), 1..7);
-    (any::<bool>(), steps, any::<bool>(), any::<bool>(), turns).prop_map(|(ecs, steps, verified, hold, turns)| Story {
-        ecs,
-        steps: steps.into_iter().collect(),
-        verified,
-        hold,
-        turns,
-    })
+    let migration =
+        prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(mysql, batched)| Kind { mysql, batched }));
+    (any::<bool>(), steps, any::<bool>(), any::<bool>(), migration, turns).prop_map(
+        |(ecs, steps, verified, hold, migration, turns)| Story {
+            ecs,
+            steps: steps.into_iter().collect(),
+            verified,
+            hold,
+            migration,
+            turns,
+        },
+    )
 }
 
 /// The same stories each time, unless a seed is given.

@@ -8,9 +8,13 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::terraform::{Config, Machine, NAMES, Plan, State};
-use super::{Act, Story, Trouble};
+use super::{Act, Story, Trouble, schema};
 use crate::cancel::{Cancel, CancelSource};
+use crate::resource::testing::words;
+use crate::rollout::lock_record::Status;
 use crate::rollout::{Forward, LockRecord, Observed, Terminal, World};
+use crate::run::holder::MACHINE;
+use crate::run::migration::in_memory::Server;
 use crate::run::rollout::in_memory::{Fake, Fault};
 use crate::run::stack::in_memory::Cloud;
 use crate::tf_provider::{Diagnostics, Stored};
@@ -20,8 +24,6 @@ const RECORD: &str = "/app/live";
 const LOCK: &str = "/app/live.rollout";
 /// What served before there were colors.
 const ELSEWHERE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/legacy/1";
-/// The machine of a run that is dead for certain.
-const GONE: &str = "one that is gone";
 /// Whatever was on its way has come by then.
 const LATER: Duration = Duration::from_secs(300);
 
@@ -41,10 +43,17 @@ struct Play<'m> {
     machines: &'m Machines,
     routes: Arc<Fake>,
     cloud: Arc<Cloud>,
+    database: Arc<Server>,
     config: Config,
     state: State,
     /// How many releases there were.
     releases: usize,
+    /// How often Terraform ran: each time on a machine of its own.
+    runs: usize,
+    /// The machines whose process was killed.
+    dead: Vec<String>,
+    /// What each color ran when the schema contracted.
+    outdated: Option<[serde_json::Value; 2]>,
     /// What each group had of each route when an apply began: a rollback may bring that back.
     had: BTreeMap<(String, String), f64>,
 }
@@ -93,8 +102,23 @@ pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestC
     let cloud = Cloud::new(routes.clone());
     let health = cloud.clone();
     routes.ask_health_of(move |group| health.health_of(group));
-    let config = Config { colors: NAMES.map(|name| color(name, story.ecs)), switch: switch(story) };
-    let mut play = Play { machines, routes, cloud, config, state: State::default(), releases: 1, had: BTreeMap::new() };
+    let record = routes.clone();
+    let database = schema::server(move || record.world().record);
+    let migration = story.migration.map(|kind| schema::config(kind, RECORD));
+    let config = Config { colors: NAMES.map(|name| color(name, story.ecs)), migration, switch: switch(story) };
+    let mut play = Play {
+        machines,
+        routes,
+        cloud,
+        database,
+        config,
+        state: State::default(),
+        releases: 1,
+        runs: 0,
+        dead: Vec::new(),
+        outdated: None,
+        had: BTreeMap::new(),
+    };
     play.lead(&[(ELSEWHERE, 100)]);
     play.turn(&Trouble::Nothing).await?;
     for (act, trouble) in &story.turns {
@@ -143,6 +167,11 @@ impl Play<'_> {
             Act::Edit(color) => self.config.colors[*color]["tags"] = json!({ "round": release }),
             Act::Switch(color) => self.config.switch["active"] = json!(NAMES[*color]),
             Act::Follow => drop(self.config.switch["active"].take()),
+            Act::Phase(phase) => {
+                if let Some(migration) = &mut self.config.migration {
+                    migration["phase"] = json!(phase.name());
+                }
+            }
             Act::Weights(color, percent) => self.weigh(*color, *percent),
             Act::Record(color) => self.routes.meddle(|world| world.record = Some(NAMES[*color].to_owned())),
             Act::Drift(color, kind) => self.drift(*color, *kind),
@@ -168,6 +197,8 @@ impl Play<'_> {
             Trouble::Stack(call, kind) => {
                 self.cloud.fault(*call, Fault::KINDS[usize::from(*kind)]);
             }
+            Trouble::Database(call, kind) => self.database.fault(*call, Fault::KINDS[usize::from(*kind)]),
+            Trouble::Down => self.database.be_down(),
             Trouble::Stale(looks) => self.routes.be_stale(*looks),
             Trouble::Hidden(reads) => {
                 for stored in self.state.colors.iter().flatten() {
@@ -208,22 +239,44 @@ impl Play<'_> {
         tokio::time::sleep(Duration::from_secs(*seconds)).await;
         let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
         let other = &self.machines.second;
-        other.restart(&self.routes, &self.cloud);
-        if let Some(plan) = other.plan(&self.config, &state, &mut told).await {
-            other.apply(&self.config, &plan, &mut state, &Cancel::never(), &mut told).await;
+        other.restart(&self.routes, &self.cloud, &self.database);
+        let run = async {
+            if let Some(plan) = other.plan(&self.config, &state, &mut told).await {
+                other.apply(&self.config, &plan, &mut state, &Cancel::never(), &mut told).await;
+            }
+        };
+        MACHINE.scope(format!("another {}", self.runs), run).await;
+    }
+
+    /// The machine of this run.
+    fn machine(&self) -> String {
+        format!("machine {}", self.runs)
+    }
+
+    /// A new process, on a new machine, in a world where nothing goes wrong by itself; reads everything.
+    async fn arrive(&mut self, told: &mut Diagnostics) {
+        self.runs += 1;
+        self.routes.heal();
+        self.cloud.heal();
+        self.database.heal();
+        self.routes.set_status(200);
+        self.machines.first.restart(&self.routes, &self.cloud, &self.database);
+        if let Some(migration) = &mut self.config.migration {
+            schema::tend(migration, &self.database);
         }
+        MACHINE.scope(self.machine(), self.machines.first.refresh(&mut self.state, told)).await;
+    }
+
+    async fn plan(&self, told: &mut Diagnostics) -> Option<Plan> {
+        MACHINE.scope(self.machine(), self.machines.first.plan(&self.config, &self.state, told)).await
     }
 
     /// One run of Terraform, with everything that goes wrong; whether its plan was one.
     async fn turn(&mut self, trouble: &Trouble) -> Result<bool, TestCaseError> {
-        self.routes.heal();
-        self.cloud.heal();
-        self.routes.set_status(200);
-        self.machines.first.restart(&self.routes, &self.cloud);
         let mut told = Diagnostics::new();
-        self.machines.first.refresh(&mut self.state, &mut told).await;
+        self.arrive(&mut told).await;
         prop_assert!(!told.has_errors(), "a refresh: {}", words(&told));
-        let Some(plan) = self.machines.first.plan(&self.config, &self.state, &mut told).await else {
+        let Some(plan) = self.plan(&mut told).await else {
             self.check(None)?;
             return Ok(false);
         };
@@ -233,7 +286,10 @@ impl Play<'_> {
         let moves = plan.moves(&self.state);
         let died = self.carry_out(&plan, trouble).await;
         if died {
-            bury(&self.routes);
+            self.dead.push(self.machine());
+        }
+        if self.outdated.is_none() && schema::is_contracted(&self.database) {
+            self.outdated = Some([0, 1].map(|n| self.config.colors[n]["release"].clone()));
         }
         let quiet = (!moves && !matches!(trouble, Trouble::Machine(_) | Trouble::Meddled(..))).then_some(&before);
         self.check(quiet)?;
@@ -251,11 +307,13 @@ impl Play<'_> {
         let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
         let died = {
             let apply = self.machines.first.apply(&self.config, plan, &mut state, &cancel, &mut told);
+            let apply = MACHINE.scope(self.machine(), apply);
             let both = async { futures::join!(apply, self.other_machine(trouble)) };
             tokio::select! {
                 _ = both => false,
                 () = self.routes.died() => true,
                 () = self.cloud.died() => true,
+                () = self.database.died() => true,
                 () = self.meanwhile(trouble, &source) => false,
             }
         };
@@ -301,6 +359,15 @@ impl Play<'_> {
         for call in self.cloud.calls().iter().filter(|call| call.live) {
             prop_assert!(call.is_harmless(), "of a color that serves users: {}", call.what);
         }
+        schema::check(&self.database)?;
+        if let Some(outdated) = &self.outdated {
+            for gain in self.routes.gains().into_iter().filter(|gain| gain.route == LISTENER) {
+                let of = |n: &usize| self.groups()[*n].as_ref() == Some(&gain.group) && NAMES[*n] != schema::GUARDED;
+                let color = [0, 1].into_iter().find(of);
+                let fine = color.is_none_or(|color| self.config.colors[color]["release"] != outdated[color]);
+                prop_assert!(fine, "{} gets {} %, and the schema contracted without it", gain.group, gain.to);
+            }
+        }
         for stored in self.state.colors.iter().flatten() {
             let state = stored.state.as_ref().expect("a state");
             for name in ["security_group_id", "launch_template_id", "autoscaling_group_name", "service_arn"] {
@@ -313,20 +380,20 @@ impl Play<'_> {
 
     /// Everything comes right, and goes.
     async fn end(&mut self) -> Result<(), TestCaseError> {
-        if self.config.switch["active"].is_null() {
+        // Where the schema contracted, the other color may have a release from before.
+        if self.outdated.is_some() {
+            self.config.switch["active"] = json!(schema::GUARDED);
+        } else if self.config.switch["active"].is_null() {
             self.config.switch["active"] = json!(NAMES[0]);
         }
         let active = self.config.switch["active"].as_str().unwrap_or_default().to_owned();
+        let position = NAMES.iter().position(|name| *name == active).unwrap_or_default();
         let (mut told, mut is_settled) = (Diagnostics::new(), false);
         // The first one may have to end what a dead one began, and what was left on a live color is put right once it is idle.
         for _ in 0..5 {
-            self.routes.heal();
-            self.cloud.heal();
-            self.routes.set_status(200);
-            self.machines.first.restart(&self.routes, &self.cloud);
             told = Diagnostics::new();
-            self.machines.first.refresh(&mut self.state, &mut told).await;
-            let Some(plan) = self.machines.first.plan(&self.config, &self.state, &mut told).await else {
+            self.arrive(&mut told).await;
+            let Some(plan) = self.plan(&mut told).await else {
                 self.give_in();
                 continue;
             };
@@ -335,8 +402,9 @@ impl Play<'_> {
                 break;
             }
             self.begin();
-            let mut state = self.state.clone();
-            self.machines.first.apply(&self.config, &plan, &mut state, &Cancel::never(), &mut told).await;
+            let (mut state, never) = (self.state.clone(), Cancel::never());
+            let apply = self.machines.first.apply(&self.config, &plan, &mut state, &never, &mut told);
+            MACHINE.scope(self.machine(), apply).await;
             self.state = state;
             tokio::time::sleep(LATER).await;
         }
@@ -345,18 +413,22 @@ impl Play<'_> {
         self.check(None)?;
         let world = self.routes.world();
         prop_assert_eq!(world.record.as_deref(), Some(active.as_str()));
-        let group = self.groups()[NAMES.iter().position(|name| *name == active).unwrap_or_default()].clone();
+        let group = self.groups()[position].clone();
         let share = world.routes[LISTENER].terminal.share(&group.unwrap_or_default());
         prop_assert!((share - 100.0).abs() < 0.01, "{active} has {share} %");
         // What a run left that died at its very end, or ended in doubt, stays until there is something to do.
         let left = self.routes.parameter(LOCK);
-        let over = |record: &str| record.contains(GONE) || !record.contains("\"status\":\"running\"");
-        prop_assert!(left.as_deref().is_none_or(over), "the lock record is left: {left:?}");
+        let left = left.and_then(|left| serde_json::from_str::<LockRecord>(&left).ok());
+        let over = |left: &LockRecord| left.status != Status::Running || self.dead.contains(&left.machine);
+        prop_assert!(left.as_ref().is_none_or(over), "the lock record is left: {left:?}");
         self.leave().await
     }
 
     /// What was asked of a color that is live by now is taken out of the configuration: it is as the state has it.
     fn give_in(&mut self) {
+        if let Some(migration) = &mut self.config.migration {
+            schema::give_in(migration, &self.database);
+        }
         for (color, stored) in self.config.colors.iter_mut().zip(&self.state.colors) {
             let Some(state) = stored.as_ref().and_then(|stored| stored.state.as_ref()) else { continue };
             let known = state.known_json();
@@ -383,16 +455,4 @@ impl Play<'_> {
         prop_assert_eq!((world.record, self.routes.parameter(LOCK)), (None, None));
         Ok(())
     }
-}
-
-/// A process that was killed is one that everybody knows to be dead.
-fn bury(routes: &Fake) {
-    let Some(left) = routes.parameter(LOCK) else { return };
-    let Ok(mut left) = serde_json::from_str::<LockRecord>(&left) else { return };
-    GONE.clone_into(&mut left.machine);
-    routes.set_parameter(LOCK, &serde_json::to_string(&left).unwrap_or_default());
-}
-
-fn words(diagnostics: &Diagnostics) -> String {
-    diagnostics.iter().map(|one| format!("{:?} {}\n{}\n", one.severity, one.summary, one.detail)).collect()
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::cancel::Cancel;
 use crate::resource::Context;
 use crate::resource::environment::Environment;
+use crate::resource::migration::Migration;
 use crate::resource::switch::Switch;
 use crate::resource::testing::{
     apply_request, assert_kept, assert_same_where_known, destroy_request, plan_request, read_request,
 };
+use crate::run::migration::in_memory::Server;
 use crate::run::rollout::in_memory::Fake;
 use crate::run::stack::in_memory::Cloud;
 use crate::tf_provider::{Diagnostics, Planned, Resource, Stored, Value, msgpack};
@@ -18,6 +20,7 @@ use crate::tf_provider::{Diagnostics, Planned, Resource, Stored, Value, msgpack}
 pub(super) struct Machine {
     context: Arc<Context>,
     environment: Environment,
+    migration: Migration,
     switch: Switch,
 }
 
@@ -25,6 +28,8 @@ pub(super) struct Machine {
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     pub colors: [serde_json::Value; 2],
+    /// What the schema of their database is to become, if there is one.
+    pub migration: Option<serde_json::Value>,
     /// Without its environments, which are those of the colors.
     pub switch: serde_json::Value,
 }
@@ -33,6 +38,7 @@ pub(super) struct Config {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub colors: [Option<Stored>; 2],
+    pub migration: Option<Stored>,
     pub switch: Option<Stored>,
 }
 
@@ -45,6 +51,7 @@ const OUTPUTS: [&str; 6] =
 /// What a plan says of each resource.
 pub(super) struct Plan {
     pub colors: [Planned; 2],
+    pub migration: Option<Planned>,
     pub switch: Planned,
 }
 
@@ -54,7 +61,8 @@ impl Plan {
         let same = |(planned, stored): (&Planned, &Option<Stored>)| {
             planned.state.as_ref() == stored.as_ref().and_then(|stored| stored.state.as_ref())
         };
-        self.colors.iter().zip(&state.colors).all(same) && !self.moves(state)
+        let migrated = self.migration.as_ref().is_none_or(|planned| same((planned, &state.migration)));
+        migrated && self.colors.iter().zip(&state.colors).all(same) && !self.moves(state)
     }
 
     /// Whether it tells that the switch does anything.
@@ -67,23 +75,35 @@ impl Plan {
 impl Machine {
     pub fn new() -> Machine {
         let context = Arc::new(Context::default());
-        Machine { environment: Environment::new(context.clone()), switch: Switch::new(context.clone()), context }
+        Machine {
+            environment: Environment::new(context.clone()),
+            migration: Migration::new(context.clone()),
+            switch: Switch::new(context.clone()),
+            context,
+        }
     }
 
     /// A new process, over this world.
-    pub fn restart(&self, routes: &Arc<Fake>, cloud: &Arc<Cloud>) {
-        self.context.set(routes, cloud);
+    pub fn restart(&self, routes: &Arc<Fake>, cloud: &Arc<Cloud>, database: &Arc<Server>) {
+        self.context.set(routes, cloud, database);
+    }
+
+    fn migration_config(&self, json: &serde_json::Value) -> Value {
+        msgpack::from_json(json, self.migration.schema().ty()).expect("a configuration")
     }
 
     fn color_config(&self, json: &serde_json::Value) -> Value {
         msgpack::from_json(json, self.environment.schema().ty()).expect("a configuration")
     }
 
-    /// The switch's configuration over what is known of the environments.
-    fn switch_config(&self, json: &serde_json::Value, colors: [&Value; 2]) -> Value {
+    /// The switch's configuration over what is known of the environments and the migration.
+    fn switch_config(&self, json: &serde_json::Value, colors: [&Value; 2], migration: Option<&Value>) -> Value {
         let mut config: Value = msgpack::from_json(json, self.switch.schema().ty()).expect("a configuration");
         let outputs = |value: &Value| Value::object(OUTPUTS.map(|name| (name, value.get(name).clone())));
         config.set("environments", Value::object([(NAMES[0], outputs(colors[0])), (NAMES[1], outputs(colors[1]))]));
+        if let Some(migration) = migration {
+            config.set("contracted_for", migration.get("contracted_for").clone());
+        }
         config
     }
 
@@ -92,6 +112,7 @@ impl Machine {
         for stored in &mut state.colors {
             refresh(&self.environment, stored, told).await;
         }
+        refresh(&self.migration, &mut state.migration, told).await;
         refresh(&self.switch, &mut state.switch, told).await;
     }
 
@@ -102,12 +123,20 @@ impl Machine {
             planned.push(plan(&self.environment, &self.color_config(json), prior.as_ref(), told).await);
         }
         let colors: [Planned; 2] = planned.try_into().ok()?;
+        let migration = match &config.migration {
+            Some(json) => {
+                Some(plan(&self.migration, &self.migration_config(json), state.migration.as_ref(), told).await)
+            }
+            None => None,
+        };
         if told.has_errors() {
             return None;
         }
         let values = [0, 1].map(|n| colors[n].state.as_ref().expect("a plan"));
-        let switch = plan(&self.switch, &self.switch_config(&config.switch, values), state.switch.as_ref(), told).await;
-        (!told.has_errors()).then_some(Plan { colors, switch })
+        let migrated = migration.as_ref().and_then(|planned| planned.state.as_ref());
+        let own = self.switch_config(&config.switch, values, migrated);
+        let switch = plan(&self.switch, &own, state.switch.as_ref(), told).await;
+        (!told.has_errors()).then_some(Plan { colors, migration, switch })
     }
 
     /// Applies a plan: what changes, in the order of dependence, until something fails.
@@ -123,18 +152,24 @@ impl Machine {
             let own = self.color_config(&config.colors[n]);
             apply(&self.environment, &own, &plan.colors[n], &mut state.colors[n], cancel, told).await;
         }
+        if let (Some(json), Some(planned)) = (&config.migration, &plan.migration) {
+            let own = self.migration_config(json);
+            apply(&self.migration, &own, planned, &mut state.migration, cancel, told).await;
+        }
         let made = |n: usize| state.colors[n].as_ref().and_then(|stored| stored.state.as_ref());
         let (Some(blue), Some(green)) = (made(0), made(1)) else { return };
         if told.has_errors() {
             return;
         }
-        let own = self.switch_config(&config.switch, [blue, green]);
+        let migrated = state.migration.as_ref().and_then(|stored| stored.state.as_ref());
+        let own = self.switch_config(&config.switch, [blue, green], migrated);
         apply(&self.switch, &own, &plan.switch, &mut state.switch, cancel, told).await;
     }
 
     /// Destroys everything, the switch first.
     pub async fn destroy(&self, state: &mut State, told: &mut Diagnostics) {
         destroy(&self.switch, &mut state.switch, told).await;
+        destroy(&self.migration, &mut state.migration, told).await;
         for stored in &mut state.colors {
             destroy(&self.environment, stored, told).await;
         }

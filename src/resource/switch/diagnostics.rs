@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::model;
+use crate::duration::shown;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
     Check, Intent, Observed, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_summary,
 };
 use crate::run::ports::{FailureKind, PortError};
-use crate::run::rollout::events::span;
 use crate::run::rollout::executor::{Ending, Outcome};
 use crate::run::rollout::lock::{self, Refused};
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -341,7 +341,7 @@ impl Failure<'_> {
     fn exposed(&self) -> Option<String> {
         let (time, most) = self.outcome.exposure.filter(|_| self.runbook.on_failure != OnFailure::Leave)?;
         let color = self.intent.active.as_deref().filter(|active| self.from != Some(*active))?;
-        let time = span(time);
+        let time = shown(time);
         let still = if self.outcome.ending == Ending::RolledBack { "" } else { " so far" };
         Some(format!("Users reached {color} for {time}{still}, at most {most:.1} % of them."))
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Shared;
 use super::diagnostics::capitalized as sentence;
+use crate::duration::shown;
 use crate::rollout::lock_record::Status;
 use crate::rollout::{Intent, LockRecord, Runbook, Step, World, short, situation};
-use crate::run::rollout::events::span;
 use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -117,8 +117,8 @@ fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostic
         let Some(delay) = facts.deregistration_delay.filter(|delay| *delay > hold) else { continue };
         let detail = format!(
             "Targets of {name} that are taken out go on with their requests for up to {} (deregistration_delay), and the shortest hold is {}: what replaced targets still answer is seen after the step has passed. Hold longer, or lower the delay.",
-            span(delay),
-            span(hold)
+            shown(delay),
+            shown(hold)
         );
         diagnostics.warning_at(Path::attribute("strategy"), "The deregistration delay is longer than a hold", detail);
     }
@@ -140,8 +140,8 @@ fn sticky(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
     };
     let detail = format!(
         "{whose} keeps a client at its color for {}, and the shortest step holds for {}: who came before a step stays where they are, so a step's share is reached by new clients only, and those on a color with weight 0 may stay there until it lapses.",
-        span(duration),
-        span(hold)
+        shown(duration),
+        shown(hold)
     );
     diagnostics.warning_at(Path::attribute(path), "Clients stick longer than a step holds", detail);
 }

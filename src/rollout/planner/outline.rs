@@ -1,10 +1,10 @@
 //! What a rollout will do as far as its intent alone tells, in words.
 
+use crate::duration::shown;
 use crate::rollout::capacity::Before;
 use crate::rollout::check::{Check, Subject};
 use crate::rollout::intent::Intent;
 use crate::rollout::route::RouteSpec;
-use crate::rollout::runbook::span;
 use crate::rollout::situation::idle;
 
 /// The steps in words, as far as the intent alone tells them: whatever the world is like, these hold.
@@ -32,16 +32,16 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         checks.map(|check| format!("check that {}, unless it has all the traffic already", check.summary(&subject))),
     );
     if !intent.preview_routes.is_empty() && !intent.validation.checks.is_empty() && !intent.strategy.settle.is_zero() {
-        let settle = span(intent.strategy.settle);
+        let settle = shown(intent.strategy.settle);
         words.push(format!("lead the preview routes to {color} and give them {settle} to settle, before those checks"));
     }
     for shift in &intent.strategy.steps {
-        let (percent, hold) = (shift.percent(), span(shift.hold));
+        let (percent, hold) = (shift.percent(), shown(shift.hold));
         words.push(format!("lead {percent} % of the traffic to {color} for {hold}, unless it has more already"));
     }
     words.extend(intent.routes.iter().map(|route| format!("set {route}: {}", share(color))));
     if let Some(verification) = intent.verification.as_ref().filter(|one| !one.duration.is_zero()) {
-        let duration = span(verification.duration);
+        let duration = shown(verification.duration);
         words.push(format!("watch {color} at 100 % for {duration}, unless it has all the traffic already"));
     }
     words.extend(intent.record.iter().map(|name| format!("write {name}: {color}")));

@@ -2,5 +2,7 @@
 //! that of rollouts.
 
 pub mod contraction;
+#[cfg(test)]
+pub(crate) mod in_memory;
 pub mod migrator;
 pub mod ports;

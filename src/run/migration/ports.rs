@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::migration::spec::Tls;
 use crate::migration::{Entry, Phase};
 
 /// Why a database did not do what it was asked.
@@ -70,6 +72,15 @@ impl fmt::Display for DatabaseError {
 }
 
 impl std::error::Error for DatabaseError {}
+
+/// Where databases are reached.
+pub trait Databases: Send + Sync {
+    /// The database of a URL, with a token for a password if there is one. Nothing is on the network before it is opened.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, without a word of it that could be secret.
+    fn at(&self, url: &str, tls: &Tls, token: Option<&str>) -> Result<Arc<dyn Database>, String>;
+}
 
 /// A database that can be connected to.
 #[async_trait]

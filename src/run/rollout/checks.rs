@@ -10,6 +10,7 @@ use regex::Regex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock;
+use crate::duration::shown;
 use crate::rollout::cookies;
 use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verdict};
 use crate::rollout::metrics::{self, Measured};
@@ -19,7 +20,7 @@ use crate::rollout::{
     SessionCheck, Subject, Tell, Watch, fill,
 };
 use crate::run::ports::{FailureKind, PortError};
-use crate::run::rollout::events::{RolloutContext, rfc3339, span};
+use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::ports::{MetricOf, Ports};
 use crate::secrets::{self, Reach};
 
@@ -228,8 +229,8 @@ impl CheckRunner<'_> {
                         return Ok(());
                     }
                     if Instant::now() >= end {
-                        let needed = span(sustained.unwrap_or_default());
-                        let waited = span(policy.timeout);
+                        let needed = shown(sustained.unwrap_or_default());
+                        let waited = shown(policy.timeout);
                         return Err(format!(
                             "{} has enough healthy targets, but not for {needed} yet, after {waited} (validation.healthy.timeout)",
                             subject.color
@@ -238,7 +239,7 @@ impl CheckRunner<'_> {
                 }
                 Verdict::Pending(seen) | Verdict::Fail(seen) | Verdict::Inconclusive(seen) => {
                     if Instant::now() >= end {
-                        return Err(format!("{seen}\nafter {} (validation.healthy.timeout)", span(policy.timeout)));
+                        return Err(format!("{seen}\nafter {} (validation.healthy.timeout)", shown(policy.timeout)));
                     }
                     tracing::info!(seen, "waiting for healthy targets");
                     healthy_since = None;
@@ -287,7 +288,7 @@ impl CheckRunner<'_> {
                 }
             }
         };
-        let late = || format!("the function {name} was not done after {}", span(check.timeout));
+        let late = || format!("the function {name} was not done after {}", shown(check.timeout));
         timeout(check.timeout, work).await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -295,14 +296,14 @@ impl CheckRunner<'_> {
         let argv: Vec<String> = check.argv.iter().map(|part| fill(part, &subject.color)).collect();
         let mut variables = self.variables(subject);
         variables.extend(check.environment.iter().map(|(name, value)| (name.clone(), fill(value, &subject.color))));
-        let shown = check.shown();
+        let command = check.shown();
         let filled = CommandCheck { argv, ..check.clone() };
         let end = self.ports.commands.run(&filled, &variables).await.map_err(|error| error.message)?;
         if end.code == Some(0) && !end.timed_out {
             return Ok(());
         }
         let how = match (end.timed_out, end.code) {
-            (true, _) => format!("was not done after {} and was killed", span(check.timeout)),
+            (true, _) => format!("was not done after {} and was killed", shown(check.timeout)),
             (false, Some(code)) => format!("ended with exit code {code}"),
             (false, None) => "was killed".to_owned(),
         };
@@ -313,7 +314,7 @@ impl CheckRunner<'_> {
         let wrote = secrets::end(end.output.trim_end(), end.is_cut, MOST_CHARS);
         let nothing = if wrote.is_empty() { ", and wrote nothing" } else { "" };
         *self.wrote.lock().unwrap_or_else(PoisonError::into_inner) = wrote;
-        Err(format!("{shown} {how}, with {}{given}{nothing}", own.join(" ")))
+        Err(format!("{command} {how}, with {}{given}{nothing}", own.join(" ")))
     }
 
     /// What a command is told beside its arguments.
@@ -441,7 +442,7 @@ impl CheckRunner<'_> {
                 let asked = prove.request.shown_url();
                 return Err(format!(
                     "the answers of {asked} do not agree with the weights after {} (strategy.prove.timeout): {seen}",
-                    span(prove.timeout)
+                    shown(prove.timeout)
                 ));
             }
             sleep(PROBE_PAUSE).await;
@@ -528,7 +529,7 @@ fn inconclusive(seen: &str) -> String {
 }
 
 fn verdict_words(watch: &Watch, checking: &Checking, seen: &str, (look, count): (u64, usize), since: Since) -> String {
-    let after = span(Duration::from_secs(since.instant.elapsed().as_secs()));
+    let after = shown(Duration::from_secs(since.instant.elapsed().as_secs()));
     let allowed = watch.max_failures;
     let tolerated = if allowed > 0 { format!(", {count} looks failed, {allowed} may fail") } else { String::new() };
     format!(

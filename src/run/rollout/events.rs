@@ -86,12 +86,6 @@ pub fn rfc3339(time: SystemTime) -> String {
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
-/// A duration as a person reads it, to the millisecond: `2m 10s`.
-pub fn span(duration: Duration) -> String {
-    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    humantime::format_duration(Duration::from_millis(milliseconds)).to_string()
-}
-
 /// Tells phases in their order, without holding the rollout up.
 pub struct EventSink {
     about: RolloutContext,

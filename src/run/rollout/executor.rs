@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::cancel::Cancel;
+use crate::duration::shown;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
     Conditions, Entry, IllegalEntry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId,
@@ -546,7 +547,7 @@ impl Run<'_> {
             lost = lost(is_lost) => lost.into(),
             () = self.cancel.cancelled() => Stop::Interrupted,
             () = tokio::time::sleep_until(deadline) => {
-                let words = format!("the operation's time of {} ended first", humantime::format_duration(self.limit));
+                let words = format!("the operation's time of {} ended first", shown(self.limit));
                 Stop::Failed(PortError::new(FailureKind::Other, words))
             }
         }
@@ -994,5 +995,5 @@ impl Exposure {
 }
 
 fn timed_out(what: &str, limit: Duration) -> PortError {
-    PortError::new(FailureKind::Other, format!("{what} took longer than {}", humantime::format_duration(limit)))
+    PortError::new(FailureKind::Other, format!("{what} took longer than {}", shown(limit)))
 }

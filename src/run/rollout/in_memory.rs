@@ -58,7 +58,7 @@ impl Fault {
 }
 
 /// How long an attempt waits for its answer.
-const ATTEMPT: std::time::Duration = std::time::Duration::from_secs(20);
+pub(crate) const ATTEMPT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// The state of the world, and what goes wrong in it.
 #[derive(Debug, Default)]
@@ -95,6 +95,8 @@ impl std::fmt::Debug for Source {
 struct State {
     world: World,
     source: Option<Source>,
+    /// When the record came to say what it says.
+    recorded_at: Option<std::time::SystemTime>,
     /// Groups that were seen to have a healthy target.
     passed: BTreeSet<String>,
     gains: Vec<Gain>,
@@ -261,7 +263,12 @@ impl Fake {
 
     /// Changes the world as somebody else would.
     pub(crate) fn meddle(&self, change: impl FnOnce(&mut World)) {
-        change(&mut self.state().world);
+        let mut state = self.state();
+        let before = state.world.record.clone();
+        change(&mut state.world);
+        if state.world.record != before {
+            state.recorded_at = Some(crate::clock::wall());
+        }
     }
 
     /// From now on nothing but the record can be read or written in Parameter Store.
@@ -434,6 +441,9 @@ impl State {
     fn have(&mut self, effect: &impl Fn(&mut World)) {
         let before = self.world.clone();
         effect(&mut self.world);
+        if self.world.record != before.record {
+            self.recorded_at = Some(crate::clock::wall());
+        }
         for (key, seen) in &self.world.routes {
             let Terminal::Forward(forward) = &seen.terminal else { continue };
             for (group, _) in &forward.groups {
@@ -650,8 +660,9 @@ impl Records for Fake {
     }
 
     async fn recorded(&self, _: &str) -> Result<Option<Recorded>, PortError> {
-        let color = self.state().world.record.clone();
-        Ok(color.map(|color| Recorded { color, since: std::time::SystemTime::UNIX_EPOCH }))
+        let state = self.state();
+        let since = state.recorded_at.unwrap_or(std::time::SystemTime::UNIX_EPOCH);
+        Ok(state.world.record.clone().map(|color| Recorded { color, since }))
     }
 
     async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError> {

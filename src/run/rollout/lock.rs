@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::cancel::Cancel;
 use crate::clock;
+use crate::duration::shown;
 use crate::rollout::LockRecord;
 use crate::rollout::lock_record::{MOST_BYTES, Status, VERSION};
 use crate::run::call::Call;
@@ -551,7 +552,7 @@ impl Lock {
                 if silent < PATIENCE {
                     return Ok(());
                 }
-                let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
+                let silent = shown(Duration::from_secs(silent.as_secs()));
                 Err(Lost::Silent(format!(
                     "the rollout's lock {} could not be renewed for {silent}: {error}",
                     self.kept.name

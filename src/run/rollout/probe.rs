@@ -12,6 +12,7 @@ use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::duration::shown;
 use crate::network::{chain, install_tls, on_network};
 use crate::rollout::HttpCheck;
 use crate::rollout::gate::HttpAnswer;
@@ -125,7 +126,7 @@ impl HttpProbe for Probe {
 /// Without the address, which the caller names, and with the limit where that was the reason.
 fn reason(error: &reqwest::Error, check: &HttpCheck) -> String {
     if error.is_timeout() {
-        return format!("no answer within {}", humantime::format_duration(check.timeout));
+        return format!("no answer within {}", shown(check.timeout));
     }
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| "the request can't be made".to_owned(), chain)

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::rollout::gate::TargetHealth;
 use crate::run::ports::{FailureKind, PortError};
-use crate::run::rollout::in_memory::{Fake, Fault};
+use crate::run::rollout::in_memory::{ATTEMPT, Fake, Fault};
 use crate::run::stack::ports::{
     Deploy, Deployment, Ecs, LaunchTemplates, Refresh, RefreshPace, RefreshState, Rollout, ScalingGroups,
     SecurityGroups, SeenGroup, SeenInstance, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate,
@@ -24,7 +25,7 @@ pub(crate) const BOOT: Duration = Duration::from_secs(40);
 /// The stacks of an account.
 #[derive(Debug)]
 pub(crate) struct Cloud {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// The load balancer.
     pub routes: Arc<Fake>,
     died: Notify,
@@ -151,7 +152,7 @@ fn conflict(what: &str) -> PortError {
 
 impl Cloud {
     pub(crate) fn new(routes: Arc<Fake>) -> Arc<Cloud> {
-        Arc::new(Cloud { state: Mutex::default(), routes, died: Notify::new() })
+        Arc::new(Cloud { state: Arc::default(), routes, died: Notify::new() })
     }
 
     pub(crate) fn ports(self: &Arc<Cloud>) -> StackPorts {
@@ -398,42 +399,66 @@ impl Cloud {
     }
 
     /// A call that changes something about the stack of a group.
-    async fn change<T>(
+    async fn change<T: Send + 'static>(
         &self,
         what: String,
         group: Option<String>,
-        effect: impl FnOnce(&mut State) -> Result<T, PortError>,
+        effect: impl FnOnce(&mut State) -> Result<T, PortError> + Clone + Send + 'static,
     ) -> Result<T, PortError> {
         let slow = self.state().slow;
         if !slow.is_zero() {
-            tokio::time::sleep(slow).await;
+            sleep(slow).await;
         }
         let live = group.as_ref().is_some_and(|group| self.is_live(group));
-        let lost = || PortError::new(FailureKind::Other, "it broke");
+        let lost = |why: &str| Err(PortError::new(FailureKind::Other, why));
         let (fault, result, hook) = {
             let mut state = self.state();
             let number = state.calls.len();
             let due = state.after.as_ref().is_some_and(|(call, _)| *call == number);
             let hook = if due { state.after.take() } else { None };
-            let fault = state.faults.get(&state.calls.len()).copied();
+            let fault = state.faults.get(&number).copied();
             state.calls.push(Call { what, live });
-            match fault {
-                Some(Fault::Refused) => return Err(lost()),
-                Some(Fault::DiesBefore) => (fault, None, hook),
-                _ => (fault, Some(effect(&mut state)), hook),
-            }
+            let later = matches!(fault, Some(Fault::Refused | Fault::DiesBefore | Fault::Late(_) | Fault::Twice(..)));
+            (fault, (!later).then(|| (effect.clone())(&mut state)), hook)
         };
         if let Some((_, Hook(act))) = hook {
             act();
         }
-        match (fault, result) {
-            (Some(Fault::DiesBefore | Fault::DiesAfter), _) | (_, None) => {
+        match fault {
+            None => result.unwrap_or_else(|| lost("it broke")),
+            Some(Fault::Refused | Fault::LostAnswer) => lost("it broke"),
+            Some(Fault::DiesBefore | Fault::DiesAfter) => {
                 self.died.notify_one();
                 std::future::pending().await
             }
-            (Some(Fault::LostAnswer), Some(_)) => Err(lost()),
-            (_, Some(result)) => result,
+            Some(Fault::Late(seconds)) => match timeout(ATTEMPT, self.come_late(seconds, effect)).await {
+                Ok(answer) => answer.unwrap_or_else(|_| lost("it broke")),
+                Err(_) => lost("no answer in time"),
+            },
+            Some(Fault::Twice(first, second)) => {
+                drop(self.come_late(first, effect.clone()));
+                sleep(ATTEMPT).await;
+                let rest = second.saturating_sub(ATTEMPT.as_secs());
+                self.come_late(rest, effect).await.unwrap_or_else(|_| lost("it broke"))
+            }
+            Some(Fault::Echo(seconds)) => {
+                drop(self.come_late(seconds, effect));
+                result.unwrap_or_else(|| lost("it broke"))
+            }
         }
+    }
+
+    /// The effect, later, whoever waits for it.
+    fn come_late<T: Send + 'static>(
+        &self,
+        seconds: u64,
+        effect: impl FnOnce(&mut State) -> Result<T, PortError> + Send + 'static,
+    ) -> JoinHandle<Result<T, PortError>> {
+        let state = self.state.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(seconds)).await;
+            effect(&mut state.lock().unwrap_or_else(PoisonError::into_inner))
+        })
     }
 
     fn group_of(&self, name: &str) -> Option<String> {
@@ -603,7 +628,8 @@ impl TargetGroups for Cloud {
         tags: &Tags,
     ) -> Result<String, PortError> {
         let (vpc, group, tags) = (vpc_id.map(str::to_owned), group.clone(), tags.clone());
-        self.change(format!("create target group {name}"), None, |state| {
+        let name = name.to_owned();
+        self.change(format!("create target group {name}"), None, move |state| {
             if state.groups.values().any(|other| other.name == name) {
                 return Err(conflict("DuplicateTargetGroupName"));
             }
@@ -617,8 +643,9 @@ impl TargetGroups for Cloud {
     }
 
     async fn set_health_check(&self, arn: &str, group: &TargetGroup) -> Result<(), PortError> {
-        self.change(format!("health check {arn}"), Some(arn.to_owned()), |state| {
-            let own = state.groups.get_mut(arn).ok_or_else(|| gone(arn))?;
+        let (arn, group) = (arn.to_owned(), group.clone());
+        self.change(format!("health check {arn}"), Some(arn.to_owned()), move |state| {
+            let own = state.groups.get_mut(&arn).ok_or_else(|| gone(&arn))?;
             own.group.health_check.clone_from(&group.health_check);
             Ok(())
         })
@@ -629,8 +656,9 @@ impl TargetGroups for Cloud {
         if group == before {
             return Ok(());
         }
-        self.change(format!("attributes {arn}"), Some(arn.to_owned()), |state| {
-            let own = state.groups.get_mut(arn).ok_or_else(|| gone(arn))?;
+        let (arn, group) = (arn.to_owned(), group.clone());
+        self.change(format!("attributes {arn}"), Some(arn.to_owned()), move |state| {
+            let own = state.groups.get_mut(&arn).ok_or_else(|| gone(&arn))?;
             let check = own.group.health_check.clone();
             own.group = TargetGroup { health_check: check, ..group.clone() };
             Ok(())
@@ -642,12 +670,14 @@ impl TargetGroups for Cloud {
         if set.is_empty() && away.is_empty() {
             return Ok(());
         }
-        self.change(format!("tags {arn}"), None, |state| state.set_tags(arn, set, away)).await
+        let (arn, set, away) = (arn.to_owned(), set.clone(), away.to_vec());
+        self.change(format!("tags {arn}"), None, move |state| state.set_tags(&arn, &set, &away)).await
     }
 
     async fn register(&self, arn: &str, targets: &[Target]) -> Result<(), PortError> {
-        self.change(format!("register {arn}"), Some(arn.to_owned()), |state| {
-            let group = state.groups.get_mut(arn).ok_or_else(|| gone(arn))?;
+        let (arn, targets) = (arn.to_owned(), targets.to_vec());
+        self.change(format!("register {arn}"), Some(arn.to_owned()), move |state| {
+            let group = state.groups.get_mut(&arn).ok_or_else(|| gone(&arn))?;
             group.targets.extend(targets.iter().cloned());
             Ok(())
         })
@@ -655,8 +685,9 @@ impl TargetGroups for Cloud {
     }
 
     async fn deregister(&self, arn: &str, targets: &[Target]) -> Result<(), PortError> {
-        self.change(format!("deregister {arn}"), Some(arn.to_owned()), |state| {
-            if let Some(group) = state.groups.get_mut(arn) {
+        let (arn, targets) = (arn.to_owned(), targets.to_vec());
+        self.change(format!("deregister {arn}"), Some(arn.to_owned()), move |state| {
+            if let Some(group) = state.groups.get_mut(&arn) {
                 group.targets.retain(|target| !targets.contains(target));
             }
             Ok(())
@@ -670,11 +701,12 @@ impl TargetGroups for Cloud {
 
     async fn delete(&self, arn: &str) -> Result<(), PortError> {
         let leads = self.routes.world().routes.values().any(|seen| seen.terminal.mentions(arn));
-        self.change(format!("delete {arn}"), Some(arn.to_owned()), |state| {
+        let arn = arn.to_owned();
+        self.change(format!("delete {arn}"), Some(arn.to_owned()), move |state| {
             if leads {
                 return Err(conflict("ResourceInUse"));
             }
-            state.groups.remove(arn);
+            state.groups.remove(&arn);
             Ok(())
         })
         .await
@@ -718,8 +750,9 @@ impl SecurityGroups for Ec2 {
         };
         let rules = Rules::from([(everything, None)]);
         let group = Security { name: name.to_owned(), vpc: vpc_id.to_owned(), rules, tags: tags.clone() };
+        let name = name.to_owned();
         self.0
-            .change(format!("create security group {name}"), None, |state| {
+            .change(format!("create security group {name}"), None, move |state| {
                 if state.security.values().any(|other| other.name == name) {
                     return Err(conflict("InvalidGroup.Duplicate"));
                 }
@@ -732,9 +765,10 @@ impl SecurityGroups for Ec2 {
 
     async fn set_rules(&self, id: &str, _: &Rules, after: &Rules) -> Result<(), PortError> {
         let group = self.0.group_of_thing(id);
+        let (id, after) = (id.to_owned(), after.clone());
         self.0
-            .change(format!("rules {id}"), group, |state| {
-                state.security.get_mut(id).ok_or_else(|| gone(id))?.rules.clone_from(after);
+            .change(format!("rules {id}"), group, move |state| {
+                state.security.get_mut(&id).ok_or_else(|| gone(&id))?.rules.clone_from(&after);
                 Ok(())
             })
             .await
@@ -743,12 +777,13 @@ impl SecurityGroups for Ec2 {
     async fn delete(&self, id: &str) -> Result<(), PortError> {
         let name = self.0.state().security.get(id).map(|group| group.name.clone()).unwrap_or_default();
         let group = self.0.group_of_thing(id);
+        let id = id.to_owned();
         self.0
-            .change(format!("delete {id}"), group, |state| {
+            .change(format!("delete {id}"), group, move |state| {
                 if state.scaling.contains_key(&name) {
                     return Err(conflict("DependencyViolation"));
                 }
-                state.security.remove(id);
+                state.security.remove(&id);
                 Ok(())
             })
             .await
@@ -758,7 +793,8 @@ impl SecurityGroups for Ec2 {
         if set.is_empty() && away.is_empty() {
             return Ok(());
         }
-        self.0.change(format!("tags {id}"), None, |state| state.set_tags(id, set, away)).await
+        let (id, set, away) = (id.to_owned(), set.clone(), away.to_vec());
+        self.0.change(format!("tags {id}"), None, move |state| state.set_tags(&id, &set, &away)).await
     }
 }
 
@@ -806,8 +842,9 @@ impl LaunchTemplates for Ec2 {
     async fn create(&self, name: &str, tags: &Tags, of: VersionOf<'_>) -> Result<String, PortError> {
         let versions = vec![(template_part(of.instances), of.tags.clone())];
         let tags = tags.clone();
+        let name = name.to_owned();
         self.0
-            .change(format!("create launch template {name}"), None, |state| {
+            .change(format!("create launch template {name}"), None, move |state| {
                 if state.templates.values().any(|other| other.name == name) {
                     return Err(conflict("InvalidLaunchTemplateName.AlreadyExistsException"));
                 }
@@ -820,9 +857,10 @@ impl LaunchTemplates for Ec2 {
 
     async fn add_version(&self, id: &str, of: VersionOf<'_>) -> Result<i64, PortError> {
         let version = (template_part(of.instances), of.tags.clone());
+        let id = id.to_owned();
         self.0
-            .change(format!("add version {id}"), None, |state| {
-                let template = state.templates.get_mut(id).ok_or_else(|| gone(id))?;
+            .change(format!("add version {id}"), None, move |state| {
+                let template = state.templates.get_mut(&id).ok_or_else(|| gone(&id))?;
                 template.versions.push(version);
                 Ok(i64::try_from(template.versions.len()).unwrap_or(0))
             })
@@ -840,9 +878,10 @@ impl LaunchTemplates for Ec2 {
 
     async fn delete(&self, id: &str) -> Result<(), PortError> {
         let group = self.0.group_of_thing(id);
+        let id = id.to_owned();
         self.0
-            .change(format!("delete {id}"), group, |state| {
-                state.templates.remove(id);
+            .change(format!("delete {id}"), group, move |state| {
+                state.templates.remove(&id);
                 Ok(())
             })
             .await
@@ -861,10 +900,11 @@ impl Asg {
         &self,
         what: String,
         name: &str,
-        effect: impl FnOnce(&mut Scaling) -> Result<(), PortError>,
+        effect: impl FnOnce(&mut Scaling) -> Result<(), PortError> + Clone + Send + 'static,
     ) -> Result<(), PortError> {
         let group = self.0.group_of(name);
-        self.0.change(what, group, |state| effect(state.scaling.get_mut(name).ok_or_else(|| gone(name))?)).await
+        let name = name.to_owned();
+        self.0.change(what, group, move |state| effect(state.scaling.get_mut(&name).ok_or_else(|| gone(&name))?)).await
     }
 }
 
@@ -921,9 +961,10 @@ impl ScalingGroups for Asg {
             members: Vec::new(),
             refresh: None,
         };
+        let name = name.to_owned();
         self.0
-            .change(format!("create scaling group {name}"), None, |state| {
-                if state.scaling.contains_key(name) {
+            .change(format!("create scaling group {name}"), None, move |state| {
+                if state.scaling.contains_key(&name) {
                     return Err(conflict("AlreadyExists"));
                 }
                 state.scaling.insert(name.to_owned(), group);
@@ -933,7 +974,8 @@ impl ScalingGroups for Asg {
     }
 
     async fn update(&self, name: &str, instances: &Instances) -> Result<(), PortError> {
-        self.of_group(format!("update {name}"), name, |group| {
+        let instances = instances.clone();
+        self.of_group(format!("update {name}"), name, move |group| {
             let settings = &mut group.settings;
             settings.subnet_ids.clone_from(&instances.subnet_ids);
             settings.health_check_type.clone_from(&instances.health_check_type);
@@ -946,8 +988,9 @@ impl ScalingGroups for Asg {
     }
 
     async fn set_template(&self, name: &str, template: (&str, &str)) -> Result<(), PortError> {
-        self.of_group(format!("template {name} {}", template.1), name, |group| {
-            group.template = (template.0.to_owned(), template.1.to_owned());
+        let template = (template.0.to_owned(), template.1.to_owned());
+        self.of_group(format!("template {name} {}", template.1), name, move |group| {
+            group.template = template;
             Ok(())
         })
         .await
@@ -960,7 +1003,7 @@ impl ScalingGroups for Asg {
         max: Option<i32>,
         desired: Option<i32>,
     ) -> Result<(), PortError> {
-        self.of_group(format!("resize {name} {min:?} {max:?} {desired:?}"), name, |group| {
+        self.of_group(format!("resize {name} {min:?} {max:?} {desired:?}"), name, move |group| {
             let settings = &mut group.settings;
             settings.min_size = min.unwrap_or(settings.min_size);
             settings.max_size = max.unwrap_or(settings.max_size);
@@ -973,7 +1016,7 @@ impl ScalingGroups for Asg {
     }
 
     async fn note_minimum(&self, name: &str, min: i32) -> Result<(), PortError> {
-        self.of_group(format!("note minimum {name} {min}"), name, |group| {
+        self.of_group(format!("note minimum {name} {min}"), name, move |group| {
             group.tags.insert(PINNED.to_owned(), min.to_string());
             Ok(())
         })
@@ -981,17 +1024,19 @@ impl ScalingGroups for Asg {
     }
 
     async fn attach(&self, name: &str, target_group: &str, others: &[String]) -> Result<(), PortError> {
-        self.of_group(format!("attach {name}"), name, |group| {
-            group.groups.retain(|own| !others.contains(own) && own != target_group);
-            group.groups.push(target_group.to_owned());
+        let (target_group, others) = (target_group.to_owned(), others.to_vec());
+        self.of_group(format!("attach {name}"), name, move |group| {
+            group.groups.retain(|own| !others.contains(own) && *own != target_group);
+            group.groups.push(target_group);
             Ok(())
         })
         .await
     }
 
     async fn detach(&self, name: &str, target_group: &str) -> Result<(), PortError> {
-        self.of_group(format!("detach {name}"), name, |group| {
-            group.groups.retain(|own| own != target_group);
+        let target_group = target_group.to_owned();
+        self.of_group(format!("detach {name}"), name, move |group| {
+            group.groups.retain(|own| *own != target_group);
             Ok(())
         })
         .await
@@ -999,9 +1044,10 @@ impl ScalingGroups for Asg {
 
     async fn delete(&self, name: &str) -> Result<(), PortError> {
         let group = self.0.group_of(name);
+        let name = name.to_owned();
         self.0
-            .change(format!("delete {name}"), group, |state| {
-                state.scaling.remove(name);
+            .change(format!("delete {name}"), group, move |state| {
+                state.scaling.remove(&name);
                 Ok(())
             })
             .await
@@ -1011,20 +1057,21 @@ impl ScalingGroups for Asg {
         if set.is_empty() && away.is_empty() {
             return Ok(());
         }
-        self.0.change(format!("tags {name}"), None, |state| state.set_tags(name, set, away)).await
+        let (name, set, away) = (name.to_owned(), set.clone(), away.to_vec());
+        self.0.change(format!("tags {name}"), None, move |state| state.set_tags(&name, &set, &away)).await
     }
 
     async fn start_refresh(&self, name: &str, _: RefreshPace) -> Result<String, PortError> {
         let group = self.0.group_of(name);
-        let now = Instant::now();
+        let name = name.to_owned();
         self.0
-            .change(format!("refresh {name}"), group, |state| {
+            .change(format!("refresh {name}"), group, move |state| {
                 let id = state.id("refresh");
-                let group = state.scaling.get_mut(name).ok_or_else(|| gone(name))?;
+                let group = state.scaling.get_mut(&name).ok_or_else(|| gone(&name))?;
                 if group.refresh.as_ref().is_some_and(|(_, it, _)| *it == RefreshState::Running) {
                     return Err(conflict("InstanceRefreshInProgress"));
                 }
-                group.refresh = Some((id.clone(), RefreshState::Running, now));
+                group.refresh = Some((id.clone(), RefreshState::Running, Instant::now()));
                 Ok(id)
             })
             .await
@@ -1037,7 +1084,7 @@ impl ScalingGroups for Asg {
     }
 
     async fn cancel_refresh(&self, name: &str) -> Result<(), PortError> {
-        self.of_group(format!("cancel {name}"), name, |group| {
+        self.of_group(format!("cancel {name}"), name, move |group| {
             if let Some((_, state, _)) = group.refresh.as_mut().filter(|(_, it, _)| *it == RefreshState::Running) {
                 *state = RefreshState::Ended("Cancelled".to_owned());
             }
@@ -1100,7 +1147,7 @@ impl Ecs for Containers {
     async fn register(&self, definition: &TaskDefinition, tags: &Tags) -> Result<String, PortError> {
         let (definition, tags) = (definition.clone(), tags.clone());
         self.0
-            .change(format!("register {}", definition.family()), None, |state| {
+            .change(format!("register {}", definition.family()), None, move |state| {
                 let prefix = format!("arn:aws:ecs:eu-central-1:123456789012:task-definition/{}:", definition.family());
                 let number = state.revisions.keys().filter(|arn| arn.starts_with(&prefix)).count() + 1;
                 let arn = format!("{prefix}{number}");
@@ -1136,9 +1183,10 @@ impl Ecs for Containers {
     }
 
     async fn deregister(&self, arn: &str) -> Result<(), PortError> {
+        let arn = arn.to_owned();
         self.0
-            .change(format!("deregister {}", crate::rollout::short(arn)), None, |state| {
-                if let Some(revision) = state.revisions.get_mut(arn) {
+            .change(format!("deregister {}", crate::rollout::short(&arn)), None, move |state| {
+                if let Some(revision) = state.revisions.get_mut(&arn) {
                     revision.active = false;
                 }
                 Ok(())
@@ -1147,14 +1195,13 @@ impl Ecs for Containers {
     }
 
     async fn create(&self, name: &str, of: Deploy<'_>, tags: &Tags) -> Result<String, PortError> {
-        let now = Instant::now();
         let arn = service_arn(&of.service.cluster, name);
         let service = deployed(of, of.service.desired_count.unwrap_or(1));
         let running = (of.target_group.to_owned(), tags.clone(), of.task_definition.to_owned());
         self.0
-            .change(format!("create service {name}"), None, |state| {
+            .change(format!("create service {name}"), None, move |state| {
                 let (group, tags, revision) = running;
-                let deployments = vec![(state.id("ecs-svc"), revision, now, Rollout::InProgress)];
+                let deployments = vec![(state.id("ecs-svc"), revision, Instant::now(), Rollout::InProgress)];
                 state.services.insert(arn.clone(), Running { service, groups: vec![group], tags, deployments });
                 Ok(arn)
             })
@@ -1163,9 +1210,10 @@ impl Ecs for Containers {
 
     async fn update(&self, arn: &str, service: &Service) -> Result<(), PortError> {
         let group = self.0.group_of_service(arn);
+        let (arn, service) = (arn.to_owned(), service.clone());
         self.0
-            .change(format!("update service {arn}"), group, |state| {
-                let running = state.services.get_mut(arn).ok_or_else(|| gone(arn))?;
+            .change(format!("update service {arn}"), group, move |state| {
+                let running = state.services.get_mut(&arn).ok_or_else(|| gone(&arn))?;
                 running.service.circuit_breaker.clone_from(&service.circuit_breaker);
                 running.service.health_check_grace_period = service.health_check_grace_period;
                 running.service.minimum_healthy_percent = service.minimum_healthy_percent;
@@ -1176,16 +1224,16 @@ impl Ecs for Containers {
     }
 
     async fn deploy(&self, arn: &str, of: Deploy<'_>) -> Result<Option<String>, PortError> {
-        let (group, now) = (self.0.group_of_service(arn), Instant::now());
-        let (new, target_group) = (of.task_definition.to_owned(), of.target_group.to_owned());
-        let short = crate::rollout::short(&new);
+        let group = self.0.group_of_service(arn);
+        let (arn, new, target_group) = (arn.to_owned(), of.task_definition.to_owned(), of.target_group.to_owned());
+        let (short, service) = (crate::rollout::short(&new), deployed(of, 0));
         self.0
-            .change(format!("deploy {short}"), group, |state| {
+            .change(format!("deploy {short}"), group, move |state| {
                 let id = state.id("ecs-svc");
-                let running = state.services.get_mut(arn).ok_or_else(|| gone(arn))?;
-                running.service = deployed(of, running.service.desired_count.unwrap_or_default());
+                let running = state.services.get_mut(&arn).ok_or_else(|| gone(&arn))?;
+                running.service = Service { desired_count: running.service.desired_count, ..service };
                 running.groups = vec![target_group];
-                running.deployments.insert(0, (id.clone(), new, now, Rollout::InProgress));
+                running.deployments.insert(0, (id.clone(), new, Instant::now(), Rollout::InProgress));
                 Ok(Some(id))
             })
             .await
@@ -1193,9 +1241,10 @@ impl Ecs for Containers {
 
     async fn scale(&self, _: &str, arn: &str, count: i32) -> Result<(), PortError> {
         let group = self.0.group_of_service(arn);
+        let arn = arn.to_owned();
         self.0
-            .change(format!("scale {arn} {count}"), group, |state| {
-                state.services.get_mut(arn).ok_or_else(|| gone(arn))?.service.desired_count = Some(count);
+            .change(format!("scale {arn} {count}"), group, move |state| {
+                state.services.get_mut(&arn).ok_or_else(|| gone(&arn))?.service.desired_count = Some(count);
                 Ok(())
             })
             .await
@@ -1203,9 +1252,10 @@ impl Ecs for Containers {
 
     async fn delete(&self, _: &str, arn: &str) -> Result<(), PortError> {
         let group = self.0.group_of_service(arn);
+        let arn = arn.to_owned();
         self.0
-            .change(format!("delete {arn}"), group, |state| {
-                state.services.remove(arn);
+            .change(format!("delete {arn}"), group, move |state| {
+                state.services.remove(&arn);
                 Ok(())
             })
             .await
@@ -1215,7 +1265,8 @@ impl Ecs for Containers {
         if set.is_empty() && away.is_empty() {
             return Ok(());
         }
-        self.0.change(format!("tags {arn}"), None, |state| state.set_tags(arn, set, away)).await
+        let (arn, set, away) = (arn.to_owned(), set.clone(), away.to_vec());
+        self.0.change(format!("tags {arn}"), None, move |state| state.set_tags(&arn, &set, &away)).await
     }
 
     async fn stopped_tasks(&self, _: &str, _: &str, _: Option<&str>) -> Result<Vec<String>, PortError> {

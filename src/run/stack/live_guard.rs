@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::rollout::{Forward, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::stack::StackContext;
+use crate::run::stack::context::StackContext;
 use crate::run::stack::observe::believed;
 use crate::stack::{self, Lead, leads, live_by};
 

@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::run::ports::PortError;
+use crate::run::ports::{FailureKind, PortError};
 use crate::stack::{Instances, Rules, Service, Target, TargetGroup, TaskDefinition};
+
+/// A failure that no port tells: what was seen, or waited for in vain.
+pub(super) fn failed(message: impl Into<String>) -> PortError {
+    PortError::new(FailureKind::Other, message)
+}
 
 /// Tags by key.
 pub type Tags = BTreeMap<String, String>;

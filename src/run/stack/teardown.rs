@@ -3,8 +3,8 @@
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::live_guard::detach;
-use crate::run::stack::ports::Tags;
-use crate::run::stack::wait::{Pauses, failed};
+use crate::run::stack::ports::{Tags, failed};
+use crate::run::stack::wait::Pauses;
 use crate::stack::{Ids, Target};
 
 impl Build<'_> {

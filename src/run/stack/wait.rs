@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::live_guard::live;
-use crate::run::stack::ports::{Deployment, Rollout, SeenInstance, SeenScalingGroup, SeenService};
+use crate::run::stack::ports::{Deployment, Rollout, SeenInstance, SeenScalingGroup, SeenService, failed};
 
 /// How often things that take minutes are looked at. They are quick at first, where tests and small changes end.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -20,10 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// ECS counts tasks that stopped; after so many a release is broken, whatever its breaker thinks.
 const MOST_FAILED_TASKS: i32 = 10;
-
-pub(super) fn failed(message: impl Into<String>) -> PortError {
-    PortError::new(FailureKind::Other, message)
-}
 
 /// Pauses that grow.
 pub(super) struct Pauses(Duration);

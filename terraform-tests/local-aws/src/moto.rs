@@ -14,6 +14,7 @@ use hyper::{Request, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::describe::Page;
@@ -23,62 +24,39 @@ use crate::upstream::{UpstreamError, send_once};
 const START_LIMIT: Duration = Duration::from_secs(90);
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// Binds a port itself, so that nobody can take it in between, prints it, and ends when its stdin closes: it cannot
-/// outlive this process, however that ends. User data of a template's later versions is a plain string in moto, which
-/// its own launch of instances doesn't take.
-const SERVER: &str = r#"
-import os, sys
-from moto.core.types import Base64EncodedString
-from moto.ec2.models.launch_templates import LaunchTemplateVersion
-def user_data(version):
-    text = version.data.get("UserData")
-    return Base64EncodedString(text) if isinstance(text, str) else text
-LaunchTemplateVersion.user_data = property(user_data)
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.buffer.read()
-os._exit(0)
-"#;
+/// A server, or a nursery of them.
+const SERVER: &str = include_str!("moto_server.py");
+
+/// Where a test run has a nursery, its socket: a server of it is there in no time, one of its own takes a second.
+const NURSERY: &str = "BLUEGREEN_MOTO_NURSERY";
 
 /// Variables that a Python interpreter needs; anything else of the caller's, AWS_* and proxies first, stays out.
 const PASSED_ON: [&str; 9] =
     ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "SSL_CERT_FILE"];
 
-/// The running child.
+/// What runs until this is dropped.
+#[derive(Debug)]
+enum Server {
+    /// Of its own.
+    Own(Child),
+    /// Forked by a nursery for this connection.
+    Nursed(UnixStream),
+}
+
+/// The running moto.
 #[derive(Debug)]
 pub(crate) struct Moto {
-    child: Child,
+    server: Server,
     pub address: SocketAddr,
 }
 
 impl Moto {
     pub(crate) async fn start(python: &Path) -> anyhow::Result<Self> {
-        let mut command = Command::new(python);
-        command.args(["-u", "-c", SERVER]).env_clear();
-        let kept = std::env::vars_os().filter(|(name, _)| {
-            name.to_str().is_some_and(|name| PASSED_ON.contains(&name) || name.starts_with("MOTO_"))
-        });
-        command.env("MOTO_ECS_SERVICE_RUNNING", "2").envs(kept);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", python.display()))?;
-        let tail = Arc::new(Mutex::new(VecDeque::new()));
-        if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(keep_tail(stderr, Arc::clone(&tail)));
-        }
-        let stdout = child.stdout.take().context("moto has no stdout")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let line = tokio::time::timeout(START_LIMIT, lines.next_line()).await.context("moto does not start")??;
-        let Some(port) = line.and_then(|line| line.trim().parse::<u16>().ok()) else {
-            // Give the pipe a moment to deliver the traceback.
-            let _ = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-            bail!("moto did not start: {}", tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n"));
+        let (server, port) = match std::env::var_os(NURSERY) {
+            Some(socket) => nursed(Path::new(&socket)).await?,
+            None => own(python).await?,
         };
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let moto = Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        let moto = Self { server, address: SocketAddr::from(([127, 0, 0, 1], port)) };
         moto.wait_until_it_answers().await?;
         Ok(moto)
     }
@@ -94,9 +72,52 @@ impl Moto {
         bail!("moto runs but does not answer")
     }
 
-    pub(crate) async fn stop(mut self) {
-        let _ = self.child.kill().await;
+    pub(crate) async fn stop(self) {
+        match self.server {
+            Server::Own(mut child) => drop(child.kill().await),
+            Server::Nursed(connection) => drop(connection),
+        }
     }
+}
+
+/// A server that a nursery forks.
+async fn nursed(socket: &Path) -> anyhow::Result<(Server, u16)> {
+    let asked = async {
+        let mut connection = UnixStream::connect(socket).await?;
+        let mut line = String::new();
+        BufReader::new(&mut connection).read_line(&mut line).await?;
+        anyhow::Ok((connection, line))
+    };
+    let (connection, line) = tokio::time::timeout(START_LIMIT, asked).await.context("the nursery doesn't answer")??;
+    let port = line.trim().parse().with_context(|| format!("the nursery says {line:?}"))?;
+    Ok((Server::Nursed(connection), port))
+}
+
+/// A server in a process of its own.
+async fn own(python: &Path) -> anyhow::Result<(Server, u16)> {
+    let mut command = Command::new(python);
+    command.args(["-u", "-c", SERVER]).env_clear();
+    let kept = std::env::vars_os()
+        .filter(|(name, _)| name.to_str().is_some_and(|name| PASSED_ON.contains(&name) || name.starts_with("MOTO_")));
+    command.envs(kept);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", python.display()))?;
+    let tail = Arc::new(Mutex::new(VecDeque::new()));
+    if let Some(stderr) = child.stderr.take() {
+        tokio::spawn(keep_tail(stderr, Arc::clone(&tail)));
+    }
+    let stdout = child.stdout.take().context("moto has no stdout")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let line = tokio::time::timeout(START_LIMIT, lines.next_line()).await.context("moto does not start")??;
+    let Some(port) = line.and_then(|line| line.trim().parse::<u16>().ok()) else {
+        // Give the pipe a moment to deliver the traceback.
+        let _ = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        bail!("moto did not start: {}", tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n"));
+    };
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok((Server::Own(child), port))
 }
 
 /// Its log is of interest only if it does not start; reading it on keeps the pipe from filling up.

@@ -187,7 +187,7 @@ async fn interrupted_while_it_waits() -> anyhow::Result<()> {
     if let Some(pid) = pid {
         kill_process(pid, Signal::INT)?;
     }
-    let said = tokio::time::timeout(Duration::from_secs(15), said(child)).await??;
+    let said = tokio::time::timeout(Duration::from_secs(60), said(child)).await??;
     ensure!(said.code == 1, "{}", said.text);
     said.has(&["Failed to switch myapp to green", "The run was interrupted.", "Nothing was changed."])?;
     ensure!(stage.answers(0, "/").await? == "blue");

@@ -18,6 +18,8 @@ use tokio::time::{Instant, timeout};
 
 /// In `make test`.
 const MESSAGES: u64 = 10_000;
+/// A busy machine takes its time over hundreds of calls; one that no stop reaches goes on for minutes.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How many are under way at once.
 const LANES: u64 = 16;
 
@@ -391,9 +393,9 @@ async fn a_stop_gets_through_however_many_calls_there_are() -> anyhow::Result<()
     let _stream = timeout(Duration::from_secs(20), silent.accept()).await.context("nobody reads")??;
     let start = Instant::now();
     let stopped = connection.call("StopProvider", &Message::new()).await?;
-    ensure!(stopped.status == "0" && start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    ensure!(stopped.status == "0" && start.elapsed() < PATIENCE, "{:?}", start.elapsed());
     for read in reads {
-        let answer = timeout(Duration::from_secs(10), read).await.context("a read goes on")???;
+        let answer = timeout(PATIENCE, read).await.context("a read goes on")???;
         ensure!(answer.status == "0" && String::from_utf8_lossy(&answer.bytes).contains("Interrupted"));
     }
     eprintln!("600 reads ended {:?} after the stop", start.elapsed());

@@ -76,10 +76,11 @@ async fn whatever_only_looks_ends_with_ctrl_c() -> anyhow::Result<()> {
         stage.until(asked, "asks").await?;
         kill_process_group(pid_of(&child)?, Signal::INT)?;
         let stopped = Instant::now();
-        let said = timeout(Duration::from_secs(20), said(child)).await.context("it does not end")??;
+        let said = timeout(Duration::from_secs(60), said(child)).await.context("it does not end")??;
         let took = stopped.elapsed();
         eprintln!("{arguments:?}: ended after {took:?}");
-        ensure!(said.code != 0 && took < Duration::from_secs(4), "{arguments:?}: {took:?}: {}", said.text);
+        // An attempt that nobody stops goes on for twenty seconds.
+        ensure!(said.code != 0 && took < Duration::from_secs(15), "{arguments:?}: {took:?}: {}", said.text);
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ async fn served(hosted: &Hosted, client: Option<&Certificate>) -> anyhow::Result
     let Ok(mut stream) = connector.connect(ServerName::try_from("localhost")?, stream).await else { return Ok(false) };
     drop(stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await);
     let mut frame = [0; 9];
-    let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut frame)).await?;
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut frame)).await?;
     Ok(read.is_ok_and(|count| count > 0))
 }
 
@@ -76,7 +76,7 @@ async fn only_the_client_with_the_certificate_is_served() -> anyhow::Result<()> 
         let mut stream = UnixStream::connect(&hosted.socket).await?;
         drop(stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await);
         let mut byte = [0; 64];
-        Ok::<_, anyhow::Error>(tokio::time::timeout(Duration::from_secs(5), stream.read(&mut byte)).await??)
+        Ok::<_, anyhow::Error>(tokio::time::timeout(Duration::from_secs(20), stream.read(&mut byte)).await??)
     };
     // A TLS alert may come back, and no HTTP/2 frame: its record type is 21.
     let answer = plain.await.unwrap_or_default();

@@ -134,12 +134,12 @@ async fn stop(phase: Phase, signal: Signal, twice: bool, hold: bool) -> anyhow::
         sleep(Duration::from_millis(20)).await;
         let _ = kill_process(pid, signal);
     }
-    let said = timeout(Duration::from_secs(20), said(child)).await??;
+    let said = timeout(Duration::from_secs(60), said(child)).await??;
     let took = stopped.elapsed();
     eprintln!("{phase:?} {signal:?} twice={twice} hold={hold}: ended after {took:?}");
     ensure!(said.code == 1, "{phase:?}: {}", said.text);
     if !twice {
-        ensure!(took < Duration::from_secs(5), "{phase:?}: it took {took:?}");
+        ensure!(took < Duration::from_secs(15), "{phase:?}: it took {took:?}");
         said.has(&["The run was interrupted"])?;
         let back = if hold { ["Traffic stays where it is"] } else { ["The record /myapp/current-live says blue."] };
         if phase == Phase::Lock {

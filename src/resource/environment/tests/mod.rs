@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Environment;
 use crate::resource::Context;
 use crate::resource::testing::{
-    apply_request, assert_kept, assert_same_where_known, destroy_request, plan_request, read_request,
+    apply_request, assert_kept, assert_same_where_known, destroy_request, plan_request, read_request, words,
 };
 use crate::rollout::{Forward, Observed, Terminal, World};
 use crate::run::rollout::in_memory::Fake;
@@ -185,13 +185,6 @@ pub(super) fn text(stored: &Stored, name: &str) -> String {
 
 pub(super) fn group(stored: &Stored) -> String {
     text(stored, "target_group_arn")
-}
-
-pub(super) fn words(diagnostics: &Diagnostics) -> String {
-    let words = diagnostics.iter().map(|one| {
-        format!("{:?} {} {}\n{}\n", one.severity, one.path.clone().unwrap_or_default(), one.summary, one.detail)
-    });
-    words.collect()
 }
 
 /// Everything that a state names is there.

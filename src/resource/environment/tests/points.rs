@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{LISTENER, Stage, assert_there, group, instances, service, stage, text, words};
+use super::{LISTENER, Stage, assert_there, group, instances, service, stage, text};
 use crate::cancel::CancelSource;
+use crate::resource::testing::words;
 use crate::run::rollout::in_memory::Fault;
 use crate::stack::{MADE_TAG, OWNER_TAG, RELEASE_TAG};
 use crate::tf_provider::{Cancel, Stored, Value};

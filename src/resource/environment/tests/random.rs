@@ -7,9 +7,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Stage, group, instances, service, stage, text, words};
+use super::{Stage, group, instances, service, stage, text};
 use crate::cancel::CancelSource;
 use crate::resource::testing;
+use crate::resource::testing::words;
 use crate::run::rollout::in_memory::Fault;
 use crate::tf_provider::{Cancel, Diagnostics, Planned, Stored};
 

@@ -12,6 +12,7 @@ use crate::cancel::CancelSource;
 use crate::resource::switch::Switch;
 use crate::resource::{Context, testing};
 use crate::rollout::{Forward, Observed, Terminal, World};
+use crate::run::migration::in_memory::Server;
 use crate::run::rollout::in_memory::{Fake, Fault};
 use crate::run::stack::in_memory::Cloud;
 use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
@@ -261,7 +262,7 @@ impl Case {
 
     async fn play(&self, switch: &Arc<Switch>) -> Result<(), TestCaseError> {
         let fake = Fake::new(self.world(), &GROUPS);
-        switch.context.set(&fake, &Cloud::new(fake.clone()));
+        switch.context.set(&fake, &Cloud::new(fake.clone()), &Server::new());
         let stage = Stage { fake, switch: switch.clone() };
         let mut stored: Option<Stored> = None;
         let mut seen: Vec<f64> = vec![63.0, 37.0, 100.0, 0.0];

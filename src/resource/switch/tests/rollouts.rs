@@ -99,7 +99,7 @@ async fn a_color_that_fails_at_ten_percent_goes_back_at_once() {
         "verification.http[0] at ",
         "look 7, 1m after 10 % of the traffic was led to green",
         "Rolled back: all routes are as before.",
-        "Users reached green for 1m 10s, at most 10.0 % of them.",
+        "Users reached green for 1m10s, at most 10.0 % of them.",
         "listener web/2: blue 100 %, green 0 %",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");

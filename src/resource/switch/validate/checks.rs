@@ -220,13 +220,12 @@ fn least(config: &Value) -> (Duration, Vec<String>) {
     let steps = strategy.shifts();
     let watched = !config.get("verification").is_null();
     let settle = if config.get("strategy").get("prove").is_null() { strategy.settle } else { Duration::ZERO };
-    let shown = |duration: Duration| humantime::format_duration(duration).to_string();
     let mut parts = Vec::new();
     let mut sum = Duration::ZERO;
     let mut add = |duration: Duration, what: String| {
         if !duration.is_zero() {
             sum += duration;
-            parts.push(format!("{} {what}", shown(duration)));
+            parts.push(format!("{} {what}", duration::shown(duration)));
         }
     };
     for step in &steps {
@@ -258,7 +257,7 @@ fn timeouts(config: &Value, diagnostics: &mut Diagnostics) {
         let detail = format!(
             "{path} is {}, and a rollout takes at least {}: {}. Raise the timeout beyond that, with room for the checks.",
             text.unwrap_or_default(),
-            humantime::format_duration(sum),
+            duration::shown(sum),
             parts.join(" + ")
         );
         if !sum.is_zero() {
@@ -301,10 +300,10 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
         let path = Path::attribute("verification").attr("metrics").index(n);
         let detail = format!(
             "{path}: CloudWatch has one point per {}, a minute or two late, and only whole ones after traffic moved count: in a hold of {} there may be none, which counts as {}. Hold for at least {}.",
-            humantime::format_duration(period),
-            humantime::format_duration(*hold),
+            duration::shown(period),
+            duration::shown(*hold),
             metric.get("inconclusive").as_str().unwrap_or("fail"),
-            humantime::format_duration(period * 3)
+            duration::shown(period * 3)
         );
         diagnostics.warning_at(path, "The hold is too short for the metric", detail);
     }

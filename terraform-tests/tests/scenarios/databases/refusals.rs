@@ -272,7 +272,7 @@ async fn a_contract_waits_for_its_guard_and_bars_the_way_back() -> anyhow::Resul
     terraform.write(&stage.switch(Some("green"), ""))?;
     terraform.apply().await?.ok()?;
     write("green", "1", &guard("green", "24h"), "")?;
-    terraform.plan().await?.has(&["it has been live for", "only. Nothing was changed. Plan again in 23h 59m"])?;
+    terraform.plan().await?.has(&["it has been live for", "only. Nothing was changed. Plan again in 23h59m"])?;
 
     // The same value written again does not make it younger, a rollout under way does bar it.
     let value = json!({ "Name": "/myapp/current-live", "Value": "green", "Overwrite": true });

@@ -1,0 +1,201 @@
+//! Instances: their security group, launch template and Auto Scaling group, and how they are replaced.
+
+use tokio::time::Instant;
+
+use crate::duration;
+use crate::run::ports::{FailureKind, PortError};
+use crate::run::stack::build::Build;
+use crate::run::stack::ports::{RefreshPace, RefreshState, SeenScalingGroup, Tags, VersionOf, failed};
+use crate::run::stack::wait::{Pauses, Watch};
+use crate::stack::{self, Rules};
+
+impl Build<'_> {
+    pub(super) async fn create_security_group(&mut self) -> Result<(), PortError> {
+        let groups = &self.context.ports.security_groups;
+        let vpc = self.spec.vpc_id.as_deref().ok_or_else(|| failed("vpc_id is missing"))?;
+        let text = format!("Instances of {}, {}", self.spec.name, self.spec.color);
+        let id = groups.create(self.name, &text, vpc, self.tags).await?;
+        self.ids.security_group = Some(id.clone());
+        // A read can be earlier than what was just made.
+        let mut pauses = Pauses::new();
+        let before: Rules = loop {
+            if let Some(seen) = groups.find(&id).await? {
+                break seen.rules;
+            }
+            self.pause(&mut pauses, "the security group was not to be seen yet").await?;
+        };
+        groups.set_rules(&id, &before, &stack::rules(self.instances()?)).await
+    }
+
+    /// What tells this object from others stays with the things that are named after it: instances come and go.
+    pub(super) fn tags_of_instances(&self) -> Tags {
+        let mut tags = self.tags.clone();
+        tags.remove(stack::OWNER_TAG);
+        tags.remove(stack::MADE_TAG);
+        tags
+    }
+
+    pub(super) fn version_of<'v>(&'v self, tags: &'v Tags) -> Result<VersionOf<'v>, PortError> {
+        let security_group = Self::need(&self.ids.security_group, "security group")?;
+        Ok(VersionOf { instances: self.instances()?, security_group, tags })
+    }
+
+    /// A new version of the template.
+    pub(super) async fn add_version(&mut self) -> Result<i64, PortError> {
+        let tags = self.tags_of_instances();
+        let template = Self::need(&self.ids.template, "launch template")?;
+        // One that was made in this run says already what is wished.
+        let version = match self.progress.fresh_template {
+            true => 1,
+            false => self.context.ports.launch_templates.add_version(template, self.version_of(&tags)?).await?,
+        };
+        self.ids.template_version = Some(version);
+        Ok(version)
+    }
+
+    /// Gives the group a template again; instances stay as they are.
+    pub(super) async fn repoint(&mut self) -> Result<(), PortError> {
+        let version = self.add_version().await?.to_string();
+        let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?;
+        let template = Self::need(&self.ids.template, "launch template")?;
+        self.context.ports.autoscaling.set_template(name, (template, &version)).await
+    }
+
+    /// A new version of the template, and instances made of it. If that comes to nothing, the group makes instances of the
+    /// former version again, whatever is there of the new one.
+    pub(super) async fn roll(&mut self) -> Result<(), PortError> {
+        let former = self.seen.scaling_group.as_ref().and_then(|group| group.template.clone());
+        let version = self.add_version().await?.to_string();
+        let autoscaling = &self.context.ports.autoscaling;
+        let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?.to_owned();
+        let template = Self::need(&self.ids.template, "launch template")?.to_owned();
+        autoscaling.set_template(&name, (&template, &version)).await?;
+        let Err(error) = self.refresh(&name).await else { return Ok(()) };
+        let former = former.filter(|(id, _)| *id == template && self.seen.template.is_some());
+        let Some((id, number)) = former else { return Err(error) };
+        let text = match autoscaling.set_template(&name, (&id, &number)).await {
+            Ok(()) => format!(
+                "{error}\nThe Auto Scaling group {name} makes new instances of version {number} of its template again; instances that were replaced already are of version {version}."
+            ),
+            Err(undo) => format!(
+                "{error}\nTHE TEMPLATE COULD NOT BE PUT BACK ({undo}): the Auto Scaling group {name} makes new instances of version {version}. By hand: aws autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --launch-template LaunchTemplateId={id},Version={number}"
+            ),
+        };
+        Err(PortError::new(error.kind, text))
+    }
+
+    pub(super) async fn refresh(&self, name: &str) -> Result<(), PortError> {
+        let wished = self.instances()?.instance_refresh.clone().unwrap_or_default();
+        let autoscaling = &self.context.ports.autoscaling;
+        let (min, max) = if self.live { (100, 110) } else { (0, 100) };
+        // AWS allows no more than 100 between them.
+        let (min_healthy, max_healthy) = match (wished.min_healthy_percentage, wished.max_healthy_percentage) {
+            (Some(min), Some(max)) => (min, max),
+            (Some(own), None) => (own, max.min(own + 100)),
+            (None, Some(own)) => (min.max(own - 100), own),
+            (None, None) => (min, max),
+        };
+        let pace = RefreshPace { min_healthy, max_healthy, warmup: wished.instance_warmup };
+        let (mut pauses, mut cancelled) = (Pauses::new(), false);
+        self.still_idle().await?;
+        let started = loop {
+            match autoscaling.start_refresh(name, pace).await {
+                // One of a run that was killed: it makes instances of a version that nobody wants any more.
+                Err(error) if error.kind == FailureKind::Conflict => {
+                    if !std::mem::replace(&mut cancelled, true) {
+                        autoscaling.cancel_refresh(name).await?;
+                    }
+                    let what = "a former instance refresh was being cancelled";
+                    self.pause_watching(&mut pauses, what, Watch::Idle).await?;
+                }
+                other => break other?,
+            }
+        };
+        let limit = wished.timeout.as_deref().and_then(|text| duration::parse(text).ok());
+        let end = limit.map_or(self.deadline, |limit| self.deadline.min(Instant::now() + limit));
+        if let Err((error, goes_on)) = self.follow_refresh(name, &started, end).await {
+            if goes_on {
+                // It must not go on behind everybody's back.
+                autoscaling.cancel_refresh(name).await.map_err(|cancel| {
+                    PortError::new(
+                        error.kind,
+                        format!("{error}\nIT GOES ON, since it could not be cancelled: {cancel}"),
+                    )
+                })?;
+            }
+            return Err(error);
+        }
+        self.wait_in_service(name, Watch::Idle).await
+    }
+
+    /// Waits for the end of a refresh; an error says whether it goes on.
+    pub(super) async fn follow_refresh(&self, name: &str, id: &str, end: Instant) -> Result<(), (PortError, bool)> {
+        let autoscaling = &self.context.ports.autoscaling;
+        let mut pauses = Pauses::new();
+        loop {
+            let seen = autoscaling.refresh(name, Some(id)).await.map_err(|error| (error, true))?;
+            let reason = seen.as_ref().and_then(|refresh| refresh.reason.clone());
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            match seen {
+                Some(refresh) if refresh.state == RefreshState::Running => {
+                    tracing::info!(percent = refresh.percent, "the instance refresh goes on");
+                }
+                Some(refresh) if refresh.state == RefreshState::Done => return Ok(()),
+                Some(refresh) => {
+                    let RefreshState::Ended(word) = &refresh.state else { continue };
+                    let cause = self.failure(name).await.ok().flatten();
+                    let cause = cause.map(|cause| format!("\nThe last scaling activity that failed: {cause}"));
+                    let text = format!("the instance refresh {id} ended {word}{reason}{}", cause.unwrap_or_default());
+                    return Err((failed(text), false));
+                }
+                None => return Err((failed(format!("the instance refresh {id} is gone")), false)),
+            }
+            let waited = self.pause_watching(&mut pauses, "instances were being replaced", Watch::Idle).await;
+            waited.map_err(|error| (error, true))?;
+            if Instant::now() >= end {
+                let text =
+                    format!("the instance refresh {id} took longer than instance_refresh.timeout, and was cancelled");
+                return Err((failed(text), true));
+            }
+        }
+    }
+
+    /// Other sizes. A minimum that a rollout holds up stays up: what it gives back at its end is what is wished now.
+    pub(super) async fn resize(&mut self, min: i32, max: i32, desired: Option<i32>) -> Result<(), PortError> {
+        let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?.to_owned();
+        let autoscaling = &self.context.ports.autoscaling;
+        let now = autoscaling.find(&name).await?;
+        let shrinks = desired.is_some_and(|desired| {
+            now.as_ref().and_then(|now| now.instances.desired_capacity).is_some_and(|running| desired < running)
+        });
+        if shrinks {
+            self.still_idle().await?;
+        }
+        let held = now.as_ref().filter(|now| now.pinned.is_some()).map(|now| now.min_now);
+        if held.is_some() {
+            autoscaling.note_minimum(&name, min).await?;
+        }
+        let least = held.unwrap_or(min).max(min);
+        let desired = desired.map(|desired| desired.max(held.unwrap_or(desired)));
+        autoscaling.resize(&name, Some(least), Some(max.max(least)), desired).await?;
+        let watch = if shrinks { Watch::Idle } else { Watch::Nothing };
+        match (self.wait_in_service(&name, watch).await, now) {
+            // Who went live meanwhile goes on with the size that it had.
+            (Err(error), Some(now)) if shrinks && error.kind == FailureKind::Conflict => {
+                self.grow_back(&now, error).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    pub(super) async fn grow_back(&self, former: &SeenScalingGroup, error: PortError) -> Result<(), PortError> {
+        let of = &former.instances;
+        let sizes = (Some(former.min_now), Some(of.max_size), of.desired_capacity);
+        let back = self.context.ports.autoscaling.resize(&former.name, sizes.0, sizes.1, sizes.2).await;
+        let text = match back {
+            Ok(()) => format!("{error}\nThe Auto Scaling group {} has its former size again.", former.name),
+            Err(back) => format!("{error}\nITS SIZE COULD NOT BE PUT BACK: {back}"),
+        };
+        Err(PortError::new(error.kind, text))
+    }
+}

@@ -1,0 +1,74 @@
+//! What follows from a stack's arguments: which kind each part is, and what a service is to run.
+
+use super::kinds::{CheckKind, GroupKind, ServiceKind};
+use super::spec::{HealthCheck, Service, TargetGroup};
+use super::task_definition::TaskDefinition;
+
+impl TargetGroup {
+    /// Which kind it is.
+    pub fn kind(&self) -> GroupKind {
+        let protocol = self.protocol.as_deref().unwrap_or("HTTP");
+        match (self.target_type.as_deref(), protocol) {
+            (Some("lambda"), _) => GroupKind::Lambda,
+            (Some("alb"), _) => GroupKind::LoadBalancer,
+            (_, "HTTP" | "HTTPS") => GroupKind::Application,
+            (_, "UDP" | "TCP_UDP") => GroupKind::NetworkUdp,
+            (Some("ip"), _) => GroupKind::NetworkByAddress,
+            _ => GroupKind::Network,
+        }
+    }
+}
+
+impl HealthCheck {
+    /// Which kind it is in a target group.
+    pub fn kind(&self, group: &TargetGroup) -> CheckKind {
+        match (group.kind(), self.protocol.as_deref()) {
+            (GroupKind::Lambda, _) => CheckKind::Lambda,
+            (GroupKind::Application, _) if group.protocol_version.as_deref() == Some("GRPC") => CheckKind::Grpc,
+            (GroupKind::Application, _) => CheckKind::Http,
+            (_, Some("HTTPS")) => CheckKind::NetworkHttps,
+            (_, Some("HTTP")) | (GroupKind::LoadBalancer, None) => CheckKind::NetworkHttp,
+            _ => CheckKind::Tcp,
+        }
+    }
+}
+
+impl Service {
+    /// Which kind it is.
+    pub fn kind(&self) -> ServiceKind {
+        match (self.capacity_provider_strategy.is_empty(), self.subnet_ids.is_empty()) {
+            (false, _) => ServiceKind::ByCapacityProviders,
+            (true, false) => ServiceKind::InSubnets,
+            (true, true) => ServiceKind::OnInstances,
+        }
+    }
+
+    /// Its task definition with its image in place; none if it names one by ARN.
+    ///
+    /// # Errors
+    /// What is wrong with the text, or why the image has no place in it.
+    pub fn definition(&self) -> Result<Option<TaskDefinition>, String> {
+        let Some(text) = &self.task_definition else { return Ok(None) };
+        let mut definition = TaskDefinition::parse(text)?;
+        if let Some(image) = &self.image {
+            definition.set_image(image, self.container_name.as_deref())?;
+        }
+        Ok(Some(definition))
+    }
+
+    /// Whether a service that is to be would run the same task, whatever white space their texts have.
+    pub fn runs_like(&self, other: &Service) -> bool {
+        let wished = other.definition().ok().flatten();
+        if let (Some(running), Some(wished)) = (&self.running, &wished) {
+            return *running == wished.digest();
+        }
+        if self.task_definition_arn != other.task_definition_arn {
+            return false;
+        }
+        match (self.definition(), other.definition()) {
+            (Ok(one), Ok(other)) => one == other,
+            // One of them is no task definition.
+            _ => self.task_definition == other.task_definition && self.image == other.image,
+        }
+    }
+}

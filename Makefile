@@ -57,7 +57,7 @@ advisories:
 
 unit:
 	$(call part,building and running the unit tests,cargo nextest run --locked --workspace --lib)
-	$(call part,stories,BLUEGREEN_STORIES=$(STORIES) cargo nextest run --locked --lib -p terraform-provider-bluegreen stories_come_right)
+	$(call part,stories,BLUEGREEN_STORIES=$(STORIES) cargo nextest run --locked --workspace --lib come_right)
 
 scenarios: build
 	$(call part,scenarios,$(NURSERY) cargo nextest run --locked --workspace --test scenarios --test-threads $(THREADS))
@@ -68,7 +68,7 @@ build:
 	$(call part,building the programs,cargo build --locked --workspace --bins --tests)
 
 docs:
-	UPDATE_EXPECT=1 cargo nextest run --locked -p terraform-provider-bluegreen --lib pages
+	UPDATE_EXPECT=1 cargo nextest run --locked --workspace --lib pages
 
 bench: tools-demo
 	@$(SETUP) aws-provider servers

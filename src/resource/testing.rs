@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult, TestRng, TestRunner};
 
 use super::Context;
 use crate::platform::{Adapters, Platform};
@@ -128,11 +129,24 @@ pub(super) fn seed() -> u64 {
     std::env::var("BLUEGREEN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
-/// Tells so many random stories, others for each offset.
-pub(super) fn stories(cases: u32, offset: u64) -> TestRunner {
+/// How many stories are told: `BLUEGREEN_STORIES`, if it is set.
+pub(super) fn told() -> Option<u32> {
+    std::env::var("BLUEGREEN_STORIES").ok().and_then(|count| count.parse().ok())
+}
+
+/// Tells so many random stories on a clock that goes by itself, others for each offset.
+#[track_caller]
+pub(super) fn tell<S: Strategy>(cases: u32, offset: u64, stories: &S, play: impl AsyncFn(S::Value) -> TestCaseResult) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed().to_le_bytes());
     bytes[8..16].copy_from_slice(&offset.to_le_bytes());
-    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let result = runner.run(stories, |story| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.map_err(|error| TestCaseError::fail(error.to_string()))?.block_on(play(story))
+    });
+    if let Err(failure) = result {
+        panic!("BLUEGREEN_SEED={}: {failure}", seed());
+    }
 }

@@ -136,15 +136,9 @@ fn story() -> impl Strategy<Value = Story> {
 
 /// The same stories each time, unless a seed is given.
 fn tell(offset: u64) {
-    let cases = std::env::var("BLUEGREEN_STORIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let machines = play::Machines::new();
-    let result = testing::stories(cases.div_ceil(2), offset).run(&story(), |story| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.map_err(|error| TestCaseError::fail(error.to_string()))?.block_on(play(&machines, &story))
-    });
-    if let Err(failure) = result {
-        panic!("BLUEGREEN_SEED={}: {failure}", testing::seed());
-    }
+    let cases = testing::told().unwrap_or(CASES);
+    testing::tell(cases.div_ceil(2), offset, &story(), async |story| play(&machines, &story).await);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! How a story is played, and what must hold at each of its turns.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::terraform::{Config, Machine, NAMES, Plan, State};
 use super::{Act, Story, Trouble, schema};
@@ -52,6 +54,10 @@ struct Play<'m> {
     runs: usize,
     /// The machines whose process was killed.
     dead: Vec<String>,
+    /// Where somebody else led the listener while an apply went on.
+    meddled: Cell<Option<Terminal>>,
+    /// The weights of the steps, in tenths of a percent.
+    steps: Vec<u32>,
     /// What each color ran when the schema contracted.
     outdated: Option<[serde_json::Value; 2]>,
     /// What each group had of each route when an apply began: a rollback may bring that back.
@@ -116,6 +122,8 @@ pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestC
         releases: 1,
         runs: 0,
         dead: Vec::new(),
+        meddled: Cell::default(),
+        steps: story.steps.clone(),
         outdated: None,
         had: BTreeMap::new(),
     };
@@ -225,8 +233,13 @@ impl Play<'_> {
                 self.routes.set_status(500);
             }
             Trouble::Meddled(seconds, percent) => {
-                tokio::time::sleep(Duration::from_secs(*seconds)).await;
+                // Not in the very moment in which a step begins: nobody could tell which of the two came first.
+                tokio::time::sleep(Duration::from_secs(*seconds) + Duration::from_millis(137)).await;
+                let before = self.routes.world();
                 self.weigh(0, *percent);
+                let (now, key) = (self.routes.world(), LISTENER);
+                let is_other = !now.routes[key].terminal.shares_like(&before.routes[key].terminal);
+                self.meddled.set(Some(now.routes[key].terminal.clone()).filter(|_| is_other));
             }
             _ => {}
         }
@@ -267,6 +280,11 @@ impl Play<'_> {
         MACHINE.scope(self.machine(), self.machines.first.refresh(&mut self.state, told)).await;
     }
 
+    /// The lock record that is there.
+    fn lock(&self) -> Option<LockRecord> {
+        serde_json::from_str(&self.routes.parameter(LOCK)?).ok()
+    }
+
     async fn plan(&self, told: &mut Diagnostics) -> Option<Plan> {
         MACHINE.scope(self.machine(), self.machines.first.plan(&self.config, &self.state, told)).await
     }
@@ -294,9 +312,21 @@ impl Play<'_> {
         let quiet = (!moves && !matches!(trouble, Trouble::Machine(_) | Trouble::Meddled(..))).then_some(&before);
         self.check(quiet)?;
         // Whatever is on its way comes, and what it does was told too.
+        let left = self.routes.world();
         tokio::time::sleep(LATER).await;
         self.routes.be_stale(0);
         self.check(quiet)?;
+        let now = self.routes.world();
+        let stays = now.routes[LISTENER].terminal.shares_like(&left.routes[LISTENER].terminal);
+        let doubts = self.lock().is_some_and(|lock| lock.status != Status::Running);
+        // Nothing at all, or everything, is where a rollout may be itself, and so is each of its steps.
+        let own = |percent: &u32| self.steps.contains(&(percent * 10)) || self.steps.contains(&(1000 - percent * 10));
+        let is_theirs = matches!(trouble, Trouble::Meddled(_, percent) if !matches!(percent, 0 | 100) && !own(percent));
+        if let Some(theirs) = self.meddled.take().filter(|_| is_theirs) {
+            let same = now.routes[LISTENER].terminal.shares_like(&theirs);
+            prop_assert!(same, "what somebody else did during the rollout was overwritten");
+        }
+        prop_assert!(died || stays || doubts, "users were led elsewhere after the end, which nobody said could come");
         Ok(true)
     }
 
@@ -378,6 +408,25 @@ impl Play<'_> {
         Ok(())
     }
 
+    /// Nobody takes a lock from somebody who shows that he lives.
+    fn check_locks(&self) -> Result<(), TestCaseError> {
+        let mut shown: BTreeMap<String, (Instant, Duration)> = BTreeMap::new();
+        for (at, written) in self.routes.lock_writes() {
+            let Ok(record) = serde_json::from_str::<LockRecord>(&written) else { continue };
+            // The one that was taken over may write once more, which the other one overrules.
+            let former = record.took_over.as_ref().filter(|_| !shown.contains_key(&record.run));
+            if let Some((last, lease)) = former.and_then(|former| shown.get(former)) {
+                prop_assert!(at - *last >= *lease, "{} is taken over after {:?}", record.holder, at - *last);
+            }
+            let lease = match record.status {
+                Status::Running => Duration::from_secs(record.lease_seconds),
+                _ => Duration::ZERO,
+            };
+            shown.insert(record.run, (at, lease));
+        }
+        Ok(())
+    }
+
     /// Everything comes right, and goes.
     async fn end(&mut self) -> Result<(), TestCaseError> {
         // Where the schema contracted, the other color may have a release from before.
@@ -416,9 +465,9 @@ impl Play<'_> {
         let group = self.groups()[position].clone();
         let share = world.routes[LISTENER].terminal.share(&group.unwrap_or_default());
         prop_assert!((share - 100.0).abs() < 0.01, "{active} has {share} %");
+        self.check_locks()?;
         // What a run left that died at its very end, or ended in doubt, stays until there is something to do.
-        let left = self.routes.parameter(LOCK);
-        let left = left.and_then(|left| serde_json::from_str::<LockRecord>(&left).ok());
+        let left = self.lock();
         let over = |left: &LockRecord| left.status != Status::Running || self.dead.contains(&left.machine);
         prop_assert!(left.as_ref().is_none_or(over), "the lock record is left: {left:?}");
         self.leave().await

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::migration::Recorded;
 use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
@@ -130,6 +130,8 @@ struct State {
     faults: BTreeMap<usize, Fault>,
     /// Other parameters than the record, with all their versions.
     parameters: BTreeMap<String, Vec<String>>,
+    /// Whatever was written to a lock, and when.
+    written: Vec<(Instant, String)>,
     /// Whether these can be reached no more.
     lost: bool,
     /// What functions, commands, alarms and metrics say, in turn; the last one stays.
@@ -187,6 +189,11 @@ impl Fake {
 
     pub(crate) fn history(&self) -> Vec<World> {
         self.state().history.clone()
+    }
+
+    /// Whatever was written to locks, and when, in its order.
+    pub(crate) fn lock_writes(&self) -> Vec<(Instant, String)> {
+        self.state().written.clone()
     }
 
     /// Begins the history anew.
@@ -672,6 +679,7 @@ impl Records for Fake {
                 return Err(PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"));
             }
             state.parameters.insert(name.to_owned(), vec![value.to_owned()]);
+            state.written.push((Instant::now(), value.to_owned()));
             return Ok(1);
         }
         if self.state().world.record.is_some() {
@@ -685,6 +693,7 @@ impl Records for Fake {
     async fn write(&self, name: &str, value: &str) -> Result<i64, PortError> {
         if name.ends_with(".rollout") {
             self.set_parameter(name, value);
+            self.state().written.push((Instant::now(), value.to_owned()));
             return Ok(self.state().parameters.get(name).map_or(0, Vec::len) as i64);
         }
         let value = Some(value.to_owned());

@@ -107,13 +107,13 @@ fn rollouts() -> Vec<Case> {
         strategy("steps = [{ weight = 50 }, { weight = 10 }]", "The steps must rise"),
         strategy("steps = [null]", "Null element"),
         strategy(&format!("{canary}, linear = {{ percent = 10, interval = \"1m\" }}"), "Conflicting arguments"),
-        strategy("prove = { url = \"https://x.org\" }", "It must be told what tells the color"),
+        strategy("prove = { url = \"https://x.org\" }", "prove needs header, cookie or body"),
         strategy("prove = { url = \"https://{color}.org\", header = \"x-color\" }", "Unknown placeholder"),
         strategy("settle = \"soon\"", "Invalid settle"),
         metric("metric = \"errors\", max = 1", "Invalid metric"),
         metric("metric = \"error_rate\"", "A limit is missing"),
         metric("max = 1", "A metric or a query is needed"),
-        metric("metric = \"error_rate\", max = 5", "More than every request"),
+        metric("metric = \"error_rate\", max = 5", "max of error_rate is above 1"),
         metric("metric = \"requests\", min = 1, period = \"45s\"", "Invalid period"),
         metric("metric = \"latency_p99\", significance = 2", "Invalid significance"),
         metric(
@@ -141,7 +141,7 @@ fn times() -> Vec<Case> {
         let value = format!(
             "{{ steps = [{{ weight = 10, hold = \"20m\" }}] }}\n  verification = {{ duration = \"15m\", healthy = {{}} }}\n  timeouts = {{ {timeouts} }}"
         );
-        case("strategy", value, "The timeout can't contain the rollout", "timeouts")
+        case("strategy", value, "timeouts are shorter than the rollout", "timeouts")
     };
     vec![case("update = \"35m\""), case("create = \"10m\"")]
 }
@@ -243,7 +243,7 @@ async fn of_environments() -> anyhow::Result<()> {
         (instances(", desired_capacity = 3"), "3 is more than max_size, 2"),
         (instances(", desired_capacity = 0"), "0 is less than min_size, 1"),
         (format!("{group}\n  instances = {{ {small}, min_size = 3, max_size = 2 }}"), "2 is less than min_size, 3"),
-        (instances(", ingress = [{ protocol = \"tcp\", from_port = 80 }]"), "A rule for nobody"),
+        (instances(", ingress = [{ protocol = \"tcp\", from_port = 80 }]"), "The rule names no source"),
         (instances(", ingress = [{ protocol = \"tcp\", self = true }]"), "from_port is missing"),
         (instances(", instance_refresh = { timeout = \"soon\" }"), "timeout"),
         (format!("{}\n  targets = []", instances("")), "Two kinds of targets"),

@@ -16,7 +16,7 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     if instances.get("user_data").is_set() && instances.get("user_data_base64").is_set() {
         let path = base.attr("user_data_base64");
         let detail = format!("{path}: user_data is text, user_data_base64 is anything. Set one of them.");
-        diagnostics.error_at(path, "User data twice", detail);
+        diagnostics.error_at(path, "user_data and user_data_base64 are both set", detail);
     }
     for (n, device) in instances.get("block_devices").as_list().unwrap_or_default().iter().enumerate() {
         block_device(device, &base.attr("block_devices").index(n), diagnostics);
@@ -112,7 +112,7 @@ fn security_rule(rule: &Value, path: &Path, diagnostics: &mut Diagnostics) {
         let detail = format!(
             "{path}: name networks (cidr_blocks, ipv6_cidr_blocks), prefix_list_ids, security_group_ids or self."
         );
-        diagnostics.error_at(path.clone(), "A rule for nobody", detail);
+        diagnostics.error_at(path.clone(), "The rule names no source", detail);
     }
     for name in ["cidr_blocks", "ipv6_cidr_blocks"] {
         for text in rule.get(name).strings() {
@@ -131,8 +131,8 @@ fn security_rule(rule: &Value, path: &Path, diagnostics: &mut Diagnostics) {
         && !icmp
     {
         let path = path.attr("to_port");
-        let detail = format!("{path}: the ports end, at {last}, before they begin, at {first}.");
-        diagnostics.error_at(path, "The ports are the wrong way round", detail);
+        let detail = format!("{path}: from_port is {first}, and to_port is {last}.");
+        diagnostics.error_at(path, "from_port is above to_port", detail);
     }
     // Without a type, rules for ICMPv6 are for all of them.
     let ported = ["tcp", "udp", "icmp", "6", "17", "1"];

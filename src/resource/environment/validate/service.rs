@@ -35,12 +35,14 @@ fn one_definition(service: &Value, base: &Path, diagnostics: &mut Diagnostics) {
     }
     if set("image") && none("task_definition") {
         let path = base.attr("image");
-        let detail = format!("{path}: an image has its place in task_definition; a registered one is not changed.");
+        let detail = format!(
+            "{path}: image replaces the image in task_definition. A task definition that is named by its ARN is not changed."
+        );
         diagnostics.error_at(path, "image needs task_definition", detail);
     }
     if set("task_definition_arn") && none("container_name") {
         let path = base.attr("container_name");
-        let detail = format!("{path}: with task_definition_arn it must be said which container serves.");
+        let detail = format!("{path}: task_definition_arn needs the name of the container that serves.");
         diagnostics.error_at(path, "container_name is missing", detail);
     }
     if set("launch_type") && set("capacity_provider_strategy") {
@@ -48,7 +50,7 @@ fn one_definition(service: &Value, base: &Path, diagnostics: &mut Diagnostics) {
         diagnostics.error_at(
             path.clone(),
             "Conflicting arguments",
-            format!("{path}: capacity providers take its place."),
+            format!("{path}: capacity_provider_strategy replaces launch_type. Set one of them."),
         );
     }
 }

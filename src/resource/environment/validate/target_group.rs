@@ -187,7 +187,7 @@ fn health_check(value: &Value, group: &TargetGroup, path: &Path, diagnostics: &m
     if check.enabled == Some(false) && kind != CheckKind::Lambda {
         let path = path.attr("enabled");
         let detail = format!("{path}: only for target groups of type lambda can the health check be off.");
-        diagnostics.error_at(path, "The check can't be off", detail);
+        diagnostics.error_at(path, "The health check can't be off", detail);
     }
     misfits::<HealthCheck>(value, kind, path, diagnostics);
     let can_connect = !matches!(group.kind(), GroupKind::Application | GroupKind::LoadBalancer | GroupKind::Lambda);

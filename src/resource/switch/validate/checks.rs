@@ -94,8 +94,9 @@ fn request(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
     if let Some(text) = check.get("url").as_str() {
         let path = path.attr("url");
         for placeholder in placeholders(text).filter(|placeholder| *placeholder != "{color}") {
-            let detail =
-                format!("{path}: {placeholder} stands for nothing; {{color}} stands for the color that is checked.");
+            let detail = format!(
+                "{path}: there is no placeholder {placeholder}; {{color}} is the only one, the color that is checked."
+            );
             diagnostics.error_at(path.clone(), "Unknown placeholder", detail);
         }
     }
@@ -139,7 +140,7 @@ fn metric(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
         diagnostics.error_at(path.clone(), "A metric or a query is needed", detail);
     }
     if ["max", "min", "max_ratio_to_live", "significance"].into_iter().all(none) && check.as_map().is_some() {
-        let detail = format!("{path}: without max, min, max_ratio_to_live or significance nothing is asked of it.");
+        let detail = format!("{path}: the metric has no limit. Set max, min, max_ratio_to_live or significance.");
         diagnostics.error_at(path.clone(), "A limit is missing", detail);
     }
     let of_rate = check.get("metric").as_str() == Some("error_rate");
@@ -149,7 +150,7 @@ fn metric(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
             "{path}: error_rate is a part of one: {max} would allow every request to fail. For {max} %, write {}.",
             max / 100.0
         );
-        diagnostics.error_at(path, "More than every request", detail);
+        diagnostics.error_at(path, "max of error_rate is above 1", detail);
     }
     let ids = check.get("query").get("metrics").as_map().into_iter().flatten();
     for (id, _) in ids {
@@ -197,12 +198,12 @@ fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
         if given > 1 || told.iter().all(|name| prove.get(name).is_null()) {
             let detail =
                 format!("{path}: set one of header, cookie and body: what of the answer tells which color gave it.");
-            diagnostics.error_at(path.clone(), "It must be told what tells the color", detail);
+            diagnostics.error_at(path.clone(), "prove needs header, cookie or body", detail);
         }
         if prove.get("url").as_str().is_some_and(|url| url.contains("{color}")) {
             let path = path.attr("url");
             let detail = format!(
-                "{path}: it asks the production route, by which both colors answer: {{color}} stands for nothing here."
+                "{path}: it asks the production route, by which both colors answer; {{color}} has no meaning there."
             );
             diagnostics.error_at(path, "Unknown placeholder", detail);
         }
@@ -261,7 +262,7 @@ fn timeouts(config: &Value, diagnostics: &mut Diagnostics) {
             parts.join(" + ")
         );
         if !sum.is_zero() {
-            diagnostics.error_at(path, "The timeout can't contain the rollout", detail);
+            diagnostics.error_at(path, "timeouts are shorter than the rollout", detail);
         }
     }
 }

@@ -160,6 +160,14 @@ impl Play<'_> {
         self.lead(&[(own, percent), (other, 100 - percent)]);
     }
 
+    /// Likewise, and it is noted if that is another place than before.
+    fn interfere(&self, percent: u32) {
+        let terminal = || self.routes.world().routes[LISTENER].terminal.clone();
+        let before = terminal();
+        self.weigh(0, percent);
+        self.meddled.set(Some(terminal()).filter(|now| !now.shares_like(&before)));
+    }
+
     fn act(&mut self, act: &Act) {
         self.releases += 1;
         let release = self.releases.to_string();
@@ -216,6 +224,7 @@ impl Play<'_> {
                     }
                 }
             }
+            Trouble::Saved(percent) if self.state.switch.is_some() => self.interfere(*percent),
             Trouble::Saved(percent) => self.weigh(0, *percent),
             _ => {}
         }
@@ -235,11 +244,7 @@ impl Play<'_> {
             Trouble::Meddled(seconds, percent) => {
                 // Not in the very moment in which a step begins: nobody could tell which of the two came first.
                 tokio::time::sleep(Duration::from_secs(*seconds) + Duration::from_millis(137)).await;
-                let before = self.routes.world();
-                self.weigh(0, *percent);
-                let (now, key) = (self.routes.world(), LISTENER);
-                let is_other = !now.routes[key].terminal.shares_like(&before.routes[key].terminal);
-                self.meddled.set(Some(now.routes[key].terminal.clone()).filter(|_| is_other));
+                self.interfere(*percent);
             }
             _ => {}
         }
@@ -300,38 +305,55 @@ impl Play<'_> {
         };
         self.begin();
         self.arm(trouble);
-        let before = self.routes.world();
+        // One that takes over goes back to where the dead one began.
+        let (world, begins) = (self.routes.world(), self.lock().is_none());
         let moves = plan.moves(&self.state);
-        let died = self.carry_out(&plan, trouble).await;
+        let (died, failed) = self.carry_out(&plan, trouble).await;
         if died {
             self.dead.push(self.machine());
         }
         if self.outdated.is_none() && schema::is_contracted(&self.database) {
             self.outdated = Some([0, 1].map(|n| self.config.colors[n]["release"].clone()));
         }
-        let quiet = (!moves && !matches!(trouble, Trouble::Machine(_) | Trouble::Meddled(..))).then_some(&before);
+        let quiet = (!moves && !matches!(trouble, Trouble::Machine(_) | Trouble::Meddled(..))).then_some(&world);
         self.check(quiet)?;
         // Whatever is on its way comes, and what it does was told too.
         let left = self.routes.world();
         tokio::time::sleep(LATER).await;
         self.routes.be_stale(0);
         self.check(quiet)?;
-        let now = self.routes.world();
-        let stays = now.routes[LISTENER].terminal.shares_like(&left.routes[LISTENER].terminal);
+        let stays = self.routes.world().routes[LISTENER].terminal.shares_like(&left.routes[LISTENER].terminal);
         let doubts = self.lock().is_some_and(|lock| lock.status != Status::Running);
-        // Nothing at all, or everything, is where a rollout may be itself, and so is each of its steps.
-        let own = |percent: &u32| self.steps.contains(&(percent * 10)) || self.steps.contains(&(1000 - percent * 10));
-        let is_theirs = matches!(trouble, Trouble::Meddled(_, percent) if !matches!(percent, 0 | 100) && !own(percent));
-        if let Some(theirs) = self.meddled.take().filter(|_| is_theirs) {
-            let same = now.routes[LISTENER].terminal.shares_like(&theirs);
-            prop_assert!(same, "what somebody else did during the rollout was overwritten");
-        }
         prop_assert!(died || stays || doubts, "users were led elsewhere after the end, which nobody said could come");
+        self.check_place(trouble, Some(&world).filter(|_| failed && begins))?;
         Ok(true)
     }
 
-    /// Whether the process was killed.
-    async fn carry_out(&mut self, plan: &Plan, trouble: &Trouble) -> bool {
+    /// What others did since the plan stays, and what failed leaves users where they were `before`.
+    fn check_place(&self, trouble: &Trouble, before: Option<&World>) -> Result<(), TestCaseError> {
+        let now = self.routes.world();
+        // Nothing at all, or everything, is where a rollout may be itself, and so is each of its steps.
+        let own = |percent: &u32| self.steps.contains(&(percent * 10)) || self.steps.contains(&(1000 - percent * 10));
+        let is_theirs = match trouble {
+            Trouble::Meddled(_, percent) => !matches!(percent, 0 | 100) && !own(percent),
+            Trouble::Saved(percent) => !matches!(percent, 0 | 100),
+            _ => false,
+        };
+        if let Some(theirs) = self.meddled.take().filter(|_| is_theirs) {
+            let same = now.routes[LISTENER].terminal.shares_like(&theirs);
+            prop_assert!(same, "what somebody else did since the plan was overwritten");
+        }
+        // Where no call is refused the way back gets to its end.
+        let goes_back = matches!(trouble, Trouble::Breaks(_)) && self.config.switch["on_failure"].is_null();
+        if let Some(before) = before.filter(|_| goes_back) {
+            let back = now.routes[LISTENER].terminal.shares_like(&before.routes[LISTENER].terminal);
+            prop_assert!(back, "it failed, and users are elsewhere than before");
+        }
+        Ok(())
+    }
+
+    /// Whether the process was killed, and whether it told of a failure.
+    async fn carry_out(&mut self, plan: &Plan, trouble: &Trouble) -> (bool, bool) {
         let source = CancelSource::new();
         let cancel = if matches!(trouble, Trouble::Stop(_)) { source.token() } else { Cancel::never() };
         let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
@@ -348,7 +370,7 @@ impl Play<'_> {
             }
         };
         self.state = state;
-        died
+        (died, told.has_errors())
     }
 
     /// Notes what there is before an apply.

@@ -42,35 +42,39 @@ async fn a_create_that_stops_half_way() -> anyhow::Result<()> {
 }
 
 /// The provider is killed at each changing call of a create, before and after its effect: the next apply goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_create_that_is_killed_anywhere() -> anyhow::Result<()> {
+async fn create_ring(when: &str) -> anyhow::Result<()> {
     let mut stack = Stack::new().await?;
     stack.switch = false;
     let mut points = 0;
     for call in 0.. {
-        let mut fired = false;
-        for when in ["before", "after"] {
-            let fault = json!({ "mutating": true, "skip": call, "action": { "kill": when } });
-            stack.stage.aws.add_fault(serde_json::from_value(fault)?);
-            stack.write()?;
-            let said = stack.terraform.apply().await?;
-            let hit = stack.stage.aws.faults().iter().any(|fault| fault.fired > 0);
-            stack.stage.aws.clear_faults();
-            if hit {
-                ensure!(said.code == 1, "{}", said.text);
-                (points, fired) = (points + 1, true);
-            }
-            stack.apply().await?;
-            stack.terraform.destroy().await?.ok()?;
-            let left = stack.left().await?;
-            ensure!(left.is_empty(), "killed {when} call {call}: {left:?}");
-        }
-        if !fired {
+        let fault = json!({ "mutating": true, "skip": call, "action": { "kill": when } });
+        stack.stage.aws.add_fault(serde_json::from_value(fault)?);
+        stack.write()?;
+        let said = stack.terraform.apply().await?;
+        let hit = stack.stage.aws.faults().iter().any(|fault| fault.fired > 0);
+        stack.stage.aws.clear_faults();
+        ensure!(said.code == i32::from(hit), "{}", said.text);
+        stack.apply().await?;
+        stack.terraform.destroy().await?.ok()?;
+        let left = stack.left().await?;
+        ensure!(left.is_empty(), "killed {when} call {call}: {left:?}");
+        if !hit {
             break;
         }
+        points += 1;
     }
-    ensure!(points >= 16, "only {points} points");
+    ensure!(points >= 8, "only {points} points");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_is_killed_anywhere_before_an_effect() -> anyhow::Result<()> {
+    create_ring("before").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_is_killed_anywhere_after_an_effect() -> anyhow::Result<()> {
+    create_ring("after").await
 }
 
 /// Credentials expire in the middle of an update and of a destroy.

@@ -82,6 +82,8 @@ struct Story {
     verified: bool,
     hold: bool,
     migration: Option<Kind>,
+    /// What goes wrong while everything is made.
+    first: Trouble,
     turns: Vec<(Act, Trouble)>,
 }
 
@@ -122,13 +124,15 @@ fn story() -> impl Strategy<Value = Story> {
     let turns = prop::collection::vec((act(), trouble()), 1..7);
     let migration =
         prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(mysql, batched)| Kind { mysql, batched }));
-    (any::<bool>(), steps, any::<bool>(), any::<bool>(), migration, turns).prop_map(
-        |(ecs, steps, verified, hold, migration, turns)| Story {
+    let first = prop_oneof![2 => Just(Trouble::Nothing), 1 => trouble()];
+    (any::<bool>(), steps, any::<bool>(), any::<bool>(), migration, first, turns).prop_map(
+        |(ecs, steps, verified, hold, migration, first, turns)| Story {
             ecs,
             steps: steps.into_iter().collect(),
             verified,
             hold,
             migration,
+            first,
             turns,
         },
     )

@@ -448,6 +448,7 @@ impl State {
     fn have(&mut self, effect: &impl Fn(&mut World)) {
         let before = self.world.clone();
         effect(&mut self.world);
+        self.refuse_gone(&before);
         if self.world.record != before.record {
             self.recorded_at = Some(crate::clock::wall());
         }
@@ -464,6 +465,20 @@ impl State {
         }
         let world = self.world.clone();
         self.history.push(world);
+    }
+
+    /// What names a group that is gone is refused, also where it comes late.
+    fn refuse_gone(&mut self, before: &World) {
+        let gone = &self.gone;
+        self.world.routes.retain(|key, seen| {
+            let names_gone = gone.iter().any(|group| seen.terminal.mentions(group));
+            match before.routes.get(key) {
+                Some(before) if names_gone => seen.terminal.clone_from(&before.terminal),
+                None if names_gone => return false,
+                _ => {}
+            }
+            true
+        });
     }
 
     /// What a look shows.

@@ -1,6 +1,6 @@
 //! Carries out the changes of a stack, one after the other, and notes after each what is there.
 
-use crate::run::ports::PortError;
+use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::live_guard;
 use crate::run::stack::observe::Seen;
@@ -61,7 +61,18 @@ impl Build<'_> {
         }
     }
 
-    pub(super) async fn create(&mut self, part: Part) -> Result<(), PortError> {
+    async fn create(&mut self, part: Part) -> Result<(), PortError> {
+        let Err(error) = self.create_anew(part).await else { return Ok(()) };
+        if error.kind != FailureKind::Conflict {
+            return Err(error);
+        }
+        // It may be what an earlier run made that never got the answer.
+        let before = self.ids.clone();
+        self.find_own().await?;
+        if self.ids == before { Err(error) } else { Ok(()) }
+    }
+
+    async fn create_anew(&mut self, part: Part) -> Result<(), PortError> {
         let ports = &self.context.ports;
         match part {
             Part::TargetGroup => self.create_target_group().await,

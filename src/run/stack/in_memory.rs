@@ -274,6 +274,28 @@ impl Cloud {
         state.services.remove(id);
     }
 
+    /// Deletes what a finished create made under a name, as somebody would who knows that no state has it.
+    pub(crate) fn clear_finished(&self, name: &str) {
+        let mut state = self.state();
+        let is_finished = |tags: &Tags| tags.contains_key(crate::stack::MADE_TAG);
+        let groups = state.groups.iter().filter(|(_, group)| group.name == name && is_finished(&group.tags));
+        let arns: Vec<String> = groups.map(|(arn, _)| arn.clone()).collect();
+        if arns.is_empty() {
+            return;
+        }
+        state.groups.retain(|arn, _| !arns.contains(arn));
+        state.security.retain(|_, group| group.name != name);
+        state.templates.retain(|_, template| template.name != name);
+        state.scaling.remove(name);
+        state.services.retain(|arn, _| !arn.ends_with(&format!("/{name}")));
+        for revision in state.revisions.values_mut() {
+            revision.active &=
+                revision.tags.get(crate::stack::TAG).map(String::as_str) != Some(&name.replace('-', "/"));
+        }
+        drop(state);
+        self.routes.meddle(|world| world.routes.retain(|_, seen| !arns.iter().any(|arn| seen.terminal.mentions(arn))));
+    }
+
     /// A new version of a template, as somebody else makes one.
     pub(crate) fn add_version(&self, id: &str, change: impl FnOnce(&mut Instances, &mut Tags)) -> i64 {
         let mut state = self.state();
@@ -700,13 +722,14 @@ impl TargetGroups for Cloud {
     }
 
     async fn delete(&self, arn: &str) -> Result<(), PortError> {
-        let leads = self.routes.world().routes.values().any(|seen| seen.terminal.mentions(arn));
-        let arn = arn.to_owned();
+        let (arn, routes) = (arn.to_owned(), self.routes.clone());
         self.change(format!("delete {arn}"), Some(arn.to_owned()), move |state| {
-            if leads {
+            if routes.world().routes.values().any(|seen| seen.terminal.mentions(&arn)) {
                 return Err(conflict("ResourceInUse"));
             }
-            state.groups.remove(&arn);
+            if state.groups.remove(&arn).is_some() {
+                routes.delete_group(&arn);
+            }
             Ok(())
         })
         .await

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::stack::build::Build;
 use crate::run::stack::context::StackContext;
 use crate::run::stack::live_guard::leads_to;
 use crate::stack::{self, Ids, Lead, Spec, Whose, live_by, whose};
@@ -81,6 +82,21 @@ impl Survey {
         self.things.iter().all(|thing| matches!(thing.whose, Whose::LeftOver | Whose::Ours))
     }
 
+    /// What belongs to the object itself, by its token.
+    pub fn ours(&self) -> Ids {
+        let found = &self.found;
+        let is_ours = |id: &String| self.things.iter().any(|it| it.id == *id && matches!(it.whose, Whose::Ours));
+        let own = |id: &Option<String>| id.clone().filter(is_ours);
+        Ids {
+            target_group: own(&found.target_group),
+            security_group: own(&found.security_group),
+            template: own(&found.template),
+            scaling_group: own(&found.scaling_group),
+            service: own(&found.service),
+            ..Ids::default()
+        }
+    }
+
     /// The objects that have it.
     pub fn owners(&self) -> BTreeSet<String> {
         self.things.iter().map(|thing| thing.owner.clone()).collect()
@@ -147,6 +163,21 @@ pub async fn survey(
         survey.leads = leads.into_iter().filter(|lead| !lead.nobody).collect();
     }
     Ok(survey)
+}
+
+impl Build<'_> {
+    /// Looks for what a call made whose answer was lost: no state knows it, but its name and its token do.
+    pub(super) async fn find_own(&mut self) -> Result<(), PortError> {
+        let (ids, instances) = (&self.ids, self.spec.instances.is_some());
+        let missing = self.spec.target_group.is_some() && ids.target_group.is_none()
+            || instances && [&ids.security_group, &ids.template, &ids.scaling_group].into_iter().any(Option::is_none)
+            || self.spec.service.is_some() && ids.service.is_none();
+        if missing && !self.owner.is_empty() {
+            let survey = survey(self.context, self.spec, (self.name, self.owner), Freshness::Now).await?;
+            self.ids = std::mem::take(&mut self.ids).or(&survey.ours());
+        }
+        Ok(())
+    }
 }
 
 /// The names that an object can have, the usual one first.

@@ -38,6 +38,7 @@ impl Build<'_> {
     /// # Errors
     /// What AWS refused, what was waited for in vain, or that users came.
     pub async fn destroy(&mut self) -> Result<Vec<String>, PortError> {
+        self.find_own().await?;
         let own = self.ids.target_group.clone().filter(|_| self.spec.target_group.is_some());
         match own {
             // AWS refuses while a route has the group, so nobody can be led there once it is gone.

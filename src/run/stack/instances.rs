@@ -84,7 +84,7 @@ impl Build<'_> {
         Err(PortError::new(error.kind, text))
     }
 
-    pub(super) async fn refresh(&self, name: &str) -> Result<(), PortError> {
+    async fn refresh(&self, name: &str) -> Result<(), PortError> {
         let wished = self.instances()?.instance_refresh.clone().unwrap_or_default();
         let autoscaling = &self.context.ports.autoscaling;
         let (min, max) = if self.live { (100, 110) } else { (0, 100) };
@@ -129,7 +129,7 @@ impl Build<'_> {
     }
 
     /// Waits for the end of a refresh; an error says whether it goes on.
-    pub(super) async fn follow_refresh(&self, name: &str, id: &str, end: Instant) -> Result<(), (PortError, bool)> {
+    async fn follow_refresh(&self, name: &str, id: &str, end: Instant) -> Result<(), (PortError, bool)> {
         let autoscaling = &self.context.ports.autoscaling;
         let mut pauses = Pauses::new();
         loop {
@@ -188,7 +188,7 @@ impl Build<'_> {
         }
     }
 
-    pub(super) async fn grow_back(&self, former: &SeenScalingGroup, error: PortError) -> Result<(), PortError> {
+    async fn grow_back(&self, former: &SeenScalingGroup, error: PortError) -> Result<(), PortError> {
         let of = &former.instances;
         let sizes = (Some(former.min_now), Some(of.max_size), of.desired_capacity);
         let back = self.context.ports.autoscaling.resize(&former.name, sizes.0, sizes.1, sizes.2).await;

@@ -8,7 +8,7 @@ use crate::stack::{self, DEFINITION_TAG, Service, TAG, TaskDefinition};
 
 impl Build<'_> {
     /// The task definition to run: the one that is named, or a new revision.
-    pub(super) async fn revision(&mut self, service: &Service) -> Result<String, PortError> {
+    async fn revision(&mut self, service: &Service) -> Result<String, PortError> {
         let Some(definition) = service.definition().map_err(failed)? else {
             return service.task_definition_arn.clone().ok_or_else(|| failed("there is no task definition"));
         };
@@ -21,7 +21,7 @@ impl Build<'_> {
         Ok(arn)
     }
 
-    pub(super) fn container(service: &Service) -> Result<String, PortError> {
+    fn container(service: &Service) -> Result<String, PortError> {
         if let Some(name) = &service.container_name {
             return Ok(name.clone());
         }
@@ -78,7 +78,7 @@ impl Build<'_> {
     }
 
     /// Has the service run what it ran before.
-    pub(super) async fn undeploy(&self, arn: &str, group: &str, error: PortError) -> PortError {
+    async fn undeploy(&self, arn: &str, group: &str, error: PortError) -> PortError {
         let former = self.seen.service.as_ref().map(|seen| &seen.service);
         let Some((former, revision)) = former.and_then(|it| Some((it, it.task_definition_arn.as_deref()?))) else {
             return error;
@@ -121,7 +121,7 @@ impl Build<'_> {
         Err(PortError::new(error.kind, text))
     }
 
-    pub(super) async fn tidy_revisions(&self, service: &Service) -> Result<(), PortError> {
+    async fn tidy_revisions(&self, service: &Service) -> Result<(), PortError> {
         let Some(keep) = service.keep_revisions.and_then(|keep| usize::try_from(keep).ok()) else { return Ok(()) };
         let ours = self.own_revisions().await?;
         let former = ours.into_iter().filter(|arn| self.ids.task_definition.as_ref() != Some(arn));

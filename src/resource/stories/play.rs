@@ -19,7 +19,7 @@ use crate::run::holder::MACHINE;
 use crate::run::migration::in_memory::Server;
 use crate::run::rollout::in_memory::{Fake, Fault};
 use crate::run::stack::in_memory::Cloud;
-use crate::tf_provider::{Diagnostics, Stored};
+use crate::tf_provider::Diagnostics;
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2";
 const RECORD: &str = "/app/live";
@@ -151,8 +151,8 @@ pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestC
 
 impl Play<'_> {
     fn groups(&self) -> [Option<String>; 2] {
-        let arn = |stored: &Stored| stored.state.as_ref()?.get("target_group_arn").as_str().map(str::to_owned);
-        [0, 1].map(|n| self.state.colors[n].as_ref().and_then(arn).filter(|arn| self.cloud.has(arn)))
+        let arn = |n| Some(self.state.color(n)?.get("target_group_arn").as_str()?.to_owned());
+        [0, 1].map(|n| arn(n).filter(|arn| self.cloud.has(arn)))
     }
 
     fn lead(&self, weights: &[(&str, u32)]) {
@@ -209,7 +209,7 @@ impl Play<'_> {
     }
 
     fn drift(&self, color: usize, kind: u8) {
-        let Some(state) = self.state.colors[color].as_ref().and_then(|stored| stored.state.as_ref()) else { return };
+        let Some(state) = self.state.color(color) else { return };
         let text = |name: &str| state.get(name).as_str().unwrap_or_default().to_owned();
         match kind {
             0 => self.cloud.meddle(&text("autoscaling_group_name"), |group| group.settings.max_size = 5),
@@ -234,8 +234,7 @@ impl Play<'_> {
             Trouble::Down => self.database.be_down(),
             Trouble::Stale(looks) => self.routes.be_stale(*looks),
             Trouble::Hidden(reads) => {
-                for stored in self.state.colors.iter().flatten() {
-                    let state = stored.state.as_ref().expect("a state");
+                for state in (0..2).filter_map(|n| self.state.color(n)) {
                     for name in ["target_group_arn", "security_group_id", "launch_template_id", "service_arn"] {
                         self.cloud.hide(state.get(name).as_str().unwrap_or_default(), *reads);
                     }
@@ -332,8 +331,7 @@ impl Play<'_> {
             self.found_record |= world.record.is_some() || matches!(trouble, Trouble::Machine(_));
         }
         // What is deployed in the same apply as the contract counts as made for it.
-        let ran = [0, 1]
-            .map(|n| self.state.colors[n].as_ref().and_then(|stored| stored.state.as_ref()?.get("release").to_json()));
+        let ran = [0, 1].map(|n| self.state.color(n).and_then(|state| state.get("release").to_json()));
         let moves = plan.moves(&self.state);
         let (died, failed) = self.carry_out(&plan, trouble).await;
         if died {
@@ -455,8 +453,7 @@ impl Play<'_> {
                 prop_assert!(fine, "{} gets {} %, and the schema contracted without it", gain.group, gain.to);
             }
         }
-        for stored in self.state.colors.iter().flatten() {
-            let state = stored.state.as_ref().expect("a state");
+        for state in (0..2).filter_map(|n| self.state.color(n)) {
             for name in ["security_group_id", "launch_template_id", "autoscaling_group_name", "service_arn"] {
                 let id = state.get(name).as_str().unwrap_or_default();
                 prop_assert!(id.is_empty() || self.cloud.has(id), "{name} {id} is in the state and not in AWS");
@@ -540,8 +537,8 @@ impl Play<'_> {
         if let Some(migration) = &mut self.config.migration {
             schema::give_in(migration, &self.database);
         }
-        for (color, stored) in self.config.colors.iter_mut().zip(&self.state.colors) {
-            let Some(state) = stored.as_ref().and_then(|stored| stored.state.as_ref()) else { continue };
+        for (n, color) in self.config.colors.iter_mut().enumerate() {
+            let Some(state) = self.state.color(n) else { continue };
             let known = state.known_json();
             color["release"] = known["release"].clone();
             color["tags"] = known["tags"].clone();

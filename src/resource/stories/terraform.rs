@@ -42,6 +42,18 @@ pub(super) struct State {
     pub switch: Option<Stored>,
 }
 
+/// What a state file has of a resource.
+fn value(stored: &Option<Stored>) -> Option<&Value> {
+    stored.as_ref()?.state.as_ref()
+}
+
+impl State {
+    /// What there is of a color.
+    pub fn color(&self, n: usize) -> Option<&Value> {
+        value(&self.colors[n])
+    }
+}
+
 pub(super) const NAMES: [&str; 2] = ["blue", "green"];
 
 /// What a switch is given of an environment.
@@ -58,17 +70,14 @@ pub(super) struct Plan {
 impl Plan {
     /// Whether it tells that nothing is to be done.
     pub fn is_empty(&self, state: &State) -> bool {
-        let same = |(planned, stored): (&Planned, &Option<Stored>)| {
-            planned.state.as_ref() == stored.as_ref().and_then(|stored| stored.state.as_ref())
-        };
+        let same = |(planned, stored): (&Planned, &Option<Stored>)| planned.state.as_ref() == value(stored);
         let migrated = self.migration.as_ref().is_none_or(|planned| same((planned, &state.migration)));
         migrated && self.colors.iter().zip(&state.colors).all(same) && !self.moves(state)
     }
 
     /// Whether it tells that the switch does anything.
     pub fn moves(&self, state: &State) -> bool {
-        let before = state.switch.as_ref().and_then(|stored| stored.state.as_ref());
-        self.switch.state.as_ref() != before
+        self.switch.state.as_ref() != value(&state.switch)
     }
 }
 
@@ -156,13 +165,11 @@ impl Machine {
             let own = self.migration_config(json);
             apply(&self.migration, &own, planned, &mut state.migration, cancel, told).await;
         }
-        let made = |n: usize| state.colors[n].as_ref().and_then(|stored| stored.state.as_ref());
-        let (Some(blue), Some(green)) = (made(0), made(1)) else { return };
+        let (Some(blue), Some(green)) = (state.color(0), state.color(1)) else { return };
         if told.has_errors() {
             return;
         }
-        let migrated = state.migration.as_ref().and_then(|stored| stored.state.as_ref());
-        let own = self.switch_config(&config.switch, [blue, green], migrated);
+        let own = self.switch_config(&config.switch, [blue, green], value(&state.migration));
         apply(&self.switch, &own, &plan.switch, &mut state.switch, cancel, told).await;
     }
 
@@ -196,7 +203,7 @@ async fn apply(
     cancel: &Cancel,
     told: &mut Diagnostics,
 ) {
-    let unchanged = planned.state.as_ref() == stored.as_ref().and_then(|stored| stored.state.as_ref());
+    let unchanged = planned.state.as_ref() == value(stored);
     if unchanged || told.has_errors() {
         return;
     }

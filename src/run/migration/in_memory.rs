@@ -14,7 +14,7 @@ use crate::run::migration::ports::{Database, DatabaseError, Databases, Fault, In
 use crate::run::rollout::in_memory::Fault as Trouble;
 
 /// The one database that there is.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Server {
     state: Mutex<State>,
     died: Notify,
@@ -39,17 +39,11 @@ pub(crate) struct Ran {
 }
 
 /// Sees something elsewhere.
-struct Onlooker(Box<dyn Fn() -> Option<String> + Send>);
+type Onlooker = dyn Fn() -> Option<String> + Send;
 
-impl std::fmt::Debug for Onlooker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Onlooker")
-    }
-}
-
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    onlooker: Option<Onlooker>,
+    onlooker: Option<Box<Onlooker>>,
     tables: Tables,
     is_prepared: bool,
     sessions: usize,
@@ -109,7 +103,7 @@ impl Server {
 
     /// From now on it is noted with each statement what this sees.
     pub(crate) fn look_at(&self, seen: impl Fn() -> Option<String> + Send + 'static) {
-        self.state().onlooker = Some(Onlooker(Box::new(seen)));
+        self.state().onlooker = Some(Box::new(seen));
     }
 
     /// The phases of a migration as the ledger has them.
@@ -156,7 +150,6 @@ impl Server {
 }
 
 /// A way to it.
-#[derive(Debug)]
 pub(crate) struct Way(pub Arc<Server>);
 
 impl Databases for Way {
@@ -278,7 +271,7 @@ impl Session for Connection {
 
     async fn run(&mut self, sql: &str) -> Result<u64, DatabaseError> {
         let rows = self.tables().left.get(sql).copied().unwrap_or_default().min(2);
-        let seen = self.server.state().onlooker.as_ref().and_then(|Onlooker(look)| look());
+        let seen = self.server.state().onlooker.as_ref().and_then(|look| look());
         self.alter(|tables| {
             if let Some(left) = tables.left.get_mut(sql) {
                 *left -= rows;

@@ -244,6 +244,7 @@ fn init_mariadb(folder: &Path) -> anyhow::Result<()> {
     init.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
     init.args(["--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"]);
     init.arg(format!("--datadir={}", folder.join("data").display()));
+    init.arg(format!("--tmpdir={}", scratch(folder)?.display()));
     run(&mut init)?;
     let sql = format!(
         "ALTER USER root@localhost IDENTIFIED BY '{PASSWORD}';\nCREATE OR REPLACE USER root@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n\
@@ -253,6 +254,13 @@ fn init_mariadb(folder: &Path) -> anyhow::Result<()> {
         ready_file(folder).display()
     );
     write_for(&folder.join("init.sql"), &sql, None)
+}
+
+/// Where MariaDB puts temporary tables: one that starts removes what it finds there, also that of another one.
+fn scratch(folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join("tmp");
+    fs::create_dir_all(&path)?;
+    Ok(path)
 }
 
 fn launch(kind: Kind, folder: &Path, address: SocketAddr, options: &[String]) -> anyhow::Result<Child> {
@@ -271,6 +279,7 @@ fn launch(kind: Kind, folder: &Path, address: SocketAddr, options: &[String]) ->
             command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"]);
             command.arg(format!("--datadir={}", data.display())).arg(format!("--port={port}"));
             command.arg(format!("--socket={}", folder.join("socket").display()));
+            command.arg(format!("--tmpdir={}", scratch(folder)?.display()));
             command.arg(format!("--init-file={}", folder.join("init.sql").display()));
             command.args(["--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"]);
             if rustix::process::getuid().is_root() {

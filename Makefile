@@ -32,7 +32,7 @@ demo: tools-demo
 	@target/debug/demo
 
 local-aws: tools-demo
-	@cargo build --quiet --locked -p local-aws
+	@cargo build --quiet --locked --workspace --bins
 	@target/debug/local-aws
 
 # The fast ones first; what is slow only runs if they pass.

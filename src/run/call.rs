@@ -3,8 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::cancel::Cancel;
+
+/// How long a call without an answer may still have its effect: AWS's control planes answer within seconds, and give up
+/// themselves within a minute.
+pub const SILENCE: Duration = Duration::from_secs(60);
+/// The same where the other side closed the connection: whoever was at it then has it done within seconds.
+const CLOSED: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
     static CURRENT: Arc<Call>;
@@ -66,6 +73,12 @@ impl Call {
     /// done, or never began.
     pub fn fell_silent(&self) -> bool {
         self.silent.load(Ordering::SeqCst)
+    }
+
+    /// How long its attempts without an answer may still have their effect, from now on: [`SILENCE`], or less where the other
+    /// side closed the connection.
+    pub fn patience(&self) -> Duration {
+        if self.fell_silent() { SILENCE } else { CLOSED }
     }
 
     /// How many attempts were sent whose answer did not come: each may have its effect, now or later.

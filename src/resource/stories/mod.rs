@@ -51,6 +51,8 @@ enum Trouble {
     Nothing,
     /// A call that moves traffic, or writes the record, has this fault.
     Traffic(usize, u8),
+    /// A write of the rollout's lock has this fault.
+    Lock(usize, u8),
     /// A call that changes a stack has this fault.
     Stack(usize, u8),
     /// After so many seconds Terraform is asked to stop.
@@ -106,6 +108,7 @@ fn trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
         4 => Just(Trouble::Nothing),
         3 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Traffic(call, kind)),
+        1 => (0_usize..12, 0_u8..8).prop_map(|(call, kind)| Trouble::Lock(call, kind)),
         2 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Stack(call, kind)),
         1 => (0_u64..200).prop_map(Trouble::Stop),
         2 => (0_u64..200).prop_map(Trouble::Breaks),

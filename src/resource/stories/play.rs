@@ -223,6 +223,7 @@ impl Play<'_> {
             Trouble::Traffic(call, kind) => {
                 self.routes.fault(*call, Fault::KINDS[usize::from(*kind)]);
             }
+            Trouble::Lock(call, kind) => self.routes.lock_fault(*call, Fault::KINDS[usize::from(*kind)]),
             Trouble::Stack(call, kind) => {
                 let fault = Fault::KINDS[usize::from(*kind)];
                 if matches!(fault, Fault::Late(_) | Fault::Twice(..) | Fault::Echo(_)) {

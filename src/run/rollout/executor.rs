@@ -15,7 +15,7 @@ use crate::rollout::{
     Conditions, Entry, IllegalEntry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId,
     Terminal, World, is_made_by,
 };
-use crate::run::call::Call;
+use crate::run::call::{Call, SILENCE};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::checks::CheckRunner;
 use crate::run::rollout::events::{EventSink, Phase, RolloutContext};
@@ -25,11 +25,6 @@ use crate::secrets;
 
 /// How long a call that is under way may still take once the run was stopped.
 const GRACE: Duration = Duration::from_secs(4);
-/// How long a call without an answer is waited for: AWS's control planes answer within seconds, and give up themselves
-/// within a minute.
-const DOUBT: Duration = Duration::from_secs(60);
-/// The same where the other side closed the connection: whoever was at it then has it done within seconds.
-const CLOSED_DOUBT: Duration = Duration::from_secs(10);
 /// How often a call on the way back that is not answered is made again: it may be repeated.
 const UNDO_TRIES: usize = 3;
 /// How long the way back may take, whatever the run's own time was.
@@ -882,9 +877,9 @@ impl<'r> Air<'r> {
             }
         }
         for id in ids {
-            let patience = |flight: &Flight<'_>| {
-                let closed = flight.answer.is_none() && !flight.call.fell_silent();
-                if closed { CLOSED_DOUBT } else { DOUBT }
+            let patience = |flight: &Flight<'_>| match flight.answer {
+                Some(_) => SILENCE,
+                None => flight.call.patience(),
             };
             let late = self.0.get(id).is_none_or(|flight| flight.since.elapsed() >= patience(flight));
             if late && !journal.is_expired(*id) {

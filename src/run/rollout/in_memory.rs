@@ -1,6 +1,7 @@
 //! A world in memory behind the ports, that fails or dies at the call it is told to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -128,6 +129,9 @@ struct State {
     rolled: BTreeMap<String, String>,
     /// By the number of the changing call, from 0.
     faults: BTreeMap<usize, Fault>,
+    /// The same for the calls that write a lock.
+    lock_faults: BTreeMap<usize, Fault>,
+    lock_calls: usize,
     /// Other parameters than the record, with all their versions.
     parameters: BTreeMap<String, Vec<String>>,
     /// Whatever was written to a lock, and when.
@@ -295,6 +299,13 @@ impl Fake {
         self.state().faults.insert(call, fault);
     }
 
+    /// What goes wrong at the writes of the lock that follow, by their number from 0.
+    pub(crate) fn lock_fault(&self, call: usize, fault: Fault) {
+        let mut state = self.state();
+        let number = state.lock_calls + call;
+        state.lock_faults.insert(number, fault);
+    }
+
     /// A rule that only becomes visible when somebody tries to make one in its place.
     pub(crate) fn insert_unseen(&self, key: &str, observed: Observed) {
         self.state().unseen.insert(key.to_owned(), observed);
@@ -308,6 +319,7 @@ impl Fake {
     pub(crate) fn heal(&self) {
         let mut state = self.state();
         state.faults.clear();
+        state.lock_faults.clear();
         state.calls.clear();
     }
 
@@ -375,16 +387,51 @@ impl Fake {
     }
 
     async fn change(&self, what: String, effect: impl Fn(&mut World) + Send + Sync + 'static) -> Result<(), PortError> {
-        let lost = || PortError::new(FailureKind::Other, "it broke");
         let fault = {
             let mut state = self.state();
             let fault = state.faults.get(&state.calls.len()).copied();
             state.calls.push(what);
-            if !matches!(fault, Some(Fault::Refused | Fault::DiesBefore | Fault::Late(_) | Fault::Twice(..))) {
-                state.have(&effect);
-            }
             fault
         };
+        self.make(fault, move |state: &mut State| state.have(&effect)).await
+    }
+
+    /// Writes the lock; its version. One that is to be made, and is there, is a conflict.
+    async fn write_lock(&self, name: &str, value: &str, is_new: bool) -> Result<i64, PortError> {
+        let fault = {
+            let mut state = self.state();
+            state.lock_calls += 1;
+            let number = state.lock_calls - 1;
+            state.lock_faults.get(&number).copied()
+        };
+        let (to, with) = (name.to_owned(), value.to_owned());
+        let taken = Arc::new(AtomicBool::new(false));
+        let is_taken = taken.clone();
+        let effect = move |state: &mut State| {
+            let is_there = is_new && state.parameters.contains_key(&to);
+            is_taken.store(is_there, Ordering::SeqCst);
+            if !is_there {
+                state.parameters.entry(to.clone()).or_default().push(with.clone());
+                state.written.push((Instant::now(), with.clone()));
+            }
+        };
+        self.make(fault, effect).await?;
+        if taken.load(Ordering::SeqCst) {
+            return Err(PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"));
+        }
+        Ok(self.state().parameters.get(name).map_or(0, Vec::len) as i64)
+    }
+
+    /// Makes a call with that fault.
+    async fn make(
+        &self,
+        fault: Option<Fault>,
+        effect: impl Fn(&mut State) + Send + Sync + 'static,
+    ) -> Result<(), PortError> {
+        let lost = || PortError::new(FailureKind::Other, "it broke");
+        if !matches!(fault, Some(Fault::Refused | Fault::DiesBefore | Fault::Late(_) | Fault::Twice(..))) {
+            effect(&mut self.state());
+        }
         match fault {
             None => Ok(()),
             Some(Fault::Refused) => Err(lost()),
@@ -409,7 +456,7 @@ impl Fake {
             Some(Fault::Twice(first, second)) => {
                 let effect = Arc::new(effect);
                 let again = effect.clone();
-                drop(self.come_late(first, move |world: &mut World| effect(world)));
+                drop(self.come_late(first, move |state: &mut State| effect(state)));
                 sleep(ATTEMPT).await;
                 unanswered();
                 // A call that was given up meanwhile begins no further attempt.
@@ -417,7 +464,7 @@ impl Fake {
                     return Err(PortError::new(FailureKind::Other, "no answer in time"));
                 }
                 let rest = second.saturating_sub(ATTEMPT.as_secs());
-                drop(self.come_late(rest, move |world: &mut World| again(world)).await);
+                drop(self.come_late(rest, move |state: &mut State| again(state)).await);
                 Ok(())
             }
             Some(Fault::Echo(seconds)) => {
@@ -429,11 +476,11 @@ impl Fake {
     }
 
     /// The effect, later, whoever waits for it.
-    fn come_late(&self, seconds: u64, effect: impl Fn(&mut World) + Send + 'static) -> JoinHandle<()> {
+    fn come_late(&self, seconds: u64, effect: impl Fn(&mut State) + Send + 'static) -> JoinHandle<()> {
         let state = self.state.clone();
         tokio::spawn(async move {
             sleep(std::time::Duration::from_secs(seconds)).await;
-            state.lock().unwrap_or_else(PoisonError::into_inner).have(&effect);
+            effect(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
         })
     }
 }
@@ -689,13 +736,7 @@ impl Records for Fake {
 
     async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError> {
         if name.ends_with(".rollout") {
-            let mut state = self.state();
-            if state.parameters.contains_key(name) {
-                return Err(PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"));
-            }
-            state.parameters.insert(name.to_owned(), vec![value.to_owned()]);
-            state.written.push((Instant::now(), value.to_owned()));
-            return Ok(1);
+            return self.write_lock(name, value, true).await;
         }
         if self.state().world.record.is_some() {
             return Err(PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"));
@@ -707,9 +748,7 @@ impl Records for Fake {
 
     async fn write(&self, name: &str, value: &str) -> Result<i64, PortError> {
         if name.ends_with(".rollout") {
-            self.set_parameter(name, value);
-            self.state().written.push((Instant::now(), value.to_owned()));
-            return Ok(self.state().parameters.get(name).map_or(0, Vec::len) as i64);
+            return self.write_lock(name, value, false).await;
         }
         let value = Some(value.to_owned());
         self.change(format!("write {name}"), move |world| world.record.clone_from(&value)).await.map(|()| 1)

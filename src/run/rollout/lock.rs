@@ -16,9 +16,10 @@ use crate::clock;
 use crate::duration::shown;
 use crate::rollout::LockRecord;
 use crate::rollout::lock_record::{MOST_BYTES, Status, VERSION};
-use crate::run::call::Call;
+use crate::run::call::{Call, SILENCE};
 use crate::run::holder;
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::late_writes::LateWrites;
 use crate::run::rollout::ports::Ports;
 
 /// A holder that did not renew its lock for so long is dead.
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const BEAT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a call that takes it may still take once the run was stopped.
 const GRACE: Duration = Duration::from_secs(4);
-/// How long giving it up may take: it lapses by itself.
+/// How long giving it up may take, beside what is waited out: it lapses by itself.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 /// How often a holder renews it.
 const BEAT: Duration = Duration::from_secs(10);
@@ -69,6 +70,10 @@ struct Kept {
     state: Mutex<State>,
     /// When it was renewed last, by a clock that stops while the machine sleeps, and by one that doesn't.
     renewed: std::sync::Mutex<(Instant, SystemTime)>,
+    /// What may still have its effect, also when the lock is given up.
+    late: std::sync::Mutex<LateWrites>,
+    /// The signal that ends the run.
+    cancel: Cancel,
 }
 
 struct State {
@@ -170,9 +175,14 @@ pub async fn acquire(
     tags: &BTreeMap<String, String>,
     cancel: &Cancel,
 ) -> Result<Lock, Refused> {
-    let (ports, name, tags, call) = (ports.clone(), name(parameter), tags.clone(), Call::new());
+    let (name, call, stop) = (name(parameter), Call::new(), cancel.clone());
+    let (ports, tags, made) = (ports.clone(), tags.clone(), call.clone());
     // It goes on by itself: a call that was sent is not called back by forgetting it.
-    let work = async move { take(&ports, &name, mine, &tags).await };
+    let work = async move {
+        let lock = take(&ports, &name, mine, &tags, stop).await?;
+        lock.kept.late().note(made);
+        Ok(lock)
+    };
     let mut work = tokio::spawn(call.clone().make(work));
     let taken = tokio::select! {
         taken = &mut work => taken,
@@ -198,29 +208,50 @@ pub async fn acquire(
     taken.unwrap_or_else(|error| Err(ended(error)))
 }
 
-async fn take(ports: &Ports, name: &str, mine: LockRecord, tags: &BTreeMap<String, String>) -> Result<Lock, Refused> {
+async fn take(
+    ports: &Ports,
+    name: &str,
+    mine: LockRecord,
+    tags: &BTreeMap<String, String>,
+    cancel: Cancel,
+) -> Result<Lock, Refused> {
     let held = |lock_record: LockRecord, version, found| {
-        let state = Mutex::new(State { lock_record, version });
-        let renewed = std::sync::Mutex::new((Instant::now(), clock::wall()));
-        let kept = Kept { ports: ports.clone(), name: name.to_owned(), tags: tags.clone(), state, renewed };
+        let kept = Kept {
+            ports: ports.clone(),
+            name: name.to_owned(),
+            tags: tags.clone(),
+            state: Mutex::new(State { lock_record, version }),
+            renewed: std::sync::Mutex::new((Instant::now(), clock::wall())),
+            late: std::sync::Mutex::default(),
+            cancel: cancel.clone(),
+        };
         Lock { kept: Arc::new(kept), works: std::sync::Mutex::default(), found }
     };
     let value = text(&mine).map_err(Refused::Failed)?;
     let mut watched: Option<Watched> = None;
     let mut ours = Claim { lock_record: mine, found: None };
     let (start, mut sibling, mut absent) = (Instant::now(), false, true);
+    let mut unanswered: Option<(PortError, Instant)> = None;
     while start.elapsed() < if sibling { SIBLING_WAIT } else { MOST_WAIT } {
         // Written only where there is nothing: writes are scarce, and others wait too.
         if absent {
             match ports.records.create(name, &value, tags).await {
                 Ok(version) => return Ok(held(ours.lock_record, version, ours.found)),
                 Err(error) if error.kind == FailureKind::Conflict => absent = false,
+                // It may still have its effect: then it is ours, and what would be left without us.
+                Err(error) if doubt().is_some() => (absent, unanswered) = (false, Some((error, Instant::now()))),
                 Err(error) => return Err(Refused::Failed(error)),
             }
         }
         let seen = ports.records.get_version(name, None).await.map_err(Refused::Failed)?;
         let Some((seen, version)) = seen else {
-            absent = true;
+            absent = match &unanswered {
+                Some((error, since)) if doubt().is_none_or(|patience| since.elapsed() > patience) => {
+                    return Err(Refused::Failed(error.clone()));
+                }
+                Some(_) => false,
+                None => true,
+            };
             sleep(LOOK).await;
             continue;
         };
@@ -246,6 +277,11 @@ async fn take(ports: &Ports, name: &str, mine: LockRecord, tags: &BTreeMap<Strin
         }
     }
     Err(Refused::Strange("it comes and goes".to_owned()))
+}
+
+/// How long what was written without an answer may still have its effect; none if everything was answered.
+fn doubt() -> Option<Duration> {
+    Call::current().filter(|call| call.unanswered() > 0).map(|call| call.patience())
 }
 
 /// What is claimed, and of whom.
@@ -312,8 +348,11 @@ fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
 /// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
 async fn take_over(ports: &Ports, name: &str, version: i64, heir: &LockRecord) -> Result<Option<i64>, Refused> {
     let value = text(heir).map_err(Refused::Failed)?;
-    ports.records.write(name, &value).await.map_err(Refused::Failed)?;
-    sleep(SETTLE).await;
+    match ports.records.write(name, &value).await {
+        // It may have had its effect, or still have it: what is there tells.
+        Err(error) if doubt().is_none() => return Err(Refused::Failed(error)),
+        Ok(_) | Err(_) => sleep(SETTLE).await,
+    }
     for _ in 0..LOOKS {
         let first = ports.records.get_version(name, Some(version + 1)).await.map_err(Refused::Failed)?;
         match first.and_then(|(value, _)| Some((read(&value).ok()?, value))) {
@@ -384,7 +423,7 @@ impl Kept {
             }
             Place::Empty => {
                 tracing::warn!(name = self.name, "the rollout's lock was removed, and is made again");
-                let made = self.ports.records.create(&self.name, &value, &self.tags).await;
+                let made = self.remembering(self.ports.records.create(&self.name, &value, &self.tags)).await;
                 let removed = |error: PortError| match error.kind {
                     FailureKind::Conflict => {
                         let words = format!("the rollout's lock {} was removed, and somebody else has it", self.name);
@@ -394,7 +433,9 @@ impl Kept {
                 };
                 made.map_err(removed)?
             }
-            Place::Ours | Place::Other(_) | Place::Strange => self.ports.records.write(&self.name, &value).await?,
+            Place::Ours | Place::Other(_) | Place::Strange => {
+                self.remembering(self.ports.records.write(&self.name, &value)).await?
+            }
         };
         // A write that was repeated since its answer was lost counts twice; one of somebody else's shows in between.
         for between in state.version + 1..version {
@@ -404,6 +445,7 @@ impl Kept {
                 return Err(lost(&other));
             }
         }
+        self.late().came(version - state.version - 1);
         (state.lock_record, state.version) = (lock_record, version);
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), clock::wall());
         Ok(())
@@ -425,7 +467,41 @@ impl Kept {
         instant.elapsed().max(clock::wall().duration_since(wall).unwrap_or_default())
     }
 
+    fn late(&self) -> std::sync::MutexGuard<'_, LateWrites> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a call that writes the lock; that it was sent without an answer is remembered.
+    async fn remembering<T>(&self, work: impl Future<Output = T> + Send) -> T {
+        let call = Call::new();
+        let made = call.clone().make(work).await;
+        self.late().note(call);
+        made
+    }
+
+    /// Waits until nothing that was written without an answer can have its effect any more. The lock is kept meanwhile: what
+    /// comes after it was deleted would bring it back, and nobody would be there to give it up.
+    async fn outwait(&self) -> Result<(), PortError> {
+        // Renewals that are still under way come first.
+        drop(self.state.lock().await);
+        while self.late().are_awaited() {
+            tracing::info!(name = self.name, "the lock is kept until a call that was not answered can have no effect");
+            tokio::select! {
+                () = sleep(BEAT) => {}
+                // Somebody wants to leave: what is brought back then lapses, and the next rollout takes it over.
+                () = async { self.cancel.cancelled().await; sleep(GRACE).await } => return Ok(()),
+            }
+            match self.note(|_| {}).await {
+                Err(error) if error.kind == FailureKind::Conflict => return Err(error),
+                Err(error) => tracing::warn!(%error, "the rollout's lock could not be renewed"),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
     async fn leave(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
+        self.outwait().await?;
         if let Some((status, phase)) = left {
             return self
                 .note(|lock_record| {
@@ -434,7 +510,6 @@ impl Kept {
                 })
                 .await;
         }
-        // Renewals that are still under way come first: they would bring it back.
         let run = self.state.lock().await.lock_record.run.clone();
         match self.place(&run).await? {
             Place::Ours => self.ports.records.delete(&self.name).await,
@@ -474,7 +549,11 @@ impl Lock {
             let ours = std::mem::take(lock_record);
             *lock_record = LockRecord { run: ours.run, beat: ours.beat, ..found };
         };
-        self.in_time(RELEASE_LIMIT, async move { kept.note(change).await }).await
+        let work = async move {
+            kept.outwait().await?;
+            kept.note(change).await
+        };
+        self.in_time(RELEASE_LIMIT + SILENCE, work).await
     }
 
     /// What is written down.
@@ -578,7 +657,7 @@ impl Lock {
     /// When it can't be written or deleted.
     pub async fn release(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
         let kept = self.kept.clone();
-        self.in_time(RELEASE_LIMIT, async move { kept.leave(left).await }).await
+        self.in_time(RELEASE_LIMIT + SILENCE, async move { kept.leave(left).await }).await
     }
 }
 

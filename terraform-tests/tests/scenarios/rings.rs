@@ -206,9 +206,8 @@ async fn settles(ring: &Ring, said: &Said, wish: &str, transient: bool, point: &
         ensure!(weights[live] == 100, "{point}: the record says {live}, and the weights are {weights:?}");
     }
     ring.terraform.apply().await?.ok().with_context(|| point.to_owned())?;
-    // A lock that could not be given up is told, and waits for the next rollout, which takes it over; so does one whose
-    // renewal had its effect after the lock was deleted.
-    if said.text.contains("The lock record is left") || point.starts_with("silence at PutParameter .rollout") {
+    // A lock that could not be given up is told, and waits for the next rollout, which takes it over.
+    if said.text.contains("The lock record is left") {
         ring.leads_to(wish).await.with_context(|| point.to_owned())?;
     } else {
         ring.is_on(wish).await.with_context(|| point.to_owned())?;

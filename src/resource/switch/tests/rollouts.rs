@@ -277,6 +277,39 @@ async fn of_two_heirs_one_has_the_lock() {
     assert_eq!(stage.fake.parameter(LOCK), None);
 }
 
+/// A write of the lock that was given up has its effect when the rollout has come to its end: nothing brings the lock back,
+/// and what the lock says in the end is what is left.
+#[tokio::test(start_paused = true)]
+async fn a_write_of_the_lock_that_comes_late_brings_nothing_back() {
+    let failed = [Fault::Late(55), Fault::Echo(55), Fault::Late(25), Fault::Echo(3), Fault::LostAnswer];
+    for (number, fault) in (0..9).flat_map(|number| failed.map(|fault| (number, fault))) {
+        let (stage, stored) = on_blue().await;
+        stage.fake.lock_fault(number, fault);
+        let start = tokio::time::Instant::now();
+        let (_, diagnostics) = stage.apply(&config(&stage.switch, text("green")), Some(&stored)).await;
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(120), "{fault:?} at {number}: {took:?}");
+        let said = told(&diagnostics);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(stage.fake.parameter(LOCK), None, "{fault:?} at {number}: {said}");
+    }
+}
+
+/// The same where something is left undone: a late renewal doesn't write over it.
+#[tokio::test(start_paused = true)]
+async fn a_write_of_the_lock_that_comes_late_hides_nothing() {
+    for number in 0..9 {
+        let (stage, stored) = on_blue().await;
+        stage.fake.lock_fault(number, Fault::Echo(55));
+        stage.fake.fault(stage.fake.calls().len() + 1, Fault::Refused);
+        let (_, diagnostics) = stage.apply(&config(&stage.switch, text("green")), Some(&stored)).await;
+        let said = told(&diagnostics);
+        let before = stage.fake.parameter(LOCK);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(stage.fake.parameter(LOCK), before, "{number}: {said}");
+    }
+}
+
 /// What is left of a rollout that came to its end is no reason to let the next one pass.
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_outlived_its_rollout_shortens_no_other() {

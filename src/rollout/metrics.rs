@@ -119,8 +119,8 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
 mod tests {
     use std::time::Duration;
 
-    use super::super::check::CountsAs;
     use super::*;
+    use crate::rollout::check::CountsAs;
 
     fn check() -> MetricCheck {
         MetricCheck {

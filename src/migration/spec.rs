@@ -144,7 +144,10 @@ pub struct Timeouts {
 }
 
 fn name(text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) {
+        return Err("must not contain a control character, such as a line break".to_owned());
+    }
     // What MySQL's indexes hold of four-byte characters.
-    let fits = (1..=190).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    let fits = (1..=190).contains(&text.chars().count());
     if fits { Ok(()) } else { Err("must have 1 to 190 characters".to_owned()) }
 }

@@ -9,7 +9,7 @@ use super::route::RouteSpec;
 use super::strategy::{Strategy, Verification};
 
 /// The whole wish for one switch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Intent {
     /// The switch's name.
     pub name: String,

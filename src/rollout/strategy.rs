@@ -133,7 +133,7 @@ impl Prove {
             return self.answers;
         }
         let seen_once = (MISSED.ln() / (1.0 - smallest).ln()).ceil();
-        (seen_once as u32).clamp(self.answers, MOST_ANSWERS)
+        (seen_once as u32).min(MOST_ANSWERS).max(self.answers)
     }
 }
 

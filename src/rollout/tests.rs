@@ -27,16 +27,8 @@ fn intent(active: &str) -> Intent {
         active: Some(active.to_owned()),
         environments: BTreeMap::from([environment("blue"), environment("green")]),
         routes: vec![RouteSpec::Listener("web".to_owned())],
-        preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
-        validation: Validation::default(),
-        strategy: Strategy::default(),
-        verification: None,
-        stickiness: None,
-        on_failure: OnFailure::Rollback,
-        on_interrupt: OnFailure::Rollback,
-        capacity: None,
-        removed: Vec::new(),
+        ..Intent::default()
     }
 }
 

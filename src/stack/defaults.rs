@@ -41,7 +41,7 @@ impl Spec {
         format!("{}/{}", self.name, self.color)
     }
 
-    /// Whether a live color is kept from harm.
+    /// Whether a live color is kept from harm: unless it is known that it isn't to be.
     pub fn is_protected(&self) -> bool {
         self.protect_live != Some(false)
     }

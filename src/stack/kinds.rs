@@ -63,7 +63,7 @@ impl Kind for CheckKind {
             CheckKind::Grpc => "target groups with `protocol_version = \"GRPC\"`",
             CheckKind::Tcp => "checks by `TCP`",
             CheckKind::NetworkHttp => "checks by `HTTP` in TCP, TLS, UDP and TCP_UDP target groups",
-            CheckKind::NetworkHttps => "checks by `HTTPS` in such target groups",
+            CheckKind::NetworkHttps => "checks by `HTTPS` in TCP, TLS, UDP and TCP_UDP target groups",
             CheckKind::Lambda => "target groups of type `lambda`",
         }
     }

@@ -75,9 +75,12 @@ fn check(rule: &Rule, value: &Value) -> Result<(), String> {
             Some(number) if range.contains(&number) => Ok(()),
             _ => Err(format!("must be a whole number from {} to {}", range.start(), range.end())),
         },
+        Rule::EachWhole(_) if value.as_list().is_some_and(<[Value]>::is_empty) => {
+            Err("must have at least one element".to_owned())
+        }
         Rule::EachWhole(range) => {
             let fits = |item: &Value| item.is_unknown() || item.as_i64().is_some_and(|code| range.contains(&code));
-            match !items.is_empty() && items.iter().all(fits) {
+            match items.iter().all(fits) {
                 true => Ok(()),
                 false => Err(format!("must be a list of whole numbers from {} to {}", range.start(), range.end())),
             }

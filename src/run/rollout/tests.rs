@@ -9,8 +9,7 @@ use crate::cancel::CancelSource;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
     Before, Block, Capacity, CapacityPolicy, Check, Checking, Conditions, Entry, Environment, Forward, HttpCheck,
-    Intent, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, StepId, Strategy, Subject, Terminal,
-    Validation, World, lint, planner,
+    Intent, Journal, Observed, RouteSpec, Runbook, Scalable, StepId, Subject, Terminal, World, lint, planner,
 };
 use crate::run::rollout::events::RolloutContext;
 use crate::run::rollout::executor::{Ending, Outcome, Run, Scope, give_up_counting};
@@ -39,16 +38,8 @@ fn intent() -> Intent {
         active: Some("green".to_owned()),
         environments: BTreeMap::from(["blue", "green"].map(environment)),
         routes: vec![listener("web"), listener("api"), own_rule()],
-        preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
-        validation: Validation::default(),
-        strategy: Strategy::default(),
-        verification: None,
-        stickiness: None,
-        on_failure: OnFailure::Rollback,
-        on_interrupt: OnFailure::Rollback,
-        capacity: None,
-        removed: Vec::new(),
+        ..Intent::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
 use crate::cancel::CancelSource;
-use crate::resource::switch::apply;
+use crate::resource::switch::{apply, model};
 use crate::rollout::gate::{FunctionAnswer, HttpAnswer};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{LockRecord, lock_record};
@@ -591,7 +591,7 @@ async fn phases_are_told_in_their_order() {
 #[test]
 fn ids_differ() {
     let stage = stage(world(100, 0));
-    let intent = super::super::model::parse(&config(&stage.switch, text("green"))).unwrap();
+    let intent = model::parse(&config(&stage.switch, text("green"))).unwrap();
     let id = || apply::about(&intent, &stage.fake.world(), "app", &Value::Null).id;
     assert_ne!(id(), id());
 }

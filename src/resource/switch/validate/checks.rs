@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::argument;
 use crate::duration;
 use crate::resource::switch::model::read;
 use crate::rollout::spec::{Strategy, Verification};
-use crate::rollout::{HttpCheck, is_plain_url};
+use crate::rollout::{CountsAs, HttpCheck, MetricCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};
+
+/// How often load balancers publish their numbers.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// What is wrong with the checks, the steps, or the times of a configuration.
 pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
@@ -288,9 +292,10 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
     let holds = steps.iter().map(|step| step.hold).chain([lasts(config)]);
     let shortest: BTreeMap<Duration, ()> = holds.map(|hold| (hold, ())).collect();
     for (n, metric) in metrics {
-        let period = metric.get("period").as_str().and_then(|text| duration::parse(text).ok());
-        let period = period.unwrap_or(Duration::from_secs(60));
-        if period < Duration::from_secs(60) && !metric.get("metric").is_null() {
+        let json = metric.known_json();
+        let Some(period) = argument::argument::<MetricCheck, Duration>(&json, "period") else { continue };
+        let inconclusive = argument::argument::<MetricCheck, CountsAs>(&json, "inconclusive").unwrap_or_default();
+        if period < A_MINUTE && !metric.get("metric").is_null() {
             let path = Path::attribute("verification").attr("metrics").index(n).attr("period");
             let detail = format!(
                 "{path}: load balancers publish a point per minute; there is nothing to see in less. A period below 60s is for metrics of your own with a high resolution (query)."
@@ -303,7 +308,7 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
             "{path}: CloudWatch has one point per {}, a minute or two late, and only whole ones after traffic moved count: in a hold of {} there may be none, which counts as {}. Hold for at least {}.",
             duration::shown(period),
             duration::shown(*hold),
-            metric.get("inconclusive").as_str().unwrap_or("fail"),
+            inconclusive.name(),
             duration::shown(period * 3)
         );
         diagnostics.warning_at(path, "The hold is too short for the metric", detail);

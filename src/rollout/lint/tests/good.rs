@@ -106,14 +106,8 @@ fn intent(dice: &mut Dice, colors: usize) -> Intent {
         routes,
         preview_routes,
         record: (!dice.once_in(5)).then(|| "/app/live".to_owned()),
-        validation: Validation::default(),
-        strategy: Strategy::default(),
-        verification: None,
-        stickiness: None,
-        on_failure: OnFailure::Rollback,
-        on_interrupt: OnFailure::Rollback,
-        capacity: None,
         removed: if dice.once_in(4) { vec![own_rule(12, Some("web#12"))] } else { Vec::new() },
+        ..Intent::default()
     };
     wished(dice, intent)
 }

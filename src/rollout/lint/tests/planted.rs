@@ -58,16 +58,8 @@ fn simple() -> Case {
         active: Some("green".to_owned()),
         environments: BTreeMap::from(["blue", "green"].map(environment)),
         routes: vec![RouteSpec::Listener("web".to_owned()), RouteSpec::Rule("rule".to_owned())],
-        preview_routes: Vec::new(),
         record: Some("/app/live".to_owned()),
-        validation: Validation::default(),
-        strategy: crate::rollout::Strategy::default(),
-        verification: None,
-        stickiness: None,
-        on_failure: OnFailure::Rollback,
-        on_interrupt: OnFailure::Rollback,
-        capacity: None,
-        removed: Vec::new(),
+        ..Intent::default()
     };
     let weights = [("blue", 100), ("green", 0)];
     let routes = ["web", "rule"].map(|arn| (arn.to_owned(), observed(arn, &weights))).into();

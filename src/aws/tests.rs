@@ -193,6 +193,10 @@ async fn p09_attempts_without_an_answer_are_noted() {
         assert_eq!(*asked.lock().unwrap(), 2);
     }
     let (ports, asked) = broken(closed).await;
+    let once = Call::once();
+    assert!(once.clone().make(ports.records.delete("/app/live.rollout")).await.is_err());
+    assert_eq!((once.unanswered(), *asked.lock().unwrap()), (1, 1), "it is not sent again");
+    let (ports, asked) = broken(closed).await;
     // Reads change nothing, so nothing is unknown of them.
     let call = Call::new();
     assert!(call.clone().make(ports.load_balancer.target_health(GROUP, false)).await.is_err());

@@ -126,6 +126,34 @@ fn end(key: &str) -> &str {
 }
 
 impl LockRecord {
+    /// What a lock says of itself.
+    ///
+    /// # Errors
+    /// Why it is no lock record, or none of this version.
+    pub fn read(value: &str) -> Result<LockRecord, String> {
+        let lock_record: LockRecord = serde_json::from_str(value).map_err(|error| error.to_string())?;
+        if lock_record.version == VERSION {
+            Ok(lock_record)
+        } else {
+            Err(format!("it has version {}", lock_record.version))
+        }
+    }
+
+    /// As it is written down.
+    ///
+    /// # Errors
+    /// When it has more bytes than a parameter holds.
+    pub fn text(&self) -> Result<String, String> {
+        let text = serde_json::to_string(self).map_err(|error| error.to_string())?;
+        if text.len() > MOST_BYTES {
+            return Err(format!(
+                "the rollout's lock record would have {} bytes, and a parameter holds {MOST_BYTES}: the routes lead to too many different places",
+                text.len()
+            ));
+        }
+        Ok(text)
+    }
+
     /// Notes where the routes lead and what the record says. A route that a rollout which is being gone on with found is
     /// noted as that one found it.
     pub fn note_origins<'w>(

@@ -23,6 +23,7 @@ pub struct Call {
     given_up: AtomicBool,
     unanswered: AtomicU32,
     silent: AtomicBool,
+    is_once: bool,
     stop: Option<Cancel>,
 }
 
@@ -30,6 +31,11 @@ impl Call {
     /// A call that is about to be made.
     pub fn new() -> Arc<Call> {
         Arc::default()
+    }
+
+    /// A call that is not sent again once it was sent without an answer.
+    pub fn once() -> Arc<Call> {
+        Arc::new(Call { is_once: true, ..Call::default() })
     }
 
     /// Calls that are made one after the other until this signal comes: what is read then is let go, and nothing is sent
@@ -60,7 +66,7 @@ impl Call {
 
     /// Whether no further attempt may begin.
     pub fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::SeqCst)
+        self.given_up.load(Ordering::SeqCst) || (self.is_once && self.unanswered() > 0)
     }
 
     /// An attempt was sent, and its answer did not come: the other side fell silent, or it closed the connection.

@@ -123,7 +123,7 @@ pub(super) async fn lock_record_left(shared: &Shared, intent: &Intent, world: &W
 pub(super) async fn seen_lock_record(shared: &Shared, intent: &Intent) -> Result<Option<LockRecord>, PortError> {
     let Some(parameter) = &intent.record else { return Ok(None) };
     let seen = shared.ports.records.get_version(&lock::name(parameter), None).await?;
-    Ok(seen.and_then(|(value, _)| lock::read(&value).ok()))
+    Ok(seen.and_then(|(value, _)| LockRecord::read(&value).ok()))
 }
 
 /// How what a dead rollout left stood when its lock was taken over.

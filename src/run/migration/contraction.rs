@@ -28,7 +28,7 @@ pub enum Barred {
 /// Why not.
 pub async fn check(ports: &Ports, guard: &Guard) -> Result<(), Barred> {
     let seen = ports.records.get_version(&lock::name(&guard.parameter), None).await.map_err(Barred::Unseen)?;
-    let lock_record = match seen.map(|(value, _)| lock::read(&value)) {
+    let lock_record = match seen.map(|(value, _)| LockRecord::read(&value)) {
         None => None,
         Some(Ok(lock_record)) => Some(lock_record),
         Some(Err(why)) => return Err(Barred::Locked(Refused::Strange(why))),

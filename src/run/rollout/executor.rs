@@ -142,7 +142,13 @@ impl Run<'_> {
         let (lost, is_lost) = watch::channel(None);
         let keep = async {
             if let Some(lock) = self.lock {
-                drop(lost.send_replace(Some(lock.keep().await)));
+                let reason = lock.keep().await;
+                let is_silent = matches!(reason, Lost::Silent(_));
+                drop(lost.send_replace(Some(reason)));
+                // On the way back it is renewed once that is possible again, so that nobody else begins meanwhile.
+                if is_silent {
+                    drop(lost.send_replace(Some(lock.keep_on().await)));
+                }
             }
             std::future::pending::<()>().await;
         };
@@ -694,8 +700,9 @@ impl Run<'_> {
         (world, is_lost): (Option<&World>, &watch::Receiver<Option<Lost>>),
         (journal, air): (&mut Journal, &mut Air<'_>),
     ) {
+        // Users wait for it: a lock that can't be renewed in time is still ours for as long as the first call takes.
         if let Some(lock) = self.lock
-            && let Err(Lost::Taken(reason)) = lock.confirm().await
+            && let Ok(Err(Lost::Taken(reason))) = timeout_at(Instant::now() + FIRST_LOOK, lock.confirm()).await
         {
             write(self.runbook, journal, Entry::ExternalChange(reason));
             return;

@@ -138,6 +138,8 @@ struct State {
     written: Vec<(Instant, String)>,
     /// Whether these can be reached no more.
     lost: bool,
+    /// Whether these are not answered any more.
+    silent: bool,
     /// What functions, commands, alarms and metrics say, in turn; the last one stays.
     functions: Vec<FunctionAnswer>,
     commands: Vec<CommandEnd>,
@@ -287,6 +289,15 @@ impl Fake {
         self.state().lost = true;
     }
 
+    /// From now on nothing but the record is answered in Parameter Store.
+    pub(crate) fn silence_parameters(&self) {
+        self.state().silent = true;
+    }
+
+    pub(crate) fn delete_parameter(&self, name: &str) {
+        self.state().parameters.remove(name);
+    }
+
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         self.state().parameters.get(name)?.last().cloned()
     }
@@ -405,19 +416,25 @@ impl Fake {
             state.lock_faults.get(&number).copied()
         };
         let (to, with) = (name.to_owned(), value.to_owned());
-        let taken = Arc::new(AtomicBool::new(false));
-        let is_taken = taken.clone();
+        let refused = Arc::new(AtomicBool::new(false));
+        let is_refused = refused.clone();
         let effect = move |state: &mut State| {
-            let is_there = is_new && state.parameters.contains_key(&to);
-            is_taken.store(is_there, Ordering::SeqCst);
-            if !is_there {
+            // AWS makes no parameter without a type, which only a creation names.
+            let is_wrong = is_new == state.parameters.contains_key(&to);
+            is_refused.store(is_wrong, Ordering::SeqCst);
+            if !is_wrong {
                 state.parameters.entry(to.clone()).or_default().push(with.clone());
                 state.written.push((Instant::now(), with.clone()));
             }
         };
         self.make(fault, effect).await?;
-        if taken.load(Ordering::SeqCst) {
-            return Err(PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"));
+        if refused.load(Ordering::SeqCst) {
+            return Err(match is_new {
+                true => PortError::new(FailureKind::Conflict, "ParameterAlreadyExists"),
+                false => {
+                    PortError::new(FailureKind::Other, "A parameter type is required when you create a parameter.")
+                }
+            });
         }
         Ok(self.state().parameters.get(name).map_or(0, Vec::len) as i64)
     }
@@ -711,6 +728,10 @@ impl Records for Fake {
     }
 
     async fn get_version(&self, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, PortError> {
+        if self.state().silent {
+            sleep(10 * ATTEMPT).await;
+            return Err(PortError::new(FailureKind::Other, "no answer in time"));
+        }
         let mut state = self.state();
         if state.lost {
             return Err(PortError::new(FailureKind::Other, "no answer in time"));

@@ -8,22 +8,21 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::duration::shown;
 use crate::rollout::LockRecord;
-use crate::rollout::lock_record::{MOST_BYTES, Status, VERSION};
+use crate::rollout::lock_record::{Status, VERSION};
 use crate::run::call::{Call, SILENCE};
 use crate::run::holder;
 use crate::run::ports::{FailureKind, PortError};
+use crate::run::rollout::kept::{BEAT, Kept, LEASE, LOOK, LOOKS, State};
 use crate::run::rollout::late_writes::LateWrites;
 use crate::run::rollout::ports::Ports;
 
-/// A holder that did not renew its lock for so long is dead.
-const LEASE: Duration = Duration::from_secs(60);
 /// A holder that could not renew it for so long gives up, while nobody else can have taken it over yet.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long a renewal is waited for; one that takes longer goes on, and keeps its place before those that follow.
@@ -32,13 +31,8 @@ const BEAT_LIMIT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(4);
 /// How long giving it up may take, beside what is waited out: it lapses by itself.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
-/// How often a holder renews it.
-const BEAT: Duration = Duration::from_secs(10);
-/// How often somebody who waits looks.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often it is looked for before it is believed that it is gone, or somebody else's: an answer may be old, and one
-/// that came second takes its name back within moments.
-const LOOKS: usize = 4;
+/// How long one read may take while it is taken.
+const READ_LIMIT: Duration = Duration::from_secs(60);
 /// A lease that somebody else wrote is believed within these bounds.
 const LEASES: (u64, u64) = (LEASE.as_secs(), 300);
 /// Time for another one that takes over at the same moment to show.
@@ -60,37 +54,6 @@ pub struct Lock {
     works: std::sync::Mutex<JoinSet<()>>,
     /// What a dead holder left.
     pub found: Option<LockRecord>,
-}
-
-/// What is held: a renewal that is slow goes on with it by itself.
-struct Kept {
-    ports: Ports,
-    name: String,
-    tags: BTreeMap<String, String>,
-    state: Mutex<State>,
-    /// When it was renewed last, by a clock that stops while the machine sleeps, and by one that doesn't.
-    renewed: std::sync::Mutex<(Instant, SystemTime)>,
-    /// What may still have its effect, also when the lock is given up.
-    late: std::sync::Mutex<LateWrites>,
-    /// The signal that ends the run.
-    cancel: Cancel,
-}
-
-struct State {
-    lock_record: LockRecord,
-    version: i64,
-}
-
-/// What stands in the lock's place.
-enum Place {
-    /// Ours.
-    Ours,
-    /// Nothing.
-    Empty,
-    /// Somebody else's.
-    Other(Box<LockRecord>),
-    /// Something that can't be read.
-    Strange,
 }
 
 /// Why a lock is no longer held.
@@ -118,16 +81,6 @@ pub enum Refused {
     },
 }
 
-/// What a lock says of itself.
-pub fn read(value: &str) -> Result<LockRecord, String> {
-    let lock_record: LockRecord = serde_json::from_str(value).map_err(|error| error.to_string())?;
-    if lock_record.version == VERSION {
-        Ok(lock_record)
-    } else {
-        Err(format!("it has version {}", lock_record.version))
-    }
-}
-
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -151,17 +104,12 @@ pub fn draft(switch: &str, run: &str, since: &str) -> LockRecord {
     }
 }
 
-fn text(lock_record: &LockRecord) -> Result<String, PortError> {
-    let text =
-        serde_json::to_string(lock_record).map_err(|error| PortError::new(FailureKind::Other, error.to_string()))?;
-    if text.len() > MOST_BYTES {
-        let words = format!(
-            "the rollout's lock record would have {} bytes, and a parameter holds {MOST_BYTES}: the routes lead to too many different places",
-            text.len()
-        );
-        return Err(PortError::new(FailureKind::Other, words));
-    }
-    Ok(text)
+fn text(lock_record: &LockRecord) -> Result<String, Refused> {
+    lock_record.text().map_err(|why| failed(&why))
+}
+
+fn failed(words: &str) -> Refused {
+    Refused::Failed(PortError::new(FailureKind::Other, words))
 }
 
 /// Takes the lock, waiting out a holder of which it can't be known whether it is dead.
@@ -176,112 +124,202 @@ pub async fn acquire(
     cancel: &Cancel,
 ) -> Result<Lock, Refused> {
     let (name, call, stop) = (name(parameter), Call::new(), cancel.clone());
-    let (ports, tags, made) = (ports.clone(), tags.clone(), call.clone());
+    let (ports, tags) = (ports.clone(), tags.clone());
     // It goes on by itself: a call that was sent is not called back by forgetting it.
-    let work = async move {
-        let lock = take(&ports, &name, mine, &tags, stop).await?;
-        lock.kept.late().note(made);
-        Ok(lock)
-    };
+    let work = async move { Taking::new(ports, name, tags, stop).take(mine).await };
     let mut work = tokio::spawn(call.clone().make(work));
     let taken = tokio::select! {
         taken = &mut work => taken,
         () = cancel.cancelled() => {
             call.give_up();
-            let late = timeout(GRACE, &mut work).await;
-            let in_doubt = late.is_err();
-            tokio::spawn(async move {
-                let taken = match late {
-                    Ok(taken) => taken,
-                    Err(_) => work.await,
-                };
-                if let Ok(Ok(lock)) = taken
-                    && let Err(error) = lock.give_back().await
-                {
-                    tracing::warn!(%error, "a lock that was taken after the run was stopped is left; it lapses by itself");
+            let in_doubt = match timeout(GRACE, give_back(&mut work)).await {
+                Ok(is_clear) => !is_clear,
+                Err(_) => {
+                    tokio::spawn(async move { give_back(&mut work).await });
+                    true
                 }
-            });
+            };
             return Err(Refused::Interrupted { in_doubt });
         }
     };
-    let ended = |_| Refused::Failed(PortError::new(FailureKind::Other, "the work ended without an answer"));
-    taken.unwrap_or_else(|error| Err(ended(error)))
+    taken.unwrap_or_else(|_| Err(failed("the work ended without an answer")))
 }
 
-async fn take(
-    ports: &Ports,
-    name: &str,
-    mine: LockRecord,
-    tags: &BTreeMap<String, String>,
+/// Gives a lock back that is being taken, as it was found; whether nothing of ours is left there.
+async fn give_back(work: &mut JoinHandle<Result<Lock, Refused>>) -> bool {
+    match work.await {
+        Ok(Ok(lock)) => match lock.give_back().await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "a lock that was taken after the run was stopped is left; it lapses by itself");
+                false
+            }
+        },
+        Ok(Err(Refused::Held(_) | Refused::Strange(_))) => true,
+        // It may have been written before.
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// A lock that is being taken.
+struct Taking {
+    ports: Ports,
+    name: String,
+    tags: BTreeMap<String, String>,
     cancel: Cancel,
-) -> Result<Lock, Refused> {
-    let held = |lock_record: LockRecord, version, found| {
+    /// Creations of it that may still have their effect.
+    creations: LateWrites,
+    /// When our name was sent last.
+    sent_at: (Instant, SystemTime),
+    /// A creation that was not answered, and until when its effect is looked for.
+    unanswered: Option<(PortError, Instant)>,
+}
+
+impl Taking {
+    fn new(ports: Ports, name: String, tags: BTreeMap<String, String>, cancel: Cancel) -> Taking {
+        let sent_at = (Instant::now(), clock::wall());
+        Taking { ports, name, tags, cancel, creations: LateWrites::default(), sent_at, unanswered: None }
+    }
+
+    fn held(self, claim: Claim, version: i64) -> Lock {
         let kept = Kept {
-            ports: ports.clone(),
-            name: name.to_owned(),
-            tags: tags.clone(),
-            state: Mutex::new(State { lock_record, version }),
-            renewed: std::sync::Mutex::new((Instant::now(), clock::wall())),
-            late: std::sync::Mutex::default(),
-            cancel: cancel.clone(),
+            ports: self.ports,
+            name: self.name,
+            tags: self.tags,
+            state: Mutex::new(State { lock_record: claim.lock_record, version, answered: 0, is_over: false }),
+            since: seconds(clock::wall()),
+            renewed: std::sync::Mutex::new(self.sent_at),
+            creations: std::sync::Mutex::new(self.creations),
+            renewals: std::sync::Mutex::default(),
+            cancel: self.cancel,
         };
-        Lock { kept: Arc::new(kept), works: std::sync::Mutex::default(), found }
-    };
-    let value = text(&mine).map_err(Refused::Failed)?;
-    let mut watched: Option<Watched> = None;
-    let mut ours = Claim { lock_record: mine, found: None };
-    let (start, mut sibling, mut absent) = (Instant::now(), false, true);
-    let mut unanswered: Option<(PortError, Instant)> = None;
-    while start.elapsed() < if sibling { SIBLING_WAIT } else { MOST_WAIT } {
-        // Written only where there is nothing: writes are scarce, and others wait too.
-        if absent {
-            match ports.records.create(name, &value, tags).await {
-                Ok(version) => return Ok(held(ours.lock_record, version, ours.found)),
-                Err(error) if error.kind == FailureKind::Conflict => absent = false,
-                // It may still have its effect: then it is ours, and what would be left without us.
-                Err(error) if doubt().is_some() => (absent, unanswered) = (false, Some((error, Instant::now()))),
-                Err(error) => return Err(Refused::Failed(error)),
-            }
-        }
-        let seen = ports.records.get_version(name, None).await.map_err(Refused::Failed)?;
-        let Some((seen, version)) = seen else {
-            absent = match &unanswered {
-                Some((error, since)) if doubt().is_none_or(|patience| since.elapsed() > patience) => {
-                    return Err(Refused::Failed(error.clone()));
+        Lock { kept: Arc::new(kept), works: std::sync::Mutex::default(), found: claim.found }
+    }
+
+    async fn take(mut self, mine: LockRecord) -> Result<Lock, Refused> {
+        let value = text(&mine)?;
+        let mut watched: Option<Watched> = None;
+        let mut ours = Claim { lock_record: mine, found: None };
+        let (start, mut sibling, mut absent) = (Instant::now(), false, true);
+        while start.elapsed() < if sibling { SIBLING_WAIT } else { MOST_WAIT } || self.unanswered.is_some() {
+            // Written only where there is nothing: writes are scarce, and others wait too.
+            if absent {
+                match self.create(&value).await? {
+                    Some(version) => return Ok(self.held(ours, version)),
+                    None => absent = false,
                 }
-                Some(_) => false,
-                None => true,
-            };
-            sleep(LOOK).await;
-            continue;
-        };
-        let theirs = read(&seen).map_err(Refused::Strange)?;
-        // The answer to our own call was lost, and the call was repeated; or the look that was to confirm it was an old one.
-        if theirs.run == ours.lock_record.run {
-            return Ok(held(ours.lock_record, version, ours.found));
-        }
-        match is_dead(&theirs, version, &mut watched) {
-            Some(false) if holder::is_sibling(&theirs.machine, theirs.parent) => {
-                (sibling, watched) = (true, None);
+            }
+            let Some((seen, version)) = look(&self.ports, &self.name, None).await? else {
+                absent = self.is_free()?;
                 sleep(LOOK).await;
-            }
-            Some(false) => return Err(Refused::Held(Box::new(theirs))),
-            None => sleep(LOOK).await,
-            Some(true) => {
-                ours = Claim { lock_record: heir(&theirs, &ours.lock_record), found: Some(theirs.clone()) };
-                match take_over(ports, name, version, &ours.lock_record).await? {
-                    Some(version) => return Ok(held(ours.lock_record, version, ours.found)),
-                    None => sleep(LOOK).await,
+                continue;
+            };
+            let theirs = LockRecord::read(&seen).map_err(Refused::Strange)?;
+            if theirs.run == ours.lock_record.run {
+                if self.is_right(&ours, version).await? {
+                    return Ok(self.held(ours, version));
                 }
+                sleep(LOOK).await;
+                continue;
+            }
+            self.unanswered = None;
+            match is_dead(&theirs, version, &mut watched) {
+                Some(false) if holder::is_sibling(&theirs.machine, theirs.parent) => {
+                    (sibling, watched) = (true, None);
+                    sleep(LOOK).await;
+                }
+                Some(false) => return Err(Refused::Held(Box::new(theirs))),
+                None => sleep(LOOK).await,
+                Some(true) => {
+                    self.sent_at = (Instant::now(), clock::wall());
+                    ours = Claim { lock_record: heir(&theirs, &ours.lock_record), found: Some(theirs) };
+                    match take_over(&self.ports, &self.name, version, (&ours.lock_record, &seen)).await? {
+                        Some(version) => return Ok(self.held(ours, version)),
+                        None => sleep(LOOK).await,
+                    }
+                }
+            }
+        }
+        Err(Refused::Strange("it comes and goes".to_owned()))
+    }
+
+    /// Makes it; its version, or none where it is to be looked at.
+    async fn create(&mut self, value: &str) -> Result<Option<i64>, Refused> {
+        let before = sent();
+        self.sent_at = (Instant::now(), clock::wall());
+        let created = self.ports.records.create(&self.name, value, &self.tags).await;
+        let attempts = sent() - before;
+        self.creations.note(attempts, patience());
+        match created {
+            Ok(version) => Ok(Some(version)),
+            Err(error) if error.kind == FailureKind::Conflict => Ok(None),
+            // It may still have its effect: then it is ours, and what would be left without us.
+            Err(error) if attempts > 0 => {
+                self.unanswered = Some((error, Instant::now() + patience()));
+                Ok(None)
+            }
+            Err(error) => Err(Refused::Failed(error)),
+        }
+    }
+
+    /// Whether it may be made, where nothing is seen.
+    fn is_free(&self) -> Result<bool, Refused> {
+        match &self.unanswered {
+            Some((error, until)) if Instant::now() > *until => Err(Refused::Failed(error.clone())),
+            unanswered => Ok(unanswered.is_none()),
+        }
+    }
+
+    /// Whether our name stands there by right. The answer to our creation was lost, and it was repeated, or the look that was to
+    /// confirm it was an old one; or a claim of ours came late.
+    async fn is_right(&mut self, ours: &Claim, version: i64) -> Result<bool, Refused> {
+        match &ours.found {
+            Some(found) => was_first(&self.ports, &self.name, version, (&ours.lock_record, found)).await,
+            None => {
+                self.creations.came(1);
+                Ok(true)
             }
         }
     }
-    Err(Refused::Strange("it comes and goes".to_owned()))
 }
 
-/// How long what was written without an answer may still have its effect; none if everything was answered.
-fn doubt() -> Option<Duration> {
-    Call::current().filter(|call| call.unanswered() > 0).map(|call| call.patience())
+/// How many attempts of this acquisition went without an answer.
+fn sent() -> u32 {
+    Call::current().map_or(0, |call| call.unanswered())
+}
+
+/// How long those may still have their effect.
+fn patience() -> Duration {
+    Call::current().map_or(Duration::ZERO, |call| call.patience())
+}
+
+/// The value and its version, or those of that version; not for longer than a read may take.
+async fn look(ports: &Ports, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, Refused> {
+    let seen = timeout(READ_LIMIT, ports.records.get_version(name, version)).await;
+    seen.map_err(|_| failed("no answer in time"))?.map_err(Refused::Failed)
+}
+
+/// Whether our claim, which stands in the lock, was the first one after the dead one's: our write may have come late, over that
+/// of another one, which has the lock then, and gets its name back.
+async fn was_first(
+    ports: &Ports,
+    name: &str,
+    version: i64,
+    (ours, found): (&LockRecord, &LockRecord),
+) -> Result<bool, Refused> {
+    for before in (1..version).rev() {
+        // An old look; the next one tells.
+        let Some((value, _)) = look(ports, name, Some(before)).await? else { return Ok(false) };
+        match LockRecord::read(&value) {
+            Ok(one) if one.run == ours.run => {}
+            Ok(one) if one.run == found.run => return Ok(true),
+            _ => {
+                write_over(ports, name, &value).await?;
+                return Ok(false);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What is claimed, and of whom.
@@ -346,21 +384,43 @@ fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
 }
 
 /// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
-async fn take_over(ports: &Ports, name: &str, version: i64, heir: &LockRecord) -> Result<Option<i64>, Refused> {
-    let value = text(heir).map_err(Refused::Failed)?;
-    match ports.records.write(name, &value).await {
+async fn take_over(
+    ports: &Ports,
+    name: &str,
+    version: i64,
+    (heir, dead): (&LockRecord, &str),
+) -> Result<Option<i64>, Refused> {
+    let (value, before) = (text(heir)?, sent());
+    match write_over(ports, name, &value).await {
         // It may have had its effect, or still have it: what is there tells.
-        Err(error) if doubt().is_none() => return Err(Refused::Failed(error)),
-        Ok(_) | Err(_) => sleep(SETTLE).await,
+        Err(refused) if sent() == before => return Err(refused),
+        Ok(None) => return Ok(None),
+        Ok(Some(_)) | Err(_) => sleep(SETTLE).await,
     }
+    let claimed = claim(ports, name, version, (heir, &value)).await;
+    if claimed.is_err()
+        && let Err(error) = write_over(ports, name, dead).await
+    {
+        tracing::warn!(?error, "what a dead rollout left can't be put back");
+    }
+    claimed
+}
+
+/// Whether the claim that was written is the first one.
+async fn claim(
+    ports: &Ports,
+    name: &str,
+    version: i64,
+    (heir, value): (&LockRecord, &str),
+) -> Result<Option<i64>, Refused> {
     for _ in 0..LOOKS {
-        let first = ports.records.get_version(name, Some(version + 1)).await.map_err(Refused::Failed)?;
-        match first.and_then(|(value, _)| Some((read(&value).ok()?, value))) {
+        let first = look(ports, name, Some(version + 1)).await?;
+        match first.and_then(|(value, _)| Some((LockRecord::read(&value).ok()?, value))) {
             Some((lock_record, _)) if lock_record.run == heir.run => {
-                return reclaim(ports, name, heir, &value).await.map(Some);
+                return reclaim(ports, name, heir, value).await;
             }
             Some((_, theirs)) => {
-                ports.records.write(name, &theirs).await.map_err(Refused::Failed)?;
+                write_over(ports, name, &theirs).await?;
                 return Ok(None);
             }
             // An old look; or it was released and made anew in between: then begin again.
@@ -371,150 +431,25 @@ async fn take_over(ports: &Ports, name: &str, version: i64, heir: &LockRecord) -
 }
 
 /// The one that was second may have written over the first for a moment, and puts its name back; or died before it did.
-async fn reclaim(ports: &Ports, name: &str, mine: &LockRecord, value: &str) -> Result<i64, Refused> {
+async fn reclaim(ports: &Ports, name: &str, mine: &LockRecord, value: &str) -> Result<Option<i64>, Refused> {
     for _ in 0..5 {
-        let seen = ports.records.get_version(name, None).await.map_err(Refused::Failed)?;
-        match seen.and_then(|(seen, version)| Some((read(&seen).ok()?, version))) {
-            Some((lock_record, at)) if lock_record.run == mine.run => return Ok(at),
+        let seen = look(ports, name, None).await?;
+        match seen.and_then(|(seen, version)| Some((LockRecord::read(&seen).ok()?, version))) {
+            Some((lock_record, at)) if lock_record.run == mine.run => return Ok(Some(at)),
             _ => sleep(LOOK).await,
         }
     }
-    ports.records.write(name, value).await.map_err(Refused::Failed)
+    write_over(ports, name, value).await
 }
 
-impl Kept {
-    async fn note(&self, change: impl FnOnce(&mut LockRecord) + Send) -> Result<(), PortError> {
-        let mut state = self.state.lock().await;
-        let mut lock_record = state.lock_record.clone();
-        change(&mut lock_record);
-        lock_record.beat += 1;
-        lock_record.renewed = seconds(clock::wall());
-        self.put(&mut state, lock_record).await
-    }
-
-    /// What stands in the lock's place, by several looks where it is not ours.
-    async fn place(&self, run: &str) -> Result<Place, PortError> {
-        let mut place = Place::Empty;
-        for look in 0..LOOKS {
-            if look > 0 {
-                sleep(LOOK).await;
-            }
-            let seen = self.ports.records.get_version(&self.name, None).await?;
-            place = match seen.map(|(value, _)| read(&value)) {
-                Some(Ok(lock_record)) if lock_record.run == run => return Ok(Place::Ours),
-                Some(Ok(other)) => Place::Other(Box::new(other)),
-                Some(Err(_)) => Place::Strange,
-                None => Place::Empty,
-            };
-        }
-        Ok(place)
-    }
-
-    async fn put(&self, state: &mut State, lock_record: LockRecord) -> Result<(), PortError> {
-        let value = text(&lock_record)?;
-        let version = match self.place(&lock_record.run).await? {
-            // What somebody else holds by now is not to be written over.
-            Place::Other(other) if !self.is_late_claim(&other, &lock_record) => return Err(lost(&other)),
-            // It was removed, by hand or by a call of somebody's that came late: it is taken again if it is free. Not after a
-            // sleep: then somebody else may have had it, and have come to an end.
-            Place::Empty if self.silent_for() >= LEASE => {
-                let words = format!("the rollout's lock {} lapsed, and is gone", self.name);
-                return Err(PortError::new(FailureKind::Conflict, words));
-            }
-            Place::Empty => {
-                tracing::warn!(name = self.name, "the rollout's lock was removed, and is made again");
-                let made = self.remembering(self.ports.records.create(&self.name, &value, &self.tags)).await;
-                let removed = |error: PortError| match error.kind {
-                    FailureKind::Conflict => {
-                        let words = format!("the rollout's lock {} was removed, and somebody else has it", self.name);
-                        PortError::new(FailureKind::Conflict, words)
-                    }
-                    _ => error,
-                };
-                made.map_err(removed)?
-            }
-            Place::Ours | Place::Other(_) | Place::Strange => {
-                self.remembering(self.ports.records.write(&self.name, &value)).await?
-            }
-        };
-        // A write that was repeated since its answer was lost counts twice; one of somebody else's shows in between.
-        for between in state.version + 1..version {
-            let seen = self.ports.records.get_version(&self.name, Some(between)).await?;
-            let other = seen.and_then(|(value, _)| read(&value).ok()).filter(|other| other.run != lock_record.run);
-            if let Some(other) = other.filter(|other| !self.is_late_claim(other, &lock_record)) {
-                return Err(lost(&other));
-            }
-        }
-        self.late().came(version - state.version - 1);
-        (state.lock_record, state.version) = (lock_record, version);
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), clock::wall());
-        Ok(())
-    }
-
-    /// Whether a name that stands in the place of ours has no right to it: that of the one that we took it over from, or
-    /// of one that took it over from somebody else while we renewed it.
-    fn is_late_claim(&self, other: &LockRecord, ours: &LockRecord) -> bool {
-        match &other.took_over {
-            _ if ours.took_over.as_ref() == Some(&other.run) => true,
-            Some(of) => *of != ours.run && self.silent_for() < LEASE,
-            None => false,
-        }
-    }
-
-    fn silent_for(&self) -> Duration {
-        let (instant, wall) = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        // A machine that slept has a clock that did not.
-        instant.elapsed().max(clock::wall().duration_since(wall).unwrap_or_default())
-    }
-
-    fn late(&self) -> std::sync::MutexGuard<'_, LateWrites> {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a call that writes the lock; that it was sent without an answer is remembered.
-    async fn remembering<T>(&self, work: impl Future<Output = T> + Send) -> T {
-        let call = Call::new();
-        let made = call.clone().make(work).await;
-        self.late().note(call);
-        made
-    }
-
-    /// Waits until nothing that was written without an answer can have its effect any more. The lock is kept meanwhile: what
-    /// comes after it was deleted would bring it back, and nobody would be there to give it up.
-    async fn outwait(&self) -> Result<(), PortError> {
-        // Renewals that are still under way come first.
-        drop(self.state.lock().await);
-        while self.late().are_awaited() {
-            tracing::info!(name = self.name, "the lock is kept until a call that was not answered can have no effect");
-            tokio::select! {
-                () = sleep(BEAT) => {}
-                // Somebody wants to leave: what is brought back then lapses, and the next rollout takes it over.
-                () = async { self.cancel.cancelled().await; sleep(GRACE).await } => return Ok(()),
-            }
-            match self.note(|_| {}).await {
-                Err(error) if error.kind == FailureKind::Conflict => return Err(error),
-                Err(error) => tracing::warn!(%error, "the rollout's lock could not be renewed"),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
-    }
-
-    async fn leave(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
-        self.outwait().await?;
-        if let Some((status, phase)) = left {
-            return self
-                .note(|lock_record| {
-                    lock_record.status = status;
-                    lock_record.phase = phase;
-                })
-                .await;
-        }
-        let run = self.state.lock().await.lock_record.run.clone();
-        match self.place(&run).await? {
-            Place::Ours => self.ports.records.delete(&self.name).await,
-            Place::Empty | Place::Other(_) | Place::Strange => Ok(()),
-        }
+/// Writes a lock that is there; its version, or none where it is gone: AWS makes none without a type.
+async fn write_over(ports: &Ports, name: &str, value: &str) -> Result<Option<i64>, Refused> {
+    match ports.records.write(name, value).await {
+        Ok(version) => Ok(Some(version)),
+        Err(error) => match look(ports, name, None).await? {
+            Some(_) => Err(Refused::Failed(error)),
+            None => Ok(None),
+        },
     }
 }
 
@@ -544,16 +479,11 @@ impl Lock {
     /// When it can't be written or deleted.
     pub async fn give_back(&self) -> Result<(), PortError> {
         let Some(found) = self.as_found() else { return self.release(None).await };
-        let kept = self.kept.clone();
         let change = move |lock_record: &mut LockRecord| {
             let ours = std::mem::take(lock_record);
             *lock_record = LockRecord { run: ours.run, beat: ours.beat, ..found };
         };
-        let work = async move {
-            kept.outwait().await?;
-            kept.note(change).await
-        };
-        self.in_time(RELEASE_LIMIT + SILENCE, work).await
+        self.leave(change).await
     }
 
     /// What is written down.
@@ -613,6 +543,9 @@ impl Lock {
     }
 
     /// Makes sure that it is still held, before something is changed.
+    ///
+    /// # Errors
+    /// When it is held no more.
     pub async fn confirm(&self) -> Result<(), Lost> {
         if self.kept.silent_for() < LEASE / 2 {
             return Ok(());
@@ -627,26 +560,45 @@ impl Lock {
             Err(error) if error.kind == FailureKind::Conflict => Err(Lost::Taken(error.message)),
             Err(error) => {
                 tracing::warn!(%error, "the rollout's lock could not be renewed");
-                let silent = self.kept.silent_for();
-                if silent < PATIENCE {
-                    return Ok(());
-                }
-                let silent = shown(Duration::from_secs(silent.as_secs()));
-                Err(Lost::Silent(format!(
-                    "the rollout's lock {} could not be renewed for {silent}: {error}",
-                    self.kept.name
-                )))
+                if self.kept.silent_for() < PATIENCE { Ok(()) } else { Err(self.silent(&error.message)) }
             }
         }
     }
 
+    fn silent(&self, why: &str) -> Lost {
+        let silent = shown(Duration::from_secs(self.kept.silent_for().as_secs()));
+        Lost::Silent(format!("the rollout's lock {} could not be renewed for {silent}: {why}", self.kept.name))
+    }
+
     /// Renews it as long as it is polled; returns when it is lost.
     pub async fn keep(&self) -> Lost {
+        let silence = async {
+            loop {
+                match PATIENCE.saturating_sub(self.kept.silent_for()) {
+                    Duration::ZERO => return self.silent("no answer came"),
+                    left => sleep(left).await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            lost = self.beats(true) => lost,
+            lost = silence => lost,
+        }
+    }
+
+    /// Renews it, however long it was not, until somebody else has it.
+    pub async fn keep_on(&self) -> Lost {
+        self.beats(false).await
+    }
+
+    async fn beats(&self, gives_up: bool) -> Lost {
         loop {
             sleep(BEAT).await;
             let beaten = self.beat(None).await;
-            if let Err(lost) = self.judge(beaten) {
-                return lost;
+            match self.judge(beaten) {
+                Err(lost) if gives_up || matches!(lost, Lost::Taken(_)) => return lost,
+                Err(_) | Ok(()) => {}
             }
         }
     }
@@ -656,11 +608,20 @@ impl Lock {
     /// # Errors
     /// When it can't be written or deleted.
     pub async fn release(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
-        let kept = self.kept.clone();
-        self.in_time(RELEASE_LIMIT + SILENCE, async move { kept.leave(left).await }).await
+        let Some((status, phase)) = left else {
+            let kept = self.kept.clone();
+            return self.in_time(RELEASE_LIMIT + SILENCE, async move { kept.remove().await }).await;
+        };
+        self.leave(move |lock_record| (lock_record.status, lock_record.phase) = (status, phase)).await
     }
-}
 
-fn lost(other: &LockRecord) -> PortError {
-    PortError::new(FailureKind::Conflict, format!("the rollout's lock was taken over by {}", other.holder))
+    async fn leave(&self, change: impl FnOnce(&mut LockRecord) + Send + 'static) -> Result<(), PortError> {
+        let kept = self.kept.clone();
+        self.in_time(RELEASE_LIMIT, async move { kept.leave(change).await }).await?;
+        let kept = self.kept.clone();
+        if let Err(error) = self.in_time(RELEASE_LIMIT + SILENCE, async move { kept.watch_over().await }).await {
+            tracing::warn!(%error, "a late renewal of the lock may hide what is left in it");
+        }
+        Ok(())
+    }
 }

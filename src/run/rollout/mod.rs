@@ -5,6 +5,7 @@ pub mod events;
 pub mod executor;
 #[cfg(test)]
 pub(crate) mod in_memory;
+mod kept;
 mod late_writes;
 pub mod lock;
 pub mod ports;

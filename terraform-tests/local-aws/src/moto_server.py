@@ -11,6 +11,7 @@ Loading moto, and the first call to each of its services, takes two seconds: the
 
 import functools
 import gc
+import inspect
 import os
 import random
 import signal
@@ -25,6 +26,8 @@ from moto.ec2.models.launch_templates import LaunchTemplateVersion
 from moto.moto_api._internal import mock_random
 from moto.moto_server import threaded_moto_server
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.ssm.exceptions import ValidationException
+from moto.ssm.models import SimpleSystemManagerBackend
 from werkzeug.test import Client
 
 # A call that changes nothing, by service: the call's text, and its target where it is JSON.
@@ -48,6 +51,19 @@ def user_data(version):
 
 
 LaunchTemplateVersion.user_data = property(user_data)
+
+
+
+def put_parameter(self, *args, **parameter):
+    """AWS makes no parameter without a type, which an update may leave out; moto does if it may overwrite."""
+    parameter = inspect.signature(put).bind(self, *args, **parameter).arguments
+    if not parameter.get("parameter_type") and self.get_parameter(parameter["name"]) is None:
+        raise ValidationException("A parameter type is required when you create a parameter.")
+    return put(**parameter)
+
+
+put = SimpleSystemManagerBackend.put_parameter
+SimpleSystemManagerBackend.put_parameter = put_parameter
 
 # moto lists its own folder, with all its parts, at every request.
 MODULES = list(backends.list_of_moto_modules())

@@ -310,6 +310,69 @@ async fn a_write_of_the_lock_that_comes_late_hides_nothing() {
     }
 }
 
+/// A run on a machine of its own that takes the lock, and keeps it for so long.
+async fn holds(stage: &Stage, run: &str, seconds: u64) -> Result<lock::Lock, lock::Refused> {
+    let (tags, cancel) = (std::collections::BTreeMap::new(), Cancel::never());
+    let mine = LockRecord { machine: format!("the machine of {run}"), ..lock::draft("app", run, "now") };
+    let lock = lock::acquire(&stage.fake.ports(), "/app/live", mine, &tags, &cancel).await?;
+    tokio::select! {
+        lost = lock.keep() => panic!("{run} lost it: {lost:?}"),
+        () = tokio::time::sleep(Duration::from_secs(seconds)) => Ok(lock),
+    }
+}
+
+/// The claim of one heir is late: it stands over the name of the other one, who has the lock and runs already.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_comes_late_takes_nothing_from_the_first() {
+    for fault in [Fault::Late(22), Fault::Late(25), Fault::Echo(25), Fault::Twice(22, 24), Fault::Twice(31, 22)] {
+        let (stage, _) = on_blue().await;
+        let mut dead = lock::draft("app", "the-dead-one", "2026-01-01T00:00:00Z");
+        (dead.machine, dead.status) = ("one that is gone".to_owned(), lock_record::Status::Held);
+        stage.fake.set_parameter(LOCK, &serde_json::to_string(&dead).unwrap());
+        // Each begins by trying to create it.
+        stage.fake.lock_fault(1, fault);
+        let late = holds(&stage, "the late one", 10);
+        let other = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            holds(&stage, "the other one", 200).await
+        };
+        let (late, other) = futures::join!(late, other);
+        let winners = usize::from(late.is_ok()) + usize::from(other.is_ok());
+        assert_eq!(winners, 1, "{fault:?}: {:?} {:?}", late.err(), other.err());
+    }
+}
+
+/// A renewal of a rollout that was over comes late, over the lock of the next one: that one goes on.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_comes_late_stops_no_other_rollout() {
+    let (stage, _) = on_blue().await;
+    stage.fake.lock_fault(1, Fault::Echo(55));
+    let first = holds(&stage, "the first one", 15).await.unwrap();
+    first.release(None).await.unwrap();
+    assert_eq!(stage.fake.parameter(LOCK), None, "nothing is waited for: a renewal makes nothing anew");
+    let second = holds(&stage, "the second one", 120).await.unwrap();
+    second.release(None).await.unwrap();
+    assert_eq!(stage.fake.parameter(LOCK), None);
+}
+
+/// A lock that was removed is made again, also when the answer to that is lost and it is made twice.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_removed_is_made_again() {
+    for fault in [None, Some(Fault::Twice(1, 21)), Some(Fault::LostAnswer), Some(Fault::Late(9))] {
+        let (stage, _) = on_blue().await;
+        if let Some(fault) = fault {
+            stage.fake.lock_fault(1, fault);
+        }
+        let removed = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            stage.fake.delete_parameter(LOCK);
+        };
+        let (held, ()) = futures::join!(holds(&stage, "the one", 100), removed);
+        assert!(held.is_ok(), "{fault:?}");
+        assert!(stage.fake.parameter(LOCK).is_some(), "{fault:?}");
+    }
+}
+
 /// What is left of a rollout that came to its end is no reason to let the next one pass.
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_outlived_its_rollout_shortens_no_other() {
@@ -349,6 +412,23 @@ async fn a_lock_that_can_t_be_renewed_leads_back_in_time() {
     assert!(said.contains("could not be renewed for"), "{said}");
     assert!(said.contains("Rolled back: all routes are as before."), "{said}");
     assert_eq!(applied.state.unwrap().get("live"), &text("blue"));
+}
+
+/// It falls silent instead: nobody waits for it on the way back.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_falls_silent_leads_back_in_time() {
+    let (stage, stored) = on_blue().await;
+    let config = careful(&stage, "green");
+    let gone = async {
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        stage.fake.silence_parameters();
+        // The last renewal was no later than this; nobody else has the lock within a minute of it.
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        let share = stage.fake.world().routes[LISTENER].terminal.share(BLUE);
+        assert!((share - 100.0).abs() < 0.01, "blue has {share} %");
+    };
+    let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), gone);
+    assert!(told(&diagnostics).contains("Rolled back: all routes are as before."), "{}", told(&diagnostics));
 }
 
 /// Two switches with one record in one apply: the second one waits for the first, and both lead to the same color.

@@ -85,8 +85,9 @@ struct Story {
     hold: bool,
     migration: Option<Kind>,
     /// What goes wrong while everything is made.
-    first: Trouble,
-    turns: Vec<(Act, Trouble)>,
+    first: Vec<Trouble>,
+    /// What is done, and what goes wrong then, all of it at once.
+    turns: Vec<(Act, Vec<Trouble>)>,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -107,27 +108,31 @@ fn act() -> impl Strategy<Value = Act> {
 fn trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
         4 => Just(Trouble::Nothing),
-        3 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Traffic(call, kind)),
-        1 => (0_usize..12, 0_u8..8).prop_map(|(call, kind)| Trouble::Lock(call, kind)),
-        2 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Stack(call, kind)),
+        3 => (0_usize..8, 0_u8..9).prop_map(|(call, kind)| Trouble::Traffic(call, kind)),
+        1 => (0_usize..12, 0_u8..9).prop_map(|(call, kind)| Trouble::Lock(call, kind)),
+        2 => (0_usize..8, 0_u8..9).prop_map(|(call, kind)| Trouble::Stack(call, kind)),
         1 => (0_u64..200).prop_map(Trouble::Stop),
         2 => (0_u64..200).prop_map(Trouble::Breaks),
         1 => (1_usize..4).prop_map(Trouble::Stale),
         1 => (1_usize..3).prop_map(Trouble::Hidden),
         1 => (0_u32..101).prop_map(Trouble::Saved),
         1 => (0_u64..200, 0_u32..101).prop_map(|(at, percent)| Trouble::Meddled(at, percent)),
-        1 => (0_usize..8, 0_u8..8).prop_map(|(call, kind)| Trouble::Database(call, kind)),
+        1 => (0_usize..8, 0_u8..9).prop_map(|(call, kind)| Trouble::Database(call, kind)),
         1 => Just(Trouble::Down),
         1 => (0_u64..100).prop_map(Trouble::Machine),
     ]
 }
 
+fn troubles() -> impl Strategy<Value = Vec<Trouble>> {
+    prop_oneof![3 => trouble().prop_map(|one| vec![one]), 1 => prop::collection::vec(trouble(), 2)]
+}
+
 fn story() -> impl Strategy<Value = Story> {
     let steps = prop::collection::btree_set(1_u32..1000, 0..3);
-    let turns = prop::collection::vec((act(), trouble()), 1..7);
+    let turns = prop::collection::vec((act(), troubles()), 1..7);
     let migration =
         prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(mysql, batched)| Kind { mysql, batched }));
-    let first = prop_oneof![2 => Just(Trouble::Nothing), 1 => trouble()];
+    let first = prop_oneof![2 => Just(Vec::new()), 1 => troubles()];
     (any::<bool>(), steps, any::<bool>(), any::<bool>(), migration, first, turns).prop_map(
         |(ecs, steps, verified, hold, migration, first, turns)| Story {
             ecs,

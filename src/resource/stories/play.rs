@@ -66,6 +66,8 @@ struct Play<'m> {
     is_forged: bool,
     /// What each color ran when the schema contracted.
     outdated: Option<[serde_json::Value; 2]>,
+    /// Whether the process was killed while it destroyed what it could not make: Terraform was not told what of it is gone.
+    is_unsure: bool,
     /// What each group had of each route when an apply began: a rollback may bring that back.
     had: BTreeMap<(String, String), f64>,
 }
@@ -134,14 +136,15 @@ pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestC
         is_forged: false,
         came_late: Cell::default(),
         outdated: None,
+        is_unsure: false,
         had: BTreeMap::new(),
     };
     play.lead(&[(ELSEWHERE, 100)]);
     play.turn(&story.first).await?;
-    for (act, trouble) in &story.turns {
+    for (act, troubles) in &story.turns {
         let before = play.config.clone();
         play.act(act);
-        if !play.turn(trouble).await? {
+        if !play.turn(troubles).await? {
             // What is refused is taken out of the configuration again.
             play.config = before;
         }
@@ -248,7 +251,12 @@ impl Play<'_> {
     }
 
     /// What happens while an apply goes on, and never ends by itself.
-    async fn meanwhile(&self, trouble: &Trouble, source: &CancelSource) {
+    async fn meanwhile(&self, troubles: &[Trouble], source: &CancelSource) {
+        futures::future::join_all(troubles.iter().map(|trouble| self.befall(trouble, source))).await;
+        std::future::pending::<()>().await;
+    }
+
+    async fn befall(&self, trouble: &Trouble, source: &CancelSource) {
         match trouble {
             Trouble::Stop(seconds) => {
                 tokio::time::sleep(Duration::from_secs(*seconds)).await;
@@ -265,17 +273,17 @@ impl Play<'_> {
             }
             _ => {}
         }
-        std::future::pending::<()>().await;
     }
 
     /// Another machine begins the same apply, from the same state, and comes to its end; its state file is lost.
-    async fn other_machine(&self, trouble: &Trouble) {
-        let Trouble::Machine(seconds) = trouble else { return };
+    async fn other_machine(&self, troubles: &[Trouble]) {
+        let when = |trouble: &Trouble| if let Trouble::Machine(seconds) = trouble { Some(*seconds) } else { None };
+        let Some(seconds) = troubles.iter().find_map(when) else { return };
         // Two machines that make the same at once have two states, of which one is lost here.
         if self.state.colors.iter().any(Option::is_none) {
             return;
         }
-        tokio::time::sleep(Duration::from_secs(*seconds)).await;
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
         let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
         let other = &self.machines.second;
         other.restart(&self.routes, &self.cloud, &self.database);
@@ -304,6 +312,7 @@ impl Play<'_> {
             schema::tend(migration, &self.database);
         }
         MACHINE.scope(self.machine(), self.machines.first.refresh(&mut self.state, told)).await;
+        self.is_unsure = false;
     }
 
     /// The lock record that is there.
@@ -316,7 +325,7 @@ impl Play<'_> {
     }
 
     /// One run of Terraform, with everything that goes wrong; whether its plan was one.
-    async fn turn(&mut self, trouble: &Trouble) -> Result<bool, TestCaseError> {
+    async fn turn(&mut self, troubles: &[Trouble]) -> Result<bool, TestCaseError> {
         let mut told = Diagnostics::new();
         self.arrive(&mut told).await;
         prop_assert!(!told.has_errors(), "a refresh: {}", words(&told));
@@ -325,24 +334,30 @@ impl Play<'_> {
             return Ok(false);
         };
         self.begin();
-        self.arm(trouble);
+        for trouble in troubles {
+            self.arm(trouble);
+        }
+        let is_other = troubles.iter().any(|trouble| matches!(trouble, Trouble::Machine(_)));
         // One that takes over goes back to where the dead one began.
         let (world, begins) = (self.routes.world(), self.lock().is_none());
         if self.state.switch.is_none() {
-            self.found_record |= world.record.is_some() || matches!(trouble, Trouble::Machine(_));
+            self.found_record |= world.record.is_some() || is_other;
         }
         // What is deployed in the same apply as the contract counts as made for it.
         let ran = [0, 1].map(|n| self.state.color(n).and_then(|state| state.get("release").to_json()));
         let moves = plan.moves(&self.state);
-        let (died, failed) = self.carry_out(&plan, trouble).await;
+        let (died, failed) = self.carry_out(&plan, troubles).await;
         if died {
+            // A create that failed is destroyed in the same run.
+            self.is_unsure = troubles.len() > 1;
             self.dead.push(self.machine());
             self.clear_up();
         }
         if self.outdated.is_none() && !self.is_forged && schema::is_contracted(&self.database) {
             self.outdated = Some(ran.map(Option::unwrap_or_default));
         }
-        let quiet = (!moves && !matches!(trouble, Trouble::Machine(_) | Trouble::Meddled(..))).then_some(&world);
+        let others = is_other || troubles.iter().any(|trouble| matches!(trouble, Trouble::Meddled(..)));
+        let quiet = (!moves && !others).then_some(&world);
         self.check(quiet)?;
         // Whatever is on its way comes, and what it does was told too.
         let left = self.routes.world();
@@ -352,7 +367,11 @@ impl Play<'_> {
         let stays = self.routes.world().routes[LISTENER].terminal.shares_like(&left.routes[LISTENER].terminal);
         let doubts = self.lock().is_some_and(|lock| lock.status != Status::Running);
         prop_assert!(died || stays || doubts, "users were led elsewhere after the end, which nobody said could come");
-        self.check_place(trouble, Some(&world).filter(|_| failed && begins))?;
+        // Of two troubles at once either one may bar what the other one alone must not.
+        match troubles {
+            [trouble] => self.check_place(trouble, Some(&world).filter(|_| failed && begins))?,
+            _ => drop(self.meddled.take()),
+        }
         Ok(true)
     }
 
@@ -387,20 +406,21 @@ impl Play<'_> {
     }
 
     /// Whether the process was killed, and whether it told of a failure.
-    async fn carry_out(&mut self, plan: &Plan, trouble: &Trouble) -> (bool, bool) {
+    async fn carry_out(&mut self, plan: &Plan, troubles: &[Trouble]) -> (bool, bool) {
         let source = CancelSource::new();
-        let cancel = if matches!(trouble, Trouble::Stop(_)) { source.token() } else { Cancel::never() };
+        let is_stopped = troubles.iter().any(|trouble| matches!(trouble, Trouble::Stop(_)));
+        let cancel = if is_stopped { source.token() } else { Cancel::never() };
         let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
         let died = {
             let apply = self.machines.first.apply(&self.config, plan, &mut state, &cancel, &mut told);
             let apply = MACHINE.scope(self.machine(), apply);
-            let both = async { futures::join!(apply, self.other_machine(trouble)) };
+            let both = async { futures::join!(apply, self.other_machine(troubles)) };
             tokio::select! {
                 _ = both => false,
                 () = self.routes.died() => true,
                 () = self.cloud.died() => true,
                 () = self.database.died() => true,
-                () = self.meanwhile(trouble, &source) => false,
+                () = self.meanwhile(troubles, &source) => false,
             }
         };
         self.state = state;
@@ -454,7 +474,7 @@ impl Play<'_> {
                 prop_assert!(fine, "{} gets {} %, and the schema contracted without it", gain.group, gain.to);
             }
         }
-        for state in (0..2).filter_map(|n| self.state.color(n)) {
+        for state in (0..2).filter(|_| !self.is_unsure).filter_map(|n| self.state.color(n)) {
             for name in ["security_group_id", "launch_template_id", "autoscaling_group_name", "service_arn"] {
                 let id = state.get(name).as_str().unwrap_or_default();
                 prop_assert!(id.is_empty() || self.cloud.has(id), "{name} {id} is in the state and not in AWS");
@@ -492,8 +512,8 @@ impl Play<'_> {
 
     /// Everything comes right, and goes.
     async fn end(&mut self) -> Result<(), TestCaseError> {
-        // Where the schema contracted, the other color may have a release from before.
-        if schema::is_contracted(&self.database) {
+        // Where the schema contracts, the other color may have a release from before.
+        if schema::contracts(self.config.migration.as_ref(), &self.database) {
             self.config.switch["active"] = json!(schema::GUARDED);
         } else if self.config.switch["active"].is_null() {
             self.config.switch["active"] = json!(NAMES[0]);

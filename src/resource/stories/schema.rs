@@ -74,6 +74,11 @@ pub(super) fn give_in(config: &mut serde_json::Value, server: &Server) {
     config["phase"] = json!(done.map_or(Phase::Expand, |(phase, _)| phase).name());
 }
 
+/// Whether the schema has contracted, or is to contract.
+pub(super) fn contracts(config: Option<&serde_json::Value>, server: &Server) -> bool {
+    config.is_some_and(|config| config["phase"] == Phase::Contract.name()) || is_contracted(server)
+}
+
 /// Whether the schema has lost what older releases need.
 pub(super) fn is_contracted(server: &Server) -> bool {
     server.ran().iter().any(|ran| CONTRACT.contains(&ran.sql.as_str()))

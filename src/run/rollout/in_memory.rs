@@ -46,7 +46,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// One of each, for random stories.
-    pub(crate) const KINDS: [Fault; 8] = [
+    pub(crate) const KINDS: [Fault; 9] = [
         Fault::Refused,
         Fault::LostAnswer,
         Fault::DiesBefore,
@@ -54,6 +54,8 @@ impl Fault {
         Fault::Late(10),
         Fault::Late(40),
         Fault::Echo(15),
+        // Once a step that is held for half a minute is over.
+        Fault::Echo(45),
         Fault::Twice(25, 35),
     ];
 }

@@ -32,6 +32,12 @@ impl Build<'_> {
         !self.is_own(tags) || !self.owner.is_empty() && self.context.objects.is_another_s(id, self.owner)
     }
 
+    async fn deregister_own(&mut self) -> Result<Vec<String>, PortError> {
+        let used = self.deregister(self.own_revisions().await?).await?;
+        self.ids.task_definition = None;
+        Ok(used)
+    }
+
     /// Takes everything away. What is gone from `ids` afterwards is gone from AWS; what is given back are revisions that
     /// stay since others run them.
     ///
@@ -40,6 +46,7 @@ impl Build<'_> {
     pub async fn destroy(&mut self) -> Result<Vec<String>, PortError> {
         self.find_own().await?;
         let own = self.ids.target_group.clone().filter(|_| self.spec.target_group.is_some());
+        let mut used = None;
         match own {
             // AWS refuses while a route has the group, so nobody can be led there once it is gone.
             Some(group) => {
@@ -50,14 +57,19 @@ impl Build<'_> {
                     detach(self.context, &group, self.spec.is_protected()).await?;
                 }
                 self.ids.target_group = None;
+                // No users can come any more, so the service needs no revision that could be deployed; and a destroy that is
+                // killed is begun again by what is found of the stack, which the service is and its revisions are not.
+                used = Some(self.deregister_own().await?);
             }
             None => self.leave().await?,
         }
         if let Some(arn) = self.ids.service.clone() {
             self.delete_service(&arn).await?;
         }
-        let used = self.deregister(self.own_revisions().await?).await?;
-        self.ids.task_definition = None;
+        let used = match used {
+            Some(used) => used,
+            None => self.deregister_own().await?,
+        };
         if let Some(name) = self.ids.scaling_group.clone() {
             self.delete_scaling_group(&name).await?;
         }

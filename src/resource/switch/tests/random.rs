@@ -66,7 +66,7 @@ fn case() -> impl Strategy<Value = Case> {
     let weights = prop::collection::btree_set(1_u32..1000, 0..4);
     let shape = (2_usize..4, 1_usize..4, any::<bool>(), weights, any::<bool>(), any::<bool>(), any::<bool>());
     let trouble = (
-        prop::collection::vec((0_usize..12, 0_u8..8), 0..3),
+        prop::collection::vec((0_usize..12, 0_u8..9), 0..3),
         prop::option::weighted(0.2, 0_usize..8),
         prop::option::weighted(0.2, 0_u64..120),
         prop::option::weighted(0.2, 0_u64..150),

@@ -10,8 +10,8 @@ use aws_sdk_autoscaling::types::{
 
 use super::batch::Gather;
 use super::connection::Connection;
-use super::error::{call_error, or_if_gone};
-use crate::run::ports::PortError;
+use super::error::{call_error, kind_of_words, or_if_gone};
+use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::ports::{
     Refresh, RefreshPace, RefreshState, ScalingGroups, SeenInstance, SeenScalingGroup, Tags,
 };
@@ -198,7 +198,7 @@ impl ScalingGroups for AutoScaling {
         or_if_gone(result.map_err(|error| call_error(SERVICE, "CancelInstanceRefresh", &error)), ())
     }
 
-    async fn failures(&self, name: &str) -> Result<Vec<(String, String)>, PortError> {
+    async fn failures(&self, name: &str) -> Result<Vec<(String, PortError)>, PortError> {
         let call = self.connection.autoscaling().await?.describe_scaling_activities().auto_scaling_group_name(name);
         let answer = call.max_records(20).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeScalingActivities", &error))?;
@@ -207,7 +207,8 @@ impl ScalingGroups for AutoScaling {
         });
         let words = failed.filter_map(|activity| {
             let text = activity.status_message().or(activity.description())?;
-            Some((activity.activity_id().unwrap_or_default().to_owned(), text.to_owned()))
+            let kind = kind_of_words(text).unwrap_or(FailureKind::Other);
+            Some((activity.activity_id().unwrap_or_default().to_owned(), PortError::new(kind, text)))
         });
         Ok(words.collect())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, Listener, Rule, RulePriorityPair, Tag, TargetGroup, TargetGroupAttribute, TargetHealthDescription,
+    Action, Listener, Rule, RulePriorityPair, Tag, TargetGroup, TargetHealthDescription,
 };
 use futures::future::{join_all, try_join_all};
 
@@ -21,9 +21,7 @@ use crate::stack;
 
 mod actions;
 mod conditions;
-
-/// DescribeTags takes at most twenty ARNs.
-const ARNS_PER_CALL: usize = 20;
+pub(super) mod describe;
 
 /// What a load balancer's listeners do by default, by listener ARN.
 type Listeners = Arc<HashMap<String, Observed>>;
@@ -111,35 +109,7 @@ impl Elbv2 {
     }
 }
 
-impl Elbv2 {
-    /// The tags of load balancers' things by ARN; those that are gone are missing.
-    async fn tags_of(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
-        let mut found = BTreeMap::new();
-        for some in arns.chunks(ARNS_PER_CALL) {
-            match self.tags_of_all(some).await {
-                // One that is gone spoils the answer about the others.
-                Err(error) if error.kind == FailureKind::Gone && some.len() > 1 => {
-                    for arn in some {
-                        found.extend(or_if_gone(self.tags_of_all(std::slice::from_ref(arn)).await, BTreeMap::new())?);
-                    }
-                }
-                tags => found.extend(or_if_gone(tags, BTreeMap::new())?),
-            }
-        }
-        Ok(found)
-    }
-
-    async fn tags_of_all(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
-        let call = self.connection.elbv2().await?.describe_tags().set_resource_arns(Some(arns.to_vec()));
-        let answer = call.send().await;
-        let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTags", &error))?;
-        let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
-        let all = answer.tag_descriptions().iter();
-        let tags =
-            all.filter_map(|one| Some((one.resource_arn()?.to_owned(), one.tags().iter().filter_map(pair).collect())));
-        Ok(tags.collect())
-    }
-}
+impl Elbv2 {}
 
 async fn read_listeners(connection: Arc<Connection>, load_balancer: String) -> Result<Listeners, PortError> {
     let pages = connection.elbv2().await?.describe_listeners().load_balancer_arn(load_balancer).into_paginator();
@@ -281,7 +251,7 @@ impl LoadBalancer for Elbv2 {
     }
 
     async fn rule_tags(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
-        self.tags_of(arns).await
+        Ok(describe::tags(&self.connection, arns).await?.into_iter().collect())
     }
 
     async fn tag_rule(&self, arn: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
@@ -302,9 +272,8 @@ impl LoadBalancer for Elbv2 {
     }
 
     async fn target_health(&self, group: &str, zones: bool) -> Result<Vec<TargetHealth>, PortError> {
-        let result = self.connection.elbv2().await?.describe_target_health().target_group_arn(group).send().await;
-        let answer = result.map_err(|error| call_error("elasticloadbalancing", "DescribeTargetHealth", &error))?;
-        let mut targets: Vec<TargetHealth> = answer.target_health_descriptions().iter().map(described).collect();
+        let seen = describe::health(&self.connection, group).await?;
+        let mut targets: Vec<TargetHealth> = seen.iter().map(described).collect();
         if zones {
             self.add_zones(&mut targets).await?;
         }
@@ -312,18 +281,13 @@ impl LoadBalancer for Elbv2 {
     }
 
     async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError> {
-        let call = self.connection.elbv2().await?.describe_target_group_attributes().target_group_arn(group);
-        let answer = call.send().await;
-        let answer =
-            answer.map_err(|error| call_error("elasticloadbalancing", "DescribeTargetGroupAttributes", &error))?;
-        let pair = |one: &TargetGroupAttribute| Some((one.key()?.to_owned(), one.value()?.to_owned()));
-        Ok(group_attributes::facts(&answer.attributes().iter().filter_map(pair).collect()))
+        Ok(group_attributes::facts(&describe::attributes(&self.connection, group).await?))
     }
 
     async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {
         let client = self.connection.elbv2().await?;
         // A group that is gone needs no note, and must not keep the others from theirs.
-        for (arn, tags) in &self.tags_of(groups).await? {
+        for (arn, tags) in &describe::tags(&self.connection, groups).await? {
             let tag = |key: &str| tags.get(key).map(String::as_str);
             let before = tag(stack::PREVIEW_TAG).unwrap_or_default();
             let value = stack::preview_tag(before, former, routes);

@@ -33,7 +33,7 @@ where
                 (_, message) => message.unwrap_or("no message").to_owned(),
             };
             let id = failure.raw().headers().get("x-amzn-requestid").map(|id| format!(" (request {id})"));
-            (kind_of(code), secrets::outside(&format!("{code}: {message}{}", id.unwrap_or_default())))
+            (kind_of(code, &message), secrets::outside(&format!("{code}: {message}{}", id.unwrap_or_default())))
         }
         SdkError::TimeoutError(_) => (FailureKind::Other, "no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) => {
@@ -58,7 +58,21 @@ pub(super) fn or_if_gone<T>(result: Result<T, PortError>, gone: T) -> Result<T, 
     }
 }
 
-fn kind_of(code: &str) -> FailureKind {
+/// What AWS says in words alone.
+pub(super) fn kind_of_words(words: &str) -> Option<FailureKind> {
+    let says = |part: &str| words.contains(part);
+    if says("associated load balancer") {
+        return Some(FailureKind::NeedsListener);
+    }
+    let too_new =
+        ["Invalid IAM Instance Profile", "unable to assume the role", "Unable to assume the service linked role"];
+    too_new.into_iter().any(says).then_some(FailureKind::NotPropagated)
+}
+
+fn kind_of(code: &str, message: &str) -> FailureKind {
+    if let Some(kind) = kind_of_words(message) {
+        return kind;
+    }
     match code {
         "Throttling"
         | "ThrottlingException"
@@ -108,6 +122,8 @@ fn kind_of(code: &str) -> FailureKind {
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
         | "OptInRequired" => FailureKind::Denied,
+        "ValidationError" | "MissingRequiredParameter" => FailureKind::InvalidRequest,
+        code if code.starts_with("InvalidParameter") => FailureKind::InvalidRequest,
         _ => FailureKind::Other,
     }
 }
@@ -115,6 +131,19 @@ fn kind_of(code: &str) -> FailureKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_the_words_tell_is_a_kind() {
+        let kind = |code, message| kind_of(code, message);
+        let role = "ECS was unable to assume the role 'arn:aws:iam::1:role/x' that was provided for this task.";
+        assert_eq!(kind("ClientException", role), FailureKind::NotPropagated);
+        assert_eq!(kind("ValidationError", "Invalid IAM Instance Profile name (x)"), FailureKind::NotPropagated);
+        let group = "The target group with targetGroupArn x does not have an associated load balancer.";
+        assert_eq!(kind("InvalidParameterException", group), FailureKind::NeedsListener);
+        assert_eq!(kind("InvalidParameterValue", "The metric name x"), FailureKind::InvalidRequest);
+        assert_eq!(kind("ValidationError", "Period must be a multiple of 60"), FailureKind::InvalidRequest);
+        assert_eq!(kind("ServerException", "no"), FailureKind::Other);
+    }
 
     #[test]
     fn a_chain_says_every_cause_once() {

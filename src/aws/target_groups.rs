@@ -9,8 +9,9 @@ use aws_sdk_elasticloadbalancingv2::types::{
     TargetGroupIpAddressTypeEnum, TargetTypeEnum,
 };
 
-use super::batch::{Gather, all_that_are_there};
+use super::batch::Gather;
 use super::connection::Connection;
+use super::elbv2::describe;
 use super::error::{call_error, or_if_gone};
 use super::group_attributes;
 use crate::run::ports::{FailureKind, PortError};
@@ -18,8 +19,6 @@ use crate::run::stack::ports::{self, SeenGroup, Tags};
 use crate::stack::{HealthCheck, Target, TargetGroup};
 
 const SERVICE: &str = "elasticloadbalancing";
-/// As many as DescribeTags takes; DescribeTargetGroups takes them as well.
-const BATCH: usize = 20;
 
 /// Sets a group's health check on a call; making a group and changing it have the same parameters and different types.
 macro_rules! with_health_check {
@@ -48,7 +47,7 @@ pub struct TargetGroups {
 impl TargetGroups {
     /// Nothing is called before it is needed.
     pub fn new(connection: Arc<Connection>) -> TargetGroups {
-        TargetGroups { connection, groups: Gather::new(BATCH), tags: Gather::new(BATCH) }
+        TargetGroups { connection, groups: Gather::new(describe::BATCH), tags: Gather::new(describe::BATCH) }
     }
 }
 
@@ -56,7 +55,7 @@ impl TargetGroups {
 impl ports::TargetGroups for TargetGroups {
     async fn find(&self, arn: &str) -> Result<Option<SeenGroup>, PortError> {
         let connection = self.connection.clone();
-        self.groups.get(arn.to_owned(), move |arns| describe(connection, arns)).await
+        self.groups.get(arn.to_owned(), async move |arns| by_arn(&connection, arns).await).await
     }
 
     async fn named(&self, name: &str) -> Result<Option<SeenGroup>, PortError> {
@@ -67,20 +66,14 @@ impl ports::TargetGroups for TargetGroups {
     }
 
     async fn attributes(&self, seen: &mut SeenGroup) -> Result<(), PortError> {
-        let call = self.connection.elbv2().await?.describe_target_group_attributes().target_group_arn(&seen.arn);
-        let answer = call.send().await;
-        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetGroupAttributes", &error))?;
-        let pair = |attribute: &TargetGroupAttribute| {
-            Some((attribute.key()?.to_owned(), attribute.value().unwrap_or_default().to_owned()))
-        };
-        let attributes: Tags = answer.attributes().iter().filter_map(pair).collect();
+        let attributes = describe::attributes(&self.connection, &seen.arn).await?;
         group_attributes::read(&attributes, &mut seen.group);
         Ok(())
     }
 
     async fn tags(&self, arn: &str) -> Result<Tags, PortError> {
         let connection = self.connection.clone();
-        let tags = self.tags.get(arn.to_owned(), move |arns| describe_tags(connection, arns)).await?;
+        let tags = self.tags.get(arn.to_owned(), async move |arns| describe::tags(&connection, &arns).await).await?;
         Ok(tags.unwrap_or_default())
     }
 
@@ -150,9 +143,7 @@ impl ports::TargetGroups for TargetGroups {
     }
 
     async fn targets(&self, arn: &str) -> Result<Vec<Target>, PortError> {
-        let answer = self.connection.elbv2().await?.describe_target_health().target_group_arn(arn).send().await;
-        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetHealth", &error));
-        let seen = or_if_gone(answer.map(|answer| answer.target_health_descriptions().to_vec()), Vec::new())?;
+        let seen = or_if_gone(describe::health(&self.connection, arn).await, Vec::new())?;
         let stays = seen.iter().filter(|target| {
             target.target_health().and_then(|health| health.state()).is_none_or(|state| state.as_str() != "draining")
         });
@@ -185,31 +176,9 @@ fn matcher(group: &TargetGroup, check: &HealthCheck) -> Option<Matcher> {
     Some(if grpc { builder.grpc_code(codes) } else { builder.http_code(codes) }.build())
 }
 
-async fn describe(connection: Arc<Connection>, arns: Vec<String>) -> Result<HashMap<String, SeenGroup>, PortError> {
-    let client = connection.elbv2().await?;
-    let read = |arns: Vec<String>| async move {
-        let answer = client.describe_target_groups().set_target_group_arns(Some(arns)).send().await;
-        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetGroups", &error))?;
-        Ok(answer.target_groups().to_vec())
-    };
-    let groups = all_that_are_there(arns, read).await?;
+async fn by_arn(connection: &Arc<Connection>, arns: Vec<String>) -> Result<HashMap<String, SeenGroup>, PortError> {
+    let groups = describe::target_groups(connection, arns).await?;
     Ok(groups.iter().filter_map(seen).map(|group| (group.arn.clone(), group)).collect())
-}
-
-async fn describe_tags(connection: Arc<Connection>, arns: Vec<String>) -> Result<HashMap<String, Tags>, PortError> {
-    let client = connection.elbv2().await?;
-    let read = |arns: Vec<String>| async move {
-        let answer = client.describe_tags().set_resource_arns(Some(arns)).send().await;
-        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTags", &error))?;
-        Ok(answer.tag_descriptions().to_vec())
-    };
-    let descriptions = all_that_are_there(arns, read).await?;
-    let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
-    let of = descriptions.iter().filter_map(|description| {
-        let tags = description.tags().iter().filter_map(pair).collect();
-        Some((description.resource_arn()?.to_owned(), tags))
-    });
-    Ok(of.collect())
 }
 
 fn seen(group: &AwsGroup) -> Option<SeenGroup> {

@@ -24,6 +24,12 @@ pub enum FailureKind {
     Gone,
     /// The credentials don't allow it, or there are none.
     Denied,
+    /// It was asked in a way that AWS takes from nobody: it stays so.
+    InvalidRequest,
+    /// What it refers to, a role or an instance profile, is so new that not every part of AWS knows it.
+    NotPropagated,
+    /// ECS takes a target group only once a listener or a rule has it.
+    NeedsListener,
     /// Anything else.
     Other,
 }

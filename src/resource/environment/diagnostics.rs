@@ -75,7 +75,11 @@ fn next(error: &PortError) -> &'static str {
         FailureKind::Denied => "Next: check the credentials and their permissions, then run the same command again.",
         FailureKind::Throttled => "Next: AWS is throttling this account; run the same command again in a minute.",
         FailureKind::Conflict => "Next: find out who made it or uses it.",
-        FailureKind::Gone | FailureKind::Other => "Next: correct the cause, then run the same command again.",
+        FailureKind::Gone
+        | FailureKind::InvalidRequest
+        | FailureKind::NotPropagated
+        | FailureKind::NeedsListener
+        | FailureKind::Other => "Next: correct the cause, then run the same command again.",
     }
 }
 
@@ -294,7 +298,7 @@ pub(super) fn failed(
         }
     }
     detail += &format!("\n{}", next(error));
-    if error.message.contains("associated load balancer") {
+    if error.kind == FailureKind::NeedsListener {
         detail += " ECS takes a target group only when a listener or rule has it: set listener_arn, and the environment makes a rule there that no request matches.";
     }
     diagnostics.error(format!("Failed to {verb} {}", spec.id()), detail);

@@ -502,9 +502,10 @@ impl Shown {
 
 /// That it may not be read, or was asked wrongly, stays so; anything else may pass.
 fn unread(error: PortError) -> Verdict {
-    let asked_wrongly = ["ValidationError", "InvalidParameter", "MissingRequiredParameter"];
-    let stays = error.kind == FailureKind::Denied || asked_wrongly.iter().any(|code| error.message.contains(code));
-    if stays { Verdict::Fail(error.message) } else { Verdict::Inconclusive(error.message) }
+    match error.kind {
+        FailureKind::Denied | FailureKind::InvalidRequest => Verdict::Fail(error.message),
+        _ => Verdict::Inconclusive(error.message),
+    }
 }
 
 /// Whether more may come to be known of it.

@@ -1116,7 +1116,7 @@ impl ScalingGroups for Asg {
         .await
     }
 
-    async fn failures(&self, _: &str) -> Result<Vec<(String, String)>, PortError> {
+    async fn failures(&self, _: &str) -> Result<Vec<(String, PortError)>, PortError> {
         Ok(Vec::new())
     }
 }

@@ -406,7 +406,7 @@ pub trait ScalingGroups: Send + Sync {
     async fn cancel_refresh(&self, name: &str) -> Result<(), PortError>;
 
     /// The last activities that failed, the newest first: their ids and what they say.
-    async fn failures(&self, name: &str) -> Result<Vec<(String, String)>, PortError>;
+    async fn failures(&self, name: &str) -> Result<Vec<(String, PortError)>, PortError>;
 }
 
 /// ECS: services, their deployments, and the revisions of task definitions.

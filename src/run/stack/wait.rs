@@ -92,13 +92,11 @@ impl Build<'_> {
     where
         F: Future<Output = Result<T, PortError>>,
     {
-        let young =
-            ["Invalid IAM Instance Profile", "unable to assume the role", "Unable to assume the service linked role"];
         let end = self.deadline.min(Instant::now() + PATIENCE);
         let mut pauses = Pauses::new();
         loop {
             match call().await {
-                Err(error) if young.iter().any(|words| error.message.contains(words)) && Instant::now() < end => {
+                Err(error) if error.kind == FailureKind::NotPropagated && Instant::now() < end => {
                     tracing::info!(%error, "it may be too new; tries again");
                     self.pause(&mut pauses, "AWS did not know a role yet").await?;
                 }
@@ -116,10 +114,10 @@ impl Build<'_> {
     }
 
     /// Why an instance could not be started in this run.
-    pub(super) async fn failure(&self, name: &str) -> Result<Option<String>, PortError> {
+    pub(super) async fn failure(&self, name: &str) -> Result<Option<PortError>, PortError> {
         let failures = self.context.ports.autoscaling.failures(name).await?;
         let former = self.former_failures.as_deref().unwrap_or_default();
-        Ok(failures.into_iter().find(|(id, _)| !former.contains(id)).map(|(_, words)| words))
+        Ok(failures.into_iter().find(|(id, _)| !former.contains(id)).map(|(_, why)| why))
     }
 
     /// Ready means that as many instances are in service as there are to be; those that a person put on standby are out of it
@@ -141,8 +139,8 @@ impl Build<'_> {
             let what = not_in_service(name, &seen, wanted);
             tracing::info!(seen = what, "waiting for instances");
             let cause = self.failure(name).await?.filter(|_| seen.in_service() < wanted);
-            let young = cause.as_ref().is_some_and(|cause| cause.contains("Invalid IAM Instance Profile"));
-            if let (Some(cause), true) = (&cause, seen.present() == 0 && !young) {
+            let lasting = cause.as_ref().filter(|cause| cause.kind != FailureKind::NotPropagated);
+            if let Some(cause) = lasting.filter(|_| seen.present() == 0) {
                 return Err(failed(format!("no instance of {name} can be started: {cause}")));
             }
             if let Err(error) = self.pause_watching(&mut pauses, &what, watch).await {

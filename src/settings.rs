@@ -14,12 +14,13 @@ pub struct Settings {
     pub region: Option<String>,
     /// The profile in the shared configuration files. Where it is not written, `AWS_PROFILE` names it.
     pub profile: Option<String>,
-    /// The access key. Requires `secret_key`. Where it is not written, `AWS_ACCESS_KEY_ID` holds it.
+    /// The access key. Requires `secret_key`. Without it, credentials come from AWS's default chain:
+    /// environment variables, the profile, single sign-on, a web identity, the container or the instance.
     pub access_key: Option<String>,
-    /// The secret key. Requires `access_key`. Where it is not written, `AWS_SECRET_ACCESS_KEY` holds it.
+    /// The secret key. Requires `access_key`.
     #[argument(sensitive)]
     pub secret_key: Option<String>,
-    /// The session token of temporary credentials. Where it is not written, `AWS_SESSION_TOKEN` holds it.
+    /// The session token of temporary credentials, for `access_key` and `secret_key`.
     #[argument(sensitive)]
     pub token: Option<String>,
     /// Shared configuration files.
@@ -55,7 +56,8 @@ pub struct Settings {
     /// Accepted for configurations that are shared with `hashicorp/aws`: credentials are never validated in advance.
     #[argument(default = false)]
     pub skip_credentials_validation: bool,
-    /// Whether the ID of the account is not asked for. Conflicts with `allowed_account_ids` and `forbidden_account_ids`.
+    /// Accepted for configurations that are shared with `hashicorp/aws`: the account ID is asked for only with
+    /// `allowed_account_ids` or `forbidden_account_ids`, with which `true` conflicts.
     #[argument(default = false)]
     pub skip_requesting_account_id: bool,
     /// A PEM file with further certificate authorities. Where it is not written, `AWS_CA_BUNDLE` names it.
@@ -115,7 +117,7 @@ pub struct WebIdentity {
     /// The name of the session: 2 to 64 letters, digits and `_ = , . @ + -`.
     #[argument(text = session_name)]
     pub session_name: Option<String>,
-    /// The token. Exactly one of `web_identity_token` and `web_identity_token_file` is required.
+    /// The token of the identity provider. Exactly one of `web_identity_token` and `web_identity_token_file` is required.
     #[argument(name = "web_identity_token", sensitive)]
     pub token: Option<String>,
     /// A file with the token, which is read whenever it is needed. Exactly one of `web_identity_token` and

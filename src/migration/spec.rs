@@ -22,7 +22,7 @@ pub struct Migration {
     pub expand: Option<String>,
     /// SQL that copies existing data into what `expand` added.
     pub backfill: Option<String>,
-    /// SQL that removes what no release needs any more. It should have a `guard`.
+    /// SQL that removes what no release needs anymore. It should have a `guard`.
     pub contract: Option<String>,
     /// Whether `backfill` is repeated, each time in a transaction of its own, until it changes no row. Its statement has to
     /// limit itself, and to skip rows that it has changed and rows that have nothing to copy. An interrupted run is continued.
@@ -34,9 +34,9 @@ pub struct Migration {
     /// The condition for `contract`. It is evaluated in the plan and again right before the phase. While `contract` runs, no
     /// rollout of that record can begin.
     pub guard: Option<Guard>,
-    /// What became of a phase that died half-way where the database can't undo it: `applied` if all of it has happened, by hand
-    /// if need be, `reverted` if nothing of it is left, so that it runs again. It needs an apply of its own with `phase` at
-    /// that phase. Remove it afterwards: no phase begins while it is written for nothing.
+    /// How a phase that died halfway, and that the database can't undo, was settled: `applied` if all of it is in place
+    /// (finished by hand if need be), `reverted` if nothing of it is left, so that it runs again. Apply it alone, with `phase` at
+    /// that phase, then remove it: while it is set without need, no phase begins.
     pub resolve: Option<Resolve>,
     /// How gentle it is.
     #[argument(flatten)]
@@ -51,7 +51,7 @@ pub struct Migration {
 #[arguments(change = InPlace, default)]
 pub struct Pace {
     /// Time that a statement may wait for locks. All other users of the table wait behind it meanwhile. Then it gives way and
-    /// tries again, eight times.
+    /// tries again, eight times in all.
     #[argument(default = "2s", lasting = "1s"..="1m")]
     pub lock_timeout: Duration,
     /// Time for a statement of `expand` or `contract`, and for a batch. Indexes that are built `CONCURRENTLY`, and a backfill
@@ -72,15 +72,15 @@ pub struct Database {
     /// `url_wo` is required.
     #[argument(sensitive)]
     pub url: Option<String>,
-    /// The URL as a write-only argument, which is neither in the plan nor in the state. It needs Terraform 1.11. A refresh can't
+    /// The URL as a write-only argument, which is neither in the plan nor in the state. It needs Terraform 1.11 or later. A refresh can't
     /// use it; plans do. Exactly one of `url` and `url_wo` is required.
     #[argument(sensitive, write_only)]
     pub url_wo: Option<String>,
     /// How the connection is encrypted.
     pub tls: Option<Tls>,
     /// Whether the password is a token that is made from the credentials of the provider, as RDS and Aurora accept it
-    /// (`rds-db:connect`). The URL then has no password. The connection is always `verify-full`, unless `tls.mode` is `require`
-    /// or `verify-ca`: whoever gets a token can use it.
+    /// (`rds-db:connect`). The URL then has no password. Whoever receives a token can use it, so the connection is always
+    /// `verify-full`, unless `tls.mode` is `require` or `verify-ca`.
     #[argument(default = false)]
     pub iam_auth: bool,
 }
@@ -92,7 +92,7 @@ pub struct Tls {
     /// The TLS mode, instead of the `sslmode` of the URL. `require` encrypts without asking who answers. To another machine
     /// `prefer` is `require`: nothing is sent in the clear.
     #[argument(
-        default_is = "`verify-full`, and to `prefer` for this machine (a socket, `localhost`, a loopback address)"
+        default_is = "the `sslmode` of the URL, or else to `verify-full`, and to `prefer` for this machine (a socket, `localhost`, a loopback address) where no authorities are named"
     )]
     pub mode: Option<TlsMode>,
     /// A PEM file with the certificate authorities to trust, such as that of RDS; `~` is the home folder.

@@ -67,17 +67,16 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(change = InPlace, default)]
 pub struct HealthyPolicy {
-    /// The least number of healthy targets.
+    /// The minimum number of healthy targets.
     #[argument(range = 0..=1000, default = 1)]
     pub min_count: u32,
-    /// The least number of healthy targets as a percentage of those of the live color.
+    /// The minimum number of healthy targets as a percentage of those of the live color.
     #[argument(range = 0..=1000, default = 100)]
     pub min_percent_of_live: u32,
     /// Whether the color needs a healthy target in each Availability Zone in which the live color has one.
     #[argument(default = false)]
     pub each_zone: bool,
-    /// Time for which there must be enough healthy targets.
-    // A target that comes up is healthy after a single pass.
+    /// Time for which there must be enough healthy targets: a new target counts as healthy after a single pass.
     #[argument(
         default_is = "two intervals where there were not enough at the first look, and to `0s` where there were"
     )]
@@ -94,17 +93,17 @@ pub struct HealthyPolicy {
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(kind = Block, change = InPlace, default)]
 pub struct HttpCheck {
-    /// The URL, `http://` or `https://`; `{color}` stands for the color. A plan shows it in `runbook`, without user, password
+    /// The URL, `http://` or `https://`. A plan shows it in `runbook`, without user, password
     /// and query.
     #[argument(required, sensitive)]
     pub url: String,
     /// The HTTP method, in capitals.
     #[argument(default = "GET", text = accepts::method)]
     pub method: String,
-    /// HTTP headers by name, `Host` included; `{color}` stands for the color.
+    /// HTTP headers by name, `Host` included.
     #[argument(sensitive)]
     pub headers: BTreeMap<String, String>,
-    /// The body of the request; `{color}` stands for the color.
+    /// The body of the request.
     #[argument(sensitive)]
     pub body: Option<String>,
     /// The `host:port` to connect to instead of that of the URL, such as that of the load balancer before DNS names it. The
@@ -120,9 +119,9 @@ pub struct HttpCheck {
     /// A regular expression that the body must match.
     #[argument(text = rules::pattern)]
     pub body_matches: Option<String>,
-    /// The longest time to the end of the answer.
+    /// The maximum time to the end of the answer.
     pub max_latency: Option<Duration>,
-    /// The number of further attempts after a failed one.
+    /// The number of further attempts after a failed one, within a look.
     #[argument(range = 0..=1000, default(Validation = 5, Verification = 0))]
     pub retries: Option<u32>,
     /// Time from one attempt to the next.
@@ -197,7 +196,7 @@ pub struct LambdaCheck {
     pub function_name: String,
     /// A version or an alias of the function.
     pub qualifier: Option<String>,
-    /// The payload as JSON; `{color}` stands for the color.
+    /// The payload as JSON; `{color}` stands for the color that is checked.
     #[argument(sensitive, text = rules::json, default_is = "`{}`")]
     pub payload: Option<String>,
     /// Time for the answer, all invocations together.
@@ -220,12 +219,13 @@ impl LambdaCheck {
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(change = InPlace)]
 pub struct CommandCheck {
-    /// The program and its arguments, without a shell in between; `{color}` stands for the color. They are part of the state:
+    /// The program and its arguments, without a shell in between; `{color}` stands for the color that is checked. They are part of the state:
     /// pass secrets in `environment`.
     #[argument(required, list = accepts::argv)]
     pub argv: Vec<String>,
-    /// Environment variables for the command. Beside them it gets only `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `LANG`,
-    /// `LC_*`, `TZ` and `TMPDIR` of Terraform's own environment. Their values are removed from messages and logs.
+    /// Environment variables for the command; `{color}` in a value stands for the color that is checked. The values are removed
+    /// from messages and logs. In addition it gets only `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `LANG`, `LC_*`, `TZ` and
+    /// `TMPDIR` of Terraform's own environment.
     #[argument(sensitive)]
     pub environment: BTreeMap<String, String>,
     /// The names of variables of Terraform's own environment that the command gets too, such as `AWS_PROFILE`; a `*` at the
@@ -256,10 +256,11 @@ impl CommandCheck {
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(change = InPlace)]
 pub struct SessionCheck {
-    /// The request that logs in. It is made to the live color, for which `{color}` stands in it.
+    /// The request that logs in. It is made to the live color, for which `{color}` stands in `url`, `headers`, `body` and
+    /// `connect_to`.
     #[argument(required, without(retries, retry_delay))]
     pub login: HttpCheck,
-    /// The request that is made to the idle color with the cookies of the login.
+    /// The request that is made to the idle color, for which `{color}` stands here, with the cookies of the login.
     #[argument(required, without(retries, retry_delay))]
     pub check: HttpCheck,
 }
@@ -280,7 +281,7 @@ pub struct AlarmPolicy {
     /// What an alarm in `INSUFFICIENT_DATA` counts as.
     #[argument(default = "pass")]
     pub insufficient_data: CountsAs,
-    /// What an alarm counts as that doesn't exist or can't be read.
+    /// What an alarm that doesn't exist or can't be read counts as.
     #[argument(default = "fail")]
     pub unreadable: CountsAs,
 }
@@ -302,21 +303,22 @@ pub struct MetricCheck {
     /// Which number.
     #[argument(flatten)]
     pub metric: Metric,
-    /// The largest value.
+    /// The maximum value.
     pub max: Option<f64>,
-    /// The least value.
+    /// The minimum value.
     pub min: Option<f64>,
-    /// The largest multiple of the value of the live color at the same time, or before it lost the traffic.
+    /// The maximum ratio of the value to that of the live color, measured at the same time or, if that color has no traffic
+    /// left, before the traffic moved.
     #[argument(number = rules::positive)]
     pub max_ratio_to_live: Option<f64>,
     /// The level, such as 0.01, at which a Mann-Whitney test over the periods must not find the value larger than that of the
-    /// live color. Between 0 and 0.5.
+    /// live color. More than 0 and less than 0.5.
     #[argument(number = accepts::level)]
     pub significance: Option<f64>,
     /// The number of requests below which a measurement is inconclusive.
     #[argument(range = 0..=1_000_000_000, default(Query = 0, OfLoadBalancer = 1))]
     pub min_requests: Option<u64>,
-    /// What a hold counts as whose last measurement is inconclusive.
+    /// What an inconclusive last measurement counts as.
     #[argument(default = "fail")]
     pub inconclusive: CountsAs,
     /// Whether 5xx answers that the load balancer made itself, for whichever target group, count for `max` as those of the

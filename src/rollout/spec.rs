@@ -32,7 +32,7 @@ pub struct Switch {
     /// ignored, so that a `bluegreen_environment` with `for_each`, or the outputs of a module, can be passed as they are.
     #[argument(required)]
     pub environments: BTreeMap<String, Environment>,
-    /// The routes that get the traffic. Each is the default action of a listener (`listener_arn`), an existing rule
+    /// The routes whose traffic the switch moves. Each is the default action of a listener (`listener_arn`), an existing rule
     /// (`rule_arn`), or a rule that the switch makes and owns (`listener_arn`, `priority` and `conditions`).
     #[argument(required, not_empty)]
     pub routes: Vec<Route>,
@@ -43,17 +43,17 @@ pub struct Switch {
     /// nothing does.
     #[argument(text = rules::parameter)]
     pub parameter: Option<String>,
-    /// What a difference between the `mirror`s of the environments is in a plan. Environments without a `mirror` are not
-    /// compared.
+    /// How a plan treats a difference between the `mirror`s of the environments: as an error, as a warning, or not at all.
+    /// Environments without a `mirror` are not compared.
     #[argument(default = "error")]
     pub parity: Parity,
-    /// The checks that a color has to pass before it gets any request.
+    /// The checks that a color has to pass before it gets any request of a route in `routes`.
     pub validation: Option<Validation>,
     /// The steps in which traffic moves: `steps`, `canary` or `linear`. All routes move together. Where it is not written, all
     /// traffic moves at once.
     pub strategy: Option<Strategy>,
-    /// The checks that the new color has to pass during every hold and after the last step. Where it fails one, every route and
-    /// the record go back.
+    /// The checks that the new color has to pass during every hold and after the last step. What happens when it
+    /// fails more looks than `max_failures`, `on_failure` says.
     pub verification: Option<Verification>,
     /// What happens when a step or a check fails: `rollback` puts everything back, `hold` stops where it is and says so.
     #[argument(default = "rollback")]
@@ -94,7 +94,7 @@ pub struct Environment {
     /// The target group of the color.
     #[argument(required)]
     pub target_group_arn: String,
-    /// The release that runs there, in your words, for logs and reports.
+    /// The release that runs there, in your words, for logs and reports, and for `contracted_for` to compare.
     pub release: Option<String>,
     /// Everything that must be equal in all colors, as `bluegreen_environment` computes it.
     pub mirror: Option<String>,
@@ -117,8 +117,8 @@ pub struct Route {
     /// The priority of the rule that the switch makes.
     #[argument(range = 1..=50_000)]
     pub priority: Option<i32>,
-    /// The conditions of the rule that the switch makes. A request has to meet all kinds that are written, at most five values
-    /// together.
+    /// The conditions of the rule that the switch makes. A request has to meet all conditions that are set; together they may have
+    /// at most five values.
     pub conditions: Option<Conditions>,
 }
 
@@ -160,7 +160,8 @@ pub struct Verification {
 #[derive(Clone, Debug, Default, PartialEq, Arguments)]
 #[arguments(change = InPlace)]
 pub struct Checks {
-    /// HTTP requests, and what their answers must be. `{color}` stands for the color that is checked.
+    /// HTTP requests, and what their answers must be. In `url`, `headers`, `body` and `connect_to`, `{color}` stands for the
+    /// color that is checked.
     pub http: Vec<HttpCheck>,
     /// Lambda functions that must not fail. A function that takes long answers `{"status": "pending"}` and is asked again;
     /// `hookStatus` and `callBackDelay`, as for ECS deployments, are understood too.
@@ -171,7 +172,7 @@ pub struct Checks {
     /// The names of CloudWatch alarms that must not be in `ALARM`.
     #[argument(list = alarm_names)]
     pub alarms: Vec<String>,
-    /// What an alarm that says nothing counts as.
+    /// What an alarm without data, or one that can't be read, counts as.
     pub alarm_policy: Option<AlarmPolicy>,
     /// CloudWatch metrics and their limits. They are measured over whole periods since traffic moved; before that, over
     /// `window`.
@@ -182,11 +183,11 @@ pub struct Checks {
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(change = InPlace, default)]
 pub struct Strategy {
-    /// The steps in order, each with more weight than the one before. A last step to 100 % always follows.
+    /// The steps in order, each with more weight than the one before. A last step to 100% always follows.
     pub steps: Vec<Step>,
-    /// One step, then all traffic. Conflicts with `steps` and `linear`.
+    /// One step: `percent` of the traffic for `interval`, then all of it. Conflicts with `steps` and `linear`.
     pub canary: Option<Regular>,
-    /// Equal steps. Conflicts with `steps` and `canary`.
+    /// Equal steps: `percent` more of the traffic every `interval`. Conflicts with `steps` and `canary`.
     pub linear: Option<Regular>,
     /// Time for the nodes of the load balancer to follow a step before it is watched, where `prove` doesn't show it.
     #[argument(default = "10s")]
@@ -215,7 +216,7 @@ pub struct Regular {
     /// The percentage of the traffic that moves in a step, 0.1 to 99.9, with at most one decimal.
     #[argument(required, number = strategy::weight)]
     pub percent: f64,
-    /// Time to stay at each step.
+    /// Time to stay at a step.
     #[argument(required, text = rules::some_time)]
     pub interval: Duration,
 }
@@ -269,10 +270,10 @@ pub struct Contracted {
 #[arguments(change = Aside)]
 pub struct Timeouts {
     /// Time for a create.
-    #[argument(text = rules::some_time, default_is = "`30m` and as long as the steps and the verification take")]
+    #[argument(text = rules::some_time, default_is = "`30m` plus the time that the steps and the verification take")]
     pub create: Option<Duration>,
     /// Time for an update.
-    #[argument(text = rules::some_time, default_is = "`30m` and as long as the steps and the verification take")]
+    #[argument(text = rules::some_time, default_is = "`30m` plus the time that the steps and the verification take")]
     pub update: Option<Duration>,
     /// Time for a destroy.
     #[argument(text = rules::some_time, default = "10m")]

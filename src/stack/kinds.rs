@@ -62,8 +62,8 @@ impl Kind for CheckKind {
             CheckKind::Http => "HTTP and HTTPS target groups",
             CheckKind::Grpc => "target groups with `protocol_version = \"GRPC\"`",
             CheckKind::Tcp => "checks by `TCP`",
-            CheckKind::NetworkHttp => "checks by `HTTP` in TCP, TLS, UDP and TCP_UDP target groups",
-            CheckKind::NetworkHttps => "checks by `HTTPS` in TCP, TLS, UDP and TCP_UDP target groups",
+            CheckKind::NetworkHttp => "checks by `HTTP` in network target groups",
+            CheckKind::NetworkHttps => "checks by `HTTPS` in network target groups",
             CheckKind::Lambda => "target groups of type `lambda`",
         }
     }

@@ -25,7 +25,8 @@ pub struct Spec {
     /// characters.
     #[argument(required, text = rules::color, change = Replaces)]
     pub color: String,
-    /// The release that runs here, in your words, such as a version or a commit. It is tagged on everything that is made.
+    /// The release that runs here, in your words, such as a version or a commit: at most 256 letters, digits, spaces and
+    /// `+ - = . _ : / @`. It is tagged on everything that is made.
     /// Instances and tasks carry the tag too, so a new release replaces them even where nothing else changed.
     #[argument(text = rules::tag_value)]
     pub release: Option<String>,
@@ -35,7 +36,8 @@ pub struct Spec {
     pub vpc_id: Option<String>,
     /// A target group that the environment makes. Exactly one of `target_group` and `target_group_arn` is required.
     pub target_group: Option<TargetGroup>,
-    /// An existing target group to adopt. It is neither changed nor deleted. Exactly one of `target_group` and
+    /// An existing target group to adopt: its settings are not changed, and it is not deleted. Without it, the ARN of the target
+    /// group that the environment makes. Exactly one of `target_group` and
     /// `target_group_arn` is required.
     #[argument(computed, text = accepts::target_group_arn, change = Replaces)]
     pub target_group_arn: Option<String>,
@@ -55,7 +57,7 @@ pub struct Spec {
     /// Whether a plan that would replace, shrink or destroy this color while it serves users is an error.
     #[argument(default = true, change = Aside)]
     pub protect_live: Option<bool>,
-    /// Tags for everything that is made, beside the `default_tags` of the provider block.
+    /// Tags for everything that is made, in addition to the `default_tags` of the provider block.
     pub tags: BTreeMap<String, String>,
     /// How long operations may take.
     #[serde(skip)]
@@ -104,7 +106,7 @@ pub struct TargetGroup {
     /// The type of the targets.
     #[argument(
         one_of = ["instance", "ip", "alb", "lambda"],
-        default_is = "what the first of `targets` is, to `ip` for a `service` with `subnet_ids`, and to `instance` otherwise",
+        default_is = "the type of the first of `targets`, to `ip` for a `service` with `subnet_ids`, and to `instance` otherwise",
         change = Replaces
     )]
     pub target_type: Option<String>,
@@ -144,7 +146,7 @@ pub struct TargetGroup {
         not(LoadBalancer, Lambda)
     )]
     pub cross_zone: Option<String>,
-    /// Whether targets see the address of the client. UDP and TCP_UDP target groups always let them.
+    /// Whether targets see the address of the client. In UDP and TCP_UDP target groups they always do.
     #[argument(default(NetworkByAddress = false, _ = true), only(Network, NetworkByAddress, NetworkUdp))]
     pub preserve_client_ip: Option<bool>,
     /// Whether connections to targets begin with a header of the proxy protocol, version 2.
@@ -159,7 +161,7 @@ pub struct TargetGroup {
     /// Stickiness of a client to one target of this color. Off where it is not written.
     #[argument(not(LoadBalancer, Lambda))]
     pub stickiness: Option<Stickiness>,
-    /// The number of healthy targets from which on the target group counts as healthy.
+    /// Thresholds of healthy targets: below them DNS fails over, or requests go to all targets.
     #[argument(not(LoadBalancer, Lambda))]
     pub target_group_health: Option<GroupHealth>,
     /// The health check of the targets.
@@ -181,7 +183,7 @@ pub struct Stickiness {
     /// Seconds that the cookie is valid.
     #[argument(range = 1..=604_800, default = 86_400, only(Application))]
     pub cookie_duration: Option<i32>,
-    /// The name of the cookie that the application sets. Required by `app_cookie`, and only for it.
+    /// The name of the cookie that the application sets. Required by `app_cookie`, and not allowed otherwise.
     #[argument(text = accepts::cookie_name, only(Application))]
     pub cookie_name: Option<String>,
 }
@@ -190,21 +192,22 @@ pub struct Stickiness {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
 #[arguments(change = InPlace)]
 pub struct GroupHealth {
-    /// The thresholds below which DNS fails over from a zone. They can't be below those of `unhealthy_state_routing`. `minimum_healthy_targets_count = "off"` keeps the empty target
-    /// group of an idle color from failing the whole load balancer in Route 53.
+    /// The thresholds below which DNS fails over from a zone of the load balancer. They can't be below those of
+    /// `unhealthy_state_routing`. `minimum_healthy_targets_count = "off"` keeps the empty target group of an idle color from
+    /// failing the whole load balancer in Route 53.
     pub dns_failover: Option<Counts>,
     /// The thresholds below which requests go to all targets, healthy or not. Their count can't be `off`.
     pub unhealthy_state_routing: Option<Counts>,
 }
 
-/// The least number and percentage of healthy targets.
+/// The minimum number and percentage of healthy targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
 #[arguments(change = InPlace)]
 pub struct Counts {
-    /// The least number of healthy targets, 1 or more, or `off`.
+    /// The minimum number of healthy targets, 1 or more; for `dns_failover` also `off`.
     #[argument(text = accepts::count_or_off, default = "1")]
     pub minimum_healthy_targets_count: Option<String>,
-    /// The least percentage of healthy targets, 1 to 100, or `off`.
+    /// The minimum percentage of healthy targets, 1 to 100, or `off`.
     #[argument(text = accepts::percent_or_off, default = "off")]
     pub minimum_healthy_targets_percentage: Option<String>,
 }
@@ -240,7 +243,7 @@ pub struct HealthCheck {
     )]
     pub path: Option<String>,
     /// The codes that pass, such as `200`, `200,302` or `200-299`: from 200 to 499, gRPC codes from 0 to 99 with
-    /// `protocol_version = "GRPC"`, and 200 to 599 in TCP, TLS, UDP and TCP_UDP target groups.
+    /// `protocol_version = "GRPC"`, and 200 to 599 in network target groups (TCP, TLS, UDP, TCP_UDP).
     #[argument(
         text = accepts::matcher,
         default(Grpc = "12", NetworkHttp = "200-399", NetworkHttps = "200-399", _ = "200"),
@@ -250,15 +253,15 @@ pub struct HealthCheck {
     /// Seconds from one check of a target to the next.
     #[argument(range = 5..=300, default(Lambda = 35, _ = 30))]
     pub interval: Option<i32>,
-    /// Seconds after which a check without an answer has failed. Less than `interval`; TCP, TLS, UDP and TCP_UDP target groups
-    /// can have as much.
+    /// Seconds after which a check without an answer has failed. Must be less than `interval`; in network target groups (TCP,
+    /// TLS, UDP, TCP_UDP) it may be equal.
     #[argument(range = 2..=120, default(Lambda = 30, Tcp = 10, NetworkHttps = 10, NetworkHttp = 6, _ = 5))]
     pub timeout: Option<i32>,
     /// Checks in a row that an unhealthy target has to pass.
     #[argument(range = 2..=10, default = 5)]
     pub healthy_threshold: Option<i32>,
     /// Checks in a row that a healthy target has to fail.
-    #[argument(range = 2..=10, default = 2)]
+    #[argument(range = 2..=10, default(Lambda = 5, _ = 2))]
     pub unhealthy_threshold: Option<i32>,
 }
 
@@ -285,7 +288,7 @@ pub struct Instances {
     pub iam_instance_profile: Option<String>,
     /// Whether instances get a public IPv4 address. Where it is not written, the subnet decides.
     pub associate_public_ip_address: Option<bool>,
-    /// Whether the instances are EBS-optimized.
+    /// Whether the instances are EBS-optimized, which gives volumes a bandwidth of their own. Types that always are stay so.
     #[argument(default = false)]
     pub ebs_optimized: Option<bool>,
     /// Whether detailed monitoring is on: metrics every minute.
@@ -293,9 +296,9 @@ pub struct Instances {
     pub monitoring: Option<bool>,
     /// The instance metadata service.
     pub metadata_options: Option<MetadataOptions>,
-    /// Block devices beside those of the AMI, or instead of them where the device name is the same.
+    /// Block devices in addition to those of the AMI, or instead of them where the device name is the same.
     pub block_devices: Vec<BlockDevice>,
-    /// Security groups beside the one that the environment makes.
+    /// Security groups in addition to the one that the environment makes.
     #[argument(set)]
     pub security_group_ids: Vec<String>,
     /// Inbound rules of the security group.
@@ -321,16 +324,17 @@ pub struct Instances {
     /// replaces instances that fail the health check of the target group; AWS's own default is `EC2`.
     #[argument(text = accepts::health_check_type, default = "ELB", change = InPlace)]
     pub health_check_type: Option<String>,
-    /// Seconds after its launch before a new instance is checked. AWS's own default is 0.
+    /// Seconds from the launch of an instance to its first health check. AWS's own default is 0.
     #[argument(range = 0..=1_000_000, default = 300, change = InPlace)]
     pub health_check_grace_period: Option<i32>,
-    /// Seconds after its launch before a new instance counts for metrics and for an instance refresh.
+    /// Seconds from the launch of an instance until it counts for metrics and for an instance refresh.
     #[argument(range = 0..=1_000_000, change = InPlace)]
     pub default_instance_warmup: Option<i32>,
-    /// The termination policies, in their order: names such as `OldestInstance`, or the ARN of a function.
+    /// The termination policies, in their order, which decide which instance goes first: names such as `OldestInstance`, or the ARN of a function.
     #[argument(each = accepts::termination_policy, default_is = "`[\"Default\"]`", change = InPlace)]
     pub termination_policies: Vec<String>,
-    /// The instance refresh that replaces instances when the launch template changed.
+    /// The instance refresh that replaces instances when the launch template changed: another image, type, user data, release
+    /// or any other of its arguments.
     #[argument(change = Aside)]
     pub instance_refresh: Option<InstanceRefresh>,
 }
@@ -342,15 +346,15 @@ pub struct MetadataOptions {
     /// Whether the metadata service can be reached over HTTP.
     #[argument(one_of = ["enabled", "disabled"], default = "enabled")]
     pub http_endpoint: Option<String>,
-    /// Whether requests need a session token, which is IMDSv2. Where a launch template says nothing, EC2 asks the AMI and the
-    /// account; the default here is the safe one.
+    /// Whether requests need a session token, which is IMDSv2. EC2's own default is that of the account or the AMI; the default
+    /// here is the safe one.
     #[argument(one_of = ["required", "optional"], default = "required")]
     pub http_tokens: Option<String>,
-    /// The number of network hops that an answer may take; containers need 2. Where it is not written, AWS decides: 2 for an
-    /// AMI that says so, else what the account says, else 1.
+    /// The number of network hops that an answer may take; containers need 2. Where it is not written, AWS decides: the
+    /// setting of the account, else 2 for an AMI with `imds-support` `v2.0`, else 1.
     #[argument(range = 1..=64)]
     pub http_put_response_hop_limit: Option<i32>,
-    /// Whether the metadata hold the tags of the instance.
+    /// Whether the metadata contains the tags of the instance.
     #[argument(one_of = ["enabled", "disabled"], default = "disabled")]
     pub instance_metadata_tags: Option<String>,
 }
@@ -379,7 +383,7 @@ pub struct BlockDevice {
     pub encrypted: Option<bool>,
     /// The KMS key that encrypts the volume. It needs `encrypted = true`.
     pub kms_key_id: Option<String>,
-    /// The snapshot that the volume is made of.
+    /// The snapshot that the volume is created from.
     pub snapshot_id: Option<String>,
     /// Whether the volume is deleted with the instance.
     #[argument(default = true)]
@@ -408,10 +412,10 @@ pub struct SecurityRule {
     /// Prefix lists.
     #[argument(set)]
     pub prefix_list_ids: Vec<String>,
-    /// Security groups whose members are meant, such as that of the load balancer.
+    /// Security groups whose members may connect, or be reached by an outbound rule, such as that of the load balancer.
     #[argument(set)]
     pub security_group_ids: Vec<String>,
-    /// Whether members of this security group are meant.
+    /// Whether the members of this security group are included.
     #[serde(rename = "self")]
     pub own: Option<bool>,
     /// The description of the rule: at most 255 plain characters.
@@ -430,7 +434,7 @@ pub struct InstanceRefresh {
     #[argument(range = 100..=200, default_is = "`100` for an idle color and to `110` for a live one")]
     pub max_healthy_percentage: Option<i32>,
     /// Seconds until a new instance counts.
-    #[argument(range = 0..=1_000_000, default_is = "`default_instance_warmup`")]
+    #[argument(range = 0..=1_000_000, default_is = "`default_instance_warmup`, or else to `health_check_grace_period`")]
     pub instance_warmup: Option<i32>,
     /// Time for the instance refresh.
     #[argument(text = rules::time, text = rules::some_time, default = "30m")]
@@ -444,8 +448,8 @@ pub struct Service {
     /// The cluster, by name or ARN. Changing this forces a new resource.
     #[argument(required, not_empty, change = Apart)]
     pub cluster: String,
-    /// The task definition: the JSON of `register-task-definition`, such as `file()` returns it. It is registered as it is
-    /// written, with `image` put in. Exactly one of `task_definition` and `task_definition_arn` is required.
+    /// The task definition: the JSON of `register-task-definition`, as `file()` returns it. It is registered as it is
+    /// written, with `image` put in and with the tags of this environment. Exactly one of `task_definition` and `task_definition_arn` is required.
     #[argument(text = accepts::task_definition, change = Apart)]
     pub task_definition: Option<String>,
     /// A task definition that is registered elsewhere. Exactly one of `task_definition` and `task_definition_arn` is
@@ -484,7 +488,7 @@ pub struct Service {
     /// The deployment circuit breaker, which ends a deployment whose tasks fail.
     #[argument(change = InPlace)]
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// Seconds after its start before a failed health check of the load balancer stops a task.
+    /// Seconds from the start of a task until a failed health check of the load balancer stops it.
     #[argument(range = 0..=2_147_483_647, default = 0, change = InPlace)]
     pub health_check_grace_period: Option<i32>,
     /// The percentage of `desired_count` that keeps running during a deployment.

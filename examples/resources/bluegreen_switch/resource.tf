@@ -42,7 +42,7 @@ resource "bluegreen_switch" "app" {
     }]
   }
 
-  # 10 % for five minutes, then 50 %, then everything; 100 % need not be said.
+  # 10% for five minutes, then 50%, then everything; the last step to 100% is implied.
   strategy = {
     steps = [{ weight = 10, hold = "5m" }, { weight = 50, hold = "5m" }]
   }

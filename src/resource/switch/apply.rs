@@ -8,9 +8,9 @@ use tokio::time::sleep;
 
 use super::contracts::Outdated;
 use super::diagnostics::{self, Failure};
-use super::private_state::{self, PrivateState, Report};
+use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, TOLD_BY_APPLY, look, model, name, tags};
+use super::{OWNER_TAG, Shared, TAG, look, model, name, tags};
 use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::lock_record::Status;

@@ -23,6 +23,7 @@ mod diagnostics;
 mod import;
 mod model;
 mod parity;
+mod plan;
 mod private_state;
 mod promise;
 mod schema;
@@ -38,27 +39,21 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::apply::Apply;
-use self::contracts::Outdated;
 use self::private_state::PrivateState;
 use super::{Context, Shared};
-use crate::rollout::lint::Purpose;
-use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
-use crate::rollout::{Intent, RouteSpec, Runbook, World};
+use crate::rollout::{Intent, RouteSpec, World};
 use crate::run::ports::Freshness;
 use crate::run::rollout::executor;
 use crate::tf_provider::{
-    ApplyRequest, Cancel, DestroyRequest, Diagnostics, Path, PlanRequest, Planned, ReadRequest, Resource, Schema,
-    Stored, Value,
+    ApplyRequest, Cancel, DestroyRequest, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored,
+    Value,
 };
 
 /// What the switch makes carries this tag, with the switch's name.
 const TAG: &str = "bluegreen:switch";
 /// And this one, with the token of the object that made it or took it over last: a name may be used again.
 const OWNER_TAG: &str = "bluegreen:owner";
-/// What only an apply can tell, unless a plan can.
-const TOLD_BY_APPLY: [&str; 7] = ["live", "idle", "previous", "weights", "switched_at", "runbook", "last_rollout"];
-
 /// The resource.
 pub struct Switch {
     schema: Schema,
@@ -117,18 +112,6 @@ async fn look(
     }
 }
 
-/// What the last refresh saw, if it saw everything that this wish is about.
-fn seen_by_refresh(intent: &Intent, before: Option<&Intent>, memory: &PrivateState) -> Option<World> {
-    let before = before?;
-    let (looked, wanted) = (model::scope(before), model::scope(intent));
-    let keys: Vec<String> = looked.routes.iter().map(RouteSpec::key).collect();
-    let routes = wanted.routes.iter().filter(|route| !intent.removed.contains(route));
-    let all = routes.into_iter().all(|route| keys.contains(&route.key()));
-    // Sizes, too: what was not looked at can't be told, and an apply does only what its plan told.
-    let sizes = wanted.scalables.iter().all(|(color, scalable)| looked.scalables.get(color) == Some(scalable));
-    memory.world.clone().filter(|_| all && sizes && before.record == intent.record)
-}
-
 #[async_trait]
 impl Resource for Switch {
     fn schema(&self) -> &Schema {
@@ -159,61 +142,10 @@ impl Resource for Switch {
     }
 
     async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
-        let PlanRequest { prior, proposed, config, private, .. } = request;
-        let mut state = proposed;
-        let memory = PrivateState::read(&private);
-        let before = prior.as_ref().and_then(model::parse);
-        let intent = wish(&config, before.as_ref(), &memory);
-        let outdated = Outdated::of(&config, prior.as_ref(), &memory.outdated);
-        let Some(shared) = self.context.shared(diagnostics) else { return Planned::default() };
-        state.set("id", config.get("name").clone());
-        parity::check(&config, diagnostics);
-        let known = intent.filter(|_| shared.platform.is_known());
-        let Some(intent) = known else {
-            plan_unknown(&mut state, &config);
-            return Planned { state: Some(state), replace: Vec::new(), private };
-        };
-        if wants_another_color(&shared, &intent, diagnostics) {
-            return Planned { state: Some(state), replace: Vec::new(), private };
+        match self.context.shared(diagnostics) {
+            Some(shared) => plan::plan(&shared, request, diagnostics).await,
+            None => Planned::default(),
         }
-        if !is_region_right(&shared, &intent, diagnostics) {
-            return Planned { state: Some(state), replace: Vec::new(), private };
-        }
-        if let Some(world) = seen_by_refresh(&intent, before.as_ref(), &memory) {
-            match planner::plan(&intent, &world) {
-                Ok(runbook) => {
-                    diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
-                    plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
-                    outdated.bars(&config, (&intent, &world), diagnostics);
-                    warnings::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
-                }
-                Err(Refusal::RouteMissing(route)) => {
-                    // It was there once. A plan that fails here would also keep people from destroying the switch.
-                    diagnostics::route_gone(&route, &intent, diagnostics);
-                    plan_unknown(&mut state, &config);
-                }
-                Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),
-            }
-            return Planned { state: Some(state), replace: Vec::new(), private };
-        }
-        // Terraform plans once more while it applies, and what was known must be the same then. Nothing that is only
-        // seen now can be promised: other resources of this apply, or people, may change it in between.
-        plan_unknown(&mut state, &config);
-        state.set("runbook", Value::from(planner::outline(&intent)));
-        let mut memory = memory;
-        if let Some(world) = look(&shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
-            memory.planned = Some(World { lock_record: None, ..world.clone() });
-            match planner::plan(&intent, &world) {
-                Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),
-                Ok(runbook) => {
-                    diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
-                    outdated.bars(&config, (&intent, &world), diagnostics);
-                    diagnostics::moves_traffic(situation::busiest(&intent, &world).as_deref(), &intent, diagnostics);
-                    warnings::tell(&shared, &config, (&intent, &world, &runbook), diagnostics).await;
-                }
-            }
-        }
-        Planned { state: Some(state), replace: Vec::new(), private: memory.bytes() }
     }
 
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
@@ -254,98 +186,4 @@ impl Resource for Switch {
             }
         }
     }
-}
-
-/// Two switches with one record lead to one color, or the record would be wrong about one of them. Whether that is so is
-/// told.
-fn wants_another_color(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) -> bool {
-    let (Some(record), Some(active), Some(route)) = (&intent.record, &intent.active, intent.routes.first()) else {
-        return false;
-    };
-    let Some(other) = shared.switches.wish(record, &route.key(), active) else { return false };
-    let detail = format!(
-        "active is {active:?}, and another switch of this configuration that keeps the record {record} wants {other:?} live. A record names one color. Give both the same active, or each a record of its own."
-    );
-    diagnostics.error_at(Path::attribute("active"), "Two switches want different colors on one record", detail);
-    true
-}
-
-/// A provider works in one region; an ARN of another would only be "not found" there.
-fn is_region_right(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) -> bool {
-    let Some(region) = shared.platform.region() else { return true };
-    let mut right = true;
-    for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
-        for (n, route) in routes.iter().enumerate() {
-            let key = route.key();
-            let Some(other) = key.split(':').nth(3).filter(|other| *other != region) else { continue };
-            let path = Path::attribute(list).index(n);
-            let detail = format!(
-                "{path}: {route} is in {other}, but the provider works in {region}. Use a provider of that region (provider = bluegreen.<alias>)."
-            );
-            diagnostics.error_at(path, "The route is in another region", detail);
-            right = false;
-        }
-    }
-    right
-}
-
-/// Not everything is known: what will be live is, if the color is named; the rest is for the apply to tell.
-fn plan_unknown(state: &mut Value, config: &Value) {
-    for name in TOLD_BY_APPLY {
-        state.set(name, Value::UNKNOWN);
-    }
-    let active = config.get("active");
-    let Some(active) = active.as_str() else {
-        if active.is_null() {
-            state.set("active", Value::UNKNOWN);
-        }
-        return;
-    };
-    state.set("live", Value::from(active));
-    if let Some(environments) = config.get("environments").as_map() {
-        private_state::set_all_on(state, environments, active);
-    }
-    // Whether another color was live before, and when that changed, is for the apply to tell: what a killed rollout left
-    // shows only in the looks.
-}
-
-/// Everything is known from the last refresh: what will be done is told step by step.
-fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: &World, runbook: &Runbook) {
-    let now = situation::current(intent, world);
-    let wish = situation::target_color(intent, world);
-    if runbook.is_empty() {
-        private_state::set_traffic(state, &intent.environments, &now);
-        if let Some(active) = &intent.active {
-            state.set("active", Value::from(active.as_str()));
-        }
-        return;
-    }
-    let followed = intent.active.is_none();
-    match wish.filter(|_| !followed) {
-        Some(wish) => {
-            state.set("active", Value::from(wish.as_str()));
-            private_state::set_all_on(state, &intent.environments, &wish);
-            let left = situation::unfinished(intent, world).filter(|left| left.to.as_ref() == Some(&wish));
-            let from = left.and_then(|left| left.from.clone()).map(Value::from);
-            if now.live.as_ref() != Some(&wish) || from.is_some() {
-                let was = from.as_ref().unwrap_or_else(|| prior.map_or(&Value::Null, |prior| prior.get("live")));
-                let same = was.as_str() == Some(wish.as_str());
-                let before = prior.map_or(&Value::Null, |prior| prior.get("previous"));
-                state.set("previous", if same { before.clone() } else { was.clone() });
-                state.set("switched_at", Value::UNKNOWN);
-            }
-        }
-        None => {
-            private_state::set_traffic(state, &intent.environments, &now);
-            // A new route joins the others, which may change the mean over them.
-            state.set("weights", Value::UNKNOWN);
-            if now.live.is_none() {
-                for name in ["active", "live", "idle", "previous", "switched_at"] {
-                    state.set(name, Value::UNKNOWN);
-                }
-            }
-        }
-    }
-    state.set("runbook", Value::from(runbook.summary()));
-    state.set("last_rollout", Value::UNKNOWN);
 }

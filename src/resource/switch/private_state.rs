@@ -12,6 +12,10 @@ use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::Ending;
 use crate::tf_provider::{Number, Value};
 
+/// What only an apply can tell, unless a plan can.
+pub(super) const TOLD_BY_APPLY: [&str; 7] =
+    ["live", "idle", "previous", "weights", "switched_at", "runbook", "last_rollout"];
+
 /// What is stored beside the state, for the provider alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -32,7 +32,7 @@ fn computed() -> Vec<Attribute> {
         text("id", "The name."),
         text("live", "The color that gets the traffic; while traffic is split, the one with the most weight."),
         text("idle", "The color that the next release goes to: the one that follows the live color."),
-        text("previous", "The color that was live before the last rollout."),
+        text("previous", "The color that was live before another one last became live."),
         Attribute::plain("weights", Type::map(Type::Number))
             .computed()
             .describe("The percentage of the traffic per color."),

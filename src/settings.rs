@@ -62,7 +62,7 @@ pub struct Settings {
     pub skip_requesting_account_id: bool,
     /// A PEM file with further certificate authorities. Where it is not written, `AWS_CA_BUNDLE` names it.
     pub custom_ca_bundle: Option<String>,
-    /// The proxy for HTTP, and for HTTPS where neither `https_proxy` nor `HTTPS_PROXY` names one. Where it is not written,
+    /// The proxy for HTTP, `""` for none, and for HTTPS where neither `https_proxy` nor `HTTPS_PROXY` names one. Where it is not written,
     /// `HTTP_PROXY` names it. This machine (`localhost`, loopback addresses) and the link-local addresses that hand out
     /// credentials are never reached through a proxy.
     #[argument(sensitive, text = rules::proxy)]

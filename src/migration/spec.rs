@@ -28,7 +28,7 @@ pub struct Migration {
     /// limit itself, and to skip rows that it has changed and rows that have nothing to copy. An interrupted run is continued.
     #[argument(default = false)]
     pub batched: bool,
-    /// The phase up to which the migration runs. Only forward.
+    /// The phase up to which the migration runs, one that has SQL here. Only forward.
     #[argument(required)]
     pub phase: Phase,
     /// The condition for `contract`. It is evaluated in the plan and again right before the phase. While `contract` runs, no

@@ -315,14 +315,14 @@ pub struct MetricCheck {
     /// live color. More than 0 and less than 0.5.
     #[argument(number = accepts::level)]
     pub significance: Option<f64>,
-    /// The number of requests below which a measurement is inconclusive.
+    /// The number of requests below which a measurement is inconclusive; not for `metric = "requests"`.
     #[argument(range = 0..=1_000_000_000, default(Query = 0, OfLoadBalancer = 1))]
     pub min_requests: Option<u64>,
     /// What an inconclusive last measurement counts as.
     #[argument(default = "fail")]
     pub inconclusive: CountsAs,
-    /// Whether 5xx answers that the load balancer made itself, for whichever target group, count for `max` as those of the
-    /// color. They don't count in comparisons with the live color.
+    /// For `metric = "error_rate"`, whether 5xx answers that the load balancer made itself, for whichever target group, count for
+    /// `max` as those of the color. They don't count in comparisons with the live color.
     #[argument(default = true)]
     pub load_balancer_errors: bool,
     /// The length of one data point: `1s`, `5s`, `10s`, `20s`, `30s` or whole minutes. Load balancers publish one a minute.

@@ -112,7 +112,7 @@ pub struct Environment {
 pub struct Route {
     /// The listener whose default action is meant, or on which the switch makes a rule.
     pub listener_arn: Option<String>,
-    /// An existing rule. Conflicts with `listener_arn`.
+    /// An existing rule. Conflicts with `listener_arn`, `priority` and `conditions`.
     pub rule_arn: Option<String>,
     /// The priority of the rule that the switch makes.
     #[argument(range = 1..=50_000)]
@@ -174,7 +174,7 @@ pub struct Checks {
     pub alarms: Vec<String>,
     /// What an alarm without data, or one that can't be read, counts as.
     pub alarm_policy: Option<AlarmPolicy>,
-    /// CloudWatch metrics and their limits. They are measured over whole periods since traffic moved; before that, over
+    /// CloudWatch metrics, each with at least one limit. They are measured over whole periods since traffic moved; before that, over
     /// `window`.
     pub metrics: Vec<MetricCheck>,
 }
@@ -192,8 +192,8 @@ pub struct Strategy {
     /// Time for the nodes of the load balancer to follow a step before it is watched, where `prove` doesn't show it.
     #[argument(default = "10s")]
     pub settle: Duration,
-    /// A request by the production route whose answers tell which color gave them, so its `url` is the same for all colors. A
-    /// step is watched as soon as the answers agree with the weights.
+    /// A request by the production route whose answers tell which color gave them, so its `url` is the same for all colors, and with
+    /// status 200. A step is watched as soon as the answers agree with the weights.
     pub prove: Option<Prove>,
 }
 

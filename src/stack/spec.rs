@@ -18,7 +18,7 @@ use crate::argument::{Arguments, rules};
 #[arguments(change = Apart)]
 pub struct Spec {
     /// The name that all colors of the application share: letters, digits and dashes, a letter first and no dash last, at
-    /// most 64 characters.
+    /// most 64 characters, not beginning with `internal-`.
     #[argument(required, text = accepts::name, change = Replaces)]
     pub name: String,
     /// The color of this environment: lower-case letters, digits and dashes, a letter first and no dash last, at most 32
@@ -34,7 +34,7 @@ pub struct Spec {
     /// of type `lambda`.
     #[argument(not_empty, change = Replaces)]
     pub vpc_id: Option<String>,
-    /// A target group that the environment makes. Exactly one of `target_group` and `target_group_arn` is required.
+    /// A target group that the environment makes. Adding or removing it forces a new resource. Exactly one of `target_group` and `target_group_arn` is required.
     pub target_group: Option<TargetGroup>,
     /// An existing target group to adopt: its settings are not changed, and it is not deleted. Without it, the ARN of the target
     /// group that the environment makes. Exactly one of `target_group` and
@@ -46,10 +46,11 @@ pub struct Spec {
     /// `service` with a `target_group`, since ECS accepts only a target group that a listener uses.
     #[argument(text = accepts::rule_listener_arn)]
     pub listener_arn: Option<String>,
-    /// EC2 instances: a security group, a launch template and an Auto Scaling group attached to the target group. At most one
+    /// EC2 instances: a security group, a launch template and an Auto Scaling group attached to the target group. Adding
+    /// or removing them forces a new resource. At most one
     /// of `instances`, `service` and `targets` can be set.
     pub instances: Option<Instances>,
-    /// An ECS service whose tasks are registered in the target group. At most one of `instances`, `service` and `targets`
+    /// An ECS service whose tasks are registered in the target group. Adding or removing it forces a new resource. At most one of `instances`, `service` and `targets`
     /// can be set.
     pub service: Option<Service>,
     /// Fixed targets. At most one of `instances`, `service` and `targets` can be set.

@@ -209,7 +209,7 @@ impl Taking {
                     None => absent = false,
                 }
             }
-            let Some((seen, version)) = look(&self.ports, &self.name, None).await? else {
+            let Some((seen, version)) = self.look(None).await? else {
                 absent = self.is_free()?;
                 sleep(LOOK).await;
                 continue;
@@ -233,7 +233,7 @@ impl Taking {
                 Some(true) => {
                     self.sent_at = (Instant::now(), clock::wall());
                     ours = Claim { lock_record: heir(&theirs, &ours.lock_record), found: Some(theirs) };
-                    match take_over(&self.ports, &self.name, version, (&ours.lock_record, &seen)).await? {
+                    match self.take_over(version, (&ours.lock_record, &seen)).await? {
                         Some(version) => return Ok(self.held(ours, version)),
                         None => sleep(LOOK).await,
                     }
@@ -274,11 +274,95 @@ impl Taking {
     /// confirm it was an old one; or a claim of ours came late.
     async fn is_right(&mut self, ours: &Claim, version: i64) -> Result<bool, Refused> {
         match &ours.found {
-            Some(found) => was_first(&self.ports, &self.name, version, (&ours.lock_record, found)).await,
+            Some(found) => self.was_first(version, (&ours.lock_record, found)).await,
             None => {
                 self.creations.came(1);
                 Ok(true)
             }
+        }
+    }
+
+    /// The value and its version, or those of that version; not for longer than a read may take.
+    async fn look(&self, version: Option<i64>) -> Result<Option<(String, i64)>, Refused> {
+        let seen = timeout(READ_LIMIT, self.ports.records.get_version(&self.name, version)).await;
+        seen.map_err(|_| failed("no answer in time"))?.map_err(Refused::Failed)
+    }
+
+    /// Whether our claim, which stands in the lock, was the first one after the dead one's: our write may have come late, over that
+    /// of another one, which has the lock then, and gets its name back.
+    async fn was_first(&self, version: i64, (ours, found): (&LockRecord, &LockRecord)) -> Result<bool, Refused> {
+        for before in (1..version).rev() {
+            // An old look; the next one tells.
+            let Some((value, _)) = self.look(Some(before)).await? else { return Ok(false) };
+            match LockRecord::read(&value) {
+                Ok(one) if one.run == ours.run => {}
+                Ok(one) if one.run == found.run => return Ok(true),
+                _ => {
+                    self.write_over(&value).await?;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
+    async fn take_over(&self, version: i64, (heir, dead): (&LockRecord, &str)) -> Result<Option<i64>, Refused> {
+        let (value, before) = (text(heir)?, sent());
+        match self.write_over(&value).await {
+            // It may have had its effect, or still have it: what is there tells.
+            Err(refused) if sent() == before => return Err(refused),
+            Ok(None) => return Ok(None),
+            Ok(Some(_)) | Err(_) => sleep(SETTLE).await,
+        }
+        let claimed = self.claim(version, (heir, &value)).await;
+        if claimed.is_err()
+            && let Err(error) = self.write_over(dead).await
+        {
+            tracing::warn!(?error, "what a dead rollout left can't be put back");
+        }
+        claimed
+    }
+
+    /// Whether the claim that was written is the first one.
+    async fn claim(&self, version: i64, (heir, value): (&LockRecord, &str)) -> Result<Option<i64>, Refused> {
+        for _ in 0..LOOKS {
+            let first = self.look(Some(version + 1)).await?;
+            match first.and_then(|(value, _)| Some((LockRecord::read(&value).ok()?, value))) {
+                Some((lock_record, _)) if lock_record.run == heir.run => {
+                    return self.reclaim(heir, value).await;
+                }
+                Some((_, theirs)) => {
+                    self.write_over(&theirs).await?;
+                    return Ok(None);
+                }
+                // An old look; or it was released and made anew in between: then begin again.
+                None => sleep(LOOK).await,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The one that was second may have written over the first for a moment, and puts its name back; or died before it did.
+    async fn reclaim(&self, mine: &LockRecord, value: &str) -> Result<Option<i64>, Refused> {
+        for _ in 0..5 {
+            let seen = self.look(None).await?;
+            match seen.and_then(|(seen, version)| Some((LockRecord::read(&seen).ok()?, version))) {
+                Some((lock_record, at)) if lock_record.run == mine.run => return Ok(Some(at)),
+                _ => sleep(LOOK).await,
+            }
+        }
+        self.write_over(value).await
+    }
+
+    /// Writes a lock that is there; its version, or none where it is gone: AWS makes none without a type.
+    async fn write_over(&self, value: &str) -> Result<Option<i64>, Refused> {
+        match self.ports.records.write(&self.name, value).await {
+            Ok(version) => Ok(Some(version)),
+            Err(error) => match self.look(None).await? {
+                Some(_) => Err(Refused::Failed(error)),
+                None => Ok(None),
+            },
         }
     }
 }
@@ -291,35 +375,6 @@ fn sent() -> u32 {
 /// How long those may still have their effect.
 fn patience() -> Duration {
     Call::current().map_or(Duration::ZERO, |call| call.patience())
-}
-
-/// The value and its version, or those of that version; not for longer than a read may take.
-async fn look(ports: &Ports, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, Refused> {
-    let seen = timeout(READ_LIMIT, ports.records.get_version(name, version)).await;
-    seen.map_err(|_| failed("no answer in time"))?.map_err(Refused::Failed)
-}
-
-/// Whether our claim, which stands in the lock, was the first one after the dead one's: our write may have come late, over that
-/// of another one, which has the lock then, and gets its name back.
-async fn was_first(
-    ports: &Ports,
-    name: &str,
-    version: i64,
-    (ours, found): (&LockRecord, &LockRecord),
-) -> Result<bool, Refused> {
-    for before in (1..version).rev() {
-        // An old look; the next one tells.
-        let Some((value, _)) = look(ports, name, Some(before)).await? else { return Ok(false) };
-        match LockRecord::read(&value) {
-            Ok(one) if one.run == ours.run => {}
-            Ok(one) if one.run == found.run => return Ok(true),
-            _ => {
-                write_over(ports, name, &value).await?;
-                return Ok(false);
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// What is claimed, and of whom.
@@ -380,76 +435,6 @@ fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
         took_over: Some(theirs.run.clone()),
         phase: format!("takes over from {}", theirs.holder),
         ..mine.clone()
-    }
-}
-
-/// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
-async fn take_over(
-    ports: &Ports,
-    name: &str,
-    version: i64,
-    (heir, dead): (&LockRecord, &str),
-) -> Result<Option<i64>, Refused> {
-    let (value, before) = (text(heir)?, sent());
-    match write_over(ports, name, &value).await {
-        // It may have had its effect, or still have it: what is there tells.
-        Err(refused) if sent() == before => return Err(refused),
-        Ok(None) => return Ok(None),
-        Ok(Some(_)) | Err(_) => sleep(SETTLE).await,
-    }
-    let claimed = claim(ports, name, version, (heir, &value)).await;
-    if claimed.is_err()
-        && let Err(error) = write_over(ports, name, dead).await
-    {
-        tracing::warn!(?error, "what a dead rollout left can't be put back");
-    }
-    claimed
-}
-
-/// Whether the claim that was written is the first one.
-async fn claim(
-    ports: &Ports,
-    name: &str,
-    version: i64,
-    (heir, value): (&LockRecord, &str),
-) -> Result<Option<i64>, Refused> {
-    for _ in 0..LOOKS {
-        let first = look(ports, name, Some(version + 1)).await?;
-        match first.and_then(|(value, _)| Some((LockRecord::read(&value).ok()?, value))) {
-            Some((lock_record, _)) if lock_record.run == heir.run => {
-                return reclaim(ports, name, heir, value).await;
-            }
-            Some((_, theirs)) => {
-                write_over(ports, name, &theirs).await?;
-                return Ok(None);
-            }
-            // An old look; or it was released and made anew in between: then begin again.
-            None => sleep(LOOK).await,
-        }
-    }
-    Ok(None)
-}
-
-/// The one that was second may have written over the first for a moment, and puts its name back; or died before it did.
-async fn reclaim(ports: &Ports, name: &str, mine: &LockRecord, value: &str) -> Result<Option<i64>, Refused> {
-    for _ in 0..5 {
-        let seen = look(ports, name, None).await?;
-        match seen.and_then(|(seen, version)| Some((LockRecord::read(&seen).ok()?, version))) {
-            Some((lock_record, at)) if lock_record.run == mine.run => return Ok(Some(at)),
-            _ => sleep(LOOK).await,
-        }
-    }
-    write_over(ports, name, value).await
-}
-
-/// Writes a lock that is there; its version, or none where it is gone: AWS makes none without a type.
-async fn write_over(ports: &Ports, name: &str, value: &str) -> Result<Option<i64>, Refused> {
-    match ports.records.write(name, value).await {
-        Ok(version) => Ok(Some(version)),
-        Err(error) => match look(ports, name, None).await? {
-            Some(_) => Err(Refused::Failed(error)),
-            None => Ok(None),
-        },
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         preview_routes: routes(value.get("preview_routes"))?,
         record: value.get("parameter").as_str().map(str::to_owned),
         validation: block::<spec::Validation>(value, "validation")?.unwrap_or_default().wanted(),
-        strategy: block::<spec::Strategy>(value, "strategy")?.unwrap_or_default().wanted(),
+        strategy: block::<spec::Strategy>(value, "strategy").map(|_| strategy(value))?.wanted(),
         verification: block::<spec::Verification>(value, "verification")?.map(spec::Verification::wanted),
         stickiness: block::<spec::Stickiness>(value, "stickiness")?.map(|stickiness| stickiness.duration),
         on_failure: declared::<Trouble>(value, "on_failure")?.into(),
@@ -42,6 +42,11 @@ pub(super) fn read<T: Field>(value: &Value, name: &str) -> Option<T> {
 /// An argument of the switch itself, or the default that is declared.
 pub(super) fn declared<T: Field>(value: &Value, name: &str) -> Option<T> {
     argument::argument::<spec::Switch, T>(&Value::object([(name, value.get(name).clone())]).known_json(), name)
+}
+
+/// The steps in which traffic moves, as far as they are known.
+pub(super) fn strategy(value: &Value) -> spec::Strategy {
+    read(value, "strategy").unwrap_or_default()
 }
 
 /// A block. Nothing written is an intent, and something unknown is none.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::argument;
 use crate::duration;
-use crate::resource::switch::model::read;
-use crate::rollout::spec::{Strategy, Verification};
+use crate::resource::switch::model::{self, read};
+use crate::rollout::spec::Verification;
 use crate::rollout::{CountsAs, HttpCheck, MetricCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -52,7 +52,7 @@ fn failures(config: &Value, diagnostics: &mut Diagnostics) {
     }
     let Verification { interval, .. } = read(config, "verification").unwrap_or_default();
     let looks = |hold: Duration| hold.as_millis().div_ceil(interval.as_millis().max(1)) + 1;
-    let steps = read::<Strategy>(config, "strategy").unwrap_or_default().shifts();
+    let steps = model::strategy(config).shifts();
     let holds = steps.iter().map(|step| (step.hold, format!("the hold at {} %", step.percent())));
     let last = (lasts(config), "the verification at 100 % (duration)".to_owned());
     let path = Path::attribute("verification").attr("max_failures");
@@ -221,7 +221,7 @@ fn lasts(config: &Value) -> Duration {
 
 /// How long a rollout takes at least, with the parts that it is the sum of.
 fn least(config: &Value) -> (Duration, Vec<String>) {
-    let strategy = read::<Strategy>(config, "strategy").unwrap_or_default();
+    let strategy = model::strategy(config);
     let steps = strategy.shifts();
     let watched = !config.get("verification").is_null();
     let settle = if config.get("strategy").get("prove").is_null() { strategy.settle } else { Duration::ZERO };
@@ -283,7 +283,7 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
             diagnostics.warning_at(Path::attribute("verification"), "Nothing is verified", detail);
         }
     }
-    let steps = read::<Strategy>(config, "strategy").unwrap_or_default().shifts();
+    let steps = model::strategy(config).shifts();
     if config.get("parameter").is_null() && !steps.is_empty() {
         let detail = "Without parameter, nothing keeps two rollouts apart, and nothing tells the next apply what a killed one left. Set it to the name of an SSM parameter.";
         diagnostics.warning_at(Path::attribute("strategy"), "There is no record", detail);

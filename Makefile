@@ -43,6 +43,7 @@ fmt:
 
 lint:
 	$(call part,clippy,cargo clippy --locked --workspace --all-targets -- -D warnings)
+	$(call part,doc,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps)
 	$(call part,deny,cargo deny --log-level error check bans licenses sources)
 ifneq ($(ADVISORIES),)
 	cargo deny --offline --log-level error check advisories

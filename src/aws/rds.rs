@@ -1,5 +1,5 @@
 //! Tokens that let a user into a database of RDS or Aurora: a presigned request that is never sent.
-//! https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html
+//! <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html>
 
 use std::time::{Duration, SystemTime};
 

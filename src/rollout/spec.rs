@@ -1,6 +1,6 @@
 //! A switch in the shape of its configuration: every argument of it, declared once.
 //!
-//! What a check or a step itself can be told is declared at [`super::check`] and [`super::strategy`]. From here to an
+//! What a check or a step itself can be told is declared at `check` and `strategy`. From here to an
 //! [`super::Intent`] it is only a change of shape.
 
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! What one color's stack is made of, and what must change to make it so: pure and synchronous, like [`crate::rollout`].
 //!
-//! A [`Spec`] is the wish, in the shape of the configuration, or what was seen, in the same shape. [`changes`] compares
+//! A [`Spec`] is the wish, in the shape of the configuration, or what was seen, in the same shape. [`changes()`] compares
 //! two of them and says what must be done, in order, in words, and whether it would hurt a color that serves users.
-//! [`live`] reads off the load balancer whether it does. [`mirror`] is what both colors must have in common.
+//! `live` reads off the load balancer whether it does. [`mirror()`] is what both colors must have in common.
 
 mod accepts;
 mod changes;

@@ -2,7 +2,7 @@
 //! provider written in Rust. It knows nothing of what the provider is for.
 //!
 //! To build a provider, implement [`Provider`] and one [`Resource`] per type, and hand the provider to
-//! [`handshake::main`]:
+//! [`handshake::serve`]:
 //!
 //! - [`schema`] declares attributes; nested attributes of any depth, sets, maps, sensitive and write-only values.
 //! - [`value`] is what configurations, plans and states hold: nulls and unknowns are values like any other.

@@ -94,7 +94,7 @@ pub trait Records: Send + Sync {
     /// Deletes the parameter; one that is gone already is no failure.
     async fn delete(&self, name: &str) -> Result<(), PortError>;
 
-    /// The parameter's tags; one that isn't there is [`FailureKind::Gone`].
+    /// The parameter's tags; one that isn't there is [`Gone`](crate::run::ports::FailureKind::Gone).
     async fn tags(&self, name: &str) -> Result<BTreeMap<String, String>, PortError>;
 
     /// Adds tags to the parameter.

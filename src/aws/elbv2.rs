@@ -109,8 +109,6 @@ impl Elbv2 {
     }
 }
 
-impl Elbv2 {}
-
 async fn read_listeners(connection: Arc<Connection>, load_balancer: String) -> Result<Listeners, PortError> {
     let pages = connection.elbv2().await?.describe_listeners().load_balancer_arn(load_balancer).into_paginator();
     let listeners = pages.items().send().collect::<Result<Vec<Listener>, _>>().await;

@@ -36,7 +36,7 @@ pub(super) fn facts(attributes: &BTreeMap<String, String>) -> GroupFacts {
     let seconds = |key: &str| attributes.get(key)?.parse().ok().map(Duration::from_secs);
     let threshold = |kind: &str| {
         let [count, percentage] = counts_keys(kind);
-        let set = |key: String| attributes.get(&key).filter(|value| *value != "off").cloned();
+        let set = |key: String| attributes.get(&key).filter(|value| !matches!(value.as_str(), "" | "off")).cloned();
         // The count is 1 unless somebody said otherwise, and the one that is reached first decides.
         set(percentage).map(|percentage| format!("{percentage} %")).or_else(|| set(count))
     };

@@ -11,14 +11,12 @@ use aws_sdk_elasticloadbalancingv2::types::{
 
 use super::batch::Gather;
 use super::connection::Connection;
-use super::elbv2::describe;
+use super::elbv2::describe::{self, SERVICE};
 use super::error::{call_error, or_if_gone};
 use super::group_attributes;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::ports::{self, SeenGroup, Tags};
 use crate::stack::{HealthCheck, Target, TargetGroup};
-
-const SERVICE: &str = "elasticloadbalancing";
 
 /// Sets a group's health check on a call; making a group and changing it have the same parameters and different types.
 macro_rules! with_health_check {
@@ -176,7 +174,7 @@ fn matcher(group: &TargetGroup, check: &HealthCheck) -> Option<Matcher> {
     Some(if grpc { builder.grpc_code(codes) } else { builder.http_code(codes) }.build())
 }
 
-async fn by_arn(connection: &Arc<Connection>, arns: Vec<String>) -> Result<HashMap<String, SeenGroup>, PortError> {
+async fn by_arn(connection: &Connection, arns: Vec<String>) -> Result<HashMap<String, SeenGroup>, PortError> {
     let groups = describe::target_groups(connection, arns).await?;
     Ok(groups.iter().filter_map(seen).map(|group| (group.arn.clone(), group)).collect())
 }

@@ -1,7 +1,6 @@
 //! Reads of target groups, once for whoever moves traffic and whoever makes a stack.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use aws_sdk_elasticloadbalancingv2::types::{Tag, TargetGroup, TargetGroupAttribute, TargetHealthDescription};
 
@@ -11,7 +10,7 @@ use crate::aws::error::call_error;
 use crate::run::ports::PortError;
 use crate::run::stack::ports::Tags;
 
-const SERVICE: &str = "elasticloadbalancing";
+pub const SERVICE: &str = "elasticloadbalancing";
 /// DescribeTags takes at most twenty ARNs; DescribeTargetGroups takes them as well.
 pub const BATCH: usize = 20;
 
@@ -19,7 +18,7 @@ pub const BATCH: usize = 20;
 ///
 /// # Errors
 /// Why AWS did not say.
-pub async fn target_groups(connection: &Arc<Connection>, arns: Vec<String>) -> Result<Vec<TargetGroup>, PortError> {
+pub async fn target_groups(connection: &Connection, arns: Vec<String>) -> Result<Vec<TargetGroup>, PortError> {
     let client = connection.elbv2().await?;
     let read = |arns: Vec<String>| async move {
         let answer = client.describe_target_groups().set_target_group_arns(Some(arns)).send().await;
@@ -33,7 +32,7 @@ pub async fn target_groups(connection: &Arc<Connection>, arns: Vec<String>) -> R
 ///
 /// # Errors
 /// Why AWS did not say.
-pub async fn tags(connection: &Arc<Connection>, arns: &[String]) -> Result<HashMap<String, Tags>, PortError> {
+pub async fn tags(connection: &Connection, arns: &[String]) -> Result<HashMap<String, Tags>, PortError> {
     let client = connection.elbv2().await?;
     let read = |arns: Vec<String>| async move {
         let answer = client.describe_tags().set_resource_arns(Some(arns)).send().await;
@@ -56,7 +55,7 @@ pub async fn tags(connection: &Arc<Connection>, arns: &[String]) -> Result<HashM
 ///
 /// # Errors
 /// Why AWS did not say.
-pub async fn attributes(connection: &Arc<Connection>, group: &str) -> Result<Tags, PortError> {
+pub async fn attributes(connection: &Connection, group: &str) -> Result<Tags, PortError> {
     let answer = connection.elbv2().await?.describe_target_group_attributes().target_group_arn(group).send().await;
     let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetGroupAttributes", &error))?;
     let pair = |one: &TargetGroupAttribute| Some((one.key()?.to_owned(), one.value().unwrap_or_default().to_owned()));
@@ -67,7 +66,7 @@ pub async fn attributes(connection: &Arc<Connection>, group: &str) -> Result<Tag
 ///
 /// # Errors
 /// Why AWS did not say.
-pub async fn health(connection: &Arc<Connection>, group: &str) -> Result<Vec<TargetHealthDescription>, PortError> {
+pub async fn health(connection: &Connection, group: &str) -> Result<Vec<TargetHealthDescription>, PortError> {
     let answer = connection.elbv2().await?.describe_target_health().target_group_arn(group).send().await;
     let answer = answer.map_err(|error| call_error(SERVICE, "DescribeTargetHealth", &error))?;
     Ok(answer.target_health_descriptions().to_vec())

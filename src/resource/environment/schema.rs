@@ -21,7 +21,9 @@ fn computed() -> Vec<Attribute> {
         text("target_group_name", "The name of the target group."),
         text("security_group_id", "The security group of the instances."),
         text("launch_template_id", "The launch template."),
-        Attribute::number("launch_template_version").computed().describe("The version of the launch template that instances are made of."),
+        Attribute::number("launch_template_version")
+            .computed()
+            .describe("The version of the launch template that instances are made of."),
         text("autoscaling_group_name", "The Auto Scaling group."),
         text("service_arn", "The ECS service."),
         text("task_definition_arn", "The revision of the task definition that runs."),
@@ -32,6 +34,9 @@ fn computed() -> Vec<Attribute> {
         ),
         Attribute::plain("tags_all", Type::map(Type::String))
             .computed()
-            .describe("The tags of `tags` and of `default_tags` in the provider block. What is made has `Name` and tags of the provider's own, too."),
+            .describe(
+                "The tags of `tags` and of `default_tags` in the provider block. What is made has `Name` and tags of the provider's \
+                 own, too.",
+            ),
     ]
 }

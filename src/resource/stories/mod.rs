@@ -17,6 +17,7 @@ use self::play::play;
 use self::schema::Kind;
 use super::testing;
 use crate::migration::Phase;
+use crate::run::rollout::in_memory::Fault;
 
 /// How many stories are told, if nothing else is said: a few, for after each edit. `make test` tells 5,000.
 const CASES: u32 = 200;
@@ -50,11 +51,11 @@ enum Trouble {
     /// Nothing.
     Nothing,
     /// A call that moves traffic, or writes the record, has this fault.
-    Traffic(usize, u8),
+    Traffic(usize, Fault),
     /// A write of the rollout's lock has this fault.
-    Lock(usize, u8),
+    Lock(usize, Fault),
     /// A call that changes a stack has this fault.
-    Stack(usize, u8),
+    Stack(usize, Fault),
     /// After so many seconds Terraform is asked to stop.
     Stop(u64),
     /// After so many seconds the color that is to be live answers with errors.
@@ -68,7 +69,7 @@ enum Trouble {
     /// After so many seconds somebody moves the weights.
     Meddled(u64, u32),
     /// A call that changes the database has this fault.
-    Database(usize, u8),
+    Database(usize, Fault),
     /// The database can't be reached.
     Down,
     /// After so many seconds another machine begins the same apply, from the same state.
@@ -108,16 +109,16 @@ fn act() -> impl Strategy<Value = Act> {
 fn trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
         4 => Just(Trouble::Nothing),
-        3 => (0_usize..8, 0_u8..9).prop_map(|(call, kind)| Trouble::Traffic(call, kind)),
-        1 => (0_usize..12, 0_u8..9).prop_map(|(call, kind)| Trouble::Lock(call, kind)),
-        2 => (0_usize..8, 0_u8..9).prop_map(|(call, kind)| Trouble::Stack(call, kind)),
+        3 => (0_usize..8, Fault::any()).prop_map(|(call, fault)| Trouble::Traffic(call, fault)),
+        1 => (0_usize..12, Fault::any()).prop_map(|(call, fault)| Trouble::Lock(call, fault)),
+        2 => (0_usize..8, Fault::any()).prop_map(|(call, fault)| Trouble::Stack(call, fault)),
         1 => (0_u64..200).prop_map(Trouble::Stop),
         2 => (0_u64..200).prop_map(Trouble::Breaks),
         1 => (1_usize..4).prop_map(Trouble::Stale),
         1 => (1_usize..3).prop_map(Trouble::Hidden),
         1 => (0_u32..101).prop_map(Trouble::Saved),
         1 => (0_u64..200, 0_u32..101).prop_map(|(at, percent)| Trouble::Meddled(at, percent)),
-        1 => (0_usize..8, 0_u8..9).prop_map(|(call, kind)| Trouble::Database(call, kind)),
+        1 => (0_usize..8, Fault::any()).prop_map(|(call, fault)| Trouble::Database(call, fault)),
         1 => Just(Trouble::Down),
         1 => (0_u64..100).prop_map(Trouble::Machine),
     ]

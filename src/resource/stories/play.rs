@@ -223,18 +223,15 @@ impl Play<'_> {
 
     fn arm(&self, trouble: &Trouble) {
         match trouble {
-            Trouble::Traffic(call, kind) => {
-                self.routes.fault(*call, Fault::KINDS[usize::from(*kind)]);
-            }
-            Trouble::Lock(call, kind) => self.routes.lock_fault(*call, Fault::KINDS[usize::from(*kind)]),
-            Trouble::Stack(call, kind) => {
-                let fault = Fault::KINDS[usize::from(*kind)];
+            Trouble::Traffic(call, fault) => self.routes.fault(*call, *fault),
+            Trouble::Lock(call, fault) => self.routes.lock_fault(*call, *fault),
+            Trouble::Stack(call, fault) => {
                 if matches!(fault, Fault::Late(_) | Fault::Twice(..) | Fault::Echo(_)) {
                     self.came_late.set(true);
                 }
-                self.cloud.fault(*call, fault);
+                self.cloud.fault(*call, *fault);
             }
-            Trouble::Database(call, kind) => self.database.fault(*call, Fault::KINDS[usize::from(*kind)]),
+            Trouble::Database(call, fault) => self.database.fault(*call, *fault),
             Trouble::Down => self.database.be_down(),
             Trouble::Stale(looks) => self.routes.be_stale(*looks),
             Trouble::Hidden(reads) => {

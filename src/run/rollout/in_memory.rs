@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use proptest::sample::select;
+use proptest::strategy::Strategy;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -45,8 +47,8 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// One of each, for random stories.
-    pub(crate) const KINDS: [Fault; 9] = [
+    /// One of each.
+    const KINDS: [Fault; 9] = [
         Fault::Refused,
         Fault::LostAnswer,
         Fault::DiesBefore,
@@ -58,6 +60,11 @@ impl Fault {
         Fault::Echo(45),
         Fault::Twice(25, 35),
     ];
+
+    /// Any of them, for random stories.
+    pub(crate) fn any() -> impl Strategy<Value = Fault> {
+        select(&Fault::KINDS)
+    }
 }
 
 /// How long an attempt waits for its answer.

@@ -77,7 +77,13 @@ fn lost(other: &LockRecord) -> PortError {
     PortError::new(FailureKind::Conflict, format!("the rollout's lock was taken over by {}", other.holder))
 }
 
-fn text(lock_record: &LockRecord) -> Result<String, PortError> {
+/// A time in seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A lock record as it is written down.
+pub(super) fn text(lock_record: &LockRecord) -> Result<String, PortError> {
     lock_record.text().map_err(|why| PortError::new(FailureKind::Other, why))
 }
 
@@ -90,7 +96,7 @@ impl Kept {
         }
         change(&mut state.lock_record);
         state.lock_record.beat += 1;
-        state.lock_record.renewed = clock::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        state.lock_record.renewed = seconds(clock::wall());
         self.put(&mut state).await
     }
 
@@ -248,7 +254,7 @@ impl Kept {
 
     /// Deletes it. It is kept until no creation of it can bring it back: nobody would be there to give it up.
     pub async fn remove(&self) -> Result<(), PortError> {
-        while locked(&self.creations).are_awaited() && !self.cancel.is_cancelled() {
+        while locked(&self.creations).are_awaited() {
             tracing::info!(name = self.name, "the lock is kept until a call that was not answered can have no effect");
             tokio::select! {
                 () = sleep(BEAT) => {}

@@ -19,7 +19,7 @@ use crate::rollout::lock_record::{Status, VERSION};
 use crate::run::call::{Call, SILENCE};
 use crate::run::holder;
 use crate::run::ports::{FailureKind, PortError};
-use crate::run::rollout::kept::{BEAT, Kept, LEASE, LOOK, LOOKS, State};
+use crate::run::rollout::kept::{BEAT, Kept, LEASE, LOOK, LOOKS, State, seconds, text};
 use crate::run::rollout::late_writes::LateWrites;
 use crate::run::rollout::ports::Ports;
 
@@ -81,10 +81,6 @@ pub enum Refused {
     },
 }
 
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 /// A lock record that this process could hold.
 pub fn draft(switch: &str, run: &str, since: &str) -> LockRecord {
     let holder = holder::this();
@@ -102,10 +98,6 @@ pub fn draft(switch: &str, run: &str, since: &str) -> LockRecord {
         led: Some(Vec::new()),
         ..LockRecord::default()
     }
-}
-
-fn text(lock_record: &LockRecord) -> Result<String, Refused> {
-    lock_record.text().map_err(|why| failed(&why))
 }
 
 fn failed(words: &str) -> Refused {
@@ -197,7 +189,7 @@ impl Taking {
     }
 
     async fn take(mut self, mine: LockRecord) -> Result<Lock, Refused> {
-        let value = text(&mine)?;
+        let value = text(&mine).map_err(Refused::Failed)?;
         let mut watched: Option<Watched> = None;
         let mut ours = Claim { lock_record: mine, found: None };
         let (start, mut sibling, mut absent) = (Instant::now(), false, true);
@@ -308,7 +300,7 @@ impl Taking {
 
     /// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
     async fn take_over(&self, version: i64, (heir, dead): (&LockRecord, &str)) -> Result<Option<i64>, Refused> {
-        let (value, before) = (text(heir)?, sent());
+        let (value, before) = (text(heir).map_err(Refused::Failed)?, sent());
         match self.write_over(&value).await {
             // It may have had its effect, or still have it: what is there tells.
             Err(refused) if sent() == before => return Err(refused),

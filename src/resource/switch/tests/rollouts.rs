@@ -46,6 +46,16 @@ pub(super) async fn on_blue() -> (Stage, Stored) {
     (stage, stored)
 }
 
+/// Green is to go live, and while its first step is held something happens.
+async fn switch_while(stage: &Stage, stored: &Stored, happens: impl Future<Output = ()>) -> (Stored, Diagnostics) {
+    let config = careful(stage, "green");
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        happens.await;
+    };
+    futures::join!(stage.apply(&config, Some(stored)), later).0
+}
+
 pub(super) fn told(diagnostics: &Diagnostics) -> String {
     let texts = diagnostics.iter().map(|one| format!("{}\n{}", one.summary, one.detail));
     texts.collect::<Vec<_>>().join("\n---\n")
@@ -82,14 +92,12 @@ async fn a_careful_rollout_says_what_it_will_do_and_does_it() {
 #[tokio::test(start_paused = true)]
 async fn a_color_that_fails_at_ten_percent_goes_back_at_once() {
     let (stage, stored) = on_blue().await;
-    let config = careful(&stage, "green");
     let fake = stage.fake.clone();
     let breaks = async {
-        tokio::time::sleep(Duration::from_secs(65)).await;
         fake.set_status(500);
     };
     let start = tokio::time::Instant::now();
-    let ((applied, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), breaks);
+    let (applied, diagnostics) = switch_while(&stage, &stored, breaks).await;
     assert_eq!(start.elapsed().as_secs(), 70, "the look after it broke");
     let said = told(&diagnostics);
     for part in [
@@ -400,13 +408,11 @@ async fn a_lock_that_outlived_its_rollout_shortens_no_other() {
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_can_t_be_renewed_leads_back_in_time() {
     let (stage, stored) = on_blue().await;
-    let config = careful(&stage, "green");
     let gone = async {
-        tokio::time::sleep(Duration::from_secs(65)).await;
         stage.fake.lose_parameters();
     };
     let start = tokio::time::Instant::now();
-    let ((applied, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), gone);
+    let (applied, diagnostics) = switch_while(&stage, &stored, gone).await;
     assert!(start.elapsed() < Duration::from_secs(65 + 60), "{:?}", start.elapsed());
     let said = told(&diagnostics);
     assert!(said.contains("could not be renewed for"), "{said}");
@@ -418,16 +424,14 @@ async fn a_lock_that_can_t_be_renewed_leads_back_in_time() {
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_falls_silent_leads_back_in_time() {
     let (stage, stored) = on_blue().await;
-    let config = careful(&stage, "green");
     let gone = async {
-        tokio::time::sleep(Duration::from_secs(65)).await;
         stage.fake.silence_parameters();
         // The last renewal was no later than this; nobody else has the lock within a minute of it.
         tokio::time::sleep(Duration::from_secs(50)).await;
         let share = stage.fake.world().routes[LISTENER].terminal.share(BLUE);
         assert!((share - 100.0).abs() < 0.01, "blue has {share} %");
     };
-    let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), gone);
+    let (_, diagnostics) = switch_while(&stage, &stored, gone).await;
     assert!(told(&diagnostics).contains("Rolled back: all routes are as before."), "{}", told(&diagnostics));
 }
 
@@ -487,13 +491,11 @@ async fn a_lock_of_another_machine_is_waited_for_and_taken_over() {
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_somebody_takes_stops_it_where_it_is() {
     let (stage, stored) = on_blue().await;
-    let config = careful(&stage, "green");
     let taken = async {
-        tokio::time::sleep(Duration::from_secs(65)).await;
         let theirs = LockRecord { holder: "me@elsewhere".to_owned(), ..lock::draft("app", "another-run", "now") };
         stage.fake.set_parameter(LOCK, &serde_json::to_string(&theirs).unwrap());
     };
-    let ((applied, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), taken);
+    let (applied, diagnostics) = switch_while(&stage, &stored, taken).await;
     let said = told(&diagnostics);
     assert!(said.contains("The rollout's lock was taken over by me@elsewhere."), "{said}");
     assert_eq!(applied.state.unwrap().get("last_rollout").get("status"), &text("held"));
@@ -503,14 +505,12 @@ async fn a_lock_that_somebody_takes_stops_it_where_it_is() {
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_moves_is_left_to_them() {
     let (stage, stored) = on_blue().await;
-    let config = careful(&stage, "green");
     let meddling = async {
-        tokio::time::sleep(Duration::from_secs(65)).await;
         let theirs = world(30, 70);
         stage.fake.meddle(|world| world.routes = theirs.routes);
     };
     let start = tokio::time::Instant::now();
-    let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), meddling);
+    let (_, diagnostics) = switch_while(&stage, &stored, meddling).await;
     assert!(start.elapsed() < Duration::from_secs(85), "{:?}", start.elapsed());
     let said = told(&diagnostics);
     assert!(

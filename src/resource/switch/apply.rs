@@ -258,7 +258,7 @@ impl Apply<'_> {
         if !diagnostics::is_sound(&runbook, (&self.intent, world), Purpose::Rollout, diagnostics) {
             return None;
         }
-        let barred = self.outdated().bars(&self.request.config, (&self.intent, world), diagnostics);
+        let barred = self.outdated().bars(&self.request.config, (&self.intent, world, &runbook), diagnostics);
         (!barred).then_some(runbook)
     }
 

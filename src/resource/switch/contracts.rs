@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::model;
-use crate::rollout::{Intent, World, situation};
+use crate::rollout::{Intent, Runbook, Step, World, situation};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// What the colors ran when a contract was first seen, which is as old as the schema that is gone.
@@ -52,13 +52,18 @@ impl Outdated {
         !release.is_unknown() && before.is_some_and(|before| before.as_deref() == release.as_str())
     }
 
-    /// Tells if a rollout would lead users to a release from before a contract; whether it is refused.
-    pub fn bars(&self, config: &Value, (intent, world): (&Intent, &World), diagnostics: &mut Diagnostics) -> bool {
+    /// Tells if a rollout would lead more users to a release from before a contract; whether it is refused. A color that
+    /// somebody gave most of the traffic by hand is live, and is given no more of it.
+    pub fn bars(
+        &self,
+        config: &Value,
+        (intent, world, runbook): (&Intent, &World, &Runbook),
+        diagnostics: &mut Diagnostics,
+    ) -> bool {
         let Some(to) = situation::target_color(intent, world) else { return false };
         let contracted = config.get("contracted_for").get("color").as_str();
-        let live = situation::current(intent, world).live;
-        let moves = live.as_ref() != Some(&to);
-        if self.contract.is_empty() || !moves || contracted == Some(to.as_str()) || !self.has(&to, config) {
+        let gains = intent.environments.get(&to).is_some_and(|to| gains(runbook, &to.target_group_arn));
+        if self.contract.is_empty() || !gains || contracted == Some(to.as_str()) || !self.has(&to, config) {
             return false;
         }
         let release = self.releases.get(&to).and_then(Option::as_deref);
@@ -73,13 +78,30 @@ impl Outdated {
             diagnostics.warning_at(Path::attribute("active"), summary, detail);
             return false;
         }
+        let traffic = situation::current(intent, world);
+        let serves = match (&traffic.live, contracted) {
+            (Some(live), Some(other)) if *live == to => format!(
+                "{to} serves {} % as before; active = \"{other}\" takes it off the traffic",
+                traffic.weights.get(&to).copied().unwrap_or_default()
+            ),
+            (Some(live), _) => format!("{live} serves as before"),
+            (None, _) => "what is live serves as before".to_owned(),
+        };
         let detail = format!(
-            "{why} Nothing was changed; {} serves as before. Deploy a newer release to {to} first (release in environments tells which one runs there). If {to} does work with the schema as it is now, set allow_after_contract = true.",
-            live.as_deref().unwrap_or("what is live")
+            "{why} Nothing was changed; {serves}. Deploy a newer release to {to} first (release in environments tells which one runs there). If {to} does work with the schema as it is now, set allow_after_contract = true."
         );
         diagnostics.error_at(Path::attribute("active"), summary, detail);
         true
     }
+}
+
+/// Whether a runbook leads more users to a group anywhere than get to it now.
+fn gains(runbook: &Runbook, group: &str) -> bool {
+    runbook.steps().any(|(_, step)| {
+        let Step::Route { before, after, .. } = step else { return false };
+        let before = before.as_ref().map_or(0.0, |before| before.terminal.share(group));
+        after.share(group) > before + 0.001
+    })
 }
 
 #[cfg(test)]

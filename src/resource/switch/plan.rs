@@ -37,7 +37,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
             Ok(runbook) => {
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                 plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
-                outdated.bars(&config, (&intent, &world), diagnostics);
+                outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
             }
             Err(Refusal::RouteMissing(route)) => {
@@ -60,7 +60,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
             Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),
             Ok(runbook) => {
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
-                outdated.bars(&config, (&intent, &world), diagnostics);
+                outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 diagnostics::moves_traffic(situation::busiest(&intent, &world).as_deref(), &intent, diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
             }

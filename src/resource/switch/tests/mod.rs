@@ -129,6 +129,30 @@ async fn a_plan_right_after_an_apply_is_empty() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_older_than_the_schema_gets_no_more_traffic() {
+    let stage = stage(world(0, 100));
+    let (stored, _) = stage.apply(&config(&stage.switch, Value::from("green")), None).await;
+    let mut contracted = config(&stage.switch, Value::from("blue"));
+    let contract = [("color", "green"), ("at", "2026-01-01T00:00:00Z"), ("migration", "rename")];
+    contracted.set("contracted_for", Value::object(contract.map(|(name, text)| (name, Value::from(text)))));
+    // Also not if somebody made it the busiest one by hand.
+    for blue in [0, 51, 99] {
+        stage.fake.meddle(|seen| seen.routes = world(blue, 100 - blue).routes);
+        let read = stage.read(&stored).await;
+        let (_, diagnostics) = stage.plan(&contracted, Some(&read)).await;
+        let words = rollouts::told(&diagnostics);
+        assert!(words.starts_with("blue has a release from before the contract\n"), "{blue}: {words}");
+        let serves = if blue == 0 { "green serves as before" } else { "blue serves" };
+        assert!(diagnostics.has_errors() && words.contains(serves), "{blue}: {words}");
+    }
+    // What it has is not taken from it by that.
+    stage.fake.meddle(|seen| seen.routes = world(100, 0).routes);
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.plan(&contracted, Some(&read)).await;
+    assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn anything_may_be_unknown_when_planning() {
     let stage = stage(world(100, 0));
     let whole = config(&stage.switch, Value::from("green"));

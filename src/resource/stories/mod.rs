@@ -58,6 +58,11 @@ enum Trouble {
     Stack(usize, Fault),
     /// After so many seconds Terraform is asked to stop.
     Stop(u64),
+    /// A call that moves traffic, or writes the record, takes ten or forty seconds, and after so many of them Terraform is
+    /// asked to stop.
+    StopInside(usize, bool, u64),
+    /// After so many seconds the process is frozen for minutes, and another machine begins the same apply.
+    Freeze(u64),
     /// After so many seconds the color that is to be live answers with errors.
     Breaks(u64),
     /// So many looks at routes and record are old ones.
@@ -89,6 +94,8 @@ struct Story {
     first: Vec<Trouble>,
     /// What is done, and what goes wrong then, all of it at once.
     turns: Vec<(Act, Vec<Trouble>)>,
+    /// Right after this call of the destroy that changes a stack, somebody leads users to a color again.
+    back: Option<(usize, usize)>,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -101,7 +108,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => prop_oneof![Just(Phase::Expand), Just(Phase::Backfill), Just(Phase::Contract)].prop_map(Act::Phase),
         1 => (color(), 0_u32..101).prop_map(|(color, percent)| Act::Weights(color, percent)),
         1 => color().prop_map(Act::Record),
-        1 => (color(), 0_u8..3).prop_map(|(color, kind)| Act::Drift(color, kind)),
+        1 => (color(), 0_u8..4).prop_map(|(color, kind)| Act::Drift(color, kind)),
         1 => Just(Act::Again),
     ]
 }
@@ -113,6 +120,8 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         1 => (0_usize..12, Fault::any()).prop_map(|(call, fault)| Trouble::Lock(call, fault)),
         2 => (0_usize..8, Fault::any()).prop_map(|(call, fault)| Trouble::Stack(call, fault)),
         1 => (0_u64..200).prop_map(Trouble::Stop),
+        1 => (0_usize..5, any::<bool>(), 0_u64..10).prop_map(|(call, long, at)| Trouble::StopInside(call, long, at)),
+        1 => (0_u64..200).prop_map(Trouble::Freeze),
         2 => (0_u64..200).prop_map(Trouble::Breaks),
         1 => (1_usize..4).prop_map(Trouble::Stale),
         1 => (1_usize..3).prop_map(Trouble::Hidden),
@@ -134,8 +143,9 @@ fn story() -> impl Strategy<Value = Story> {
     let migration =
         prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(mysql, batched)| Kind { mysql, batched }));
     let first = prop_oneof![2 => Just(Vec::new()), 1 => troubles()];
-    (any::<bool>(), steps, any::<bool>(), any::<bool>(), migration, first, turns).prop_map(
-        |(ecs, steps, verified, hold, migration, first, turns)| Story {
+    let back = prop::option::of((0_usize..6, 0_usize..2));
+    (any::<bool>(), steps, any::<bool>(), any::<bool>(), migration, first, turns, back).prop_map(
+        |(ecs, steps, verified, hold, migration, first, turns, back)| Story {
             ecs,
             steps: steps.into_iter().collect(),
             verified,
@@ -143,6 +153,7 @@ fn story() -> impl Strategy<Value = Story> {
             migration,
             first,
             turns,
+            back,
         },
     )
 }

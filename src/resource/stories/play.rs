@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::terraform::{Config, Machine, NAMES, Plan, State};
+use super::terraform::{Config, HURTS, Machine, NAMES, Plan, State};
 use super::{Act, Story, Trouble, schema};
 use crate::cancel::{Cancel, CancelSource};
 use crate::resource::testing::words;
@@ -17,7 +17,7 @@ use crate::rollout::lock_record::Status;
 use crate::rollout::{Forward, LockRecord, Observed, Terminal, World};
 use crate::run::holder::MACHINE;
 use crate::run::migration::in_memory::Server;
-use crate::run::rollout::in_memory::{Fake, Fault};
+use crate::run::rollout::in_memory::{Fake, Fault, Stacks};
 use crate::run::stack::in_memory::Cloud;
 use crate::tf_provider::Diagnostics;
 
@@ -26,6 +26,8 @@ const RECORD: &str = "/app/live";
 const LOCK: &str = "/app/live.rollout";
 /// What served before there were colors.
 const ELSEWHERE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/legacy/1";
+/// How long a process is frozen: longer than another machine waits for its lock.
+const FREEZE: Duration = Duration::from_secs(150);
 /// Whatever was on its way has come by then.
 const LATER: Duration = Duration::from_secs(300);
 
@@ -56,6 +58,8 @@ struct Play<'m> {
     dead: Vec<String>,
     /// Where somebody else led the listener while an apply went on.
     meddled: Cell<Option<Terminal>>,
+    /// How users were led when Terraform was asked to stop.
+    stopped: Arc<Mutex<Option<Terminal>>>,
     /// The weights of the steps, in tenths of a percent.
     steps: Vec<u32>,
     /// Whether the record was not made by the switch that is in the state: then it stays when the switch goes.
@@ -110,12 +114,23 @@ fn switch(story: &Story) -> serde_json::Value {
     switch
 }
 
+/// Work of a process that is frozen once, at that second: all that it waits for comes at once when it thaws.
+async fn frozen<T>(at: Option<u64>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Some(seconds) = at {
+        if let Ok(done) = timeout(Duration::from_secs(seconds), &mut work).await {
+            return done;
+        }
+        sleep(FREEZE).await;
+    }
+    work.await
+}
+
 /// Plays a story to its end.
 pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestCaseError> {
     let routes = Fake::new(World::default(), &[]);
     let cloud = Cloud::new(routes.clone());
-    let health = cloud.clone();
-    routes.ask_health_of(move |group| health.health_of(group));
+    routes.ask(cloud.clone());
     let record = routes.clone();
     let database = schema::server(move || record.world().record);
     let migration = story.migration.map(|kind| schema::config(kind, RECORD));
@@ -131,6 +146,7 @@ pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestC
         runs: 0,
         dead: Vec::new(),
         meddled: Cell::default(),
+        stopped: Arc::default(),
         steps: story.steps.clone(),
         found_record: false,
         is_forged: false,
@@ -149,7 +165,15 @@ pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestC
             play.config = before;
         }
     }
-    play.end().await
+    play.end(story.back).await
+}
+
+/// Somebody leads the listener there.
+fn lead(routes: &Fake, weights: &[(&str, u32)]) {
+    let groups = weights.iter().map(|(group, weight)| ((*group).to_owned(), *weight)).collect();
+    let terminal = Terminal::Forward(Forward { groups, stickiness: None });
+    let observed = Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None };
+    routes.meddle(|world| drop(world.routes.insert(LISTENER.to_owned(), observed)));
 }
 
 impl Play<'_> {
@@ -159,10 +183,7 @@ impl Play<'_> {
     }
 
     fn lead(&self, weights: &[(&str, u32)]) {
-        let groups = weights.iter().map(|(group, weight)| ((*group).to_owned(), *weight)).collect();
-        let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-        let observed = Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None };
-        self.routes.meddle(|world| drop(world.routes.insert(LISTENER.to_owned(), observed)));
+        lead(&self.routes, weights);
     }
 
     /// Somebody gives a color so many percent of the traffic, and the other one the rest.
@@ -217,12 +238,23 @@ impl Play<'_> {
         match kind {
             0 => self.cloud.meddle(&text("autoscaling_group_name"), |group| group.settings.max_size = 5),
             1 => self.cloud.retag(&text("target_group_arn"), |tags| drop(tags.remove("round"))),
+            3 => self.cloud.replace_by_hand(&text("target_group_arn")),
             _ => self.cloud.meddle_with_group(&text("target_group_arn"), |group| group.deregistration_delay = Some(7)),
         }
     }
 
-    fn arm(&self, trouble: &Trouble) {
+    fn arm(&self, trouble: &Trouble, source: &Arc<CancelSource>) {
         match trouble {
+            Trouble::StopInside(call, long, seconds) => {
+                self.routes.fault(*call, Fault::Late(if *long { 40 } else { 10 }));
+                let (stop, seconds) = (self.stop(source), *seconds);
+                self.routes.at_call(*call, move || {
+                    drop(tokio::spawn(async move {
+                        sleep(Duration::from_secs(seconds)).await;
+                        stop();
+                    }));
+                });
+            }
             Trouble::Traffic(call, fault) => self.routes.fault(*call, *fault),
             Trouble::Lock(call, fault) => self.routes.lock_fault(*call, *fault),
             Trouble::Stack(call, fault) => {
@@ -247,25 +279,35 @@ impl Play<'_> {
         }
     }
 
+    /// Asks Terraform to stop, and notes where users were led then.
+    fn stop(&self, source: &Arc<CancelSource>) -> impl FnOnce() + Send + 'static {
+        let (source, routes, stopped) = (source.clone(), self.routes.clone(), self.stopped.clone());
+        move || {
+            let now = routes.world().routes.get(LISTENER).map(|seen| seen.terminal.clone());
+            *stopped.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            source.stop();
+        }
+    }
+
     /// What happens while an apply goes on, and never ends by itself.
-    async fn meanwhile(&self, troubles: &[Trouble], source: &CancelSource) {
+    async fn meanwhile(&self, troubles: &[Trouble], source: &Arc<CancelSource>) {
         futures::future::join_all(troubles.iter().map(|trouble| self.befall(trouble, source))).await;
         std::future::pending::<()>().await;
     }
 
-    async fn befall(&self, trouble: &Trouble, source: &CancelSource) {
+    async fn befall(&self, trouble: &Trouble, source: &Arc<CancelSource>) {
         match trouble {
             Trouble::Stop(seconds) => {
-                tokio::time::sleep(Duration::from_secs(*seconds)).await;
-                source.stop();
+                sleep(Duration::from_secs(*seconds)).await;
+                self.stop(source)();
             }
             Trouble::Breaks(seconds) => {
-                tokio::time::sleep(Duration::from_secs(*seconds)).await;
+                sleep(Duration::from_secs(*seconds)).await;
                 self.routes.set_status(500);
             }
             Trouble::Meddled(seconds, percent) => {
                 // Not in the very moment in which a step begins: nobody could tell which of the two came first.
-                tokio::time::sleep(Duration::from_secs(*seconds) + Duration::from_millis(137)).await;
+                sleep(Duration::from_secs(*seconds) + Duration::from_millis(137)).await;
                 self.interfere(*percent);
             }
             _ => {}
@@ -274,13 +316,17 @@ impl Play<'_> {
 
     /// Another machine begins the same apply, from the same state, and comes to its end; its state file is lost.
     async fn other_machine(&self, troubles: &[Trouble]) {
-        let when = |trouble: &Trouble| if let Trouble::Machine(seconds) = trouble { Some(*seconds) } else { None };
+        let when = |trouble: &Trouble| match trouble {
+            Trouble::Machine(seconds) => Some(*seconds),
+            Trouble::Freeze(seconds) => Some(seconds + 1),
+            _ => None,
+        };
         let Some(seconds) = troubles.iter().find_map(when) else { return };
         // Two machines that make the same at once have two states, of which one is lost here.
         if self.state.colors.iter().any(Option::is_none) {
             return;
         }
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        sleep(Duration::from_secs(seconds)).await;
         let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
         let other = &self.machines.second;
         other.restart(&self.routes, &self.cloud, &self.database);
@@ -289,12 +335,17 @@ impl Play<'_> {
                 other.apply(&self.config, &plan, &mut state, &Cancel::never(), &mut told).await;
             }
         };
-        MACHINE.scope(format!("another {}", self.runs), run).await;
+        MACHINE.scope(self.other(), run).await;
     }
 
     /// The machine of this run.
     fn machine(&self) -> String {
         format!("machine {}", self.runs)
+    }
+
+    /// The machine that begins the same beside it.
+    fn other(&self) -> String {
+        format!("another {}", self.runs)
     }
 
     /// A new process, on a new machine, in a world where nothing goes wrong by itself; reads everything.
@@ -328,13 +379,15 @@ impl Play<'_> {
         prop_assert!(!told.has_errors(), "a refresh: {}", words(&told));
         let Some(plan) = self.plan(&mut told).await else {
             self.check(None)?;
+            self.check_spared(&words(&told))?;
             return Ok(false);
         };
         self.begin();
+        let source = Arc::new(CancelSource::new());
         for trouble in troubles {
-            self.arm(trouble);
+            self.arm(trouble, &source);
         }
-        let is_other = troubles.iter().any(|trouble| matches!(trouble, Trouble::Machine(_)));
+        let is_other = troubles.iter().any(|trouble| matches!(trouble, Trouble::Machine(_) | Trouble::Freeze(_)));
         // One that takes over goes back to where the dead one began.
         let (world, begins) = (self.routes.world(), self.lock().is_none());
         if self.state.switch.is_none() {
@@ -343,7 +396,8 @@ impl Play<'_> {
         // What is deployed in the same apply as the contract counts as made for it.
         let ran = [0, 1].map(|n| self.state.color(n).and_then(|state| state.get("release").to_json()));
         let moves = plan.moves(&self.state);
-        let (died, failed) = self.carry_out(&plan, troubles).await;
+        let (died, said) = self.carry_out(&plan, troubles, &source).await;
+        let failed = said.is_some();
         if died {
             // A create that failed is destroyed in the same run.
             self.is_unsure = troubles.len() > 1;
@@ -353,17 +407,28 @@ impl Play<'_> {
         if self.outdated.is_none() && !self.is_forged && schema::is_contracted(&self.database) {
             self.outdated = Some(ran.map(Option::unwrap_or_default));
         }
-        let others = is_other || troubles.iter().any(|trouble| matches!(trouble, Trouble::Meddled(..)));
+        let others = is_other || troubles.iter().any(|it| matches!(it, Trouble::Meddled(..)));
         let quiet = (!moves && !others).then_some(&world);
+        self.check_frozen()?;
         self.check(quiet)?;
         // Whatever is on its way comes, and what it does was told too.
         let left = self.routes.world();
-        tokio::time::sleep(LATER).await;
+        sleep(LATER).await;
         self.routes.be_stale(0);
         self.check(quiet)?;
         let stays = self.routes.world().routes[LISTENER].terminal.shares_like(&left.routes[LISTENER].terminal);
         let doubts = self.lock().is_some_and(|lock| lock.status != Status::Running);
         prop_assert!(died || stays || doubts, "users were led elsewhere after the end, which nobody said could come");
+        self.check_stop(begins && !others)?;
+        let blamed = said.is_some_and(|said| said.contains("find out who else moves it"));
+        let is_saved = troubles.iter().any(|it| matches!(it, Trouble::Saved(_)));
+        prop_assert!(
+            !blamed || others || is_saved || !begins,
+            "it says that somebody else moves traffic, and nobody does"
+        );
+        if !died && !failed && !others && !is_saved {
+            self.check_told()?;
+        }
         // Of two troubles at once either one may bar what the other one alone must not.
         match troubles {
             [trouble] => self.check_place(trouble, Some(&world).filter(|_| failed && begins))?,
@@ -377,6 +442,58 @@ impl Play<'_> {
         for (name, _) in NAMES.iter().zip(&self.state.colors).filter(|(_, stored)| stored.is_none()) {
             self.cloud.clear_finished(&format!("myapp-{name}"));
         }
+    }
+
+    /// What was asked of a color before, and could not be finished, bars nothing once users are there: it waits.
+    fn check_spared(&self, refused: &str) -> Result<(), TestCaseError> {
+        for (n, name) in NAMES.iter().enumerate() {
+            let is_old = self.state.broken[n].as_ref() == Some(&self.config.colors[n]);
+            let hurts = refused.contains(&format!("myapp/{name} {HURTS}"));
+            prop_assert!(!is_old || !hurts, "a plan is barred by what was asked of {name} before: {refused}");
+        }
+        Ok(())
+    }
+
+    /// Who asked it to stop gets no more users led to a color than there were then, or than there were before.
+    fn check_stop(&self, is_alone: bool) -> Result<(), TestCaseError> {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(then) = stopped.filter(|_| is_alone) else { return Ok(()) };
+        for group in self.groups().into_iter().flatten() {
+            let had = self.had.get(&(LISTENER.to_owned(), group.clone())).copied().unwrap_or_default();
+            let now = self.routes.world().routes[LISTENER].terminal.share(&group);
+            prop_assert!(now <= had.max(then.share(&group)) + 0.05, "it was asked to stop, and {group} got {now} %");
+        }
+        Ok(())
+    }
+
+    /// The state of a switch says where users are.
+    fn check_told(&self) -> Result<(), TestCaseError> {
+        let Some(state) = self.state.switch.as_ref().and_then(|stored| stored.state.as_ref()) else { return Ok(()) };
+        let now = &self.routes.world().routes[LISTENER].terminal;
+        for (name, group) in NAMES.iter().zip(self.groups()) {
+            let told = state.get("weights").get(name).to_json().and_then(|weight| weight.as_f64());
+            let share = now.share(&group.unwrap_or_default()).round();
+            prop_assert!(told == Some(share), "the state gives {name} {told:?} %, and it has {share}");
+        }
+        Ok(())
+    }
+
+    /// Who was frozen and taken over meanwhile moves no traffic any more.
+    fn check_frozen(&self) -> Result<(), TestCaseError> {
+        let (own, heir) = (self.machine(), self.other());
+        let held = |machine: &str| {
+            let held = self.routes.lock_writes().into_iter().filter_map(|(at, text)| {
+                let record: LockRecord = serde_json::from_str(&text).ok()?;
+                (record.machine == machine).then_some(at)
+            });
+            held.collect::<Vec<Instant>>()
+        };
+        let Some(taken) = held(&heir).first().copied() else { return Ok(()) };
+        let is_ours = |at: Instant| held(&own).into_iter().any(|beat| beat > taken && beat <= at);
+        let late = |(at, machine): &(Instant, String)| *machine == own && *at > taken && !is_ours(*at);
+        let moved = self.routes.moves().into_iter().any(|moved| late(&moved));
+        prop_assert!(!moved, "a process that was taken over moved traffic");
+        Ok(())
     }
 
     /// What others did since the plan stays, and what failed leaves users where they were `before`.
@@ -402,26 +519,31 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Whether the process was killed, and whether it told of a failure.
-    async fn carry_out(&mut self, plan: &Plan, troubles: &[Trouble]) -> (bool, bool) {
-        let source = CancelSource::new();
-        let is_stopped = troubles.iter().any(|trouble| matches!(trouble, Trouble::Stop(_)));
+    /// Whether the process was killed, and how it told of a failure.
+    async fn carry_out(
+        &mut self,
+        plan: &Plan,
+        troubles: &[Trouble],
+        source: &Arc<CancelSource>,
+    ) -> (bool, Option<String>) {
+        let is_stopped = troubles.iter().any(|it| matches!(it, Trouble::Stop(_) | Trouble::StopInside(..)));
         let cancel = if is_stopped { source.token() } else { Cancel::never() };
         let (mut state, mut told) = (self.state.clone(), Diagnostics::new());
         let died = {
             let apply = self.machines.first.apply(&self.config, plan, &mut state, &cancel, &mut told);
-            let apply = MACHINE.scope(self.machine(), apply);
+            let freeze = troubles.iter().find_map(|it| if let Trouble::Freeze(at) = it { Some(*at) } else { None });
+            let apply = frozen(freeze, MACHINE.scope(self.machine(), apply));
             let both = async { futures::join!(apply, self.other_machine(troubles)) };
             tokio::select! {
                 _ = both => false,
                 () = self.routes.died() => true,
                 () = self.cloud.died() => true,
                 () = self.database.died() => true,
-                () = self.meanwhile(troubles, &source) => false,
+                () = self.meanwhile(troubles, source) => false,
             }
         };
         self.state = state;
-        (died, told.has_errors())
+        (died, told.has_errors().then(|| words(&told)))
     }
 
     /// Notes what there is before an apply.
@@ -451,6 +573,13 @@ impl Play<'_> {
             let had = self.had.get(&(gain.route.clone(), gain.group.clone())).copied().unwrap_or_default();
             let fine = gain.passed || gain.to <= had + 0.05;
             prop_assert!(fine, "{} gets {} % of {} and never was healthy", gain.group, gain.to, gain.route);
+            let back = had > 0.0;
+            prop_assert!(
+                back || gain.turnover.is_none(),
+                "{} gets its first users, and {:?}",
+                gain.group,
+                gain.turnover
+            );
         }
         if let Some(before) = quiet {
             let now = self.routes.world();
@@ -508,7 +637,7 @@ impl Play<'_> {
     }
 
     /// Everything comes right, and goes.
-    async fn end(&mut self) -> Result<(), TestCaseError> {
+    async fn end(&mut self, back: Option<(usize, usize)>) -> Result<(), TestCaseError> {
         // Where the schema contracts, the other color may have a release from before.
         if schema::contracts(self.config.migration.as_ref(), &self.database) {
             self.config.switch["active"] = json!(schema::GUARDED);
@@ -535,7 +664,7 @@ impl Play<'_> {
             let apply = self.machines.first.apply(&self.config, &plan, &mut state, &never, &mut told);
             MACHINE.scope(self.machine(), apply).await;
             self.state = state;
-            tokio::time::sleep(LATER).await;
+            sleep(LATER).await;
         }
         prop_assert!(!told.has_errors(), "it does not come right: {}", words(&told));
         prop_assert!(is_settled, "there always is something to do");
@@ -547,7 +676,7 @@ impl Play<'_> {
         prop_assert!((share - 100.0).abs() < 0.01, "{active} has {share} %");
         self.check_locks()?;
         self.check_lock()?;
-        self.leave().await
+        self.leave(back).await
     }
 
     /// What was asked of a color that is live by now is taken out of the configuration: it is as the state has it.
@@ -568,9 +697,34 @@ impl Play<'_> {
         }
     }
 
+    /// A destroy in whose midst somebody leads users to a color again: if that is right after what can be undone, it is.
+    async fn come_back(&mut self, call: usize, color: usize) -> Result<(), TestCaseError> {
+        let Some(group) = self.groups()[color].clone() else { return Ok(()) };
+        self.cloud.heal();
+        let (routes, led) = (self.routes.clone(), group.clone());
+        self.cloud.after(call, move || lead(&routes, &[(&led, 100)]));
+        let mut told = Diagnostics::new();
+        self.machines.first.destroy(&mut self.state, &mut told).await;
+        let calls = self.cloud.summary();
+        let name = format!("myapp-{}", NAMES[color]);
+        let is_leaving =
+            |call: &String| (call.starts_with("detach") || call.starts_with("scale")) && call.contains(&name);
+        if calls.get(call).is_some_and(is_leaving) {
+            prop_assert!(told.has_errors(), "users came back, and it was destroyed without a word");
+            sleep(LATER).await;
+            let serves = self.cloud.health_of(&group).iter().any(|target| target.state == "healthy");
+            prop_assert!(serves, "users came back before anything was deleted, and nobody serves them: {calls:?}");
+        }
+        Ok(())
+    }
+
     /// A destroy, once nobody is led to a color any more, leaves nothing.
-    async fn leave(&mut self) -> Result<(), TestCaseError> {
+    async fn leave(&mut self, back: Option<(usize, usize)>) -> Result<(), TestCaseError> {
         self.lead(&[(ELSEWHERE, 100)]);
+        if let Some((call, color)) = back {
+            self.come_back(call, color).await?;
+            self.lead(&[(ELSEWHERE, 100)]);
+        }
         let mut told = Diagnostics::new();
         self.machines.first.destroy(&mut self.state, &mut told).await;
         prop_assert!(!told.has_errors(), "a destroy: {}", words(&told));

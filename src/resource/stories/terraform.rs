@@ -9,7 +9,7 @@ use crate::resource::environment::Environment;
 use crate::resource::migration::Migration;
 use crate::resource::switch::Switch;
 use crate::resource::testing::{
-    apply_request, assert_kept, assert_same_where_known, destroy_request, plan_request, read_request,
+    apply_request, assert_kept, assert_same_where_known, destroy_request, plan_request, read_request, words,
 };
 use crate::run::migration::in_memory::Server;
 use crate::run::rollout::in_memory::Fake;
@@ -40,6 +40,8 @@ pub(super) struct State {
     pub colors: [Option<Stored>; 2],
     pub migration: Option<Stored>,
     pub switch: Option<Stored>,
+    /// What was asked of a color, began and was not brought to its end.
+    pub broken: [Option<serde_json::Value>; 2],
 }
 
 /// What a state file has of a resource.
@@ -53,6 +55,9 @@ impl State {
         value(&self.colors[n])
     }
 }
+
+/// What says that a plan would hurt who is live.
+pub(super) const HURTS: &str = "is live and would be hurt";
 
 pub(super) const NAMES: [&str; 2] = ["blue", "green"];
 
@@ -159,7 +164,12 @@ impl Machine {
     ) {
         for n in 0..2 {
             let own = self.color_config(&config.colors[n]);
+            let was_whole = !told.has_errors();
             apply(&self.environment, &own, &plan.colors[n], &mut state.colors[n], cancel, told).await;
+            if was_whole {
+                let begun = told.has_errors() && !words(told).contains(HURTS);
+                state.broken[n] = begun.then(|| config.colors[n].clone());
+            }
         }
         if let (Some(json), Some(planned)) = (&config.migration, &plan.migration) {
             let own = self.migration_config(json);

@@ -88,12 +88,30 @@ pub(crate) struct Gain {
     pub to: f64,
     /// Whether somebody had seen a healthy target of it.
     pub passed: bool,
+    /// What went on with its instances or tasks, where it had nothing before.
+    pub turnover: Option<String>,
 }
 
-type HealthOf = dyn Fn(&str) -> Vec<TargetHealth> + Send;
+/// Somebody who knows how the stacks are.
+pub(crate) trait Stacks: Send + Sync {
+    /// How the targets of a group are.
+    fn health_of(&self, group: &str) -> Vec<TargetHealth>;
+    /// Whether the instances or tasks behind a group are just being replaced.
+    fn turnover_of(&self, group: &str) -> Option<String>;
+    /// Likewise, by what keeps them.
+    fn turnover(&self, of: &Scalable) -> Option<String>;
+}
 
-/// Who knows how the targets of a group are.
-struct Source(Box<HealthOf>);
+struct Source(Arc<dyn Stacks>);
+
+/// Something that somebody else does.
+pub(crate) struct Hook(pub Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -113,6 +131,10 @@ struct State {
     health: BTreeMap<String, Vec<TargetHealth>>,
     status: u16,
     calls: Vec<String>,
+    /// When those of them were sent that change routes, and by which machine.
+    moves: Vec<(Instant, String)>,
+    /// What happens when the call of this number begins.
+    at_call: Option<(usize, Hook)>,
     /// Every world that there was, for what clients may have seen.
     history: Vec<World>,
     unseen: BTreeMap<String, Observed>,
@@ -230,9 +252,19 @@ impl Fake {
         self.state().health.insert(group.to_owned(), states.iter().enumerate().map(target).collect());
     }
 
-    /// From now on this tells how the targets of a group are.
-    pub(crate) fn ask_health_of(&self, source: impl Fn(&str) -> Vec<TargetHealth> + Send + 'static) {
-        self.state().source = Some(Source(Box::new(source)));
+    /// From now on this tells how the stacks are.
+    pub(crate) fn ask(&self, stacks: Arc<dyn Stacks>) {
+        self.state().source = Some(Source(stacks));
+    }
+
+    /// When the call of this number begins, counted from 0 since it was healed, something happens.
+    pub(crate) fn at_call(&self, call: usize, act: impl FnOnce() + Send + 'static) {
+        self.state().at_call = Some((call, Hook(Box::new(act))));
+    }
+
+    /// When calls were sent that change routes, and by which machine.
+    pub(crate) fn moves(&self) -> Vec<(Instant, String)> {
+        self.state().moves.clone()
     }
 
     /// What groups got by calls since the checks were forgotten.
@@ -341,6 +373,7 @@ impl Fake {
         state.faults.clear();
         state.lock_faults.clear();
         state.calls.clear();
+        state.at_call = None;
     }
 
     /// Returns when a fault killed the process: whoever runs must be dropped then.
@@ -407,12 +440,18 @@ impl Fake {
     }
 
     async fn change(&self, what: String, effect: impl Fn(&mut World) + Send + Sync + 'static) -> Result<(), PortError> {
-        let fault = {
+        let (fault, hook) = {
             let mut state = self.state();
-            let fault = state.faults.get(&state.calls.len()).copied();
+            let number = state.calls.len();
+            if what.starts_with("set ") {
+                state.moves.push((Instant::now(), crate::run::holder::this().machine));
+            }
             state.calls.push(what);
-            fault
+            (state.faults.get(&number).copied(), state.at_call.take_if(|(call, _)| *call == number))
         };
+        if let Some((_, Hook(act))) = hook {
+            act();
+        }
         self.make(fault, move |state: &mut State| state.have(&effect)).await
     }
 
@@ -532,7 +571,9 @@ impl State {
                 let to = seen.terminal.share(group);
                 if to > had + 0.01 {
                     let passed = self.passed.contains(group);
-                    self.gains.push(Gain { route: key.clone(), group: group.clone(), to, passed });
+                    let source = self.source.as_ref().filter(|_| had <= 0.0);
+                    let turnover = source.and_then(|Source(stacks)| stacks.turnover_of(group));
+                    self.gains.push(Gain { route: key.clone(), group: group.clone(), to, passed, turnover });
                 }
             }
         }
@@ -693,7 +734,7 @@ impl LoadBalancer for Fake {
         }
         let mut state = self.state();
         let seen = match &state.source {
-            Some(Source(ask)) => ask(group),
+            Some(Source(stacks)) => stacks.health_of(group),
             None => state.health.get(group).cloned().unwrap_or_default(),
         };
         if seen.iter().any(|target| target.state == "healthy") {
@@ -820,7 +861,9 @@ impl Capacities for Fake {
     }
 
     async fn turnover(&self, of: &Scalable) -> Result<Option<String>, PortError> {
-        Ok(self.state().rolled.get(&color_of(of)).cloned())
+        let state = self.state();
+        let seen = state.source.as_ref().and_then(|Source(stacks)| stacks.turnover(of));
+        Ok(seen.or_else(|| state.rolled.get(&color_of(of)).cloned()))
     }
 
     async fn set(&self, of: &Scalable, _: Capacity, after: Capacity) -> Result<(), PortError> {

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::rollout::Scalable;
 use crate::rollout::gate::TargetHealth;
 use crate::run::ports::{FailureKind, PortError};
-use crate::run::rollout::in_memory::{ATTEMPT, Fake, Fault};
+use crate::run::rollout::in_memory::{ATTEMPT, Fake, Fault, Hook, Stacks};
 use crate::run::stack::ports::{
     Deploy, Deployment, Ecs, LaunchTemplates, Refresh, RefreshPace, RefreshState, Rollout, ScalingGroups,
     SecurityGroups, SeenGroup, SeenInstance, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate,
@@ -50,15 +51,6 @@ struct State {
     slow: Duration,
     /// What happens right after the call of this number.
     after: Option<(usize, Hook)>,
-}
-
-/// Something that somebody else does.
-struct Hook(Box<dyn FnOnce() + Send>);
-
-impl std::fmt::Debug for Hook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hook")
-    }
 }
 
 /// A call that changed something.
@@ -367,6 +359,20 @@ impl Cloud {
         }
     }
 
+    /// Somebody else replaces the instances or tasks behind a group, by the same ones.
+    pub(crate) fn replace_by_hand(&self, group: &str) {
+        let (mut state, begins) = (self.state(), Instant::now() + 3 * BOOT);
+        let id = state.id("by-hand");
+        let own = |groups: &[String]| groups.iter().any(|own| own == group);
+        if let Some(scaling) = state.scaling.values_mut().find(|it| own(&it.groups)) {
+            scaling.refresh = Some((id, RefreshState::Running, begins));
+        } else if let Some(service) = state.services.values_mut().find(|it| own(&it.groups))
+            && let Some((_, revision, ..)) = service.deployments.first().cloned()
+        {
+            service.deployments.insert(0, (id, revision, begins, Rollout::InProgress));
+        }
+    }
+
     /// The settings of a scaling group.
     pub(crate) fn settings(&self, name: &str) -> Instances {
         self.state().scaling.get(name).map(|group| group.settings.clone()).unwrap_or_default()
@@ -375,28 +381,6 @@ impl Cloud {
     /// The settings of a target group.
     pub(crate) fn group(&self, arn: &str) -> TargetGroup {
         self.state().groups.get(arn).map(|group| group.group.clone()).unwrap_or_default()
-    }
-
-    /// How the targets of a group are.
-    pub(crate) fn health_of(&self, group: &str) -> Vec<TargetHealth> {
-        let state = self.state();
-        let target = |target: String, healthy: bool| TargetHealth {
-            target,
-            state: if healthy { "healthy" } else { "initial" }.to_owned(),
-            reason: None,
-            zone: Some("zone-1".to_owned()),
-        };
-        let attached = state.scaling.values().filter(|it| it.groups.iter().any(|own| own == group));
-        let members = attached.flat_map(|it| &it.members);
-        let instances = members.map(|(member, _)| target(member.id.clone(), member.state == "InService"));
-        let services = state.services.values().filter(|it| it.groups.iter().any(|own| own == group));
-        let tasks = services.flat_map(|it| {
-            let up = it.deployments.iter().any(|(_, _, _, rollout)| *rollout == Rollout::Completed);
-            let count = it.service.desired_count.unwrap_or_default();
-            (0..count).map(move |n| (format!("10.0.1.{n}:80"), up))
-        });
-        let tasks = tasks.map(|(name, up)| target(name, up));
-        instances.chain(tasks).collect()
     }
 
     fn is_live(&self, group: &str) -> bool {
@@ -503,6 +487,54 @@ impl Cloud {
     }
 }
 
+impl Stacks for Cloud {
+    /// How the targets of a group are.
+    fn health_of(&self, group: &str) -> Vec<TargetHealth> {
+        let state = self.state();
+        let target = |target: String, healthy: bool| TargetHealth {
+            target,
+            state: if healthy { "healthy" } else { "initial" }.to_owned(),
+            reason: None,
+            zone: Some("zone-1".to_owned()),
+        };
+        let attached = state.scaling.values().filter(|it| it.groups.iter().any(|own| own == group));
+        let members = attached.flat_map(|it| &it.members);
+        let instances = members.map(|(member, _)| target(member.id.clone(), member.state == "InService"));
+        let services = state.services.values().filter(|it| it.groups.iter().any(|own| own == group));
+        let tasks = services.flat_map(|it| {
+            let up = it.deployments.iter().any(|(_, _, _, rollout)| *rollout == Rollout::Completed);
+            let count = it.service.desired_count.unwrap_or_default();
+            (0..count).map(move |n| (format!("10.0.1.{n}:80"), up))
+        });
+        let tasks = tasks.map(|(name, up)| target(name, up));
+        instances.chain(tasks).collect()
+    }
+
+    fn turnover_of(&self, group: &str) -> Option<String> {
+        let state = self.state();
+        let own = |groups: &[String]| groups.iter().any(|own| own == group);
+        let scaling = state.scaling.iter().find(|(_, it)| own(&it.groups)).map(|(name, _)| name.clone());
+        let service = state.services.iter().find(|(_, it)| own(&it.groups)).map(|(arn, _)| arn.clone());
+        drop(state);
+        let of = scaling.map(Scalable::ScalingGroup).or(service.map(Scalable::Service))?;
+        self.turnover(&of)
+    }
+
+    fn turnover(&self, of: &Scalable) -> Option<String> {
+        let state = self.state();
+        match of {
+            Scalable::ScalingGroup(name) => {
+                let (id, refresh, _) = state.scaling.get(name)?.refresh.as_ref()?;
+                (*refresh == RefreshState::Running).then(|| format!("the instance refresh {id} goes on"))
+            }
+            Scalable::Service(arn) => {
+                let (id, _, _, rollout) = state.services.get(arn)?.deployments.first()?;
+                (*rollout == Rollout::InProgress).then(|| format!("the deployment {id} goes on"))
+            }
+        }
+    }
+}
+
 /// What somebody else can change about a scaling group.
 pub(crate) struct Meddled<'m> {
     pub settings: &'m mut Instances,
@@ -582,7 +614,7 @@ impl State {
                 *old = SeenInstance { template: Some(version.clone()), ..self.instance() };
                 *at = *since;
             }
-            if members.iter().all(|(it, _)| it.template.as_ref() == Some(&version)) {
+            if now >= *since && members.iter().all(|(it, _)| it.template.as_ref() == Some(&version)) {
                 *state = RefreshState::Done;
             }
         }

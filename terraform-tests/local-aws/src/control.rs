@@ -6,9 +6,9 @@ use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::faults::FaultSpec;
-use crate::front::Core;
-use crate::serve::{Body, answer};
+use crate::core::faults::FaultSpec;
+use crate::core::serve::{Body, answer};
+use crate::state::Core;
 
 pub(crate) async fn serve(core: &Core, parts: &Parts, body: &Bytes) -> Response<Body> {
     let path = parts.uri.path().trim_start_matches("/_local/");

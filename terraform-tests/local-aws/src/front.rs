@@ -7,52 +7,22 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::Notify;
 
-use crate::aws_call::AwsCall;
-use crate::calls::CallLog;
-use crate::checker::Checker;
-use crate::compute::Compute;
+use crate::compute::autoscaling;
+use crate::compute::ec2;
+use crate::compute::ecs::Ecs;
 use crate::control;
-use crate::converge::Converge;
-use crate::data_plane::DataPlane;
-use crate::ec2;
-use crate::ecs::Ecs;
-use crate::faults::{FaultAction, Faults, When};
-use crate::functions::Functions;
-use crate::hosts::Hosts;
-use crate::metrics::Metrics;
-use crate::moto::MotoClient;
-use crate::owner;
-use crate::refresh::Refreshes;
-use crate::scaling::{self, Settings};
-use crate::serve::{self, Body, CutBody, Hangup, Peer, full};
-use crate::target_groups::{self, GrpcCodes};
-use crate::target_health;
-use crate::upstream::{UpstreamError, strip_hop_by_hop};
+use crate::core::aws_call::AwsCall;
+use crate::core::faults::{FaultAction, When};
+use crate::core::owner;
+use crate::core::serve::{self, Body, CutBody, Hangup, Peer, full};
+use crate::core::upstream::{UpstreamError, strip_hop_by_hop};
+use crate::node::target_groups;
+use crate::node::target_health;
+use crate::state::Core;
 
 /// Services whose changes can change what the nodes do.
 const NODE_SERVICES: [&str; 4] = ["elasticloadbalancing", "autoscaling", "ecs", "cloudformation"];
-
-/// Everything a request to the front can reach.
-#[derive(Debug)]
-pub(crate) struct Core {
-    pub moto: MotoClient,
-    pub converge: Arc<Converge>,
-    pub checker: Arc<Checker>,
-    pub data_plane: Arc<DataPlane>,
-    pub hosts: Arc<Hosts>,
-    pub compute: Arc<Compute>,
-    pub refreshes: Arc<Refreshes>,
-    pub ecs: Arc<Ecs>,
-    pub settings: Settings,
-    pub grpc_codes: GrpcCodes,
-    pub faults: Faults,
-    pub calls: CallLog,
-    pub metrics: Arc<Metrics>,
-    pub functions: Functions,
-    pub quit: Notify,
-}
 
 pub(crate) async fn serve(core: Arc<Core>, peer: Peer, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
     let (parts, body) = request.into_parts();
@@ -128,7 +98,7 @@ fn status_code(status: u16) -> StatusCode {
 
 /// A killed caller gets no answer. One that must not be killed gets an error that says why, so that the test fails
 /// with the reason at hand.
-fn kill(call: &AwsCall, peer: Peer, signal: crate::faults::Signal) -> Result<Response<Body>, Hangup> {
+fn kill(call: &AwsCall, peer: Peer, signal: crate::core::faults::Signal) -> Result<Response<Body>, Hangup> {
     match owner::kill_client(peer, signal) {
         Ok(()) => Err(Hangup),
         Err(error) => Ok(call.error(StatusCode::BAD_REQUEST, "LocalAwsKillFailed", &format!("{error:#}"))),
@@ -177,7 +147,7 @@ async fn own_answer(core: &Core, call: &AwsCall) -> Option<Response<Bytes>> {
         }
         ("autoscaling", _) => match core.refreshes.answer(call).await {
             Some(answer) => Some(answer),
-            None => scaling::answer(&core.compute, call).await,
+            None => autoscaling::answer(&core.compute, call).await,
         },
         ("elasticloadbalancing", "DescribeTags") => target_groups::refuse_gone(&core.converge, call).await,
         ("ec2", _) => ec2::answer(&core.compute, call).await,
@@ -195,7 +165,7 @@ async fn corrected(core: &Core, call: &AwsCall, response: Response<Bytes>) -> Re
     let corrected = match (call.service.as_str(), call.operation.as_str()) {
         ("ecs", _) => core.ecs.corrected(call, response.body()).await,
         ("autoscaling", "DescribeAutoScalingGroups") => {
-            Some(scaling::rewrite_groups(&core.compute, &core.settings, scope, &text()))
+            Some(autoscaling::rewrite_groups(&core.compute, &core.settings, scope, &text()))
         }
         ("autoscaling", _) => {
             core.settings.learn(call);

@@ -12,40 +12,14 @@
 
 #![forbid(unsafe_code)]
 
-pub mod app;
-mod aws_call;
-mod calls;
-mod checker;
-mod clock;
 mod compute;
-mod config;
 mod control;
-mod converge;
-mod data_plane;
-mod describe;
-mod describe_compute;
-mod ec2;
-mod ecs;
-mod ecs_model;
-mod faults;
+mod core;
 mod front;
-mod functions;
-mod health;
-mod hosts;
-mod metrics;
-mod moto;
-mod owner;
-mod proxy;
-mod refresh;
-mod routing;
-mod scaling;
-mod serve;
-mod target_groups;
-mod target_health;
+mod node;
+mod state;
 #[cfg(test)]
 mod testing;
-mod upstream;
-mod xml;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -57,25 +31,27 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-pub use calls::Call;
-pub use data_plane::{ListenerAddress, LoadBalancerAddress};
-pub use faults::{FaultAction, FaultSpec, FaultStatus, Signal, When};
+pub use crate::compute::app;
+pub use crate::core::calls::Call;
+pub use crate::core::faults::{FaultAction, FaultSpec, FaultStatus, Signal, When};
+pub use crate::node::data_plane::{ListenerAddress, LoadBalancerAddress};
 
-use crate::calls::CallLog;
-use crate::checker::Checker;
-use crate::compute::Compute;
-use crate::converge::Converge;
-use crate::data_plane::DataPlane;
-use crate::ecs::Ecs;
-use crate::faults::Faults;
-use crate::front::Core;
-use crate::functions::Functions;
-use crate::hosts::Hosts;
-use crate::metrics::Metrics;
-use crate::moto::{Moto, MotoClient};
-use crate::refresh::Refreshes;
-use crate::scaling::Settings;
-use crate::target_groups::GrpcCodes;
+use crate::compute::autoscaling::Settings;
+use crate::compute::ecs::Ecs;
+use crate::compute::hosts::Hosts;
+use crate::compute::instance_refresh::Refreshes;
+use crate::compute::instances::Compute;
+use crate::core::calls::CallLog;
+use crate::core::faults::Faults;
+use crate::core::functions::Functions;
+use crate::core::metrics::Metrics;
+use crate::core::moto::{Moto, MotoClient};
+use crate::core::serve;
+use crate::node::checker::Checker;
+use crate::node::converge::{Converge, Machines};
+use crate::node::data_plane::DataPlane;
+use crate::node::target_groups::GrpcCodes;
+use crate::state::Core;
 
 /// How to run a [`LocalAws`].
 #[derive(Clone, Debug)]
@@ -151,7 +127,7 @@ impl LocalAws {
             nodes,
             Arc::clone(&checker),
             Arc::clone(&data_plane),
-            (Arc::clone(&compute), Arc::clone(&hosts)),
+            Arc::clone(&compute) as Arc<dyn Machines>,
         ));
         let refreshes = Refreshes::new(Arc::clone(&compute), Arc::clone(&converge), Arc::clone(&checker));
         let ecs = Ecs::new(client, Arc::clone(&hosts), Arc::clone(&converge), Arc::clone(&checker));

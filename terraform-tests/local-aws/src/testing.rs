@@ -8,9 +8,10 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
 
-use crate::moto::{MotoClient, Scope};
-use crate::upstream::send_once;
-use crate::{Config, LocalAws, xml};
+use crate::core::moto::{MotoClient, Scope};
+use crate::core::upstream::send_once;
+use crate::core::xml;
+use crate::{Config, LocalAws};
 
 /// No state that tests wait for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);

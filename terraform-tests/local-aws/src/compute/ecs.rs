@@ -12,15 +12,15 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::aws_call::AwsCall;
-use crate::checker::Checker;
-use crate::clock;
-use crate::config::Target;
-use crate::converge::Converge;
-use crate::ecs_model::{Kind, Made, Plan, Service, Task};
-use crate::health::State;
-use crate::hosts::Hosts;
-use crate::moto::{MotoClient, Scope};
+use crate::compute::ecs_model::{Kind, Made, Plan, Service, Task};
+use crate::compute::hosts::Hosts;
+use crate::core::aws_call::AwsCall;
+use crate::core::clock;
+use crate::core::moto::{MotoClient, Scope};
+use crate::node::checker::Checker;
+use crate::node::config::Target;
+use crate::node::converge::Converge;
+use crate::node::health::State;
 
 const TICK: Duration = Duration::from_millis(20);
 

@@ -11,16 +11,16 @@ use quick_xml::escape::escape;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::aws_call::AwsCall;
-use crate::checker::Checker;
-use crate::clock;
-use crate::compute::{Compute, Image, uuid};
-use crate::converge::Converge;
-use crate::describe_compute::{Group, Template};
-use crate::health::State;
-use crate::moto::Scope;
-use crate::scaling::{NAMESPACE, not_found, respond};
-use crate::xml;
+use crate::compute::autoscaling::{NAMESPACE, not_found, respond};
+use crate::compute::describe::{Group, Template};
+use crate::compute::instances::{Compute, Image, uuid};
+use crate::core::aws_call::AwsCall;
+use crate::core::clock;
+use crate::core::moto::Scope;
+use crate::core::xml;
+use crate::node::checker::Checker;
+use crate::node::converge::Converge;
+use crate::node::health::State;
 
 const PENDING: Duration = Duration::from_millis(30);
 const PER_INSTANCE: Duration = Duration::from_millis(75);
@@ -444,7 +444,7 @@ fn unhealthy(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::compute::tests::{describe, group_of, next_version};
+    use crate::compute::instances::tests::{describe, group_of, next_version};
     use crate::testing::{Local, first, get, until};
 
     const GROUP: (&str, &str) = ("AutoScalingGroupName", "web");

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use hyper::HeaderMap;
 
-use crate::config::{Action, Condition, Forward, Rule};
+use crate::core::wildcard::wildcard;
+use crate::node::config::{Action, Condition, Forward, Rule};
 
 /// What a rule can look at.
 #[derive(Clone, Copy, Debug)]
@@ -48,35 +49,6 @@ fn holds(condition: &Condition, seen: &Seen<'_>) -> bool {
         }),
         Condition::Unknown => false,
     }
-}
-
-/// `*` is any number of characters, `?` exactly one.
-pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t) = (0, 0);
-    // Where to resume when the text after the last star turns out not to match: linear memory, no recursion.
-    let mut resume: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                resume = Some((p + 1, t));
-                p += 1;
-            }
-            Some(&c) if c == '?' || c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match resume {
-                Some((after_star, from)) => {
-                    p = after_star;
-                    t = from + 1;
-                    resume = Some((after_star, from + 1));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|&c| c == '*')
 }
 
 fn wildcard_ignoring_case(pattern: &str, text: &str) -> bool {
@@ -145,7 +117,7 @@ mod tests {
     use hyper::header::HeaderValue;
 
     use super::*;
-    use crate::config::GroupWeight;
+    use crate::node::config::GroupWeight;
 
     fn seen<'a>(host: &'a str, path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Seen<'a> {
         Seen { method: "GET", host, path, query, headers, client: IpAddr::from([127, 0, 0, 1]) }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::app::{App, AppConfig};
+use crate::compute::app::{App, AppConfig};
 
 /// How long an application outlives its deregistration, for requests under way.
 const GRACE: Duration = Duration::from_millis(200);

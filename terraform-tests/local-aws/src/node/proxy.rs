@@ -8,11 +8,11 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE};
 use hyper::{Request, Response, StatusCode};
 
-use crate::config::{Action, Forward, Listener, View};
-use crate::data_plane::Node;
-use crate::routing::{self, Original, Seen};
-use crate::serve::{self, Body, Hangup, Peer, full};
-use crate::upstream::{UpstreamError, strip_hop_by_hop};
+use crate::core::serve::{self, Body, Hangup, Peer, full};
+use crate::core::upstream::{UpstreamError, strip_hop_by_hop};
+use crate::node::choice::Node;
+use crate::node::config::{Action, Forward, Listener, View};
+use crate::node::routing::{self, Original, Seen};
 
 const STICKY_COOKIE: &str = "AWSALBTG";
 
@@ -52,7 +52,8 @@ async fn answer_request(
         Err(status) => return Ok(own_answer(status)),
     };
     let view = node.view();
-    let serves = |balancer: &&crate::config::LoadBalancer| balancer.listeners.iter().any(|one| one.arn == listener);
+    let serves =
+        |balancer: &&crate::node::config::LoadBalancer| balancer.listeners.iter().any(|one| one.arn == listener);
     told.load_balancer = view.load_balancers.iter().find(serves).map(|balancer| balancer.arn.clone());
     // Deleted while this connection was open.
     let listener = view.listener(listener).ok_or(Hangup)?;

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::clock;
-use crate::compute::uuid;
-use crate::moto::Scope;
+use crate::compute::instances::uuid;
+use crate::core::clock;
+use crate::core::moto::Scope;
 
 /// From the beginning of a deployment until its tasks start.
 const STARTING: Duration = Duration::from_millis(40);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::describe;
+use crate::core::describe;
 
 /// Everything the nodes know at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]

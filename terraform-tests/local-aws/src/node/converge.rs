@@ -1,22 +1,34 @@
 //! Keeps the nodes' configuration in step with moto: learns whose resources there are, reads them, applies them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::checker::Checker;
-use crate::compute::Compute;
-use crate::config::{Listener, LoadBalancer, Rule, Target, TargetGroup, View};
-use crate::data_plane::DataPlane;
-use crate::describe;
-use crate::hosts::Hosts;
-use crate::moto::{MotoClient, Scope};
+use crate::core::describe;
+use crate::core::moto::{MotoClient, Scope};
+use crate::node::checker::Checker;
+use crate::node::config::{Listener, LoadBalancer, Rule, Target, TargetGroup, View};
+use crate::node::data_plane::DataPlane;
 
 /// More accounts and regions than any test has; a bound, not a limit to meet.
 const MOST_SCOPES: usize = 64;
+
+/// The instances and tasks behind the nodes.
+pub(crate) trait Machines: std::fmt::Debug + Send + Sync {
+    /// Brings what runs in line with what moto says is there.
+    fn sync<'a>(&'a self, scopes: &'a [Scope]) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>>;
+    /// Whether an instance was terminated.
+    fn is_ended(&self, id: &str) -> bool;
+    /// Whether an instance never started.
+    fn is_dead(&self, id: &str) -> bool;
+    /// Where each of them answers.
+    fn addresses(&self) -> BTreeMap<String, SocketAddr>;
+}
 
 /// Reads moto and brings the nodes in line.
 #[derive(Debug)]
@@ -37,8 +49,7 @@ pub(crate) struct Converge {
     applied: tokio::sync::Mutex<u64>,
     checker: Arc<Checker>,
     data_plane: Arc<DataPlane>,
-    compute: Arc<Compute>,
-    hosts: Arc<Hosts>,
+    machines: Arc<dyn Machines>,
 }
 
 impl Converge {
@@ -48,7 +59,7 @@ impl Converge {
         nodes: watch::Sender<Arc<View>>,
         checker: Arc<Checker>,
         data_plane: Arc<DataPlane>,
-        (compute, hosts): (Arc<Compute>, Arc<Hosts>),
+        machines: Arc<dyn Machines>,
     ) -> Self {
         Self {
             moto,
@@ -62,14 +73,13 @@ impl Converge {
             applied: tokio::sync::Mutex::default(),
             checker,
             data_plane,
-            compute,
-            hosts,
+            machines,
         }
     }
 
     /// Whether a target that moto lists is one of an instance that runs no more, or never did.
     pub(crate) fn is_void(&self, target: &Target) -> bool {
-        self.compute.is_ended(&target.id) || self.compute.is_dead(&target.id)
+        self.machines.is_ended(&target.id) || self.machines.is_dead(&target.id)
     }
 
     /// What moto said last, which the nodes may not know yet.
@@ -149,14 +159,14 @@ impl Converge {
 
     async fn read(&self) -> anyhow::Result<View> {
         let scopes: Vec<Scope> = self.scopes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        if let Err(error) = self.compute.sync(&scopes).await {
+        if let Err(error) = self.machines.sync(&scopes).await {
             eprintln!("local-aws: instances: {error:#}");
         }
         let mut view = View::default();
         for scope in &scopes {
             self.read_scope(scope, &mut view).await?;
         }
-        view.hosts = self.hosts.addresses();
+        view.hosts = self.machines.addresses();
         view.load_balancers.sort_by(|a, b| (&a.created, &a.arn).cmp(&(&b.created, &b.arn)));
         Ok(view)
     }
@@ -201,11 +211,11 @@ impl Converge {
         let found = self.moto.list_of::<describe::TargetHealth, _>(scope, "DescribeTargetHealth", of).await?;
         let mut targets = Vec::new();
         for target in found.into_iter().map(|found| Target::new(found.target, group_port)) {
-            if self.compute.is_ended(&target.id) {
+            if self.machines.is_ended(&target.id) {
                 // moto forgets to: its own termination leaves the target registered.
                 let parameters = [("TargetGroupArn", group), ("Targets.member.1.Id", &target.id)];
                 let _ = self.moto.call(scope, "DeregisterTargets", &parameters).await;
-            } else if !self.compute.is_dead(&target.id) {
+            } else if !self.machines.is_dead(&target.id) {
                 targets.push(target);
             }
         }

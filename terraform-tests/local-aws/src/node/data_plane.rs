@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,16 +9,13 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use crate::checker::Checker;
-use crate::config::{Forward, Place, TargetGroup, View};
-use crate::health::State;
-use crate::metrics::Metrics;
-use crate::proxy;
-use crate::routing::weighted_group;
-use crate::serve::{self, Peer};
-use crate::upstream::Upstream;
+use crate::core::metrics::Metrics;
+use crate::core::serve::{self, Peer};
+use crate::node::checker::Checker;
+use crate::node::choice::Node;
+use crate::node::config::View;
+use crate::node::proxy;
 
 /// Where a load balancer is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,55 +49,6 @@ struct Bound {
     task: Option<JoinHandle<()>>,
 }
 
-/// The listeners' shared state: what a request needs.
-#[derive(Debug)]
-pub(crate) struct Node {
-    view: watch::Receiver<Arc<View>>,
-    checker: Arc<Checker>,
-    pub upstream: Upstream,
-    pub metrics: Arc<Metrics>,
-    random: Mutex<fastrand::Rng>,
-    turns: Mutex<HashMap<String, Arc<AtomicUsize>>>,
-    started: Instant,
-    /// Tells our cookies from those of an earlier run.
-    pub instance: u32,
-    pub target_limit: Duration,
-}
-
-impl Node {
-    pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.borrow())
-    }
-
-    pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// A group by weight.
-    pub(crate) fn draw<'f>(&self, forward: &'f Forward) -> Option<&'f str> {
-        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-        weighted_group(forward, |below| random.u64(0..below))
-    }
-
-    /// The next target of a group: a healthy one, or any at all when none is healthy.
-    pub(crate) fn next_target(&self, view: &View, group: &TargetGroup) -> Option<SocketAddr> {
-        let healthy: Vec<_> = group
-            .targets
-            .iter()
-            .filter(|target| !group.check.enabled || self.checker.state(&group.arn, target) == State::Healthy)
-            .collect();
-        // As a real one: with nobody healthy it fails open.
-        let candidates = if healthy.is_empty() { group.targets.iter().collect() } else { healthy };
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(group.arn.clone()).or_default())
-        };
-        let turn = turn.fetch_add(1, Ordering::Relaxed);
-        let target = candidates.get(turn.checked_rem(candidates.len())?)?;
-        view.place(target).map(Place::address)
-    }
-}
-
 /// All listeners.
 #[derive(Debug)]
 pub(crate) struct DataPlane {
@@ -122,17 +69,7 @@ impl DataPlane {
         target_limit: Duration,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let node = Node {
-            view,
-            checker,
-            upstream: Upstream::default(),
-            metrics: Arc::clone(metrics),
-            random: Mutex::new(seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
-            turns: Mutex::default(),
-            started: Instant::now(),
-            instance: fastrand::u32(..),
-            target_limit,
-        };
+        let node = Node::new(seed, view, checker, target_limit, metrics);
         Self { node: Arc::new(node), base, places: Mutex::default(), bound: Mutex::default() }
     }
 
@@ -250,8 +187,8 @@ async fn forward_stream(node: Arc<Node>, arn: Arc<str>, mut client: TcpStream) {
     let target = {
         let view = node.view();
         let rule = view.listener(&arn).and_then(|listener| listener.rules.last());
-        let forward = rule.and_then(|rule| match crate::routing::final_action(rule) {
-            Some(crate::config::Action::Forward(forward)) => Some(forward),
+        let forward = rule.and_then(|rule| match crate::node::routing::final_action(rule) {
+            Some(crate::node::config::Action::Forward(forward)) => Some(forward),
             _ => None,
         });
         let group = forward.and_then(|forward| node.draw(forward)).and_then(|arn| view.target_groups.get(arn));

@@ -6,13 +6,13 @@ use hyper::Response;
 use hyper::body::Bytes;
 use quick_xml::escape::escape;
 
-use crate::aws_call::AwsCall;
-use crate::checker::Checker;
-use crate::config::{Target, TargetGroup};
-use crate::converge::Converge;
-use crate::describe;
-use crate::health::Wording;
-use crate::moto::{MotoClient, Scope};
+use crate::core::aws_call::AwsCall;
+use crate::core::describe;
+use crate::core::moto::{MotoClient, Scope};
+use crate::node::checker::Checker;
+use crate::node::config::{Target, TargetGroup};
+use crate::node::converge::Converge;
+use crate::node::health::Wording;
 
 /// A target in the request: the port is optional.
 type Asked = (String, Option<u16>);

@@ -7,10 +7,10 @@ use hyper::Response;
 use hyper::body::Bytes;
 use quick_xml::escape::escape;
 
-use crate::aws_call::AwsCall;
-use crate::config::View;
-use crate::converge::Converge;
-use crate::xml;
+use crate::core::aws_call::AwsCall;
+use crate::core::xml;
+use crate::node::config::View;
+use crate::node::converge::Converge;
 
 /// The gRPC codes that groups were given after their creation, by ARN.
 #[derive(Debug, Default)]

@@ -9,8 +9,8 @@ use hyper::Response;
 use hyper::body::Bytes;
 use serde_json::Value;
 
-use crate::aws_call::AwsCall;
-use crate::clock;
+use crate::core::aws_call::AwsCall;
+use crate::core::clock;
 
 const NAMESPACE: &str = "AWS/ApplicationELB";
 

@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 
-use crate::aws_call::AwsCall;
+use crate::core::aws_call::AwsCall;
 
 /// All functions, by name, with what they are still to answer.
 #[derive(Debug, Default)]

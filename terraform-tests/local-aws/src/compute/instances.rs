@@ -1,15 +1,18 @@
 //! Runs the instances of Auto Scaling groups that moto only lists.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 
-use crate::clock;
-use crate::describe_compute::{Group, Groups, Reservations, Template, Version, Versions};
-use crate::hosts::Hosts;
-use crate::moto::{MotoClient, Scope};
+use crate::compute::describe::{Group, Groups, Reservations, Template, Version, Versions};
+use crate::compute::hosts::Hosts;
+use crate::core::clock;
+use crate::core::moto::{MotoClient, Scope};
+use crate::node::converge::Machines;
 
 /// Older scaling activities are forgotten.
 const ACTIVITIES_KEPT: usize = 1000;
@@ -80,6 +83,24 @@ pub(crate) struct Compute {
     state: Mutex<State>,
 }
 
+impl Machines for Compute {
+    fn sync<'a>(&'a self, scopes: &'a [Scope]) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>> {
+        Box::pin(self.sync(scopes))
+    }
+
+    fn is_dead(&self, id: &str) -> bool {
+        self.image(id) == Some(Image::Dead)
+    }
+
+    fn is_ended(&self, id: &str) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ended.contains(id)
+    }
+
+    fn addresses(&self) -> BTreeMap<String, SocketAddr> {
+        self.hosts.addresses()
+    }
+}
+
 impl Compute {
     pub(crate) fn new(moto: MotoClient, hosts: Arc<Hosts>) -> Self {
         Self { moto, hosts, used: AtomicBool::new(false), state: Mutex::default() }
@@ -94,7 +115,7 @@ impl Compute {
     }
 
     /// Brings the running applications in line with moto's groups. Only one call runs at a time.
-    pub(crate) async fn sync(&self, scopes: &[Scope]) -> anyhow::Result<()> {
+    async fn sync(&self, scopes: &[Scope]) -> anyhow::Result<()> {
         if !self.is_used() {
             return Ok(());
         }
@@ -200,15 +221,6 @@ impl Compute {
     pub(crate) fn image(&self, id: &str) -> Option<Image> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.instances.get(id).map(|instance| Image::of(&instance.image))
-    }
-
-    /// Whether it never started.
-    pub(crate) fn is_dead(&self, id: &str) -> bool {
-        self.image(id) == Some(Image::Dead)
-    }
-
-    pub(crate) fn is_ended(&self, id: &str) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).ended.contains(id)
     }
 
     /// The version of the launch template that a known instance was made of: moto names the default one always.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::describe::Members;
+use crate::core::describe::Members;
 
 /// `DescribeAutoScalingGroups`.
 #[derive(Debug, Deserialize)]

@@ -17,15 +17,15 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
 
-use crate::describe::Page;
-use crate::upstream::{UpstreamError, send_once};
+use crate::core::describe::Page;
+use crate::core::upstream::{UpstreamError, send_once};
 
 /// Python start and moto's imports; generous, for busy machines.
 const START_LIMIT: Duration = Duration::from_secs(90);
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// A server, or a nursery of them.
-const SERVER: &str = include_str!("moto_server.py");
+const SERVER: &str = include_str!("../moto_server.py");
 
 /// Where a test run has a nursery, its socket: a server of it is there in no time, one of its own takes a second.
 const NURSERY: &str = "BLUEGREEN_MOTO_NURSERY";

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::aws_call::AwsCall;
+use crate::core::aws_call::AwsCall;
 
 /// The oldest calls are forgotten beyond this.
 const KEPT: usize = 20_000;

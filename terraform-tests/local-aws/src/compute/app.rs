@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::serve::{self, Body, Hangup, answer};
+use crate::core::serve::{self, Body, Hangup, answer};
 
 /// What a test's own application answers: a method with a path and its query to a status with a text; `None` leaves the
 /// request to the application.

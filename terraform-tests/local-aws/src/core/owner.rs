@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, kill_process};
 
-use crate::faults::Signal;
-use crate::serve::Peer;
+use crate::core::faults::Signal;
+use crate::core::serve::Peer;
 
 /// Only such programs are ever killed.
 const KILLABLE: &str = "terraform-provider-";

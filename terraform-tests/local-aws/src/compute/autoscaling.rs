@@ -9,11 +9,12 @@ use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use quick_xml::escape::escape;
 
-use crate::aws_call::AwsCall;
-use crate::clock;
-use crate::compute::{Activity, Compute};
-use crate::moto::Scope;
-use crate::xml;
+use crate::compute::instances::{Activity, Compute};
+use crate::core::aws_call::AwsCall;
+use crate::core::clock;
+use crate::core::moto::Scope;
+use crate::core::xml;
+use crate::node::converge::Machines as _;
 
 pub(crate) const NAMESPACE: &str = "http://autoscaling.amazonaws.com/doc/2011-01-01/";
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aws_call::AwsCall;
-use crate::routing::wildcard;
+use crate::core::aws_call::AwsCall;
+use crate::core::wildcard::wildcard;
 
 /// A fault, as asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use hyper::Response;
 use hyper::body::Bytes;
 
-use crate::aws_call::AwsCall;
-use crate::compute::Compute;
-use crate::moto::Scope;
-use crate::xml;
+use crate::compute::instances::Compute;
+use crate::core::aws_call::AwsCall;
+use crate::core::moto::Scope;
+use crate::core::xml;
 
 /// The refusal of a call that moto would accept; `None`: moto has to answer.
 pub(crate) async fn answer(compute: &Arc<Compute>, call: &AwsCall) -> Option<Response<Bytes>> {

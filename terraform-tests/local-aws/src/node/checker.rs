@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::{HealthCheck, Place, Target, View};
-use crate::health::{Machine, Outcome, State};
-use crate::upstream::{UpstreamError, send_once};
+use crate::core::upstream::{UpstreamError, send_once};
+use crate::node::config::{HealthCheck, Place, Target, View};
+use crate::node::health::{Machine, Outcome, State};
 
 /// No check runs more often, however small the scale.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);

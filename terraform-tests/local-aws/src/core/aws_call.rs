@@ -6,8 +6,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::moto::Scope;
-use crate::serve::{Body, full};
+use crate::core::moto::Scope;
+use crate::core::serve::{Body, full};
 
 /// Longer parameters are left out of the log.
 const LOGGED_BODY: usize = 64 * 1024;

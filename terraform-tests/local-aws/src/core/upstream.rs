@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::serve::BODY_LIMIT;
+use crate::core::serve::BODY_LIMIT;
 
 /// Shorter than the keep-alive of common servers, so that a reused connection is rarely closed under us.
 const IDLE_LIMIT: Duration = Duration::from_secs(4);

@@ -1,10 +1,12 @@
 //! What tests of resources have in common: Terraform's own rules for plans, and random stories that can be told again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult, TestRng, TestRunner};
+use tokio::time::{sleep, timeout};
 
 use super::Context;
 use crate::platform::{Adapters, Platform};
@@ -149,4 +151,19 @@ pub(super) fn tell<S: Strategy>(cases: u32, offset: u64, stories: &S, play: impl
     if let Err(failure) = result {
         panic!("BLUEGREEN_SEED={}: {failure}", seed());
     }
+}
+
+/// How long a process is frozen: longer than another machine waits for its lock.
+const FREEZE: Duration = Duration::from_secs(150);
+
+/// Work of a process that is frozen once, at that second: all that it waits for comes at once when it thaws.
+pub(super) async fn frozen<T>(at: Option<u64>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Some(seconds) = at {
+        if let Ok(done) = timeout(Duration::from_secs(seconds), &mut work).await {
+            return done;
+        }
+        sleep(FREEZE).await;
+    }
+    work.await
 }

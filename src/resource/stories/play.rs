@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::terraform::{Config, HURTS, Machine, NAMES, Plan, State};
 use super::{Act, Story, Trouble, schema};
 use crate::cancel::{Cancel, CancelSource};
-use crate::resource::testing::words;
+use crate::resource::testing::{frozen, words};
 use crate::rollout::lock_record::Status;
 use crate::rollout::{Forward, LockRecord, Observed, Terminal, World};
 use crate::run::holder::MACHINE;
@@ -26,8 +26,6 @@ const RECORD: &str = "/app/live";
 const LOCK: &str = "/app/live.rollout";
 /// What served before there were colors.
 const ELSEWHERE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/legacy/1";
-/// How long a process is frozen: longer than another machine waits for its lock.
-const FREEZE: Duration = Duration::from_secs(150);
 /// Whatever was on its way has come by then.
 const LATER: Duration = Duration::from_secs(300);
 
@@ -112,18 +110,6 @@ fn switch(story: &Story) -> serde_json::Value {
         switch["on_failure"] = json!("hold");
     }
     switch
-}
-
-/// Work of a process that is frozen once, at that second: all that it waits for comes at once when it thaws.
-async fn frozen<T>(at: Option<u64>, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
-    if let Some(seconds) = at {
-        if let Ok(done) = timeout(Duration::from_secs(seconds), &mut work).await {
-            return done;
-        }
-        sleep(FREEZE).await;
-    }
-    work.await
 }
 
 /// Plays a story to its end.
@@ -419,7 +405,7 @@ impl Play<'_> {
         let stays = self.routes.world().routes[LISTENER].terminal.shares_like(&left.routes[LISTENER].terminal);
         let doubts = self.lock().is_some_and(|lock| lock.status != Status::Running);
         prop_assert!(died || stays || doubts, "users were led elsewhere after the end, which nobody said could come");
-        self.check_stop(begins && !others)?;
+        self.check_stop(begins && !others && !died)?;
         let blamed = said.is_some_and(|said| said.contains("find out who else moves it"));
         let is_saved = troubles.iter().any(|it| matches!(it, Trouble::Saved(_)));
         prop_assert!(

@@ -183,6 +183,14 @@ impl Machine {
         apply(&self.switch, &own, &plan.switch, &mut state.switch, cancel, told).await;
     }
 
+    /// Makes the migration alone.
+    pub async fn migrate(&self, json: &serde_json::Value) -> Diagnostics {
+        let (own, mut told) = (self.migration_config(json), Diagnostics::new());
+        let planned = plan(&self.migration, &own, None, &mut told).await;
+        apply(&self.migration, &own, &planned, &mut None, &Cancel::never(), &mut told).await;
+        told
+    }
+
     /// Destroys everything, the switch first.
     pub async fn destroy(&self, state: &mut State, told: &mut Diagnostics) {
         destroy(&self.switch, &mut state.switch, told).await;

@@ -273,13 +273,15 @@ impl Work<'_> {
         let (exposed, interrupter) = (self.exposed.clone(), self.session.interrupter());
         let mut work = std::pin::pin!(self.script(phase, script, before));
         let done = tokio::select! {
-            done = &mut work => done,
+            // After a sleep it is looked whether the lock still holds, before the next statement is sent.
+            biased;
             lost = lock.keep() => {
                 tracing::warn!(?lost, "the lock that keeps rollouts out was lost while the schema contracts: it stops");
                 exposed.store(true, Ordering::Relaxed);
                 interrupt(interrupter.as_ref()).await;
                 work.await
             }
+            done = &mut work => done,
         };
         contraction::leave(&lock).await;
         done

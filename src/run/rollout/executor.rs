@@ -700,10 +700,7 @@ impl Run<'_> {
         (world, is_lost): (Option<&World>, &watch::Receiver<Option<Lost>>),
         (journal, air): (&mut Journal, &mut Air<'_>),
     ) {
-        // Users wait for it: a lock that can't be renewed in time is still ours for as long as the first call takes.
-        if let Some(lock) = self.lock
-            && let Ok(Err(Lost::Taken(reason))) = timeout_at(Instant::now() + FIRST_LOOK, lock.confirm()).await
-        {
+        if let Some(reason) = self.taken_before(journal).await {
             write(self.runbook, journal, Entry::ExternalChange(reason));
             return;
         }
@@ -731,6 +728,22 @@ impl Run<'_> {
             if call.unanswered() > 0 {
                 write(self.runbook, journal, Entry::Repeated(id));
                 air.doubt(id, call, None);
+            }
+        }
+    }
+
+    /// Who took the lock, before anything is put back. Users wait for it: a lock that can't be renewed in time is still ours
+    /// for as long as the first call takes. After a sleep it may be anybody's, and what is there may be theirs: that is
+    /// found out first.
+    async fn taken_before(&self, journal: &Journal) -> Option<String> {
+        let lock = self.lock?;
+        let slept = lock.has_lapsed() && journal.undos().next().is_none();
+        let until = Instant::now() + if slept { SILENCE } else { FIRST_LOOK };
+        loop {
+            match timeout_at(until, lock.confirm()).await {
+                Ok(Err(Lost::Taken(reason))) => return Some(reason),
+                Ok(Err(Lost::Silent(_))) if slept && Instant::now() < until => sleep(LOOK_PAUSE).await,
+                Ok(_) | Err(_) => return None,
             }
         }
     }

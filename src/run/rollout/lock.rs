@@ -531,6 +531,11 @@ impl Lock {
         self.judge(noted)
     }
 
+    /// Whether somebody else may have it by now, or before the next call is made.
+    pub fn has_lapsed(&self) -> bool {
+        self.kept.silent_for() >= LEASE - BEAT
+    }
+
     fn judge(&self, noted: Result<(), PortError>) -> Result<(), Lost> {
         match noted {
             Ok(()) => Ok(()),

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
 use crate::cancel::CancelSource;
 use crate::resource::switch::{apply, model};
+use crate::resource::testing::frozen;
 use crate::rollout::gate::{FunctionAnswer, HttpAnswer};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{LockRecord, lock_record};
+use crate::run::holder::MACHINE;
 use crate::run::rollout::in_memory::Fault;
 use crate::run::rollout::lock;
 use crate::run::rollout::ports::CommandEnd;
@@ -231,6 +233,27 @@ async fn a_rollout_that_was_taken_over_goes_back_to_the_beginning() {
 }
 
 /// A release that is put into a held rollout is checked like any other.
+#[tokio::test(start_paused = true)]
+async fn who_slept_takes_nothing_from_his_heir() {
+    for asleep in [15, 65, 135, 200] {
+        let (stage, stored) = on_blue().await;
+        let config = careful(&stage, "green");
+        let own = MACHINE.scope("one".to_owned(), stage.apply(&config, Some(&stored)));
+        let heir = async {
+            tokio::time::sleep(Duration::from_secs(asleep + 1)).await;
+            let other = stage.restarted();
+            let seen = other.read(&stored).await;
+            MACHINE.scope("two".to_owned(), other.apply(&config, Some(&seen))).await
+        };
+        let ((_, own), (_, heir)) = futures::join!(frozen(Some(asleep), own), heir);
+        assert!(!heir.has_errors(), "{asleep}: {}", told(&heir));
+        let words = told(&own);
+        assert!(own.has_errors() && words.contains("neither continued nor rolled back"), "{asleep}: {words}");
+        let share = stage.fake.world().routes[LISTENER].terminal.share(GREEN);
+        assert!(share > 99.9, "{asleep}: green has {share} %: {words}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn going_on_checks_again_what_gets_the_traffic() {
     let (stage, stored) = on_blue().await;

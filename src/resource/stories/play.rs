@@ -458,8 +458,10 @@ impl Play<'_> {
         let now = &self.routes.world().routes[LISTENER].terminal;
         for (name, group) in NAMES.iter().zip(self.groups()) {
             let told = state.get("weights").get(name).to_json().and_then(|weight| weight.as_f64());
-            let share = now.share(&group.unwrap_or_default()).round();
-            prop_assert!(told == Some(share), "the state gives {name} {told:?} %, and it has {share}");
+            let share = now.share(&group.unwrap_or_default());
+            // Whole percentages that add up to 100 are each within one of what it is.
+            let fits = told.is_some_and(|told| (told - share).abs() <= 1.0);
+            prop_assert!(fits, "the state gives {name} {told:?} %, and it has {share}");
         }
         Ok(())
     }

@@ -10,9 +10,9 @@ use crate::argument::{Arguments, Choice, rules};
 #[derive(Clone, Arguments)]
 #[arguments(change = Aside, default)]
 pub struct Settings {
-    /// The region, such as `eu-central-1`. Where it is not written, `AWS_REGION`, `AWS_DEFAULT_REGION` or the profile names it.
+    /// The region, such as `eu-central-1`. If omitted, `AWS_REGION`, `AWS_DEFAULT_REGION` or the profile names it.
     pub region: Option<String>,
-    /// The profile in the shared configuration files. Where it is not written, `AWS_PROFILE` names it.
+    /// The profile in the shared configuration files. If omitted, `AWS_PROFILE` names it.
     pub profile: Option<String>,
     /// The access key. Requires `secret_key`. Without it, credentials come from AWS's default chain:
     /// environment variables, the profile, single sign-on, a web identity, the container or the instance.
@@ -36,7 +36,7 @@ pub struct Settings {
     pub web_identity: Option<WebIdentity>,
     /// Endpoint URLs that replace those of AWS, by service.
     pub endpoints: Endpoints,
-    /// An endpoint URL for all services. Where it is not written, `AWS_ENDPOINT_URL` names it.
+    /// An endpoint URL for all services. If omitted, `AWS_ENDPOINT_URL` names it.
     #[argument(text = rules::endpoint)]
     pub endpoint_url: Option<String>,
     /// The number of retries of a call.
@@ -60,25 +60,25 @@ pub struct Settings {
     /// `allowed_account_ids` or `forbidden_account_ids`, with which `true` conflicts.
     #[argument(default = false)]
     pub skip_requesting_account_id: bool,
-    /// A PEM file with further certificate authorities. Where it is not written, `AWS_CA_BUNDLE` names it.
+    /// A PEM file with further certificate authorities. If omitted, `AWS_CA_BUNDLE` names it.
     pub custom_ca_bundle: Option<String>,
-    /// The proxy for HTTP, `""` for none, and for HTTPS where neither `https_proxy` nor `HTTPS_PROXY` names one. Where it is not written,
+    /// The proxy for HTTP, `""` for none, and for HTTPS where neither `https_proxy` nor `HTTPS_PROXY` names one. If omitted,
     /// `HTTP_PROXY` names it. This machine (`localhost`, loopback addresses) and the link-local addresses that hand out
     /// credentials are never reached through a proxy.
     #[argument(sensitive, text = rules::proxy)]
     pub http_proxy: Option<String>,
-    /// The proxy for HTTPS; `""` for none. Where it is not written, `HTTPS_PROXY` names it.
+    /// The proxy for HTTPS; `""` for none. If omitted, `HTTPS_PROXY` names it.
     #[argument(sensitive, text = rules::proxy)]
     pub https_proxy: Option<String>,
     /// Hosts that are reached without a proxy, separated by commas: names (with all names below them), addresses and networks,
-    /// each with a port if need be; `*` for all. Where it is not written, `NO_PROXY` names them.
+    /// each with a port if need be; `*` for all. If omitted, `NO_PROXY` names them.
     pub no_proxy: Option<String>,
     /// Whether any TLS certificate is accepted. For tests.
     #[argument(default = false)]
     pub insecure: bool,
-    /// Whether FIPS endpoints are used. Where it is not written, `AWS_USE_FIPS_ENDPOINT` or the profile decides.
+    /// Whether FIPS endpoints are used. If omitted, `AWS_USE_FIPS_ENDPOINT` or the profile decides.
     pub use_fips_endpoint: Option<bool>,
-    /// Whether dual-stack endpoints are used. Where it is not written, `AWS_USE_DUALSTACK_ENDPOINT` or the profile decides.
+    /// Whether dual-stack endpoints are used. If omitted, `AWS_USE_DUALSTACK_ENDPOINT` or the profile decides.
     pub use_dualstack_endpoint: Option<bool>,
 }
 

@@ -107,7 +107,7 @@ kinds! {
     Warning WatchAtOtherWeight,
     /// The nodes are to converge to weights that a route has by then: to any others they never do.
     Fault ConvergesToOtherWeights,
-    /// With `active` left out no weight and no stickiness of an existing route changes: somebody else moves the traffic.
+    /// With `active` omitted no weight and no stickiness of an existing route changes: somebody else moves the traffic.
     Fault FollowerMovesTraffic,
 
     // The order of the stages.
@@ -119,7 +119,7 @@ kinds! {
     Fault RecordNotWritten,
     /// The record is the switch's own, and it gets the target color's name.
     Fault RecordNamesAnotherColor,
-    /// With `active` left out a record that is there stays: somebody else writes it.
+    /// With `active` omitted a record that is there stays: somebody else writes it.
     Fault FollowerOverwritesRecord,
     /// A preview moves before production only to be checked: until then it shows the idle color, as its users expect.
     Fault PreviewMovedTooEarly,
@@ -147,7 +147,7 @@ kinds! {
     Fault ShrinksLiveColor,
     /// Room is made before the traffic comes: afterwards it is too late.
     Warning RaisedAfterTraffic,
-    /// With `active` left out no size and no minimum changes: nothing is to go live.
+    /// With `active` omitted no size and no minimum changes: nothing is to go live.
     Fault FollowerSizes,
 }
 
@@ -255,7 +255,7 @@ impl<'a> Walk<'a> {
         self.purpose == Purpose::Rollout
     }
 
-    /// Whether `active` is left out, so that the switch follows whatever is live.
+    /// Whether `active` is omitted, so that the switch follows whatever is live.
     fn follows(&self) -> bool {
         self.is_rollout() && self.intent.active.is_none()
     }
@@ -329,7 +329,7 @@ impl<'a> Walk<'a> {
         gains
     }
 
-    /// With `active` left out, a new rule forwards as the other routes do: nobody gains anything that it had not. What gains
+    /// With `active` omitted, a new rule forwards as the other routes do: nobody gains anything that it had not. What gains
     /// otherwise then has a rule of its own.
     fn is_exempt(&self, gain: &Gain<'_>) -> bool {
         let routes = self.intent.routes.iter().filter_map(|route| self.before(gain.at.stage).routes.get(&route.key()));

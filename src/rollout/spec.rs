@@ -24,7 +24,7 @@ pub struct Switch {
     /// The name of the switch, for people and tags: 1 to 128 letters, digits, spaces and `+ - = . _ : / @`.
     #[argument(required, text = rules::name)]
     pub name: String,
-    /// The color that gets the traffic: a key of `environments`. Where it is not written, the switch follows whichever color is
+    /// The color that gets the traffic: a key of `environments`. If omitted, the switch follows whichever color is
     /// live and moves nothing.
     #[argument(computed)]
     pub active: Option<String>,
@@ -49,7 +49,7 @@ pub struct Switch {
     pub parity: Parity,
     /// The checks that a color has to pass before it gets any request of a route in `routes`.
     pub validation: Option<Validation>,
-    /// The steps in which traffic moves: `steps`, `canary` or `linear`. All routes move together. Where it is not written, all
+    /// The steps in which traffic moves: `steps`, `canary` or `linear`. All routes move together. If omitted, all
     /// traffic moves at once.
     pub strategy: Option<Strategy>,
     /// The checks that the new color has to pass during every hold and after the last step. What happens when it

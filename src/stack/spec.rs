@@ -159,7 +159,7 @@ pub struct TargetGroup {
     /// Whether headers and query parameters reach the function as lists of values.
     #[argument(default = false, only(Lambda))]
     pub multi_value_headers: Option<bool>,
-    /// Stickiness of a client to one target of this color. Off where it is not written.
+    /// Stickiness of a client to one target of this color. Off if omitted.
     #[argument(not(LoadBalancer, Lambda))]
     pub stickiness: Option<Stickiness>,
     /// Thresholds of healthy targets: below them DNS fails over, or requests go to all targets.
@@ -287,7 +287,7 @@ pub struct Instances {
     pub key_name: Option<String>,
     /// The instance profile, by name or ARN.
     pub iam_instance_profile: Option<String>,
-    /// Whether instances get a public IPv4 address. Where it is not written, the subnet decides.
+    /// Whether instances get a public IPv4 address. If omitted, the subnet decides.
     pub associate_public_ip_address: Option<bool>,
     /// Whether the instances are EBS-optimized, which gives volumes a bandwidth of their own. Types that always are stay so.
     #[argument(default = false)]
@@ -351,7 +351,7 @@ pub struct MetadataOptions {
     /// here is the safe one.
     #[argument(one_of = ["required", "optional"], default = "required")]
     pub http_tokens: Option<String>,
-    /// The number of network hops that an answer may take; containers need 2. Where it is not written, AWS decides: the
+    /// The number of network hops that an answer may take; containers need 2. If omitted, AWS decides: the
     /// setting of the account, else 2 for an AMI with `imds-support` `v2.0`, else 1.
     #[argument(range = 1..=64)]
     pub http_put_response_hop_limit: Option<i32>,
@@ -502,7 +502,7 @@ pub struct Service {
     #[argument(default = false)]
     pub enable_execute_command: Option<bool>,
     /// The number of former revisions of the task definition that stay registered, of those that this environment
-    /// registered. All of them where it is not written.
+    /// registered. All of them if omitted.
     #[argument(range = 0..=1_000_000, change = Aside)]
     pub keep_revisions: Option<i32>,
     /// The digest of the definition that was seen to run, where one of ours does.

@@ -1,4 +1,4 @@
-# The switch takes the routing over as it is: the first apply moves nothing, since `active` is left out.
+# The switch takes the routing over as it is: the first apply moves nothing, since `active` is omitted.
 resource "bluegreen_switch" "shop" {
   name         = "shop"
   environments = { for color, group in aws_lb_target_group.shop : color => { target_group_arn = group.arn } }

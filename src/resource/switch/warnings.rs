@@ -62,7 +62,7 @@ fn unfinished(lock_record: &LockRecord, intent: &Intent, overtaken: bool, diagno
         _ if overtaken && intent.active.is_some() => {
             "somebody has moved the traffic since: this apply starts from what is there, and goes back to there if it fails."
         }
-        (None, ..) => "this apply moves no traffic, since active is left out: set it to go on, or to go back.",
+        (None, ..) => "this apply moves no traffic, since active is omitted: set it to go on, or to go back.",
         (Some(active), _, Some(to)) if active == to => "this apply goes on from there, with the same step again.",
         (Some(active), Some(from), _) if active == from => "this apply takes it back, all at once.",
         _ => "this apply starts from what is there.",
@@ -102,7 +102,7 @@ fn held_sizes(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
     for (color, size) in &world.capacities {
         let (Some(min), Some(own)) = (size.min, size.pinned) else { continue };
         let detail = format!(
-            "A rollout that did not come to its end holds the minimum of {color} at {min}; its own is {own}. With active left out no apply changes a size. Set active to the color that is live: then it is given back."
+            "A rollout that did not come to its end holds the minimum of {color} at {min}; its own is {own}. With active omitted no apply changes a size. Set active to the color that is live: then it is given back."
         );
         diagnostics.warning_at(Path::attribute("capacity"), format!("The minimum of {color} is still held"), detail);
     }

@@ -50,7 +50,7 @@ fn record_of_rollout(walk: &mut Walk<'_>) {
             walk.find(Kind::RecordNamesAnotherColor, Some(id), message);
         }
         if follows && before.is_some() {
-            let message = format!("{parameter} would be overwritten, although active is left out");
+            let message = format!("{parameter} would be overwritten, although active is omitted");
             walk.find(Kind::FollowerOverwritesRecord, Some(id), message);
         }
     }

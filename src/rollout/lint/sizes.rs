@@ -15,7 +15,7 @@ pub(super) fn judge(walk: &mut Walk<'_>) {
             walk.find(
                 Kind::FollowerSizes,
                 Some(id),
-                format!("{color} would get another size or minimum, although active is left out"),
+                format!("{color} would get another size or minimum, although active is omitted"),
             );
         }
         let shrinks = after.desired < before.desired || after.min < before.min;

@@ -166,7 +166,7 @@ fn follower(walk: &mut Walk<'_>) {
         let Some(now) = walk.before(id.stage).routes.get(&route.key()) else { continue };
         let (was, is) = (sticky(&now.terminal), sticky(after));
         if !now.terminal.shares_like(after) || was != is {
-            let message = format!("{route} would get other weights or stickiness, although active is left out");
+            let message = format!("{route} would get other weights or stickiness, although active is omitted");
             walk.find(Kind::FollowerMovesTraffic, Some(id), message);
         }
     }

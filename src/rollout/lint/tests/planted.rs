@@ -484,12 +484,12 @@ fn findings_say_where_and_what() {
         stage 3, step 1: green would be watched, but no route forwards to it (WatchWithoutTraffic)
         stage 9, step 1: green would be watched at 20 %, but gets 10.0 % at most (WatchAtOtherWeight)
         stage 11, step 1: no route has the weights that the nodes are to converge to: give the load balancer 30s to settle (ConvergesToOtherWeights)
-        stage 1, step 1: rule rule would get other weights or stickiness, although active is left out (FollowerMovesTraffic)
+        stage 1, step 1: rule rule would get other weights or stickiness, although active is omitted (FollowerMovesTraffic)
         stage 3, step 1: listener web would move after the record is written (RecordBeforeRoutes)
         stage 13, step 1: this check would come after the record: watch green at 100 % for 1m: green answers GET http://green.test/ (CheckAfterRecord)
         /app/live would not name green in the end (RecordNotWritten)
         stage 3, step 1: /app/live would be purple, but green is to go live (RecordNamesAnotherColor)
-        stage 2, step 1: /app/live would be overwritten, although active is left out (FollowerOverwritesRecord)
+        stage 2, step 1: /app/live would be overwritten, although active is omitted (FollowerOverwritesRecord)
         stage 10, step 1: the preview listener preview would move before production, and not for a check (PreviewMovedTooEarly)
         stage 1, step 1: rule 20 of listener web would be deleted before the traffic has moved (RemovedTooEarly)
         stage 4, step 1: rule 10 of listener web would be deleted, but it is still one of the routes (RemovesWantedRule)
@@ -502,7 +502,7 @@ fn findings_say_where_and_what() {
         stage 14, step 1: blue would be made smaller before the traffic and the record have moved (ShrinksBeforeRecord)
         stage 18, step 1: green gets production traffic and would be lowered from 4 to 3 (ShrinksLiveColor)
         stage 13, step 2: green would be raised only after its traffic has come (RaisedAfterTraffic)
-        stage 2, step 1: blue would get another size or minimum, although active is left out (FollowerSizes)"#]].assert_eq(&told.collect::<Vec<_>>().join("\n"));
+        stage 2, step 1: blue would get another size or minimum, although active is omitted (FollowerSizes)"#]].assert_eq(&told.collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

@@ -149,7 +149,8 @@ pub(super) fn tell<S: Strategy>(cases: u32, offset: u64, stories: &S, play: impl
         runtime.map_err(|error| TestCaseError::fail(error.to_string()))?.block_on(play(story))
     });
     if let Err(failure) = result {
-        panic!("BLUEGREEN_SEED={}: {failure}", seed());
+        let told = told().map_or(String::new(), |told| format!(" BLUEGREEN_STORIES={told}"));
+        panic!("BLUEGREEN_SEED={}{told}: {failure}", seed());
     }
 }
 

@@ -348,11 +348,13 @@ fn checking(block: Block, index: Option<usize>, check: Check) -> Checking {
 
 impl Checks {
     fn wanted(self, block: Block, session: Option<Box<SessionCheck>>) -> Vec<Checking> {
-        let http = self.http.into_iter().map(|mut check| {
+        // A kind of check that is forgotten here would be accepted, and never run.
+        let Self { http, lambda, command, alarms, alarm_policy, metrics } = self;
+        let http = http.into_iter().map(|mut check| {
             check.fill(block);
             Check::Http(check)
         });
-        let metrics = self.metrics.into_iter().map(|mut check| {
+        let metrics = metrics.into_iter().map(|mut check| {
             check.fill(check.metric.kind());
             Check::Metric(check)
         });
@@ -361,10 +363,10 @@ impl Checks {
         };
         let mut all = numbered(http.collect());
         all.extend(session.map(|check| checking(block, None, Check::Session(check))));
-        all.extend(numbered(self.lambda.into_iter().map(Check::Lambda).collect()));
-        all.extend(numbered(self.command.into_iter().map(Check::Command).collect()));
-        if !self.alarms.is_empty() {
-            let check = AlarmCheck { names: self.alarms, policy: self.alarm_policy.unwrap_or_default() };
+        all.extend(numbered(lambda.into_iter().map(Check::Lambda).collect()));
+        all.extend(numbered(command.into_iter().map(Check::Command).collect()));
+        if !alarms.is_empty() {
+            let check = AlarmCheck { names: alarms, policy: alarm_policy.unwrap_or_default() };
             all.push(checking(block, None, Check::Alarms(check)));
         }
         all.extend(numbered(metrics.collect()));

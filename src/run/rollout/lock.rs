@@ -24,7 +24,7 @@ use crate::run::rollout::late_writes::LateWrites;
 use crate::run::rollout::ports::Ports;
 
 /// A holder that could not renew it for so long gives up, while nobody else can have taken it over yet.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = LEASE.saturating_sub(Duration::from_secs(20));
 /// How long a renewal is waited for; one that takes longer goes on, and keeps its place before those that follow.
 const BEAT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a call that takes it may still take once the run was stopped.
@@ -34,11 +34,11 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 /// How long one read may take while it is taken.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 /// A lease that somebody else wrote is believed within these bounds.
-const LEASES: (u64, u64) = (LEASE.as_secs(), 300);
+const LEASES: (u64, u64) = (LEASE.as_secs(), 5 * LEASE.as_secs());
 /// Time for another one that takes over at the same moment to show.
 const SETTLE: Duration = Duration::from_millis(1500);
 /// A lock that comes and goes for so long is no lock.
-const MOST_WAIT: Duration = Duration::from_secs(400);
+const MOST_WAIT: Duration = Duration::from_secs(LEASES.1 + 100);
 /// How long another resource of this very Terraform run is waited for.
 const SIBLING_WAIT: Duration = Duration::from_secs(6 * 3600);
 

@@ -87,6 +87,8 @@ enum Trouble {
 #[derive(Clone, Debug)]
 struct Story {
     ecs: bool,
+    /// Whether the target groups are somebody else's, and adopted.
+    adopted: bool,
     /// The weights of the steps, in tenths of a percent.
     steps: Vec<u32>,
     verified: bool,
@@ -146,9 +148,11 @@ fn story() -> impl Strategy<Value = Story> {
         prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(mysql, batched)| Kind { mysql, batched }));
     let first = prop_oneof![2 => Just(Vec::new()), 1 => troubles()];
     let back = prop::option::of((0_usize..6, 0_usize..2));
-    (any::<bool>(), steps, any::<bool>(), any::<bool>(), migration, first, turns, back).prop_map(
-        |(ecs, steps, verified, hold, migration, first, turns, back)| Story {
+    let stack = (any::<bool>(), prop::bool::weighted(0.25));
+    (stack, steps, any::<bool>(), any::<bool>(), migration, first, turns, back).prop_map(
+        |((ecs, adopted), steps, verified, hold, migration, first, turns, back)| Story {
             ecs,
+            adopted,
             steps: steps.into_iter().collect(),
             verified,
             hold,

@@ -26,6 +26,8 @@ const RECORD: &str = "/app/live";
 const LOCK: &str = "/app/live.rollout";
 /// What served before there were colors.
 const ELSEWHERE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/legacy/1";
+/// How target groups of somebody else's are called.
+const POOL: &str = "pool-";
 /// Whatever was on its way has come by then.
 const LATER: Duration = Duration::from_secs(300);
 
@@ -74,11 +76,15 @@ struct Play<'m> {
     had: BTreeMap<(String, String), f64>,
 }
 
-fn color(name: &str, ecs: bool) -> serde_json::Value {
-    let mut color = json!({
-        "name": "myapp", "color": name, "release": "1", "vpc_id": "vpc-1", "listener_arn": LISTENER,
-        "target_group": { "port": 80, "health_check": { "path": "/health" } },
-    });
+fn color(name: &str, ecs: bool, pool: Option<String>) -> serde_json::Value {
+    let mut color = json!({ "name": "myapp", "color": name, "release": "1", "vpc_id": "vpc-1" });
+    match pool {
+        Some(arn) => color["target_group_arn"] = json!(arn),
+        None => {
+            color["listener_arn"] = json!(LISTENER);
+            color["target_group"] = json!({ "port": 80, "health_check": { "path": "/health" } });
+        }
+    }
     match ecs {
         true => {
             color["service"] = json!({
@@ -120,7 +126,9 @@ pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestC
     let record = routes.clone();
     let database = schema::server(move || record.world().record);
     let migration = story.migration.map(|kind| schema::config(kind, RECORD));
-    let config = Config { colors: NAMES.map(|name| color(name, story.ecs)), migration, switch: switch(story) };
+    let pool = |name: &str| story.adopted.then(|| cloud.adoptable(&format!("{POOL}{name}")));
+    let colors = NAMES.map(|name| color(name, story.ecs, pool(name)));
+    let config = Config { colors, migration, switch: switch(story) };
     let mut play = Play {
         machines,
         routes,
@@ -685,7 +693,8 @@ impl Play<'_> {
         }
     }
 
-    /// A destroy in whose midst somebody leads users to a color again: as long as that one's group is there, it stays whole.
+    /// A destroy in whose midst somebody leads users to a color again: up to the call that takes its targets out of a group
+    /// that stays, it stays whole.
     async fn come_back(&mut self, call: usize, color: usize) -> Result<(), TestCaseError> {
         let Some(group) = self.groups()[color].clone() else { return Ok(()) };
         self.cloud.heal();
@@ -699,7 +708,10 @@ impl Play<'_> {
         let mut told = Diagnostics::new();
         self.machines.first.destroy(&mut self.state, &mut told).await;
         sleep(LATER).await;
-        if self.routes.world().routes[LISTENER].terminal.share(&group) > 0.0 {
+        let name = format!("myapp-{}", NAMES[color]);
+        let leaves = |it: &String| (it.starts_with("detach") || it.starts_with("scale")) && it.contains(&name);
+        let in_time = !self.cloud.summary().iter().take(call).any(leaves);
+        if in_time && self.routes.world().routes[LISTENER].terminal.share(&group) > 0.0 {
             prop_assert!(told.has_errors(), "users came back, and nothing was said of it");
             let serves = self.cloud.health_of(&group).iter().any(|target| target.state == "healthy");
             prop_assert!(serves, "users came back, and nobody serves them: {:?}", self.cloud.summary());
@@ -719,7 +731,9 @@ impl Play<'_> {
         prop_assert!(!told.has_errors(), "a destroy: {}", words(&told));
         // A revision that is registered after its object went has a token that nobody has any more.
         let is_lost = |thing: &String| self.came_late.get() && thing.starts_with("revision ");
-        let left: Vec<String> = self.cloud.inventory().into_iter().filter(|thing| !is_lost(thing)).collect();
+        let is_pool = |thing: &String| thing.starts_with(&format!("target group {POOL}"));
+        let left = self.cloud.inventory().into_iter().filter(|thing| !is_lost(thing) && !is_pool(thing));
+        let left: Vec<String> = left.collect();
         prop_assert_eq!(left, Vec::<String>::new());
         let world = self.routes.world();
         let keys: Vec<&String> = world.routes.keys().collect();

@@ -272,7 +272,14 @@ impl Cloud {
         let is_finished = |tags: &Tags| tags.contains_key(crate::stack::MADE_TAG);
         let groups = state.groups.iter().filter(|(_, group)| group.name == name && is_finished(&group.tags));
         let arns: Vec<String> = groups.map(|(arn, _)| arn.clone()).collect();
-        if arns.is_empty() {
+        let services = state.services.iter().filter(|(arn, _)| arn.ends_with(&format!("/{name}")));
+        let services = services.map(|(_, running)| &running.tags);
+        let security = state.security.values().filter(|group| group.name == name).map(|group| &group.tags);
+        let templates =
+            state.templates.values().filter(|template| template.name == name).map(|template| &template.tags);
+        let scaling = state.scaling.get(name).map(|scaling| &scaling.tags);
+        let mut tags = services.chain(security).chain(templates).chain(scaling);
+        if arns.is_empty() && !tags.any(is_finished) {
             return;
         }
         state.groups.retain(|arn, _| !arns.contains(arn));

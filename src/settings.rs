@@ -170,17 +170,9 @@ pub struct Endpoints {
 impl Endpoints {
     /// Each of them.
     pub fn all(&self) -> [&Option<String>; 9] {
-        [
-            &self.autoscaling,
-            &self.cloudwatch,
-            &self.ec2,
-            &self.ecs,
-            &self.elbv2,
-            &self.lambda,
-            &self.sns,
-            &self.ssm,
-            &self.sts,
-        ]
+        // One that is forgotten here would keep a password in its address unmasked.
+        let Self { autoscaling, cloudwatch, ec2, ecs, elbv2, lambda, sns, ssm, sts } = self;
+        [autoscaling, cloudwatch, ec2, ecs, elbv2, lambda, sns, ssm, sts]
     }
 }
 

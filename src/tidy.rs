@@ -75,7 +75,7 @@ const EDGES: [(&str, &[&str]); 26] = [
         &["cancel", "clock", "duration", "migration", "network", "rollout", "run", "secrets", "settings", "variables"],
     ),
     ("run::stack", &["argument", "cancel", "duration", "rollout", "run", "run::rollout", "stack"]),
-    ("run::migration", &["cancel", "clock", "migration", "rollout", "run", "run::rollout"]),
+    ("run::migration", &["cancel", "clock", "duration", "migration", "rollout", "run", "run::rollout"]),
     (
         "aws",
         &[

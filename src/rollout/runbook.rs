@@ -314,16 +314,6 @@ impl Runbook {
         self.stages.len().saturating_sub(1)
     }
 
-    /// How long it takes at least: what it holds, watches and gives the nodes to settle.
-    pub fn least_duration(&self) -> Duration {
-        let of = |step: &Step| match step {
-            Step::Converge(Convergence { prove: None, settle, .. }) => *settle,
-            Step::Watch(watch) => watch.hold,
-            _ => Duration::ZERO,
-        };
-        self.stages.iter().map(|stage| stage.steps.iter().map(of).max().unwrap_or_default()).sum()
-    }
-
     /// The world as it is once these of its steps are done.
     pub fn after(&self, world: &World, done: impl Fn(StepId) -> bool) -> World {
         let mut after = world.clone();

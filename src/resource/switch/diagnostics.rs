@@ -165,9 +165,9 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
 
 /// The lock could not be given up.
 pub(super) fn not_released(error: &PortError, intent: &Intent, diagnostics: &mut Diagnostics) {
-    let lock = lock::name(intent.record.as_deref().unwrap_or_default());
+    let (lock, lease) = (lock::name(intent.record.as_deref().unwrap_or_default()), shown(lock::LEASE));
     let detail = format!(
-        "{error}. It keeps other rollouts waiting until it expires, a minute from now. Then the next one takes over. To remove it at once:\n  aws ssm delete-parameter --name {lock}"
+        "{error}. It keeps other rollouts waiting until it expires, {lease} from now. Then the next one takes over. To remove it at once:\n  aws ssm delete-parameter --name {lock}"
     );
     diagnostics.warning_at(Path::attribute("parameter"), "The lock record is left", detail);
 }

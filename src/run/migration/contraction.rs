@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cancel::Cancel;
 use crate::clock;
+use crate::duration::shown;
 use crate::migration::{Guard, Unmet};
 use crate::rollout::LockRecord;
 use crate::run::ports::PortError;
@@ -64,6 +65,7 @@ pub async fn enter(ports: &Ports, guard: &Guard, migration: &str, cancel: &Cance
 /// Lets rollouts in again.
 pub async fn leave(lock: &Lock) {
     if let Err(error) = lock.release(None).await {
-        tracing::warn!(%error, "the lock that kept rollouts out is left; it ends by itself within a minute");
+        let lease = shown(lock::LEASE);
+        tracing::warn!(%error, "the lock that kept rollouts out is left; it ends by itself within {lease}");
     }
 }

@@ -510,19 +510,37 @@ fn unread(error: PortError) -> Verdict {
 
 /// Whether more may come to be known of it.
 fn is_late(check: &Check) -> bool {
-    matches!(check, Check::Metric(metric) if metric.inconclusive == CountsAs::Fail)
+    counts_as(check) == Some(CountsAs::Fail)
+}
+
+/// What a check counts as that says nothing; none where each look says something.
+fn counts_as(check: &Check) -> Option<CountsAs> {
+    match check {
+        Check::Metric(metric) => Some(metric.inconclusive),
+        Check::Healthy(_)
+        | Check::Http(_)
+        | Check::Lambda(_)
+        | Check::Command(_)
+        | Check::Session(_)
+        | Check::Alarms(_) => None,
+    }
 }
 
 /// How much later than its time CloudWatch may tell of a period.
 fn patience(check: &Check) -> Duration {
     match check {
         Check::Metric(metric) => metric.period * 3,
-        _ => Duration::ZERO,
+        Check::Healthy(_)
+        | Check::Http(_)
+        | Check::Lambda(_)
+        | Check::Command(_)
+        | Check::Session(_)
+        | Check::Alarms(_) => Duration::ZERO,
     }
 }
 
 fn passes_inconclusive(check: &Check) -> bool {
-    matches!(check, Check::Metric(metric) if metric.inconclusive == CountsAs::Pass)
+    counts_as(check) == Some(CountsAs::Pass)
 }
 
 fn inconclusive(seen: &str) -> String {

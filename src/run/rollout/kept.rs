@@ -17,9 +17,11 @@ use crate::run::rollout::late_writes::LateWrites;
 use crate::run::rollout::ports::Ports;
 
 /// A holder that did not renew its lock for so long is dead.
-pub(super) const LEASE: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_secs(60);
 /// How often a holder renews it.
 pub(super) const BEAT: Duration = Duration::from_secs(10);
+// Who gives up 20 seconds before its end has missed more than one renewal; older binaries believe no lease above 300.
+const _: () = assert!(LEASE.as_secs() > 3 * BEAT.as_secs() + 20 && LEASE.as_secs() <= 300, "no lease that works");
 /// How often somebody who waits looks.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked for before it is believed that it is gone, or somebody else's: an answer may be old.

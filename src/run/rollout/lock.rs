@@ -19,7 +19,8 @@ use crate::rollout::lock_record::{Status, VERSION};
 use crate::run::call::{Call, SILENCE};
 use crate::run::holder;
 use crate::run::ports::{FailureKind, PortError};
-use crate::run::rollout::kept::{BEAT, Kept, LEASE, LOOK, LOOKS, State, seconds, text};
+pub use crate::run::rollout::kept::LEASE;
+use crate::run::rollout::kept::{BEAT, Kept, LOOK, LOOKS, State, seconds, text};
 use crate::run::rollout::late_writes::LateWrites;
 use crate::run::rollout::ports::Ports;
 

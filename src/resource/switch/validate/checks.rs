@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::argument;
+use crate::argument::{self, Arguments as _};
 use crate::duration;
 use crate::resource::switch::model::{self, read};
-use crate::rollout::spec::Verification;
+use crate::rollout::spec::{Checks, Verification};
 use crate::rollout::{CountsAs, HttpCheck, MetricCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -275,9 +275,10 @@ fn timeouts(config: &Value, diagnostics: &mut Diagnostics) {
 pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagnostics) {
     let verification = config.get("verification");
     if let Some(map) = verification.as_map() {
-        let checks = ["healthy", "http", "lambda", "command", "alarms", "metrics"];
+        let checks = Checks::arguments().iter().map(|argument| argument.name).filter(|name| *name != "alarm_policy");
+        let mut checks = checks.chain(["healthy"]);
         let empty = |value: &Value| value.is_null() || value.as_list().is_some_and(<[Value]>::is_empty);
-        let is_empty = checks.iter().all(|name| map.get(*name).is_none_or(empty));
+        let is_empty = checks.all(|name| map.get(name).is_none_or(empty));
         if is_empty {
             let detail = "verification has no check: the rollout only waits, and whatever happens to users meanwhile, it completes. Add metrics, alarms, http or healthy.";
             diagnostics.warning_at(Path::attribute("verification"), "Nothing is verified", detail);

@@ -48,6 +48,7 @@ use crate::core::metrics::Metrics;
 use crate::core::moto::{Moto, MotoClient};
 use crate::core::serve;
 use crate::node::checker::Checker;
+use crate::node::choice::Node;
 use crate::node::converge::{Converge, Machines};
 use crate::node::data_plane::DataPlane;
 use crate::node::target_groups::GrpcCodes;
@@ -111,14 +112,8 @@ impl LocalAws {
         let (nodes, view) = watch::channel(Arc::default());
         let checker = Arc::new(Checker::new(scale));
         let metrics = Arc::new(Metrics::default());
-        let data_plane = Arc::new(DataPlane::new(
-            address_base(address),
-            config.seed,
-            view,
-            Arc::clone(&checker),
-            config.target_timeout,
-            &metrics,
-        ));
+        let node = Node::new(config.seed, view, Arc::clone(&checker), config.target_timeout, &metrics);
+        let data_plane = Arc::new(DataPlane::new(address_base(address), node));
         let hosts = Arc::new(Hosts::new(config.converge));
         let compute = Arc::new(Compute::new(client, Arc::clone(&hosts)));
         let converge = Arc::new(Converge::new(

@@ -3,16 +3,12 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::core::metrics::Metrics;
 use crate::core::serve::{self, Peer};
-use crate::node::checker::Checker;
 use crate::node::choice::Node;
 use crate::node::config::View;
 use crate::node::proxy;
@@ -61,15 +57,7 @@ pub(crate) struct DataPlane {
 }
 
 impl DataPlane {
-    pub(crate) fn new(
-        base: [u8; 3],
-        seed: Option<u64>,
-        view: watch::Receiver<Arc<View>>,
-        checker: Arc<Checker>,
-        target_limit: Duration,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let node = Node::new(seed, view, checker, target_limit, metrics);
+    pub(crate) fn new(base: [u8; 3], node: Node) -> Self {
         Self { node: Arc::new(node), base, places: Mutex::default(), bound: Mutex::default() }
     }
 

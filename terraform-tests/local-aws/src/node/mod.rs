@@ -1,7 +1,7 @@
 //! The nodes of the load balancers: what they are told, whom they check, where they lead requests.
 
 pub(crate) mod checker;
-mod choice;
+pub(crate) mod choice;
 pub(crate) mod config;
 pub(crate) mod converge;
 pub(crate) mod data_plane;

@@ -16,7 +16,7 @@ use std::fmt;
 
 use super::intent::{Environment, Intent};
 use super::journal::StepId;
-use super::route::{RouteSpec, Terminal};
+use super::route::{RouteSpec, SAME, Terminal};
 use super::runbook::{Runbook, Step};
 use super::situation;
 use super::world::World;
@@ -228,8 +228,6 @@ struct Gain<'a> {
 
 /// A percentage that is everything, as far as numbers go.
 const ALL: f64 = 99.999;
-/// A difference of two percentages that is none.
-const SAME: f64 = 0.001;
 
 impl<'a> Walk<'a> {
     fn find(&mut self, kind: Kind, at: Option<StepId>, message: impl Into<String>) {

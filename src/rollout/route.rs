@@ -168,6 +168,9 @@ pub struct Stickiness {
     pub duration_seconds: Option<i32>,
 }
 
+/// A difference of two percentages that is none.
+pub(super) const SAME: f64 = 0.001;
+
 impl Terminal {
     /// The percentage of requests that goes to a group; 0 if it isn't there or nothing has any weight.
     pub fn share(&self, group: &str) -> f64 {
@@ -175,6 +178,11 @@ impl Terminal {
         let total: u32 = forward.groups.iter().map(|(_, weight)| weight).sum();
         let own: u32 = forward.groups.iter().filter(|(arn, _)| arn == group).map(|(_, weight)| weight).sum();
         if total == 0 { 0.0 } else { f64::from(own) * 100.0 / f64::from(total) }
+    }
+
+    /// Whether it leads more requests to a group than another one does, or than none at all.
+    pub fn gives_more(&self, group: &str, than: Option<&Terminal>) -> bool {
+        self.share(group) > than.map_or(0.0, |than| than.share(group)) + SAME
     }
 
     /// Whether the group is part of the action, at whatever weight.
@@ -201,7 +209,7 @@ impl Terminal {
                 x.groups.len() == y.groups.len()
                     && x.groups
                         .iter()
-                        .all(|(arn, _)| other.mentions(arn) && (self.share(arn) - other.share(arn)).abs() < 0.001)
+                        .all(|(arn, _)| other.mentions(arn) && (self.share(arn) - other.share(arn)).abs() < SAME)
                     && sticky(x) == sticky(y)
             }
             _ => self == other,

@@ -162,6 +162,15 @@ pub(super) async fn play(machines: &Machines, story: &Story) -> Result<(), TestC
     play.end(story.back).await
 }
 
+/// After how many seconds another machine begins the same apply, if one does.
+fn other_begins(troubles: &[Trouble]) -> Option<u64> {
+    troubles.iter().find_map(|trouble| match trouble {
+        Trouble::Machine(seconds) => Some(*seconds),
+        Trouble::Freeze(seconds) => Some(seconds + 1),
+        _ => None,
+    })
+}
+
 /// Somebody leads the listener there.
 fn lead(routes: &Fake, weights: &[(&str, u32)]) {
     let groups = weights.iter().map(|(group, weight)| ((*group).to_owned(), *weight)).collect();
@@ -310,12 +319,7 @@ impl Play<'_> {
 
     /// Another machine begins the same apply, from the same state, and comes to its end; its state file is lost.
     async fn other_machine(&self, troubles: &[Trouble]) {
-        let when = |trouble: &Trouble| match trouble {
-            Trouble::Machine(seconds) => Some(*seconds),
-            Trouble::Freeze(seconds) => Some(seconds + 1),
-            _ => None,
-        };
-        let Some(seconds) = troubles.iter().find_map(when) else { return };
+        let Some(seconds) = other_begins(troubles) else { return };
         // Two machines that make the same at once have two states, of which one is lost here.
         if self.state.colors.iter().any(Option::is_none) {
             return;
@@ -362,6 +366,12 @@ impl Play<'_> {
         serde_json::from_str(&self.routes.parameter(LOCK)?).ok()
     }
 
+    /// Whatever was written to the lock, and when.
+    fn lock_records(&self) -> Vec<(Instant, LockRecord)> {
+        let read = |(at, text): (Instant, String)| Some((at, serde_json::from_str(&text).ok()?));
+        self.routes.lock_writes().into_iter().filter_map(read).collect()
+    }
+
     async fn plan(&self, told: &mut Diagnostics) -> Option<Plan> {
         MACHINE.scope(self.machine(), self.machines.first.plan(&self.config, &self.state, told)).await
     }
@@ -381,7 +391,7 @@ impl Play<'_> {
         for trouble in troubles {
             self.arm(trouble, &source);
         }
-        let is_other = troubles.iter().any(|trouble| matches!(trouble, Trouble::Machine(_) | Trouble::Freeze(_)));
+        let is_other = other_begins(troubles).is_some();
         // One that takes over goes back to where the dead one began.
         let (world, begins) = (self.routes.world(), self.lock().is_none());
         if self.state.switch.is_none() {
@@ -403,7 +413,9 @@ impl Play<'_> {
         }
         let others = is_other || troubles.iter().any(|it| matches!(it, Trouble::Meddled(..)));
         let quiet = (!moves && !others).then_some(&world);
-        self.check_frozen()?;
+        if is_other {
+            self.check_frozen()?;
+        }
         self.check(quiet)?;
         // Whatever is on its way comes, and what it does was told too.
         let left = self.routes.world();
@@ -476,18 +488,15 @@ impl Play<'_> {
 
     /// Who was frozen and taken over meanwhile moves no traffic any more.
     fn check_frozen(&self) -> Result<(), TestCaseError> {
-        let (own, heir) = (self.machine(), self.other());
-        let held = |machine: &str| {
-            let held = self.routes.lock_writes().into_iter().filter_map(|(at, text)| {
-                let record: LockRecord = serde_json::from_str(&text).ok()?;
-                (record.machine == machine).then_some(at)
-            });
-            held.collect::<Vec<Instant>>()
+        let (own, written) = (self.machine(), self.lock_records());
+        let by = |machine: &str| -> Vec<Instant> {
+            written.iter().filter(|(_, record)| record.machine == machine).map(|(at, _)| *at).collect()
         };
-        let Some(taken) = held(&heir).first().copied() else { return Ok(()) };
-        let is_ours = |at: Instant| held(&own).into_iter().any(|beat| beat > taken && beat <= at);
-        let late = |(at, machine): &(Instant, String)| *machine == own && *at > taken && !is_ours(*at);
-        let moved = self.routes.moves().into_iter().any(|moved| late(&moved));
+        let (beats, heirs) = (by(&own), by(&self.other()));
+        let Some(taken) = heirs.first().copied() else { return Ok(()) };
+        let is_ours = |at: Instant| beats.iter().any(|beat| *beat > taken && *beat <= at);
+        let late = |(at, machine): (Instant, String)| machine == own && at > taken && !is_ours(at);
+        let moved = self.routes.moves().into_iter().any(late);
         prop_assert!(!moved, "a process that was taken over moved traffic");
         Ok(())
     }
@@ -616,8 +625,7 @@ impl Play<'_> {
     /// Nobody takes a lock from somebody who shows that he lives.
     fn check_locks(&self) -> Result<(), TestCaseError> {
         let mut shown: BTreeMap<String, (Instant, Duration)> = BTreeMap::new();
-        for (at, written) in self.routes.lock_writes() {
-            let Ok(record) = serde_json::from_str::<LockRecord>(&written) else { continue };
+        for (at, record) in self.lock_records() {
             // The one that was taken over may write once more, which the other one overrules.
             let former = record.took_over.as_ref().filter(|_| !shown.contains_key(&record.run));
             if let Some((last, lease)) = former.and_then(|former| shown.get(former)) {

@@ -99,8 +99,7 @@ impl Outdated {
 fn gains(runbook: &Runbook, group: &str) -> bool {
     runbook.steps().any(|(_, step)| {
         let Step::Route { before, after, .. } = step else { return false };
-        let before = before.as_ref().map_or(0.0, |before| before.terminal.share(group));
-        after.share(group) > before + 0.001
+        after.gives_more(group, before.as_ref().map(|before| &before.terminal))
     })
 }
 

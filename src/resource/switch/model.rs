@@ -24,7 +24,7 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         preview_routes: routes(value.get("preview_routes"))?,
         record: value.get("parameter").as_str().map(str::to_owned),
         validation: block::<spec::Validation>(value, "validation")?.unwrap_or_default().wanted(),
-        strategy: block::<spec::Strategy>(value, "strategy").map(|_| strategy(value))?.wanted(),
+        strategy: block::<spec::Strategy>(value, "strategy")?.unwrap_or_default().wanted(),
         verification: block::<spec::Verification>(value, "verification")?.map(spec::Verification::wanted),
         stickiness: block::<spec::Stickiness>(value, "stickiness")?.map(|stickiness| stickiness.duration),
         on_failure: declared::<Trouble>(value, "on_failure")?.into(),

@@ -125,7 +125,7 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         let Step::Route { before: Some(before), after: after @ Terminal::Forward(forward), .. } = step else {
             continue;
         };
-        let gains = forward.groups.iter().filter(|(arn, _)| after.share(arn) > before.terminal.share(arn) + 0.001);
+        let gains = forward.groups.iter().filter(|(arn, _)| after.gives_more(arn, Some(&before.terminal)));
         gaining.extend(gains.map(|(arn, _)| (arn.clone(), color_of(arn).map_or_else(|| short(arn), str::to_owned))));
     }
     for (group, color) in gaining {
@@ -195,7 +195,7 @@ impl Draft<'_> {
         let group = environment.target_group_arn.as_str();
         let moves = intent.routes.iter().filter_map(|route| self.shift(route, color)).any(|step| {
             let Step::Route { before, after, .. } = &step else { return false };
-            before.as_ref().is_none_or(|before| after.share(group) > before.terminal.share(group) + 0.001)
+            after.gives_more(group, before.as_ref().map(|before| &before.terminal))
         });
         let direction = self.direction(color, group, moves);
         let subject = self.subject(color, group, direction);
@@ -347,8 +347,7 @@ impl Draft<'_> {
         let arrived = self.intent.routes.iter().any(|route| {
             let seen = self.world.routes.get(&route.key());
             let was = on.and_then(|lock_record| lock_record.origin(&route.key(), &self.intent.environments));
-            let before = was.map_or(0.0, |was| was.share(group));
-            on.is_some() && seen.is_some_and(|seen| seen.terminal.share(group) > before + 0.001)
+            on.is_some() && seen.is_some_and(|seen| seen.terminal.gives_more(group, was.as_ref()))
         });
         let is_recorded = self.world.record.as_deref() == Some(color);
         match (arrived, moves && has_some && is_recorded) {

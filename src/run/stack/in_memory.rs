@@ -427,8 +427,7 @@ impl Cloud {
         let (fault, result, hook) = {
             let mut state = self.state();
             let number = state.calls.len();
-            let due = state.after.as_ref().is_some_and(|(call, _)| *call == number);
-            let hook = if due { state.after.take() } else { None };
+            let hook = state.after.take_if(|(call, _)| *call == number);
             let fault = state.faults.get(&number).copied();
             state.calls.push(Call { what, live });
             let later = matches!(fault, Some(Fault::Refused | Fault::DiesBefore | Fault::Late(_) | Fault::Twice(..)));

@@ -331,17 +331,21 @@ pub(crate) mod tests {
     use super::*;
     use crate::testing::{Local, first, get, until};
 
-    /// Makes version 1 of a template with this image and this release, and its group `web` of two.
-    pub(crate) async fn group_of(local: &Local, image: &str, target_group: &str) {
-        let parameters = [
+    /// The template of `web`, with this image and this release.
+    fn template_of<'a>(image: &'a str, release: &'a str) -> [(&'static str, &'a str); 6] {
+        [
             ("LaunchTemplateName", "template"),
             ("LaunchTemplateData.ImageId", image),
             ("LaunchTemplateData.InstanceType", "t3.micro"),
             ("LaunchTemplateData.TagSpecification.1.ResourceType", "instance"),
             ("LaunchTemplateData.TagSpecification.1.Tag.1.Key", RELEASE),
-            ("LaunchTemplateData.TagSpecification.1.Tag.1.Value", "v1"),
-        ];
-        local.query("ec2", "CreateLaunchTemplate", &parameters).await;
+            ("LaunchTemplateData.TagSpecification.1.Tag.1.Value", release),
+        ]
+    }
+
+    /// Makes version 1 of a template with this image and this release, and its group `web` of two.
+    pub(crate) async fn group_of(local: &Local, image: &str, target_group: &str) {
+        local.query("ec2", "CreateLaunchTemplate", &template_of(image, "v1")).await;
         let subnets = local.subnets().await;
         let parameters = [
             ("AutoScalingGroupName", "web"),
@@ -363,15 +367,7 @@ pub(crate) mod tests {
 
     /// Makes the next version of the template.
     pub(crate) async fn next_version(local: &Local, image: &str, release: &str) {
-        let parameters = [
-            ("LaunchTemplateName", "template"),
-            ("LaunchTemplateData.ImageId", image),
-            ("LaunchTemplateData.InstanceType", "t3.micro"),
-            ("LaunchTemplateData.TagSpecification.1.ResourceType", "instance"),
-            ("LaunchTemplateData.TagSpecification.1.Tag.1.Key", RELEASE),
-            ("LaunchTemplateData.TagSpecification.1.Tag.1.Value", release),
-        ];
-        local.query("ec2", "CreateLaunchTemplateVersion", &parameters).await;
+        local.query("ec2", "CreateLaunchTemplateVersion", &template_of(image, release)).await;
     }
 
     pub(crate) async fn describe(local: &Local) -> String {

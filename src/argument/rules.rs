@@ -78,12 +78,34 @@ pub fn parameter(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A network in CIDR notation.
+///
+/// # Errors
+/// That it is none.
+pub fn network(text: &str) -> Result<(), String> {
+    let wrong = || format!("{text:?} is no network in CIDR notation, such as \"10.0.0.0/8\" or \"192.0.2.1/32\"");
+    let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+    let most = match address.parse::<std::net::IpAddr>().map_err(|_| wrong())? {
+        std::net::IpAddr::V4(_) => 32,
+        std::net::IpAddr::V6(_) => 128,
+    };
+    if length.parse::<u32>().is_ok_and(|length| length <= most) { Ok(()) } else { Err(wrong()) }
+}
+
 /// A regular expression.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn pattern(text: &str) -> Result<(), String> {
     regex::Regex::new(text).map(drop).map_err(|error| format!("not a regular expression: {error}"))
+}
+
+/// A regular expression in which `{color}` stands for a color.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn pattern_for_color(text: &str) -> Result<(), String> {
+    pattern(&text.replace("{color}", "color"))
 }
 
 /// A number above 0.

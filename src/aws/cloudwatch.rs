@@ -106,7 +106,8 @@ impl Read {
     }
 
     fn sum(&self, id: &str) -> f64 {
-        self.points(id).iter().sum()
+        // The sum of no numbers is -0.
+        self.points(id).iter().sum::<f64>() + 0.0
     }
 
     fn at(&self, id: &str, time: i64) -> f64 {

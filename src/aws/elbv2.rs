@@ -314,7 +314,8 @@ impl LoadBalancer for Elbv2 {
             let listeners = self.listeners(load_balancer.clone(), age).await?;
             for (arn, observed) in listeners.iter() {
                 found.push((RouteSpec::Listener(arn.clone()), observed.clone()));
-                if !arn.contains(":listener/app/") {
+                // Gateway Load Balancers have none.
+                if arn.contains(":listener/gwy/") {
                     continue;
                 }
                 for rule in self.rules(arn.clone(), age).await?.iter().filter(|rule| rule.priority != "default") {

@@ -58,3 +58,73 @@ pub(super) fn period(text: &str) -> Result<(), String> {
     }
     Err("must be 1s, 5s, 10s, 20s, 30s or whole minutes, which is what CloudWatch knows".to_owned())
 }
+
+/// AWS's limit for each value of a condition.
+const CONDITION_VALUE: usize = 128;
+
+/// A value of a rule's condition.
+///
+/// # Errors
+/// That it is empty or too long.
+pub fn condition_value(text: &str) -> Result<(), String> {
+    match text.chars().count() {
+        0 => Err("a value of a condition can't be empty".to_owned()),
+        1..=CONDITION_VALUE => Ok(()),
+        many => {
+            Err(format!("{text:?} has {many} characters, and AWS allows {CONDITION_VALUE} in a value of a condition"))
+        }
+    }
+}
+
+/// A host name with wildcards.
+pub(super) fn host_pattern(text: &str) -> Result<(), String> {
+    condition_value(text)?;
+    if text.chars().all(|c| c.is_ascii_alphanumeric() || "-._*?".contains(c)) {
+        return Ok(());
+    }
+    Err(format!("{text:?} is no host name: no scheme, no port and no path belong to it, such as \"app.example.com\""))
+}
+
+/// A path with wildcards.
+pub(super) fn path_pattern(text: &str) -> Result<(), String> {
+    condition_value(text)?;
+    if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') {
+        return Err(format!("{text:?} is no path: it holds a character that no path has"));
+    }
+    if text.starts_with(['/', '*', '?']) {
+        return Ok(());
+    }
+    Err(format!("{text:?} matches no request: every path begins with a slash"))
+}
+
+/// A regular expression in a condition. Its syntax is AWS's.
+pub(super) fn condition_regex(text: &str) -> Result<(), String> {
+    condition_value(text)
+}
+
+/// A method in a condition, which is compared to the letter.
+pub(super) fn condition_method(text: &str) -> Result<(), String> {
+    let fits = (1..=40).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-' || byte == b'_');
+    if fits {
+        return Ok(());
+    }
+    Err(format!("{text:?} is no HTTP method: 1 to 40 capitals, - and _, such as \"GET\", and no wildcards"))
+}
+
+/// The name of a header in a condition.
+///
+/// # Errors
+/// Why AWS would not take it.
+pub fn condition_header(text: &str) -> Result<(), String> {
+    if text.eq_ignore_ascii_case("host") {
+        return Err("the header Host has a condition of its own: host_headers".to_owned());
+    }
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if (1..=40).contains(&text.len()) && text.bytes().all(is_token) {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} is no name of a header that AWS takes: 1 to 40 letters, digits and marks such as -, without spaces"
+    ))
+}

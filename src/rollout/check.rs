@@ -116,8 +116,8 @@ pub struct HttpCheck {
     /// The status codes that pass.
     #[argument(each_whole = 100..=599, default = [200])]
     pub status: Vec<u16>,
-    /// A regular expression that the body must match.
-    #[argument(text = rules::pattern)]
+    /// A regular expression that the body must match; `{color}` in it stands for the color that is checked.
+    #[argument(text = rules::pattern_for_color)]
     pub body_matches: Option<String>,
     /// The maximum time to the end of the answer.
     pub max_latency: Option<Duration>,
@@ -152,7 +152,9 @@ impl HttpCheck {
         let headers = self.headers.iter().map(|(name, value)| (name.clone(), fill(value, color))).collect();
         let body = self.body.as_deref().map(|body| fill(body, color));
         let connect_to = self.connect_to.as_deref().map(|to| fill(to, color));
-        HttpCheck { url: fill(&self.url, color), headers, body, connect_to, ..self.clone() }
+        // A color is letters, digits and dashes, and a dash means something in a class.
+        let body_matches = self.body_matches.as_deref().map(|pattern| fill(pattern, &regex::escape(color)));
+        HttpCheck { url: fill(&self.url, color), headers, body, connect_to, body_matches, ..self.clone() }
     }
 }
 
@@ -191,10 +193,10 @@ pub fn is_plain_url(url: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(change = InPlace)]
 pub struct LambdaCheck {
-    /// The function, by name or ARN.
+    /// The function, by name or ARN; `{color}` stands for the color that is checked.
     #[argument(required)]
     pub function_name: String,
-    /// A version or an alias of the function.
+    /// A version or an alias of the function; `{color}` stands for the color that is checked.
     pub qualifier: Option<String>,
     /// The payload as JSON; `{color}` stands for the color that is checked.
     #[argument(sensitive, text = rules::json, default_is = "`{}`")]
@@ -208,6 +210,18 @@ pub struct LambdaCheck {
 }
 
 impl LambdaCheck {
+    /// The check with `{color}` replaced everywhere.
+    #[must_use]
+    pub fn for_color(&self, color: &str) -> LambdaCheck {
+        let filled = |text: &Option<String>| text.as_deref().map(|text| fill(text, color));
+        LambdaCheck {
+            function_name: fill(&self.function_name, color),
+            qualifier: filled(&self.qualifier),
+            payload: filled(&self.payload),
+            ..self.clone()
+        }
+    }
+
     /// The function as a person names it.
     pub fn name(&self) -> String {
         let name = self.function_name.rsplit(":function:").next().unwrap_or_default();
@@ -272,6 +286,14 @@ pub struct AlarmCheck {
     pub names: Vec<String>,
     /// What one counts as that says nothing.
     pub policy: AlarmPolicy,
+}
+
+impl AlarmCheck {
+    /// The check with `{color}` replaced everywhere.
+    #[must_use]
+    pub fn for_color(&self, color: &str) -> AlarmCheck {
+        AlarmCheck { names: self.names.iter().map(|name| fill(name, color)).collect(), ..self.clone() }
+    }
 }
 
 /// What an alarm counts as that says nothing.
@@ -473,6 +495,8 @@ impl Metric {
 
     /// A value as a person reads it.
     pub fn shown(&self, value: f64) -> String {
+        // Nothing is added up to -0, which nobody reads as nothing.
+        let value = value + 0.0;
         match self {
             Metric::ErrorRate => format!("{:.2} %", value * 100.0),
             Metric::Latency(_) => format!("{:.0} ms", value * 1000.0),
@@ -517,12 +541,12 @@ impl Check {
             Check::Http(check) => {
                 format!("{color} answers {} {}", check.method, check.for_color(color).shown_url())
             }
-            Check::Lambda(check) => format!("the function {} passes {color}", check.name()),
+            Check::Lambda(check) => format!("the function {} passes {color}", check.for_color(color).name()),
             Check::Command(check) => format!("{} passes {color}", check.shown()),
             Check::Session(_) => {
                 format!("a session of {} goes on in {color}", subject.live_color.as_deref().unwrap_or("the live color"))
             }
-            Check::Alarms(check) => format!("no alarm is on ({})", check.names.join(", ")),
+            Check::Alarms(check) => format!("no alarm is on ({})", check.for_color(color).names.join(", ")),
             Check::Metric(check) => check.summary(color),
         }
     }

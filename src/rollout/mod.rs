@@ -32,6 +32,7 @@ mod journal_tests;
 #[cfg(test)]
 mod tests;
 
+pub use accepts::{condition_header, condition_value};
 pub use capacity::{Before, Capacity, CapacityPolicy, Scalable};
 pub use check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck,
@@ -40,7 +41,10 @@ pub use check::{
 pub use intent::{Environment, Intent, OnFailure, Removal, Validation};
 pub use journal::{Entry, Illegal, IllegalEntry, Journal, StepId};
 pub use lock_record::{LockRecord, Raised};
-pub use route::{Conditions, Forward, Observed, Place, Redirect, RouteSpec, Stickiness, Terminal, short};
+pub use route::{
+    Conditions, Forward, HeaderCondition, Observed, Place, QueryCondition, QueryValue, Redirect, RouteSpec, Stickiness,
+    Terminal, short,
+};
 pub use runbook::{Convergence, Runbook, Stage, Step, Watch, is_made_by, terminal_summary};
 pub use strategy::{Prove, Shift, Strategy, Tell, Verification};
 pub use world::{Traffic, World, traffic};

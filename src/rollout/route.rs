@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::argument::Arguments;
+use super::accepts;
+use crate::argument::{Arguments, rules};
 
 /// A place on a load balancer that forwards to the colors.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,32 +68,118 @@ pub fn short(arn: &str) -> String {
 }
 
 /// What a request must match to take a rule. A request matches if it matches every kind that is not empty.
+///
+/// Lengths and characters are those of `RuleCondition` in the API reference of Elastic Load Balancing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
 #[arguments(change = InPlace)]
+#[serde(default)]
 pub struct Conditions {
-    /// Host names, any of which matches; `*` and `?` are wildcards.
+    /// Host names, any of which matches; `*` and `?` are wildcards. Case means nothing.
+    #[argument(each = accepts::host_pattern)]
     pub host_headers: Vec<String>,
+    /// Regular expressions for the host name, any of which matches, besides `host_headers`.
+    #[argument(each = accepts::condition_regex)]
+    pub host_header_regex_values: Vec<String>,
     /// Paths, any of which matches; `*` and `?` are wildcards.
+    #[argument(each = accepts::path_pattern)]
     pub path_patterns: Vec<String>,
-    /// HTTP methods, any of which matches.
+    /// Regular expressions for the path, any of which matches, besides `path_patterns`.
+    #[argument(each = accepts::condition_regex)]
+    pub path_pattern_regex_values: Vec<String>,
+    /// HTTP methods in capitals, any of which matches.
+    #[argument(each = accepts::condition_method)]
     pub http_request_methods: Vec<String>,
-    /// Networks of clients in CIDR notation, any of which matches.
+    /// Networks of clients in CIDR notation, any of which matches: those that connect to the load balancer, whatever
+    /// `X-Forwarded-For` says.
+    #[argument(each = rules::network)]
     pub source_ips: Vec<String>,
+    /// The kind of address that clients connect from, `ipv4` or `ipv6`: the only condition that a rule of a Network Load Balancer
+    /// can have, and only there.
+    #[argument(one_of = ["ipv4", "ipv6"])]
+    pub source_ip_address_type: Option<String>,
     /// HTTP headers by name, each with values, any of which matches.
     pub http_headers: BTreeMap<String, Vec<String>>,
+    /// Further conditions for HTTP headers, with regular expressions, or several for one header. All have to match.
+    pub http_header_conditions: Vec<HeaderCondition>,
     /// Query parameters by key, each with its value. All have to match.
     pub query_strings: BTreeMap<String, String>,
+    /// Further conditions for the query string, each with alternatives, or for values whatever their key. All have to match.
+    pub query_string_conditions: Vec<QueryCondition>,
+}
+
+/// One condition for an HTTP header.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct HeaderCondition {
+    /// The name of the header. Case means nothing.
+    #[argument(required, text = accepts::condition_header)]
+    pub name: String,
+    /// Values, any of which matches; `*` and `?` are wildcards.
+    #[argument(each = accepts::condition_value)]
+    pub values: Vec<String>,
+    /// Regular expressions, any of which matches, besides `values`.
+    #[argument(each = accepts::condition_regex)]
+    pub regex_values: Vec<String>,
+}
+
+/// One condition for the query string.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct QueryCondition {
+    /// What the query string may hold, any of which matches.
+    #[argument(required, not_empty)]
+    pub values: Vec<QueryValue>,
+}
+
+/// A value in a query string.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct QueryValue {
+    /// The key. If omitted, the value matches whatever its key is.
+    #[argument(text = accepts::condition_value)]
+    pub key: Option<String>,
+    /// The value; `*` and `?` are wildcards.
+    #[argument(required, text = accepts::condition_value)]
+    pub value: String,
 }
 
 impl Conditions {
-    /// With the values of each kind in order: they are alternatives, so their order means nothing.
+    /// In the one form that all ways of writing the same have: alternatives in order, since their order means nothing, and what a
+    /// map can hold in the map.
     #[must_use]
-    pub fn sorted(mut self) -> Conditions {
-        let plain =
-            [&mut self.host_headers, &mut self.path_patterns, &mut self.http_request_methods, &mut self.source_ips];
-        for values in plain.into_iter().chain(self.http_headers.values_mut()) {
+    pub fn normal(mut self) -> Conditions {
+        for HeaderCondition { name, values, regex_values } in std::mem::take(&mut self.http_header_conditions) {
+            // Header names have no case; AWS keeps the one that was written.
+            let is_known = self.http_headers.keys().any(|known| known.eq_ignore_ascii_case(&name));
+            if regex_values.is_empty() && !is_known {
+                self.http_headers.insert(name, values);
+            } else {
+                self.http_header_conditions.push(HeaderCondition { name, values, regex_values });
+            }
+        }
+        for QueryCondition { values } in std::mem::take(&mut self.query_string_conditions) {
+            match values.as_slice() {
+                [QueryValue { key: Some(key), value }] if !self.query_strings.contains_key(key) => {
+                    self.query_strings.insert(key.clone(), value.clone());
+                }
+                _ => self.query_string_conditions.push(QueryCondition { values }),
+            }
+        }
+        let plain = [
+            &mut self.host_headers,
+            &mut self.host_header_regex_values,
+            &mut self.path_patterns,
+            &mut self.path_pattern_regex_values,
+            &mut self.http_request_methods,
+            &mut self.source_ips,
+        ];
+        let headers = self.http_header_conditions.iter_mut().flat_map(|one| [&mut one.values, &mut one.regex_values]);
+        for values in plain.into_iter().chain(self.http_headers.values_mut()).chain(headers) {
             values.sort();
         }
+        self.query_string_conditions.iter_mut().for_each(|one| one.values.sort());
+        self.http_header_conditions.sort();
+        self.query_string_conditions.sort();
         self
     }
 }

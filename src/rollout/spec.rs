@@ -118,7 +118,7 @@ pub struct Route {
     #[argument(range = 1..=50_000)]
     pub priority: Option<i32>,
     /// The conditions of the rule that the switch makes. A request has to meet all conditions that are set; together they may have
-    /// at most five values.
+    /// at most five values, and six wildcards in them.
     pub conditions: Option<Conditions>,
 }
 
@@ -160,8 +160,8 @@ pub struct Verification {
 #[derive(Clone, Debug, Default, PartialEq, Arguments)]
 #[arguments(change = InPlace)]
 pub struct Checks {
-    /// HTTP requests, and what their answers must be. In `url`, `headers`, `body` and `connect_to`, `{color}` stands for the
-    /// color that is checked.
+    /// HTTP requests, and what their answers must be. In `url`, `headers`, `body`, `connect_to` and `body_matches`, `{color}` stands
+    /// for the color that is checked.
     pub http: Vec<HttpCheck>,
     /// Lambda functions that must not fail. A function that takes long answers `{"status": "pending"}` and is asked again;
     /// `hookStatus` and `callBackDelay`, as for ECS deployments, are understood too.
@@ -169,7 +169,7 @@ pub struct Checks {
     /// Commands that must exit with 0, run where Terraform runs. Their environment has `BLUEGREEN_COLOR`, `BLUEGREEN_LIVE`,
     /// `BLUEGREEN_SWITCH`, `BLUEGREEN_ROLLOUT` and `BLUEGREEN_TARGET_GROUP_ARN`.
     pub command: Vec<CommandCheck>,
-    /// The names of CloudWatch alarms that must not be in `ALARM`.
+    /// The names of CloudWatch alarms that must not be in `ALARM`; `{color}` in a name stands for the color that is checked.
     #[argument(list = alarm_names)]
     pub alarms: Vec<String>,
     /// What an alarm without data, or one that can't be read, counts as.

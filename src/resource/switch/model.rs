@@ -103,7 +103,7 @@ fn route(value: &Value) -> Option<RouteSpec> {
     let spec::Route { listener_arn, priority, conditions, .. } = Field::read(&value.known_json())?;
     let listener = listener_arn?;
     let Some(priority) = priority else { return Some(RouteSpec::Listener(listener)) };
-    Some(RouteSpec::OwnRule { listener, priority, conditions: conditions.unwrap_or_default().sorted(), arn: None })
+    Some(RouteSpec::OwnRule { listener, priority, conditions: conditions.unwrap_or_default().normal(), arn: None })
 }
 
 /// How long an operation may take: where nothing was said, as long as a rollout takes at least, and half an hour more.

@@ -182,14 +182,17 @@ impl CheckRunner<'_> {
         match &checking.check {
             Check::Healthy(policy) => self.look_at_health(subject, policy).await,
             Check::Http(check) => self.ask(&check.for_color(&subject.color), Shown::All).await.into(),
-            Check::Lambda(check) => self.invoke(check, subject).await.into(),
+            Check::Lambda(check) => self.invoke(&check.for_color(&subject.color)).await.into(),
             Check::Command(check) => self.command(check, subject).await.into(),
             Check::Session(check) => self.session(check, subject).await.into(),
-            Check::Alarms(check) => match self.ports.monitoring.alarms(&check.names).await {
-                Ok(seen) => gate::alarms(check, &seen),
-                Err(_) if check.policy.unreadable == CountsAs::Pass => Verdict::Pass,
-                Err(error) => Verdict::Fail(error.message),
-            },
+            Check::Alarms(check) => {
+                let check = check.for_color(&subject.color);
+                match self.ports.monitoring.alarms(&check.names).await {
+                    Ok(seen) => gate::alarms(&check, &seen),
+                    Err(_) if check.policy.unreadable == CountsAs::Pass => Verdict::Pass,
+                    Err(error) => Verdict::Fail(error.message),
+                }
+            }
             Check::Metric(check) => self.measure(check, subject, since).await,
         }
     }
@@ -272,12 +275,12 @@ impl CheckRunner<'_> {
     }
 
     /// Asks a function until it is done. One that takes long says so, and is asked again.
-    async fn invoke(self, check: &LambdaCheck, subject: &Subject) -> Result<(), String> {
-        let payload = fill(check.payload.as_deref().unwrap_or("{}"), &subject.color);
+    async fn invoke(self, check: &LambdaCheck) -> Result<(), String> {
+        let payload = check.payload.as_deref().unwrap_or("{}");
         let name = check.name();
         let work = async {
             loop {
-                let answer = self.ports.functions.invoke(check, &payload).await.map_err(|error| error.message)?;
+                let answer = self.ports.functions.invoke(check, payload).await.map_err(|error| error.message)?;
                 match gate::function(&name, &answer) {
                     FunctionVerdict::Passed => return Ok(()),
                     FunctionVerdict::Failed(seen) => return Err(seen),

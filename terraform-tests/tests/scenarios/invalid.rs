@@ -22,7 +22,7 @@ fn case(name: &'static str, value: impl Into<String>, summary: &'static str, lin
 }
 
 fn cases() -> Vec<Case> {
-    [colors(), routes(), checks(), rollouts(), times()].into_iter().flatten().collect()
+    [colors(), routes(), conditions(), checks(), rollouts(), times()].into_iter().flatten().collect()
 }
 
 fn colors() -> Vec<Case> {
@@ -68,6 +68,46 @@ fn routes() -> Vec<Case> {
             "Too many condition values",
         ),
         case("preview_routes", format!("[{}]", listener("")), "Route given twice", "preview_routes"),
+    ]
+}
+
+/// What AWS says of the conditions of a rule, said before anything is called.
+fn conditions() -> Vec<Case> {
+    let rule = |conditions: &str, summary| {
+        let route = format!("[{{ listener_arn = \"{LISTENER}\", priority = 3, conditions = {{ {conditions} }} }}]");
+        case("routes", route, summary, "routes")
+    };
+    let network = LISTENER.replace("listener/app/", "listener/net/");
+    let of_network = |conditions: &str, summary| {
+        let route = format!("[{{ listener_arn = \"{network}\", priority = 3, conditions = {{ {conditions} }} }}]");
+        case("routes", route, summary, "routes")
+    };
+    vec![
+        rule("source_ips = [\"10.0.0.1\"]", "Invalid source_ips"),
+        rule("source_ips = [\"10.0.0.0/33\"]", "Invalid source_ips"),
+        rule("http_request_methods = [\"get\"]", "Invalid http_request_methods"),
+        rule("http_request_methods = [\"*\"]", "Invalid http_request_methods"),
+        rule(&format!("host_headers = [\"{}.example.com\"]", "a".repeat(120)), "Invalid host_headers"),
+        rule("host_headers = [\"https://app.example.com\"]", "Invalid host_headers"),
+        rule("host_headers = [\"\"]", "Invalid host_headers"),
+        rule("path_patterns = [\"api/*\"]", "Invalid path_patterns"),
+        rule(&format!("path_pattern_regex_values = [\"^/{}\"]", "a".repeat(128)), "Invalid path_pattern_regex_values"),
+        rule("http_headers = { Host = [\"app.example.com\"] }", "Invalid condition"),
+        rule("http_headers = { \"X Cohort\" = [\"beta\"] }", "Invalid condition"),
+        rule("http_headers = { X-Cohort = [] }", "A condition has no value"),
+        rule("http_headers = { X-Cohort = [\"\"] }", "Invalid condition"),
+        rule("http_header_conditions = [{ name = \"X-Cohort\" }]", "A condition has no value"),
+        rule("http_header_conditions = [{ name = \"Host\", values = [\"a.b\"] }]", "Invalid name"),
+        rule("query_strings = { version = \"\" }", "Invalid condition"),
+        rule("query_string_conditions = [{ values = [{ key = \"version\", value = \"\" }] }]", "Invalid value"),
+        rule("path_patterns = [\"/*/*/*/*/*/*/*\"]", "Too many wildcards"),
+        rule(
+            "path_patterns = [\"/a\", \"/b\", \"/c\"], query_string_conditions = [{ values = [{ value = \"1\" }, { value = \"2\" }, { value = \"3\" }] }]",
+            "Too many condition values",
+        ),
+        rule("source_ip_address_type = \"ipv6\"", "Not for this load balancer"),
+        of_network("path_patterns = [\"/api/*\"]", "Not for this load balancer"),
+        of_network("source_ip_address_type = \"ipv5\"", "Invalid source_ip_address_type"),
     ]
 }
 

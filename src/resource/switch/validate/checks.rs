@@ -16,8 +16,9 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 /// What is wrong with the checks, the steps, or the times of a configuration.
 pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     let routes = config.get("routes").as_list().unwrap_or_default();
-    let network =
-        routes.iter().any(|route| route.get("listener_arn").as_str().is_some_and(|arn| arn.contains(":listener/net/")));
+    let is_network = |arn: &str| arn.contains(":listener/net/") || arn.contains(":listener-rule/net/");
+    let arns = |route: &Value, name: &str| route.get(name).as_str().is_some_and(is_network);
+    let network = routes.iter().any(|route| arns(route, "listener_arn") || arns(route, "rule_arn"));
     for block in ["validation", "verification"] {
         let (value, path) = (config.get(block), Path::attribute(block));
         for (n, check) in config.get(block).get("http").as_list().unwrap_or_default().iter().enumerate() {
@@ -290,6 +291,8 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
         diagnostics.warning_at(Path::attribute("strategy"), "There is no record", detail);
     }
     let metrics = verification.get("metrics").as_list().unwrap_or_default().iter().enumerate();
+    // What isn't known yet would be read as no time at all.
+    let is_known = config.get("strategy").is_wholly_known() && verification.get("duration").is_wholly_known();
     let holds = steps.iter().map(|step| step.hold).chain([lasts(config)]);
     let shortest: BTreeMap<Duration, ()> = holds.map(|hold| (hold, ())).collect();
     for (n, metric) in metrics {
@@ -303,7 +306,8 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
             );
             diagnostics.warning_at(path, "Load balancers publish minutes", detail);
         }
-        let Some((hold, ())) = shortest.iter().next().filter(|(hold, ())| **hold < period * 3) else { continue };
+        let too_short = |(hold, ()): &(&Duration, &())| is_known && **hold < period * 3;
+        let Some((hold, ())) = shortest.iter().next().filter(too_short) else { continue };
         let path = Path::attribute("verification").attr("metrics").index(n);
         let detail = format!(
             "{path}: CloudWatch has one point per {}, a minute or two late, and only whole ones after traffic moved count: in a hold of {} there may be none, which counts as {}. Hold for at least {}.",

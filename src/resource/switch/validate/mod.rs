@@ -1,6 +1,7 @@
 //! What can be told of a configuration before anything is asked.
 
 pub(super) mod checks;
+mod conditions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -170,43 +171,13 @@ fn validate_own_rule(route: &Value, path: &Path, diagnostics: &mut Diagnostics) 
             diagnostics.error_at(path.attr(other), format!("{name} is missing"), detail);
         }
     }
-    if route.get("listener_arn").as_str().is_some_and(|arn| !arn.contains(":listener/app/")) {
-        let detail = format!("{path}: only listeners of Application Load Balancers have rules.");
+    let listener = route.get("listener_arn").as_str();
+    if listener.is_some_and(|arn| [":listener/app/", ":listener/net/"].iter().all(|kind| !arn.contains(kind))) {
+        let detail = format!("{path}: only listeners of Application and of Network Load Balancers have rules.");
         diagnostics.error_at(path.attr("listener_arn"), "This listener can't have rules", detail);
     }
-    let conditions = route.get("conditions");
-    let values = condition_values(conditions);
-    if values > MAX_CONDITION_VALUES {
-        let detail = format!(
-            "{path}: the conditions have {values} values, and AWS allows {MAX_CONDITION_VALUES} in a rule. Use wildcards or several routes."
-        );
-        diagnostics.error_at(path.attr("conditions"), "Too many condition values", detail);
-    }
-    let empty = |value: &Value| {
-        value.is_null()
-            || value.as_list().is_some_and(<[Value]>::is_empty)
-            || value.as_map().is_some_and(BTreeMap::is_empty)
-    };
-    if conditions.as_map().is_some_and(|map| map.values().all(empty)) {
-        let detail = format!(
-            "{path}: a rule needs at least one condition. For all requests, use the listener's default action: leave priority and conditions out."
-        );
-        diagnostics.error_at(path.attr("conditions"), "Conditions are empty", detail);
-    }
+    conditions::validate(route, path, diagnostics);
 }
-
-/// How many values all conditions of a rule have together, as far as it is known.
-fn condition_values(conditions: &Value) -> usize {
-    let count = |value: &Value| match value {
-        Value::List(items) => items.len(),
-        Value::Map(map) => map.values().map(|value| value.as_list().map_or(1, <[Value]>::len)).sum(),
-        _ => 0,
-    };
-    conditions.as_map().map_or(0, |map| map.values().map(count).sum())
-}
-
-/// AWS's quota of condition values per rule.
-const MAX_CONDITION_VALUES: usize = 5;
 
 /// What makes two routes the same, as far as it is known.
 fn key(route: &Value) -> Option<String> {

@@ -40,10 +40,9 @@ pub(super) fn facts(attributes: &BTreeMap<String, String>) -> GroupFacts {
         // The count is 1 unless somebody said otherwise, and the one that is reached first decides.
         set(percentage).map(|percentage| format!("{percentage} %")).or_else(|| set(count))
     };
-    let sticky = attributes.get(STICKY).is_some_and(|on| on == "true");
     GroupFacts {
         deregistration_delay: seconds(DELAY),
-        stickiness: if sticky { seconds(LB_COOKIE).or_else(|| seconds(APP_COOKIE)) } else { None },
+        is_sticky: attributes.get(STICKY).is_some_and(|on| on == "true"),
         fail_open_below: threshold("unhealthy_state_routing"),
         dns_failover_below: threshold("dns_failover"),
     }

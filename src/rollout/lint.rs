@@ -63,6 +63,9 @@ kinds! {
     Fault WeightOutOfRange,
     /// A forward names a target group once: AWS refuses it twice.
     Fault GroupTwice,
+    /// Where a group keeps clients at a target, a forward to several keeps them at a group, too: AWS refuses it otherwise, in the
+    /// midst of a rollout.
+    Fault NotSticky,
     /// The weights of a split add up to 100 or 1000: else the target color gets another percentage than its step says.
     Warning WeightsDoNotAddUp,
     /// Only a rule of the switch's own is made, moved, given conditions or deleted: all others belong to somebody else.

@@ -3,7 +3,7 @@
 use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
 use super::route::Terminal;
-use super::runbook::{Runbook, Step, terminal_summary};
+use super::runbook::{Runbook, Step, is_back, terminal_summary};
 use super::world::World;
 
 /// The next thing to do.
@@ -160,18 +160,17 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
             continue;
         }
         looked.push(key.clone());
-        let Some(mut expected) = expected(runbook, journal, &key) else { continue };
-        if journal.is_broken() {
-            expected.extend(origin(runbook, &key));
-        }
+        let Some(expected) = expected(runbook, journal, &key) else { continue };
+        let origin = origin(runbook, &key).filter(|_| journal.is_broken());
         let Some(seen) = world.routes.get(&key) else {
             // A rule that this rollout makes may not be there yet, and is gone again on its way back.
-            if journal.is_broken() && origin(runbook, &key).is_none() {
+            if journal.is_broken() && origin.is_none() {
                 continue;
             }
             return Some(format!("{route} is gone"));
         };
-        if !expected.iter().any(|terminal| seen.terminal.is_same(terminal)) {
+        let went_back = origin.is_some_and(|origin| is_back(&seen.terminal, origin));
+        if !went_back && !expected.iter().any(|terminal| seen.terminal.is_same(terminal)) {
             let leads = terminal_summary(&seen.terminal, |_| None);
             return Some(format!("{route} was moved by somebody else in the meantime: {leads}"));
         }

@@ -45,6 +45,6 @@ pub use route::{
     Conditions, Forward, HeaderCondition, Observed, Place, QueryCondition, QueryValue, Redirect, RouteSpec, Stickiness,
     Terminal, short,
 };
-pub use runbook::{Convergence, Runbook, Stage, Step, Watch, is_made_by, terminal_summary};
+pub use runbook::{Convergence, Runbook, Stage, Step, Watch, is_made_by, terminal_summary, way_back};
 pub use strategy::{Prove, Shift, Strategy, Tell, Verification};
 pub use world::{Traffic, World, traffic};

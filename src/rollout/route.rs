@@ -43,6 +43,14 @@ impl RouteSpec {
     }
 }
 
+impl RouteSpec {
+    /// Whether it is on a Network Load Balancer.
+    pub fn is_network(&self) -> bool {
+        let key = self.key();
+        key.contains(":listener/net/") || key.contains(":listener-rule/net/")
+    }
+}
+
 impl fmt::Display for RouteSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -297,9 +305,21 @@ impl Terminal {
                     && x.groups
                         .iter()
                         .all(|(arn, _)| other.mentions(arn) && (self.share(arn) - other.share(arn)).abs() < SAME)
-                    && sticky(x) == sticky(y)
+                    && sticks_like(x, y)
             }
             _ => self == other,
+        }
+    }
+
+    /// The same without the groups that get nothing, as long as something gets something.
+    #[must_use]
+    pub fn without_idle(&self) -> Terminal {
+        match self {
+            Terminal::Forward(forward) if forward.groups.iter().any(|(_, weight)| *weight > 0) => {
+                let groups = forward.groups.iter().filter(|(_, weight)| *weight > 0).cloned().collect();
+                Terminal::Forward(Forward { groups, stickiness: forward.stickiness.clone() })
+            }
+            other => other.clone(),
         }
     }
 
@@ -312,7 +332,17 @@ impl Terminal {
     }
 }
 
-/// The seconds of group stickiness where it is on.
-fn sticky(forward: &Forward) -> Option<Option<i32>> {
-    forward.stickiness.as_ref().filter(|stickiness| stickiness.enabled).map(|stickiness| stickiness.duration_seconds)
+/// Whether clients are kept at a group alike. Where one of them names no time, as on Network Load Balancers, none is compared.
+fn sticks_like(x: &Forward, y: &Forward) -> bool {
+    let seconds = |forward: &Forward| {
+        forward
+            .stickiness
+            .as_ref()
+            .filter(|stickiness| stickiness.enabled)
+            .map(|stickiness| stickiness.duration_seconds)
+    };
+    match (seconds(x), seconds(y)) {
+        (Some(Some(x)), Some(Some(y))) => x == y,
+        (x, y) => x.is_some() == y.is_some(),
+    }
 }

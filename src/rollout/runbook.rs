@@ -191,7 +191,7 @@ impl Step {
             Step::Check(_) | Step::Converge(_) | Step::Watch(_) => true,
             Step::Route { route, before, after, .. } => match (world.routes.get(&route.key()), before, made) {
                 (None, None, _) => true,
-                (Some(now), Some(before), _) => now.terminal.is_same(&before.terminal),
+                (Some(now), Some(before), _) => is_back(&now.terminal, &before.terminal),
                 (Some(now), None, Some(made)) => now.arn != made,
                 // What stands there and is not what the step makes, somebody else made: it is not ours to delete.
                 (Some(now), None, None) => !is_made_by(now, route, after),
@@ -271,6 +271,18 @@ impl Step {
             },
         }
     }
+}
+
+/// Where a route that led there goes back to. Group stickiness beats weights until a client's cookie lapses: a group that had
+/// nothing is left out of the action then, since clients would be kept at what has just failed. The next apply lets it join.
+pub fn way_back(before: &Terminal) -> Terminal {
+    let keeps = before.stickiness().is_some_and(|stickiness| stickiness.enabled);
+    if keeps { before.without_idle() } else { before.clone() }
+}
+
+/// Whether a route leads where it led before.
+pub(super) fn is_back(now: &Terminal, before: &Terminal) -> bool {
+    now.is_same(before) || now.is_same(&way_back(before))
 }
 
 fn stands_at(world: &World, route: &RouteSpec, priority: i32) -> bool {

@@ -34,7 +34,7 @@ fn intent(active: &str) -> Intent {
 
 fn world(weights: &[(&str, u32)], record: Option<&str>) -> World {
     let routes = BTreeMap::from([("web".to_owned(), listener(weights))]);
-    World { routes, record: record.map(str::to_owned), capacities: BTreeMap::new(), lock_record: None }
+    World { routes, record: record.map(str::to_owned), ..World::default() }
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! What was seen at one time: every route, the record, sizes, and what an earlier rollout left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ pub struct World {
     /// What a rollout that did not come to its end left.
     #[serde(default)]
     pub lock_record: Option<LockRecord>,
+    /// Target groups that keep a client at one target, as far as that was asked: see [`super::planner::to_be_asked`].
+    #[serde(default)]
+    pub sticky: BTreeSet<String>,
 }
 
 impl World {

@@ -10,12 +10,12 @@ use super::contracts::Outdated;
 use super::diagnostics::{self, Failure};
 use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, look, model, name, tags};
+use super::{OWNER_TAG, Shared, TAG, look, model, name, planned, tags};
 use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::lock_record::Status;
+use crate::rollout::situation;
 use crate::rollout::{Intent, LockRecord, Observed, Raised, RouteSpec, Runbook, Step, World};
-use crate::rollout::{planner, situation};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
@@ -200,7 +200,7 @@ impl Apply<'_> {
         };
         let is_left = lock_record.as_ref().is_some_and(lock::is_surely_dead);
         let world = World { lock_record, ..seen };
-        let Some(runbook) = self.plan(&world, diagnostics) else { return before };
+        let Some((world, runbook)) = self.plan(world, diagnostics).await else { return before };
         let about = about(&self.intent, &world, name(self.planned), self.planned);
         // A lock that a dead run left is cleared away also where nothing else is to be done.
         if runbook.is_empty() && !is_left {
@@ -247,19 +247,19 @@ impl Apply<'_> {
         looked.flatten()
     }
 
-    fn plan(&self, world: &World, diagnostics: &mut Diagnostics) -> Option<Runbook> {
-        let runbook = match planner::plan(&self.intent, world) {
-            Ok(runbook) => runbook,
+    async fn plan(&self, world: World, diagnostics: &mut Diagnostics) -> Option<(World, Runbook)> {
+        let (world, runbook) = match planned(self.shared, &self.intent, world).await {
+            Ok(planned) => planned,
             Err(refusal) => {
                 diagnostics::refusal(&refusal, &self.intent, diagnostics);
                 return None;
             }
         };
-        if !diagnostics::is_sound(&runbook, (&self.intent, world), Purpose::Rollout, diagnostics) {
+        if !diagnostics::is_sound(&runbook, (&self.intent, &world), Purpose::Rollout, diagnostics) {
             return None;
         }
-        let barred = self.outdated().bars(&self.request.config, (&self.intent, world, &runbook), diagnostics);
-        (!barred).then_some(runbook)
+        let barred = self.outdated().bars(&self.request.config, (&self.intent, &world, &runbook), diagnostics);
+        (!barred).then_some((world, runbook))
     }
 
     /// Whether traffic would be moved that was elsewhere when this was planned. A first apply has only its outline to keep.
@@ -287,7 +287,7 @@ impl Apply<'_> {
         for look in 1.. {
             let seen = self.look(diagnostics).await?;
             let world = World { lock_record: found.cloned(), ..seen };
-            let runbook = self.plan(&world, diagnostics)?;
+            let (world, runbook) = self.plan(world, diagnostics).await?;
             let mut broken = Diagnostics::new();
             if !self.breaks_promise((&world, &runbook), &mut broken) {
                 return Some((world, runbook));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::diagnostics::{self, Failure};
 use super::private_state::PrivateState;
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, wish};
+use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, wish, with_stickiness};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner;
 use crate::rollout::situation::is_ours_by_looks;
@@ -286,7 +286,14 @@ impl End<'_> {
         let (mut world, prior) = (world, model::parse(self.prior));
         for seen in 1.. {
             let mut said = Diagnostics::new();
-            let Some(restoration) = self.restoration(&world, owned, &mut said) else {
+            let mut restoration = self.restoration(&world, owned, &mut said);
+            if let Some(runbook) = &restoration
+                && let Some(more) = with_stickiness(self.shared, runbook, &world).await
+            {
+                (world, said) = (more, Diagnostics::new());
+                restoration = self.restoration(&world, owned, &mut said);
+            }
+            let Some(restoration) = restoration else {
                 diagnostics.extend(said);
                 return None;
             };

@@ -9,7 +9,7 @@ use crate::duration::shown;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
-    Check, Intent, Observed, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_summary,
+    Check, Intent, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_summary, way_back,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::executor::{Ending, Outcome};
@@ -287,7 +287,7 @@ impl Failure<'_> {
             Ending::Stuck => self.undo_failures(),
             Ending::Held => self.held(),
             Ending::Unknown => self.unknown(),
-            Ending::RolledBack if self.changed_anything() => "Rolled back: all routes are as before.".to_owned(),
+            Ending::RolledBack if self.changed_anything() => self.rolled_back(),
             Ending::RolledBack => "Nothing was changed.".to_owned(),
             Ending::Done => String::new(),
         });
@@ -337,13 +337,39 @@ impl Failure<'_> {
         self.runbook.steps().any(|(id, step)| self.outcome.journal.began(id) && !step.is_check())
     }
 
-    /// How long users saw what failed.
+    /// That it went back, and what differs all the same: clients would have been kept at what failed.
+    fn rolled_back(&self) -> String {
+        let mut text = "Rolled back: all routes are as before.".to_owned();
+        for route in self.intent.routes.iter().chain(&self.intent.preview_routes) {
+            let seen = self.outcome.world.as_ref().and_then(|world| world.routes.get(&route.key()));
+            let Some((Some(before), seen)) = self.runbook.origin(&route.key()).zip(seen) else { continue };
+            let Terminal::Forward(forward) = &before.terminal else { continue };
+            let left_out = forward.groups.iter().map(|(arn, _)| arn).filter(|arn| !seen.terminal.mentions(arn));
+            for arn in left_out {
+                let name = self.intent.color_of(arn).map_or_else(|| short(arn), str::to_owned);
+                let _ = write!(
+                    text,
+                    "\n{name} is left out of the action of {route}, whose stickiness would keep clients there: the next apply adds it again, with weight 0."
+                );
+            }
+        }
+        text
+    }
+
+    /// How long users saw what failed, and what of it may go on.
     fn exposed(&self) -> Option<String> {
         let (time, most) = self.outcome.exposure.filter(|_| self.runbook.on_failure != OnFailure::Leave)?;
         let color = self.intent.active.as_deref().filter(|active| self.from != Some(*active))?;
         let time = shown(time);
         let still = if self.outcome.ending == Ending::RolledBack { "" } else { " so far" };
-        Some(format!("Users reached {color} for {time}{still}, at most {most:.1} % of them."))
+        let network = self.intent.routes.iter().any(RouteSpec::is_network);
+        let open = if network { "Connections" } else { "WebSockets and other long requests" };
+        let goes_on = if self.outcome.ending == Ending::RolledBack {
+            format!(" {open} that are open there stay until they end.")
+        } else {
+            String::new()
+        };
+        Some(format!("Users reached {color} for {time}{still}, at most {most:.1} % of them.{goes_on}"))
     }
 
     fn held(&self) -> String {
@@ -449,7 +475,7 @@ pub(super) fn capitalized(text: &str) -> String {
 fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
     match step {
         Step::Route { route, before: Some(before), .. } => {
-            let actions = actions_json(before);
+            let actions = actions_json(&way_back(&before.terminal));
             Some(match route {
                 RouteSpec::Listener(arn) => {
                     format!("aws elbv2 modify-listener --listener-arn {arn} --default-actions '{actions}'")
@@ -470,8 +496,8 @@ fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
 }
 
 /// The end of an action list as the AWS CLI takes it.
-fn actions_json(observed: &Observed) -> String {
-    let action = match &observed.terminal {
+fn actions_json(terminal: &Terminal) -> String {
+    let mut action = match terminal {
         Terminal::Forward(forward) => {
             let group = |(arn, weight): &(String, u32)| json!({ "TargetGroupArn": arn, "Weight": weight });
             let groups: Vec<serde_json::Value> = forward.groups.iter().map(group).collect();
@@ -494,5 +520,14 @@ fn actions_json(observed: &Observed) -> String {
             },
         }),
     };
+    without_nulls(&mut action);
     json!([action]).to_string()
+}
+
+/// The CLI takes no null for "not said".
+fn without_nulls(value: &mut serde_json::Value) {
+    if let serde_json::Value::Object(members) = value {
+        members.retain(|_, member| !member.is_null());
+        members.values_mut().for_each(without_nulls);
+    }
 }

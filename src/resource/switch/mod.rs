@@ -33,16 +33,18 @@ mod warnings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 
 use self::apply::Apply;
 use self::private_state::PrivateState;
 use super::{Context, Shared};
+use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
-use crate::rollout::{Intent, RouteSpec, World};
+use crate::rollout::{Intent, RouteSpec, Runbook, World};
 use crate::run::ports::Freshness;
 use crate::run::rollout::executor;
 use crate::tf_provider::{
@@ -110,6 +112,35 @@ async fn look(
             None
         }
     }
+}
+
+/// A runbook, with what more of the world it had to know: whether groups keep clients at a target is asked only where actions are
+/// to change.
+async fn planned(shared: &Shared, intent: &Intent, world: World) -> Result<(World, Runbook), Refusal> {
+    let runbook = planner::plan(intent, &world)?;
+    match with_stickiness(shared, &runbook, &world).await {
+        None => Ok((world, runbook)),
+        Some(world) => {
+            let runbook = planner::plan(intent, &world)?;
+            Ok((world, runbook))
+        }
+    }
+}
+
+/// The world with the groups of these steps that keep clients at a target; none where there are no further ones.
+async fn with_stickiness(shared: &Shared, runbook: &Runbook, world: &World) -> Option<World> {
+    let asked = planner::to_be_asked(runbook).into_iter().map(|group| async move {
+        match shared.ports.load_balancer.group_facts(&group).await {
+            Ok(facts) => facts.is_sticky.then_some(group),
+            Err(error) => {
+                tracing::warn!(%error, "it can't be seen whether a target group keeps clients at a target");
+                None
+            }
+        }
+    });
+    let sticky: BTreeSet<String> = join_all(asked).await.into_iter().flatten().collect();
+    let is_more = !sticky.is_subset(&world.sticky);
+    is_more.then(|| World { sticky: &world.sticky | &sticky, ..world.clone() })
 }
 
 #[async_trait]

@@ -2,7 +2,7 @@
 
 use super::contracts::Outdated;
 use super::private_state::{self, PrivateState, TOLD_BY_APPLY};
-use super::{diagnostics, look, model, name, parity, warnings, wish};
+use super::{diagnostics, look, model, name, parity, planned, warnings, wish};
 use crate::resource::Shared;
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
@@ -33,8 +33,8 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
         return Planned { state: Some(state), replace: Vec::new(), private };
     }
     if let Some(world) = seen_by_refresh(&intent, before.as_ref(), &memory) {
-        match planner::plan(&intent, &world) {
-            Ok(runbook) => {
+        match planned(shared, &intent, world).await {
+            Ok((world, runbook)) => {
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                 plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
@@ -56,9 +56,9 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     let mut memory = memory;
     if let Some(world) = look(shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
         memory.planned = Some(World { lock_record: None, ..world.clone() });
-        match planner::plan(&intent, &world) {
+        match planned(shared, &intent, world).await {
             Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),
-            Ok(runbook) => {
+            Ok((world, runbook)) => {
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 diagnostics::moves_traffic(situation::busiest(&intent, &world).as_deref(), &intent, diagnostics);

@@ -7,7 +7,7 @@ use super::Shared;
 use super::diagnostics::capitalized as sentence;
 use crate::duration::shown;
 use crate::rollout::lock_record::Status;
-use crate::rollout::{Intent, LockRecord, Runbook, Step, World, short, situation};
+use crate::rollout::{Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, short, situation};
 use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -27,6 +27,7 @@ pub(super) async fn tell(
         unfinished(lock_record, intent, overtaken, diagnostics);
     }
     held_sizes(intent, world, diagnostics);
+    needed_stickiness(intent, world, runbook, diagnostics);
     let Some(color) = situation::target_color(intent, world).filter(|_| moves && intent.active.is_some()) else {
         return;
     };
@@ -106,6 +107,34 @@ fn held_sizes(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
         );
         diagnostics.warning_at(Path::attribute("capacity"), format!("The minimum of {color} is still held"), detail);
     }
+}
+
+/// Where AWS wants clients kept at a group that nobody asked to be kept, that is told.
+fn needed_stickiness(intent: &Intent, world: &World, runbook: &Runbook, diagnostics: &mut Diagnostics) {
+    let is_on = |terminal: &Terminal| terminal.stickiness().is_some_and(|one| one.enabled);
+    let mut routes: Vec<&RouteSpec> = Vec::new();
+    for (_, step) in runbook.steps() {
+        let Step::Route { route, before, after: after @ Terminal::Forward(forward), .. } = step else { continue };
+        let was_on = before.as_ref().is_some_and(|before| is_on(&before.terminal));
+        let is_needed = forward.groups.iter().any(|(group, _)| world.sticky.contains(group));
+        if is_needed && is_on(after) && !was_on && intent.stickiness.is_none() && !routes.contains(&route) {
+            routes.push(route);
+        }
+    }
+    let Some(first) = routes.first() else { return };
+    let name = |group: &String| intent.color_of(group).map_or_else(|| short(group), str::to_owned);
+    let keeping = world.sticky.iter().map(name).collect::<Vec<_>>().join(" and ");
+    let verb = if world.sticky.len() == 1 { "keeps" } else { "keep" };
+    let names = routes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let how = if first.is_network() {
+        "A Network Load Balancer knows no time for it: clients that it has seen stay at their group, whatever its weight is"
+    } else {
+        "It is set for 1s, the shortest time, so that clients follow the weights"
+    };
+    let detail = format!(
+        "The target group of {keeping} {verb} clients at a target (its own stickiness). AWS lets an action forward to several groups then only with group stickiness, so it is turned on for {names}. {how}."
+    );
+    diagnostics.warning_at(Path::attribute("routes"), "The routes get group stickiness", detail);
 }
 
 /// A color whose instances leave while requests are under way answers longer than the rollout watches.

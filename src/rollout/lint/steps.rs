@@ -57,6 +57,15 @@ fn forward(walk: &mut Walk<'_>, id: StepId, route: &RouteSpec, after: &Terminal)
             format!("{route} would forward to {count} groups, {MAX_GROUPS} are allowed"),
         );
     }
+    let keeps = |group: &str| walk.before(id.stage).sticky.contains(group);
+    if !walk.is_taken_over(id)
+        && !is_sticky(after)
+        && forward.groups.len() > 1
+        && forward.groups.iter().any(|(group, _)| keeps(group))
+    {
+        let message = format!("{route} would keep clients at no group, and one of its groups keeps them at a target");
+        walk.find(Kind::NotSticky, at, message);
+    }
     let mut names = BTreeSet::new();
     for (group, weight) in &forward.groups {
         let name = walk.name(group);
@@ -75,6 +84,11 @@ fn forward(walk: &mut Walk<'_>, id: StepId, route: &RouteSpec, after: &Terminal)
         let message = format!("the weights of {route} would add up to {total}, which makes {share:.2} % for {color}");
         walk.find(Kind::WeightsDoNotAddUp, at, message);
     }
+}
+
+/// Whether clients are kept at a group.
+fn is_sticky(terminal: &Terminal) -> bool {
+    terminal.stickiness().is_some_and(|stickiness| stickiness.enabled)
 }
 
 /// Whether a restoration is to bring just that back.

@@ -141,7 +141,9 @@ fn arrival(walk: &mut Walk<'_>) {
     if let Purpose::Restoration(originals) = walk.purpose {
         for (route, original) in originals {
             let now = end.routes.get(&route.key());
-            if now.is_some_and(|now| !now.terminal.is_same(original)) {
+            let is_as_far_as_can_be =
+                |now: &Terminal| now.is_same(original) || (now.shares_like(original) && must_stick(walk, now));
+            if now.is_some_and(|now| !is_as_far_as_can_be(&now.terminal)) {
                 astray.push(format!("{route} would not be as it was before the switch"));
             }
         }
@@ -165,7 +167,8 @@ fn follower(walk: &mut Walk<'_>) {
     for (id, route, after) in walk.production().collect::<Vec<_>>() {
         let Some(now) = walk.before(id.stage).routes.get(&route.key()) else { continue };
         let (was, is) = (sticky(&now.terminal), sticky(after));
-        if !now.terminal.shares_like(after) || was != is {
+        let is_needed = was.is_none() && must_stick(walk, after);
+        if !now.terminal.shares_like(after) || (was != is && !is_needed) {
             let message = format!("{route} would get other weights or stickiness, although active is omitted");
             walk.find(Kind::FollowerMovesTraffic, Some(id), message);
         }
@@ -186,8 +189,9 @@ fn rollout(walk: &mut Walk<'_>) {
     }
     for route in &walk.intent.routes {
         let key = route.key();
-        let (was, is) = (may_be_sticky(walk, &key), walk.end().routes.get(&key).map(|now| sticky(&now.terminal)));
-        if is.is_some_and(|is| !was.contains(&is)) {
+        let (was, now) = (may_be_sticky(walk, &key), walk.end().routes.get(&key));
+        let is_needed = now.is_some_and(|now| was.contains(&None) && must_stick(walk, &now.terminal));
+        if now.is_some_and(|now| !was.contains(&sticky(&now.terminal))) && !is_needed {
             let message =
                 format!("the group stickiness of {route} would not be what it was before the traffic was split");
             walk.find(Kind::StickinessNotRestored, None, message);
@@ -207,6 +211,13 @@ fn may_be_sticky(walk: &Walk<'_>, key: &str) -> Vec<Option<Option<i32>>> {
         (Some(written), false) => vec![written, now],
         (None, _) => vec![now],
     }
+}
+
+/// Whether AWS takes a forward only with group stickiness, as short as it is here.
+fn must_stick(walk: &Walk<'_>, terminal: &Terminal) -> bool {
+    let Terminal::Forward(forward) = terminal else { return false };
+    let asked = forward.groups.iter().any(|(group, _)| walk.before(0).sticky.contains(group));
+    asked && forward.groups.len() > 1 && matches!(sticky(terminal), Some(None | Some(1)))
 }
 
 /// The seconds of group stickiness where it is on.

@@ -19,6 +19,7 @@ use crate::rollout::strategy::Shift;
 use crate::rollout::world::World;
 
 pub use self::outline::outline;
+pub use self::route_steps::to_be_asked;
 use self::route_steps::{
     about, attach, conditions, health_check, join_route, lead, part, priorities, record, remove, step, with_all,
 };
@@ -110,12 +111,10 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
     let color_of = |arn: &str| intent.color_of(arn);
     let step = |(route, original): &(RouteSpec, Terminal), world: &World| {
         let before = world.routes.get(&route.key())?;
-        let words = format!(
-            "{} → {}, as before",
-            terminal_summary(&before.terminal, color_of),
-            terminal_summary(original, color_of)
-        );
-        let step = Step::Route { route: route.clone(), before: Some(before.clone()), after: original.clone(), words };
+        let mut step = route_steps::step((intent, world), route, Some(before), original.clone());
+        if let Step::Route { words, .. } = &mut step {
+            words.push_str(", as before");
+        }
         (!step.holds(world)).then_some(step)
     };
     let steps: Vec<Step> = originals.iter().filter_map(|original| step(original, world)).collect();
@@ -268,7 +267,7 @@ impl Draft<'_> {
         let model = seen.find(serves).map(|seen| seen.terminal.clone());
         let step = |route: &RouteSpec| match (world.routes.get(&route.key()), &model) {
             (Some(_), _) => join_route(intent, world, route),
-            (None, Some(model)) => Some(step(intent, route, None, with_all(intent, model))),
+            (None, Some(model)) => Some(step((intent, world), route, None, with_all(intent, model))),
             (None, None) => None,
         };
         let steps = intent.routes.iter().filter_map(step).collect();

@@ -1,12 +1,12 @@
 //! The steps that change one route or the record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::MAX_GROUPS;
 use crate::rollout::check::{Block, Check, Checking, Subject};
 use crate::rollout::intent::{Environment, Intent};
 use crate::rollout::route::{Forward, Observed, RouteSpec, Stickiness, Terminal};
-use crate::rollout::runbook::{Step, terminal_summary};
+use crate::rollout::runbook::{Runbook, Step, terminal_summary};
 use crate::rollout::strategy::Shift;
 use crate::rollout::world::World;
 
@@ -15,7 +15,7 @@ pub(super) fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step
     if world.mentions(group) {
         return None;
     }
-    intent.routes.iter().find_map(|route| join(intent, world.routes.get(&route.key())?, route, [group]))
+    intent.routes.iter().find_map(|route| join((intent, world), route, [group]))
 }
 
 /// The color is measured by what carries the traffic now, be it a color or not.
@@ -70,7 +70,7 @@ pub(super) fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &st
         .stickiness
         .map(|duration| Stickiness { enabled: true, duration_seconds: i32::try_from(duration.as_secs()).ok() });
     let stickiness = sticky.or_else(|| before.terminal.stickiness());
-    let step = step(intent, route, Some(before), Terminal::Forward(Forward { groups, stickiness }));
+    let step = step((intent, world), route, Some(before), Terminal::Forward(Forward { groups, stickiness }));
     if step.holds(world) { None } else { Some(step) }
 }
 
@@ -106,16 +106,16 @@ pub(super) fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
 /// Brings the colors that a route lacks into it at weight 0.
 pub(super) fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
     let groups = intent.environments.values().map(|environment| environment.target_group_arn.as_str());
-    join(intent, world.routes.get(&route.key())?, route, groups)
+    join((intent, world), route, groups)
 }
 
 /// Brings those groups that a forward lacks into it at weight 0; none if it lacks none or can't take them.
 pub(super) fn join<'g>(
-    intent: &Intent,
-    observed: &Observed,
+    (intent, world): (&Intent, &World),
     route: &RouteSpec,
     groups: impl IntoIterator<Item = &'g str>,
 ) -> Option<Step> {
+    let observed = world.routes.get(&route.key())?;
     let Terminal::Forward(forward) = &observed.terminal else { return None };
     let missing: Vec<&str> = groups.into_iter().filter(|group| !observed.terminal.mentions(group)).collect();
     if missing.is_empty() || forward.groups.len() + missing.len() > MAX_GROUPS {
@@ -123,7 +123,7 @@ pub(super) fn join<'g>(
     }
     let mut forward = forward.clone();
     forward.groups.extend(missing.into_iter().map(|group| (group.to_owned(), 0)));
-    Some(step(intent, route, Some(observed), Terminal::Forward(forward)))
+    Some(step((intent, world), route, Some(observed), Terminal::Forward(forward)))
 }
 
 /// The step that leads a route to one color, all others staying at weight 0; none if it already does.
@@ -139,11 +139,50 @@ pub(super) fn lead(
         (environment.target_group_arn.clone(), if name == color { 100 } else { 0 })
     };
     let forward = Forward { groups: intent.environments.iter().map(group).collect(), stickiness };
-    let step = step(intent, route, before, Terminal::Forward(forward));
+    let step = step((intent, world), route, before, Terminal::Forward(forward));
     if step.holds(world) { None } else { Some(step) }
 }
 
-pub(super) fn step(intent: &Intent, route: &RouteSpec, before: Option<&Observed>, after: Terminal) -> Step {
+/// The shortest time for which an Application Load Balancer keeps a client at a group.
+const SHORTEST: i32 = 1;
+
+/// How clients are kept at a group. AWS lets an action forward to several groups, one of which keeps clients at a target, only if
+/// the action keeps them at a group, too; where nobody asked for that, as shortly as can be. Network Load Balancers know no time.
+fn sticking(world: &World, route: &RouteSpec, forward: Forward) -> Forward {
+    let Forward { groups, stickiness } = forward;
+    let is_on = stickiness.as_ref().is_some_and(|stickiness| stickiness.enabled);
+    let is_needed = groups.len() > 1 && groups.iter().any(|(arn, _)| world.sticky.contains(arn));
+    let stickiness = match (stickiness, route.is_network()) {
+        (Some(Stickiness { enabled: true, .. }), true) => Some(Stickiness { enabled: true, duration_seconds: None }),
+        (_, network) if is_needed && !is_on => {
+            Some(Stickiness { enabled: true, duration_seconds: (!network).then_some(SHORTEST) })
+        }
+        (stickiness, _) => stickiness,
+    };
+    Forward { groups, stickiness }
+}
+
+/// The groups of which it has to be known whether they keep clients at a target, for these steps to be what AWS takes.
+pub fn to_be_asked(runbook: &Runbook) -> BTreeSet<String> {
+    let forwards = runbook.steps().filter_map(|(_, step)| match step {
+        Step::Route { after: Terminal::Forward(forward), .. } => Some(forward),
+        _ => None,
+    });
+    let is_on = |forward: &Forward| forward.stickiness.as_ref().is_some_and(|stickiness| stickiness.enabled);
+    let open = forwards.filter(|forward| forward.groups.len() > 1 && !is_on(forward));
+    open.flat_map(|forward| forward.groups.iter().map(|(arn, _)| arn.clone())).collect()
+}
+
+pub(super) fn step(
+    (intent, world): (&Intent, &World),
+    route: &RouteSpec,
+    before: Option<&Observed>,
+    after: Terminal,
+) -> Step {
+    let after = match after {
+        Terminal::Forward(forward) => Terminal::Forward(sticking(world, route, forward)),
+        other => other,
+    };
     let color_of = |arn: &str| intent.color_of(arn);
     let to = terminal_summary(&after, color_of);
     let words = match before {

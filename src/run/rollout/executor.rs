@@ -13,7 +13,7 @@ use crate::duration::shown;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
     Conditions, Entry, IllegalEntry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId,
-    Terminal, World, is_made_by,
+    Terminal, World, is_made_by, way_back,
 };
 use crate::run::call::{Call, SILENCE};
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -129,7 +129,7 @@ pub async fn observe(ports: &Ports, scope: &Scope, age: Freshness) -> Result<Wor
         routes: routes?,
         record: record?,
         capacities: sizes?.into_iter().flatten().collect(),
-        lock_record: None,
+        ..World::default()
     })
 }
 
@@ -771,7 +771,7 @@ impl Run<'_> {
         let load_balancer = &self.ports.load_balancer;
         match step {
             Step::Route { route, before: Some(before), .. } => {
-                load_balancer.set_terminal(route, &before.arn, &before.terminal).await
+                load_balancer.set_terminal(route, &before.arn, &way_back(&before.terminal)).await
             }
             Step::Route { route, before: None, after, .. } => match made {
                 Some(made) => load_balancer.delete_rule(made).await,

@@ -325,6 +325,19 @@ impl Fake {
         }
     }
 
+    /// As AWS does: where a group keeps clients at a target, an action with several must keep them at a group.
+    fn refuse_unsticky(&self, terminal: &Terminal) -> Result<(), PortError> {
+        let Terminal::Forward(forward) = terminal else { return Ok(()) };
+        let is_on = forward.stickiness.as_ref().is_some_and(|stickiness| stickiness.enabled);
+        let keeps = forward.groups.iter().any(|(group, _)| self.state().world.sticky.contains(group));
+        if forward.groups.len() < 2 || is_on || !keeps {
+            return Ok(());
+        }
+        let words =
+            "You must enable group stickiness on a rule if you enabled target stickiness on one of its target groups";
+        Err(PortError::new(FailureKind::Other, words))
+    }
+
     /// From now on nothing but the record can be read or written in Parameter Store.
     pub(crate) fn lose_parameters(&self) {
         self.state().lost = true;
@@ -651,6 +664,7 @@ impl LoadBalancer for Fake {
         {
             return Err(PortError::new(FailureKind::Gone, format!("TargetGroupNotFound: {group}")));
         }
+        self.refuse_unsticky(terminal)?;
         let (arn, key, terminal) = (arn.to_owned(), route.key(), terminal.clone());
         let effect = move |world: &mut World| {
             let named = world.routes.iter_mut().find(|(own, seen)| seen.arn == arn && own.contains('#'));
@@ -683,6 +697,7 @@ impl LoadBalancer for Fake {
         if self.state().world.routes.contains_key(&key) {
             return Err(PortError::new(FailureKind::Conflict, "PriorityInUse"));
         }
+        self.refuse_unsticky(terminal)?;
         let conditions = Some(conditions.clone());
         let arn = if self.state().tags.contains_key(&key) { format!("{key} again") } else { key.clone() };
         self.state().tags.insert(arn.clone(), tags.clone());
@@ -743,8 +758,8 @@ impl LoadBalancer for Fake {
         Ok(seen)
     }
 
-    async fn group_facts(&self, _: &str) -> Result<GroupFacts, PortError> {
-        Ok(GroupFacts::default())
+    async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError> {
+        Ok(GroupFacts { is_sticky: self.state().world.sticky.contains(group), ..GroupFacts::default() })
     }
 
     async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {

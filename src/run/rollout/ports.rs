@@ -173,8 +173,8 @@ pub trait Notifier: Send + Sync {
 pub struct GroupFacts {
     /// How long a target that is taken out may still answer.
     pub deregistration_delay: Option<Duration>,
-    /// Whether clients are kept at a target, and how long.
-    pub stickiness: Option<Duration>,
+    /// Whether clients are kept at a target.
+    pub is_sticky: bool,
     /// So few healthy targets make the load balancer fail open: `off`, a number, or a percentage.
     pub fail_open_below: Option<String>,
     /// So few healthy targets make DNS leave the load balancer out.

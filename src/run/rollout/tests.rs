@@ -57,7 +57,7 @@ fn world() -> World {
         routes: BTreeMap::from(["web", "api"].map(observed)),
         record: Some("blue".to_owned()),
         capacities: BTreeMap::new(),
-        lock_record: None,
+        ..World::default()
     }
 }
 

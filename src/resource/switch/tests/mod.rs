@@ -3,6 +3,7 @@
 mod heart;
 mod random;
 mod rollouts;
+mod stickiness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ fn world(blue: u32, green: u32) -> World {
         routes: BTreeMap::from([(LISTENER.to_owned(), observed)]),
         record: None,
         capacities: BTreeMap::new(),
-        lock_record: None,
+        ..World::default()
     }
 }
 

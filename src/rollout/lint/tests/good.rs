@@ -177,7 +177,9 @@ fn world(dice: &mut Dice, intent: &Intent) -> World {
     let mut capacities: BTreeMap<String, Capacity> =
         intent.environments.keys().map(|color| (color.clone(), capacity(dice))).collect();
     capacities.retain(|_, _| !dice.once_in(8));
-    World { routes, record: record.map(str::to_owned), capacities, lock_record: None }
+    let groups = intent.environments.values().map(|one| one.target_group_arn.clone()).chain([group("legacy")]);
+    let sticky = groups.filter(|_| dice.once_in(5)).collect();
+    World { routes, record: record.map(str::to_owned), capacities, sticky, ..World::default() }
 }
 
 /// The world when so many steps are done, and what is written down of them where that is not all.

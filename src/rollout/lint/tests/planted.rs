@@ -274,6 +274,7 @@ fn planted(kind: Kind) -> Case {
         }
         Kind::WeightOutOfRange => rich().lead(ATTACH, &[("blue", 1000), ("green", 0)]),
         Kind::GroupTwice => rich().lead(ATTACH, &[("blue", 1), ("green", 0), ("green", 0)]),
+        Kind::NotSticky => keeping_clients().change("set listener preview: blue 0 %, green 100 %", let_go),
         Kind::WeightsDoNotAddUp => rich().lead(CANARY, &[("blue", 9), ("green", 1)]),
         Kind::ForeignRule => rich().change("delete rule 20", as_if_of_others),
         Kind::BeforeDiffers => rich().change(LAST, forget_before),
@@ -338,6 +339,18 @@ fn measure_by_itself(step: &mut Step) {
 fn stick(step: &mut Step) {
     let Step::Route { after: Terminal::Forward(forward), .. } = step else { panic!() };
     forward.stickiness = Some(Stickiness { enabled: true, duration_seconds: Some(300) });
+}
+
+/// Green keeps clients at a target.
+fn keeping_clients() -> Case {
+    let Case { intent, mut world, .. } = rich();
+    world.sticky.insert("tg-green".to_owned());
+    Case::planned(intent, world)
+}
+
+fn let_go(step: &mut Step) {
+    let Step::Route { after: Terminal::Forward(forward), .. } = step else { panic!() };
+    forward.stickiness = None;
 }
 
 fn watch_more(step: &mut Step) {
@@ -466,6 +479,7 @@ fn findings_say_where_and_what() {
         stage 2, step 1: listener web would forward to 6 groups, 5 are allowed (TooManyGroups)
         stage 2, step 1: listener web would give blue the weight 1000, 999 is the most (WeightOutOfRange)
         stage 2, step 1: listener web would forward to green twice (GroupTwice)
+        stage 15, step 1: listener preview would keep clients at no group, and one of its groups keeps them at a target (NotSticky)
         stage 7, step 1: the weights of listener web would add up to 10, which makes 10.00 % for green (WeightsDoNotAddUp)
         stage 17, step 1: rule web#20 is not one of the switch's own rules, and would be changed like one (ForeignRule)
         stage 10, step 1: listener web is at blue 90 %, green 10 % by then, but its undo would restore blue 100 % (BeforeDiffers)

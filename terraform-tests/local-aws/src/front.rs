@@ -1,5 +1,7 @@
 //! The front that AWS clients talk to: passes calls to moto, answers for health, injects faults, logs.
 
+mod refusals;
+
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full};
@@ -124,6 +126,9 @@ async fn effect(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Respo
     let for_nodes = NODE_SERVICES.contains(&call.service.as_str()) || call.service == "ec2" && core.compute.is_used();
     if let Some(scope) = call.scope.as_ref().filter(|_| for_nodes) {
         core.converge.learn(scope).await;
+    }
+    if let Some(refusal) = refusals::refuse(&core.moto, call).await {
+        return refusal;
     }
     if let Some(answer) = own_answer(core, call).await {
         return answer;

@@ -5,6 +5,35 @@ use terraform_tests::client::element;
 use terraform_tests::stage::{Leads, Stage, forward};
 use terraform_tests::terraform::Terraform;
 
+/// A color that keeps clients at a target: AWS takes no action with it and another group that does not keep them at a group.
+#[tokio::test(flavor = "multi_thread")]
+async fn colors_with_sticky_targets_are_switched_step_by_step() -> anyhow::Result<()> {
+    let mut stage = Stage::empty().await?;
+    stage.listener(Leads::Actions(forward(1, &[(stage.group("blue"), 1)]))).await?;
+    for color in ["blue", "green"] {
+        let attributes = [
+            ("TargetGroupArn", stage.group(color)),
+            ("Attributes.member.1.Key", "stickiness.enabled"),
+            ("Attributes.member.1.Value", "true"),
+            ("Attributes.member.2.Key", "stickiness.type"),
+            ("Attributes.member.2.Value", "lb_cookie"),
+        ];
+        stage.client.elb("ModifyTargetGroupAttributes", &attributes).await?;
+    }
+    let more = "  strategy = { steps = [{ weight = 50, hold = \"1s\" }], settle = \"0s\" }";
+    let terraform = Terraform::new()?;
+    for active in ["blue", "green", "blue"] {
+        terraform.write(&stage.switch(Some(active), more))?;
+        let said = terraform.apply().await?.ok()?;
+        ensure!(active != "green" || !said.text.contains("get group stickiness"), "{}", said.text);
+        terraform.plan_is_empty().await?;
+        let now = stage.actions(0).await?;
+        ensure!(element(&now, "DurationSeconds")? == "1" && element(&now, "Enabled")? == "true", "{now}");
+        ensure!(stage.weights(0).await?[active] == 100);
+    }
+    Ok(())
+}
+
 fn oidc() -> Vec<(String, String)> {
     let config = [
         ("Issuer", "https://id.example.com"),

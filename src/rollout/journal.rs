@@ -316,10 +316,11 @@ impl Journal {
         })
     }
 
-    /// The steps that were left for the next apply.
+    /// The steps that were left for the next apply, and whose effect has not come after all.
     pub fn left(&self) -> impl Iterator<Item = (StepId, &str)> {
-        self.entries.iter().filter_map(|entry| match entry {
-            Entry::Left(id, reason) => Some((*id, reason.as_str())),
+        let came = |after: usize, id: StepId| self.entries[after..].contains(&Entry::Done(id));
+        self.entries.iter().enumerate().filter_map(move |(n, entry)| match entry {
+            Entry::Left(id, reason) if !came(n, *id) => Some((*id, reason.as_str())),
             _ => None,
         })
     }

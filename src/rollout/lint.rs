@@ -132,9 +132,9 @@ kinds! {
     Fault RemovesWantedRule,
     /// What comes afterwards holds no check: the rollout has arrived, and nothing is undone for it.
     Fault AfterwardsHoldsCheck,
-    /// What comes afterwards moves no production traffic and writes no record: it is left for the next apply when it fails.
+    /// What comes afterwards moves no production traffic: it is left for the next apply when it fails.
     Fault AfterwardsMovesTraffic,
-    /// Where traffic moved, everything after the record is `afterwards`: else a failure there would undo the rollout.
+    /// Where traffic moved, the record and everything after it is `afterwards`: else a failure there would undo the rollout.
     Fault AfterwardsMissing,
     /// What a dead rollout did is a prefix of the steps: the machine takes all that is before a begun stage for done.
     Fault TakenOverNotFirst,

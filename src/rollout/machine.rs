@@ -118,7 +118,11 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisi
     if let Some(reason) = world.and_then(|world| crossed(runbook, journal, world)) {
         return Decision::ExternalChange(reason);
     }
-    let open: Vec<StepId> = journal.echoes().into_iter().filter(|id| leads_elsewhere(runbook, *id)).collect();
+    let echoes = journal.echoes().into_iter().filter(|id| leads_elsewhere(runbook, *id));
+    // A record that is written late would name a color that the next rollout has left.
+    let is_record = |id: &StepId| matches!(runbook.step(*id), Some(Step::Record { .. }));
+    let records = journal.doubts().into_iter().filter(|id| is_record(id) && !journal.is_expired(*id));
+    let open: Vec<StepId> = echoes.chain(records).collect();
     if open.is_empty() { Decision::Done } else { Decision::Await(open) }
 }
 

@@ -184,7 +184,12 @@ pub(super) fn unclaimed(name: &str, error: &PortError, diagnostics: &mut Diagnos
 /// What was left undone after the rollout had arrived.
 pub(super) fn left(runbook: &Runbook, outcome: &Outcome, name: &str, diagnostics: &mut Diagnostics) {
     let mut text = String::new();
+    let mut unwritten = None;
     for (id, reason) in outcome.journal.left() {
+        if let Some(Step::Record { parameter, before, after }) = runbook.step(id) {
+            unwritten =
+                Some((parameter, before.as_deref().unwrap_or("nothing"), after.as_deref().unwrap_or("nothing")));
+        }
         let words = runbook.step(id).map(Step::summary).unwrap_or_default();
         let _ = write!(text, "\n  {words}: {reason}");
         if outcome.journal.doubts().contains(&id) {
@@ -194,9 +199,19 @@ pub(super) fn left(runbook: &Runbook, outcome: &Outcome, name: &str, diagnostics
     if text.is_empty() {
         return;
     }
-    let detail = format!(
-        "The rollout has completed: traffic and record are as planned. Some of what comes after it failed:{text}\n\nNext: run `terraform apply` again; the plan shows what is left."
-    );
+    let (is_so, next) = match unwritten {
+        Some((parameter, before, after)) => (
+            "traffic is as planned",
+            format!(
+                "The record {parameter} may still say {before}, and whoever goes by it, such as a pipeline or the guard of a bluegreen_migration, takes that for live instead of {after}.\n\nNext: correct the cause above and run `terraform apply` again; the plan shows what is left."
+            ),
+        ),
+        None => (
+            "traffic and record are as planned",
+            "Next: run `terraform apply` again; the plan shows what is left.".to_owned(),
+        ),
+    };
+    let detail = format!("The rollout has completed: {is_so}. Some of what comes after it failed:{text}\n\n{next}");
     diagnostics.warning(format!("Not everything after the rollout of {name} was done"), detail);
 }
 

@@ -115,12 +115,7 @@ fn afterwards(walk: &mut Walk<'_>) {
             let message = format!("this check would come when the rollout is over: {}", step.summary());
             walk.find(Kind::AfterwardsHoldsCheck, Some(id), message);
         }
-        let moves = match step {
-            Step::Route { route, .. } => walk.is_production(route),
-            Step::Record { .. } => true,
-            _ => false,
-        };
-        if moves {
+        if matches!(step, Step::Route { route, .. } if walk.is_production(route)) {
             let message = format!("the rollout would count as over before this: {}", step.summary());
             walk.find(Kind::AfterwardsMovesTraffic, Some(id), message);
         }
@@ -133,7 +128,9 @@ fn afterwards(walk: &mut Walk<'_>) {
     let arrival = walk.arrival().max(checked);
     for (id, step) in walk.steps() {
         let is_after = arrival.is_some_and(|arrival| id.stage > arrival) && !walk.runbook.is_afterwards(id.stage);
-        if is_after && matches!(step, Step::Route { .. } | Step::Capacity { .. } | Step::Remove { .. }) {
+        let counts =
+            matches!(step, Step::Route { .. } | Step::Capacity { .. } | Step::Remove { .. } | Step::Record { .. });
+        if is_after && counts {
             let message =
                 format!("a failure of this would undo the rollout, although the traffic has moved: {}", step.summary());
             walk.find(Kind::AfterwardsMissing, Some(id), message);

@@ -82,11 +82,15 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         let changed = priorities(routes, &plan.world).into_iter().chain(conditions(routes, &plan.world)).collect();
         plan.push(changed);
     }
+    // Whoever is live by then stays so: a verified release is not taken back for a parameter.
+    if moves {
+        plan.runbook.afterwards = Some(plan.runbook.stages.len());
+    }
     if let Some(color) = color.as_deref() {
         let record = record(intent, &plan.world, color);
         plan.push(record.into_iter().collect());
     }
-    plan.finish(color.as_deref(), moves);
+    plan.finish(color.as_deref());
     Ok(plan.runbook)
 }
 
@@ -275,12 +279,9 @@ impl Draft<'_> {
         false
     }
 
-    /// What comes once the rollout has arrived. What fails of it is the next apply's work; where nothing was moved, it is
-    /// what the apply is for.
-    fn finish(&mut self, color: Option<&str>, moves: bool) {
-        if moves {
-            self.runbook.afterwards = Some(self.runbook.stages.len());
-        }
+    /// What comes once the rollout has arrived and is written down. What fails of it is the next apply's work; where nothing was
+    /// moved, it is what the apply is for.
+    fn finish(&mut self, color: Option<&str>) {
         let (intent, followed) = (self.intent, self.intent.active.is_none());
         let settled = color.is_some_and(|color| is_all_on(intent, &self.world, color));
         if let Some(idle) = color.and_then(|color| idle(&intent.environments, color)).filter(|_| settled || !followed) {

@@ -37,6 +37,14 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// How often to look again before it is believed that somebody else moves the same routes: an answer may be old.
 const DOUBTS: usize = 3;
+/// How long after each refusal the record is written again.
+const RECORD_PAUSES: [Duration; 5] = [
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+    Duration::from_secs(30),
+];
 /// While it holds, it looks this often whether somebody else moves the routes.
 const GUARD: Duration = Duration::from_secs(10);
 /// A machine that never ends would be a bug: each stage is decided a few times, on and back.
@@ -238,12 +246,16 @@ impl Run<'_> {
     fn note_stops(&self, is_lost: &watch::Receiver<Option<Lost>>, journal: &mut Journal) {
         let lost = is_lost.borrow().clone();
         if machine::has_arrived(self.runbook, journal) {
-            let reason = match lost {
-                Some(Lost::Taken(reason) | Lost::Silent(reason)) => reason,
-                None if self.cancel.is_cancelled() => "the run was interrupted".to_owned(),
+            let (reason, is_ours) = match lost {
+                Some(Lost::Taken(reason)) => (reason, false),
+                Some(Lost::Silent(reason)) => (reason, true),
+                None if self.cancel.is_cancelled() => ("the run was interrupted".to_owned(), true),
                 None => return,
             };
+            // Who is live is written down all the same: one call, and others go by it.
+            let is_kept = |step: &Step| is_ours && matches!(step, Step::Record { .. });
             let rest = self.runbook.steps().filter(|(id, _)| self.runbook.is_afterwards(id.stage));
+            let rest = rest.filter(|(_, step)| !is_kept(step));
             let open: Vec<StepId> = rest.map(|(id, _)| id).filter(|id| !journal.finished(*id)).collect();
             open.into_iter().for_each(|id| write(self.runbook, journal, Entry::Left(id, reason.clone())));
             return;
@@ -660,9 +672,11 @@ impl Run<'_> {
             Step::Remove { before, .. } => load_balancer.delete_rule(&before.arn).await.map(|()| None),
             Step::Record { parameter, before, after } => match after {
                 None => self.ports.records.delete(parameter).await.map(|()| None),
-                Some(after) if before.is_some() => self.ports.records.write(parameter, after).await.map(|_| None),
+                Some(after) if before.is_some() => {
+                    patiently(|| self.ports.records.write(parameter, after)).await.map(|_| None)
+                }
                 Some(after) => {
-                    let made = self.ports.records.create(parameter, after, self.tags).await;
+                    let made = patiently(|| self.ports.records.create(parameter, after, self.tags)).await;
                     self.settle_conflict(step, made.map(|_| None)).await
                 }
             },
@@ -852,6 +866,11 @@ impl<'r> Air<'r> {
             let sent_once = self.0.get(&id).is_some_and(|flight| sent(flight) <= 1);
             let is_there = runbook.step(id).is_some_and(|step| step.holds(world));
             if sent_once && is_there {
+                // A record that was left is written after all.
+                let is_record = matches!(runbook.step(id), Some(Step::Record { .. }));
+                if is_record && !journal.is_broken() && journal.finished(id) && !journal.done(id) {
+                    write(runbook, journal, Entry::Done(id));
+                }
                 write(runbook, journal, Entry::Answered(id));
                 self.0.remove(&id);
             }
@@ -960,6 +979,20 @@ impl Stop {
             Stop::ExternalChange(reason) => reason.clone(),
             Stop::Interrupted => "the run was interrupted".to_owned(),
             Stop::Again => "a late call moved it".to_owned(),
+        }
+    }
+}
+
+/// Makes a call of Parameter Store again as long as others use up the account's three writes a second.
+async fn patiently<T, F>(call: impl Fn() -> F) -> Result<T, PortError>
+where
+    F: Future<Output = Result<T, PortError>>,
+{
+    let mut pauses = RECORD_PAUSES.into_iter();
+    loop {
+        match (call().await, pauses.next()) {
+            (Err(error), Some(pause)) if error.kind == FailureKind::Throttled => sleep(pause).await,
+            (result, _) => return result,
         }
     }
 }

@@ -457,6 +457,11 @@ async fn p09_a_call_without_an_answer_is_not_forgotten() {
                     assert_eq!(left.status, lock_record::Status::Unknown, "{point}");
                     assert!(!said.contains("Rolled back: all routes are as before"), "{point}");
                     assert!(seconds > 60, "{point}");
+                } else if call == 2 {
+                    // Everything but the record was done: it stays, and what is not known of the record is said.
+                    assert_all_on(&stage, GREEN);
+                    assert!(seconds <= 60 || said.contains("may still take effect"), "{point}");
+                    assert_eq!(later.record.as_deref(), Some("green"), "{point}");
                 } else {
                     assert_eq!(ended, later, "{point}");
                     assert_eq!(lock.is_some(), hold, "{point}");

@@ -307,7 +307,7 @@ fn planted(kind: Kind) -> Case {
         Kind::AfterwardsHoldsCheck => {
             simple().with(|intent| intent.record = None).and(Step::Converge(nodes(&[("green", 1.0)])))
         }
-        Kind::AfterwardsMovesTraffic => simple().arrived_at(Some(2)),
+        Kind::AfterwardsMovesTraffic => simple().arrived_at(Some(1)),
         Kind::AfterwardsMissing => rich().arrived_at(None),
         Kind::TakenOverNotFirst => taken_over_twice(),
         Kind::TakenOverNotThere => resumed().lead("left it", &[("blue", 91), ("green", 9)]),
@@ -392,7 +392,8 @@ fn known_already() -> Case {
     let all = [("blue", 0), ("green", 100)];
     let case = simple();
     let at = case.find("write /app/live").stage;
-    case.insert(at, Stage { steps: vec![led(RouteSpec::Listener("web".to_owned()), &all, &all)] })
+    let known = Stage { steps: vec![led(RouteSpec::Listener("web".to_owned()), &all, &all)] };
+    case.insert(at, known).arrived_at(Some(at + 1))
 }
 
 /// One of two routes stays.
@@ -508,7 +509,7 @@ fn findings_say_where_and_what() {
         stage 1, step 1: rule 20 of listener web would be deleted before the traffic has moved (RemovedTooEarly)
         stage 4, step 1: rule 10 of listener web would be deleted, but it is still one of the routes (RemovesWantedRule)
         stage 3, step 1: this check would come when the rollout is over: give the load balancer 30s to settle (AfterwardsHoldsCheck)
-        stage 3, step 1: the rollout would count as over before this: write /app/live: blue → green (AfterwardsMovesTraffic)
+        stage 2, step 1: the rollout would count as over before this: set listener web: blue 100 %, green 0 % → blue 0 %, green 100 % (AfterwardsMovesTraffic)
         stage 15, step 1: a failure of this would undo the rollout, although the traffic has moved: set listener preview: blue 0 %, green 100 % → blue 100 %, green 0 % (AfterwardsMissing)
         stage 1, step 1: the steps that a dead rollout did are not the first ones (TakenOverNotFirst)
         stage 1, step 2: this step of a dead rollout is not done: set rule rule: blue 90 %, green 10 %, as the rollout from blue to green that  began at  left it (TakenOverNotThere)

@@ -36,7 +36,7 @@ impl Ssm {
             Some(tags) => {
                 let tags = to_tags(tags)?;
                 let description = if name.ends_with(".rollout") {
-                    "A rollout that is under way, or that was interrupted"
+                    "The lock of rollouts: who runs one, or what one left"
                 } else {
                     "The live color of a blue-green switch"
                 };

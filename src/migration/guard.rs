@@ -52,9 +52,10 @@ impl Guard {
         let unfinished = |lock_record: &&LockRecord| {
             lock_record.what.is_empty() && (lock_record.status != Status::Running || !wrote_record(lock_record))
         };
-        if let Some(lock_record) = rollout.filter(unfinished) {
+        let left = rollout.filter(|lock_record| lock_record.status != Status::Free);
+        if let Some(lock_record) = left.filter(unfinished) {
             let how = match lock_record.status {
-                Status::Running => "has not ended",
+                Status::Running | Status::Free => "has not ended",
                 Status::Held => "was stopped half-way",
                 Status::Stuck => "failed, and so did its way back",
                 Status::Unknown => "failed, with a call that was not answered",

@@ -65,7 +65,7 @@ pub struct LockRecord {
     /// What the record said.
     #[serde(default)]
     pub record: Option<String>,
-    /// The run whose dead lock was taken over, if one was.
+    /// The run whose dead lock was taken over, or that left it free, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_over: Option<String>,
     /// Where it led: the parts of the color to go live in tenths of a percent, each written down before it was led there.
@@ -93,6 +93,8 @@ pub enum Status {
     Stuck,
     /// It failed, and a call that was not answered may still have its effect.
     Unknown,
+    /// Nobody runs one, and nothing is left: the parameter is kept, since AWS says nothing of reads after a deletion.
+    Free,
 }
 
 /// A size that a rollout raised.
@@ -137,6 +139,27 @@ impl LockRecord {
         } else {
             Err(format!("it has version {}", lock_record.version))
         }
+    }
+
+    /// What is left when nobody runs a rollout, and none is unfinished.
+    #[must_use]
+    pub fn freed(&self) -> LockRecord {
+        LockRecord {
+            version: self.version,
+            run: self.run.clone(),
+            switch: self.switch.clone(),
+            holder: self.holder.clone(),
+            since: self.since.clone(),
+            beat: self.beat,
+            renewed: self.renewed,
+            status: Status::Free,
+            ..LockRecord::default()
+        }
+    }
+
+    /// What it says of a rollout; nothing where it is free.
+    pub fn unless_free(self) -> Option<LockRecord> {
+        (self.status != Status::Free).then_some(self)
     }
 
     /// As it is written down.

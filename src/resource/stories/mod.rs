@@ -195,7 +195,7 @@ async fn a_contract_that_slept_takes_nothing_more_away() {
         database.fault(call, Fault::Late(10));
         let asleep = async {
             tokio::time::sleep(std::time::Duration::from_secs(100)).await;
-            (database.ran().len(), routes.parameter("/app/live.rollout").is_some())
+            (database.ran().len(), routes.lock("/app/live.rollout").is_some())
         };
         let (told, (ran, contracts)) = futures::join!(frozen(Some(5), machine.migrate(&config)), asleep);
         if contracts && ran == 3 {

@@ -363,7 +363,7 @@ impl Play<'_> {
 
     /// The lock record that is there.
     fn lock(&self) -> Option<LockRecord> {
-        serde_json::from_str(&self.routes.parameter(LOCK)?).ok()
+        serde_json::from_str(&self.routes.lock(LOCK)?).ok()
     }
 
     /// Whatever was written to the lock, and when.

@@ -121,6 +121,11 @@ pub(super) async fn lock_record_left(shared: &Shared, intent: &Intent, world: &W
 
 /// What stands in the lock's place, as far as it can be read; that it is no lock record is for whoever takes the lock to tell.
 pub(super) async fn seen_lock_record(shared: &Shared, intent: &Intent) -> Result<Option<LockRecord>, PortError> {
+    Ok(lock_parameter(shared, intent).await?.and_then(LockRecord::unless_free))
+}
+
+/// The same, also where it only says that it is free.
+pub(super) async fn lock_parameter(shared: &Shared, intent: &Intent) -> Result<Option<LockRecord>, PortError> {
     let Some(parameter) = &intent.record else { return Ok(None) };
     let seen = shared.ports.records.get_version(&lock::name(parameter), None).await?;
     Ok(seen.and_then(|(value, _)| LockRecord::read(&value).ok()))
@@ -157,6 +162,11 @@ pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnos
         (Ending::RolledBack, None) => as_found(lock),
     };
     release(lock, left, intent, diagnostics).await;
+}
+
+/// Takes the lock away with the switch.
+pub(super) async fn delete(lock: &Lock, intent: &Intent, diagnostics: &mut Diagnostics) {
+    told(lock.delete().await, intent, diagnostics);
 }
 
 /// Gives the lock up, with what is left undone.
@@ -484,6 +494,18 @@ impl Apply<'_> {
         }
     }
 
+    /// A free lock of ours that nobody is to use any more.
+    async fn leave_former_lock(&self, lock: &str) {
+        let records = &self.shared.ports.records;
+        let Ok(Some((value, _))) = records.get_version(lock, None).await else { return };
+        let is_ours = |left: LockRecord| left.status == Status::Free && left.switch == name(self.planned);
+        if LockRecord::read(&value).is_ok_and(is_ours)
+            && let Err(error) = records.delete(lock).await
+        {
+            tracing::warn!(%error, lock, "the lock of the former record is left");
+        }
+    }
+
     /// A record of ours under another name would go on naming a color that may no longer be live.
     async fn leave_former_record(
         &self,
@@ -493,6 +515,9 @@ impl Apply<'_> {
     ) {
         let prior = self.request.prior.as_ref().map_or(&Value::Null, |prior| prior.get("parameter"));
         let former = prior.as_str().filter(|former| self.intent.record.as_deref() != Some(*former));
+        if let Some(former) = former {
+            self.leave_former_lock(&lock::name(former)).await;
+        }
         let Some(former) = former.filter(|former| made.as_deref() == Some(*former)) else { return };
         match self.shared.ports.records.delete(former).await {
             Ok(()) if memory.made_record == made => memory.made_record = None,

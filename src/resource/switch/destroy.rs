@@ -73,7 +73,7 @@ impl End<'_> {
         };
         let removal = self.removal(&owned, true);
         // A lock that a dead run left goes, too.
-        let is_left = matches!(until().make(apply::seen_lock_record(self.shared, &self.intent)).await, Ok(Some(left)) if is_surely_dead(&left));
+        let is_left = matches!(until().make(apply::lock_parameter(self.shared, &self.intent)).await, Ok(Some(left)) if is_surely_dead(&left));
         if self.request.cancel.is_cancelled() {
             diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
             return before;
@@ -96,7 +96,8 @@ impl End<'_> {
         if let Some(lock) = &lock {
             // What an unfinished rollout left is still to be known if the switch stays.
             match (outcome.ending, apply::as_found(lock)) {
-                (Ending::Done, _) => apply::release(lock, None, &self.intent, diagnostics).await,
+                (Ending::Done, _) if owned.heir => apply::release(lock, None, &self.intent, diagnostics).await,
+                (Ending::Done, _) => apply::delete(lock, &self.intent, diagnostics).await,
                 (Ending::Held, found @ Some(_)) => apply::release(lock, found, &self.intent, diagnostics).await,
                 // A removal that stopped half-way left nothing that a rollout would have to know.
                 (Ending::Held, None)

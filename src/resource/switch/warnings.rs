@@ -84,7 +84,7 @@ fn unfinished(lock_record: &LockRecord, intent: &Intent, overtaken: bool, diagno
                 sentence(goes)
             ),
         ),
-        Status::Running => (
+        Status::Running | Status::Free => (
             "A rollout has not ended",
             format!(
                 "{} is under way, or was killed.{last} As long as it lives, this apply will be refused. If it is dead, {goes}",

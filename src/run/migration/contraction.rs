@@ -54,9 +54,9 @@ pub async fn enter(ports: &Ports, guard: &Guard, migration: &str, cancel: &Cance
     "runs".clone_into(&mut mine.phase);
     let tags = BTreeMap::from([("bluegreen:migration".to_owned(), migration.to_owned())]);
     let lock = lock::acquire(ports, &guard.parameter, mine, &tags, cancel).await.map_err(Barred::Locked)?;
-    // A rollout may have come to its end since.
-    if let Err(barred) = holds(ports, guard, None).await {
-        leave(&lock).await;
+    // A rollout may have come to its end since, or have been left half-way.
+    if let Err(barred) = holds(ports, guard, lock.as_found().as_ref()).await {
+        told(lock.give_back().await);
         return Err(barred);
     }
     Ok(lock)
@@ -64,7 +64,11 @@ pub async fn enter(ports: &Ports, guard: &Guard, migration: &str, cancel: &Cance
 
 /// Lets rollouts in again.
 pub async fn leave(lock: &Lock) {
-    if let Err(error) = lock.release(None).await {
+    told(lock.release(None).await);
+}
+
+fn told(given_up: Result<(), PortError>) {
+    if let Err(error) = given_up {
         let lease = shown(lock::LEASE);
         tracing::warn!(%error, "the lock that kept rollouts out is left; it ends by itself within {lease}");
     }

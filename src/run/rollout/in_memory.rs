@@ -356,6 +356,11 @@ impl Fake {
         self.state().parameters.get(name)?.last().cloned()
     }
 
+    /// What a lock says, unless it is free or not there.
+    pub(crate) fn lock(&self, name: &str) -> Option<String> {
+        self.parameter(name).filter(|value| !value.contains("\"status\":\"free\""))
+    }
+
     pub(crate) fn set_parameter(&self, name: &str, value: &str) {
         self.state().parameters.entry(name.to_owned()).or_default().push(value.to_owned());
     }

@@ -2,11 +2,13 @@
 //! by the versions of the parameter.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cancel::Cancel;
 use crate::clock;
@@ -17,9 +19,11 @@ use crate::run::rollout::late_writes::LateWrites;
 use crate::run::rollout::ports::Ports;
 
 /// A holder that did not renew its lock for so long is dead.
-pub const LEASE: Duration = Duration::from_secs(60);
-/// How often a holder renews it.
-pub(super) const BEAT: Duration = Duration::from_secs(10);
+pub const LEASE: Duration = Duration::from_secs(120);
+/// How often a holder renews it, at least; Parameter Store takes three writes a second, for everybody in the account.
+const BEAT: Duration = Duration::from_secs(30);
+/// How much sooner it may be, so that those who began together don't go on together.
+const JITTER: Duration = Duration::from_secs(10);
 // Who gives up 20 seconds before its end has missed more than one renewal; older binaries believe no lease above 300.
 const _: () = assert!(LEASE.as_secs() > 3 * BEAT.as_secs() + 20 && LEASE.as_secs() <= 300, "no lease that works");
 /// How often somebody who waits looks.
@@ -46,6 +50,8 @@ pub(super) struct Kept {
     pub renewals: std::sync::Mutex<LateWrites>,
     /// The signal that ends the run.
     pub cancel: Cancel,
+    /// Whether it was refused last since others use up the account's calls.
+    pub is_throttled: AtomicBool,
 }
 
 /// What was written last.
@@ -79,6 +85,13 @@ fn lost(other: &LockRecord) -> PortError {
     PortError::new(FailureKind::Conflict, format!("the rollout's lock was taken over by {}", other.holder))
 }
 
+/// A time within a span, spread by name and number: the same for the same, so that whatever happens can be told again.
+pub(super) fn spread(name: &str, number: u64, within: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (name, number).hash(&mut hasher);
+    within.mul_f64((hasher.finish() % 1000) as f64 / 1000.0)
+}
+
 /// A time in seconds since 1970.
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -100,6 +113,21 @@ impl Kept {
         state.lock_record.beat += 1;
         state.lock_record.renewed = seconds(clock::wall());
         self.put(&mut state).await
+    }
+
+    /// Time to the next renewal.
+    pub fn pause(&self, beat: u64) -> Duration {
+        BEAT - spread(&self.name, beat, JITTER)
+    }
+
+    /// Whether it could not be renewed for no other reason than that others use up the account's calls, and it is still ours:
+    /// nobody can have taken it over without a write either.
+    pub async fn is_only_crowded_out(&self) -> bool {
+        if !self.is_throttled.load(Ordering::Relaxed) {
+            return false;
+        }
+        let run = self.state.lock().await.lock_record.run.clone();
+        timeout(LOOK * 4, self.place(&run)).await.is_ok_and(|place| matches!(place, Ok(Place::Ours)))
     }
 
     /// How long it was not renewed.
@@ -211,8 +239,12 @@ impl Kept {
                 Ok(version) => version,
                 // Somebody else has made it; or an earlier attempt of ours did, whose answer was lost.
                 Err(error) if is_new && error.kind == FailureKind::Conflict => continue,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.is_throttled.store(error.kind == FailureKind::Throttled, Ordering::Relaxed);
+                    return Err(error);
+                }
             };
+            self.is_throttled.store(false, Ordering::Relaxed);
             state.answered += 1;
             // A write that was repeated since its answer was lost counts twice; one of somebody else's shows in between.
             if !is_new && version != state.version + 1 {
@@ -254,7 +286,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Deletes it. It is kept until no creation of it can bring it back: nobody would be there to give it up.
+    /// Deletes it, when nobody is to use it any more. It is kept until no creation of it can bring it back.
     pub async fn remove(&self) -> Result<(), PortError> {
         while locked(&self.creations).are_awaited() {
             tracing::info!(name = self.name, "the lock is kept until a call that was not answered can have no effect");

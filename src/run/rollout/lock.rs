@@ -1,9 +1,11 @@
 //! One rollout at a time: the lock record as a lock, in a parameter beside the record.
 //!
-//! Parameter Store has no compare-and-set. It does have "create, unless it is there", which takes a free lock, and it
-//! numbers the versions of a parameter, by which two that take over the same dead lock find out who was first.
+//! Parameter Store has no compare-and-set. It does have "create, unless it is there", which makes the lock once, and it numbers
+//! the versions of a parameter, by which two that take the same free or dead lock find out who was first. A lock that is given
+//! up stays there and says that it is free: AWS doesn't say what reads show after a deletion, nor when a name can be used again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +22,7 @@ use crate::run::call::{Call, SILENCE};
 use crate::run::holder;
 use crate::run::ports::{FailureKind, PortError};
 pub use crate::run::rollout::kept::LEASE;
-use crate::run::rollout::kept::{BEAT, Kept, LOOK, LOOKS, State, seconds, text};
+use crate::run::rollout::kept::{Kept, LOOK, LOOKS, State, seconds, spread, text};
 use crate::run::rollout::late_writes::LateWrites;
 use crate::run::rollout::ports::Ports;
 
@@ -28,6 +30,9 @@ use crate::run::rollout::ports::Ports;
 const PATIENCE: Duration = LEASE.saturating_sub(Duration::from_secs(20));
 /// How long a renewal is waited for; one that takes longer goes on, and keeps its place before those that follow.
 const BEAT_LIMIT: Duration = Duration::from_secs(10);
+// Who gives up goes back at once, and takes no time to find out whether it slept.
+const _: () =
+    assert!(PATIENCE.as_secs() < LEASE.as_secs() - BEAT_LIMIT.as_secs(), "a holder that gives up would wait first");
 /// How long a call that takes it may still take once the run was stopped.
 const GRACE: Duration = Duration::from_secs(4);
 /// How long giving it up may take, beside what is waited out: it lapses by itself.
@@ -162,16 +167,36 @@ struct Taking {
     cancel: Cancel,
     /// Creations of it that may still have their effect.
     creations: LateWrites,
+    /// The same for claims, written over what was there, and whether the last one was answered.
+    claims: LateWrites,
+    is_answered: bool,
     /// When our name was sent last.
     sent_at: (Instant, SystemTime),
     /// A creation that was not answered, and until when its effect is looked for.
     unanswered: Option<(PortError, Instant)>,
+    /// The last refusal that says "too many calls", and how many there were.
+    throttled: Option<PortError>,
+    tries: u64,
 }
 
 impl Taking {
     fn new(ports: Ports, name: String, tags: BTreeMap<String, String>, cancel: Cancel) -> Taking {
         let sent_at = (Instant::now(), clock::wall());
-        Taking { ports, name, tags, cancel, creations: LateWrites::default(), sent_at, unanswered: None }
+        let (creations, claims) = (LateWrites::default(), LateWrites::default());
+        let is_answered = false;
+        Taking {
+            ports,
+            name,
+            tags,
+            cancel,
+            creations,
+            claims,
+            is_answered,
+            sent_at,
+            unanswered: None,
+            throttled: None,
+            tries: 0,
+        }
     }
 
     fn held(self, claim: Claim, version: i64) -> Lock {
@@ -183,8 +208,9 @@ impl Taking {
             since: seconds(clock::wall()),
             renewed: std::sync::Mutex::new(self.sent_at),
             creations: std::sync::Mutex::new(self.creations),
-            renewals: std::sync::Mutex::default(),
+            renewals: std::sync::Mutex::new(self.claims),
             cancel: self.cancel,
+            is_throttled: AtomicBool::new(false),
         };
         Lock { kept: Arc::new(kept), works: std::sync::Mutex::default(), found: claim.found }
     }
@@ -192,8 +218,8 @@ impl Taking {
     async fn take(mut self, mine: LockRecord) -> Result<Lock, Refused> {
         let value = text(&mine).map_err(Refused::Failed)?;
         let mut watched: Option<Watched> = None;
-        let mut ours = Claim { lock_record: mine, found: None };
-        let (start, mut sibling, mut absent) = (Instant::now(), false, true);
+        let mut ours = Claim { lock_record: mine.clone(), found: None };
+        let (start, mut sibling, mut absent) = (Instant::now(), false, false);
         while start.elapsed() < if sibling { SIBLING_WAIT } else { MOST_WAIT } || self.unanswered.is_some() {
             // Written only where there is nothing: writes are scarce, and others wait too.
             if absent {
@@ -225,7 +251,8 @@ impl Taking {
                 None => sleep(LOOK).await,
                 Some(true) => {
                     self.sent_at = (Instant::now(), clock::wall());
-                    ours = Claim { lock_record: heir(&theirs, &ours.lock_record), found: Some(theirs) };
+                    let lock_record = heir(&theirs, &mine);
+                    ours = Claim { lock_record, found: theirs.unless_free() };
                     match self.take_over(version, (&ours.lock_record, &seen)).await? {
                         Some(version) => return Ok(self.held(ours, version)),
                         None => sleep(LOOK).await,
@@ -233,7 +260,19 @@ impl Taking {
                 }
             }
         }
-        Err(Refused::Strange("it comes and goes".to_owned()))
+        Err(match self.throttled {
+            Some(error) => Refused::Failed(error),
+            None => Refused::Strange("it comes and goes".to_owned()),
+        })
+    }
+
+    /// Others use up the account's writes of parameters: nothing was written, and it is tried again in a moment, not by all of
+    /// them at the same one.
+    async fn wait_for_writes(&mut self, error: PortError) {
+        tracing::info!(%error, "the lock is taken once the account has a write to spare");
+        self.throttled = Some(error);
+        self.tries += 1;
+        sleep(LOOK + spread(&self.name, self.tries, 4 * LOOK)).await;
     }
 
     /// Makes it; its version, or none where it is to be looked at.
@@ -246,6 +285,10 @@ impl Taking {
         match created {
             Ok(version) => Ok(Some(version)),
             Err(error) if error.kind == FailureKind::Conflict => Ok(None),
+            Err(error) if error.kind == FailureKind::Throttled && attempts == 0 => {
+                self.wait_for_writes(error).await;
+                Ok(None)
+            }
             // It may still have its effect: then it is ours, and what would be left without us.
             Err(error) if attempts > 0 => {
                 self.unanswered = Some((error, Instant::now() + patience()));
@@ -266,8 +309,12 @@ impl Taking {
     /// Whether our name stands there by right. The answer to our creation was lost, and it was repeated, or the look that was to
     /// confirm it was an old one; or a claim of ours came late.
     async fn is_right(&mut self, ours: &Claim, version: i64) -> Result<bool, Refused> {
-        match &ours.found {
-            Some(found) => self.was_first(version, (&ours.lock_record, found)).await,
+        match &ours.lock_record.took_over {
+            Some(former) => {
+                let is_right = self.was_first(version, (&ours.lock_record, former)).await?;
+                self.claims.came(i64::from(is_right && !self.is_answered));
+                Ok(is_right)
+            }
             None => {
                 self.creations.came(1);
                 Ok(true)
@@ -283,13 +330,13 @@ impl Taking {
 
     /// Whether our claim, which stands in the lock, was the first one after the dead one's: our write may have come late, over that
     /// of another one, which has the lock then, and gets its name back.
-    async fn was_first(&self, version: i64, (ours, found): (&LockRecord, &LockRecord)) -> Result<bool, Refused> {
+    async fn was_first(&self, version: i64, (ours, former): (&LockRecord, &str)) -> Result<bool, Refused> {
         for before in (1..version).rev() {
             // An old look; the next one tells.
             let Some((value, _)) = self.look(Some(before)).await? else { return Ok(false) };
             match LockRecord::read(&value) {
                 Ok(one) if one.run == ours.run => {}
-                Ok(one) if one.run == found.run => return Ok(true),
+                Ok(one) if one.run == former => return Ok(true),
                 _ => {
                     self.write_over(&value).await?;
                     return Ok(false);
@@ -300,15 +347,25 @@ impl Taking {
     }
 
     /// Writes our name over a dead one's. Of two that do so the first one has it; the other one puts that back.
-    async fn take_over(&self, version: i64, (heir, dead): (&LockRecord, &str)) -> Result<Option<i64>, Refused> {
+    async fn take_over(&mut self, version: i64, (heir, dead): (&LockRecord, &str)) -> Result<Option<i64>, Refused> {
         let (value, before) = (text(heir).map_err(Refused::Failed)?, sent());
-        match self.write_over(&value).await {
+        let written = self.write_over(&value).await;
+        self.claims.note(sent() - before, patience());
+        self.is_answered = matches!(written, Ok(Some(_)));
+        match written {
+            Err(Refused::Failed(error)) if sent() == before && error.kind == FailureKind::Throttled => {
+                self.wait_for_writes(error).await;
+                return Ok(None);
+            }
             // It may have had its effect, or still have it: what is there tells.
             Err(refused) if sent() == before => return Err(refused),
             Ok(None) => return Ok(None),
+            // Nobody wrote in between.
+            Ok(Some(written)) if written == version + 1 && sent() == before => return Ok(Some(written)),
             Ok(Some(_)) | Err(_) => sleep(SETTLE).await,
         }
         let claimed = self.claim(version, (heir, &value)).await;
+        self.claims.came(i64::from(!self.is_answered && matches!(claimed, Ok(Some(_)))));
         if claimed.is_err()
             && let Err(error) = self.write_over(dead).await
         {
@@ -418,6 +475,9 @@ pub fn is_surely_dead(lock_record: &LockRecord) -> bool {
 
 /// Our name with what a dead one knew: until this run has looked, that is what is known.
 fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
+    if theirs.status == Status::Free {
+        return LockRecord { took_over: Some(theirs.run.clone()), ..mine.clone() };
+    }
     LockRecord {
         from: theirs.from.clone(),
         to: theirs.to.clone(),
@@ -454,7 +514,7 @@ impl Lock {
     /// Gives it up as it was found: what a dead rollout left is still to be gone on with, or taken back.
     ///
     /// # Errors
-    /// When it can't be written or deleted.
+    /// When it can't be written.
     pub async fn give_back(&self) -> Result<(), PortError> {
         let Some(found) = self.as_found() else { return self.release(None).await };
         let change = move |lock_record: &mut LockRecord| {
@@ -495,7 +555,7 @@ impl Lock {
             }
         };
         let noted = self.in_time(BEAT_LIMIT, async move { kept.note(change).await }).await;
-        self.judge(noted)
+        self.judge(noted).await
     }
 
     /// Waits so long for work that goes on by itself: a call that was sent is not called back by forgetting it.
@@ -517,7 +577,7 @@ impl Lock {
     /// Writes down what is being done. That it could not be written is no reason to stop, as long as the lock is held.
     pub async fn tell(&self, phase: &str) -> Result<(), Lost> {
         let noted = self.beat(Some(phase.to_owned())).await;
-        self.judge(noted)
+        self.judge(noted).await
     }
 
     /// Makes sure that it is still held, before something is changed.
@@ -529,21 +589,22 @@ impl Lock {
             return Ok(());
         }
         let noted = self.beat(None).await;
-        self.judge(noted)
+        self.judge(noted).await
     }
 
     /// Whether somebody else may have it by now, or before the next call is made.
     pub fn has_lapsed(&self) -> bool {
-        self.kept.silent_for() >= LEASE - BEAT
+        self.kept.silent_for() >= LEASE - BEAT_LIMIT
     }
 
-    fn judge(&self, noted: Result<(), PortError>) -> Result<(), Lost> {
+    async fn judge(&self, noted: Result<(), PortError>) -> Result<(), Lost> {
         match noted {
             Ok(()) => Ok(()),
             Err(error) if error.kind == FailureKind::Conflict => Err(Lost::Taken(error.message)),
             Err(error) => {
                 tracing::warn!(%error, "the rollout's lock could not be renewed");
-                if self.kept.silent_for() < PATIENCE { Ok(()) } else { Err(self.silent(&error.message)) }
+                let is_ours = self.kept.silent_for() < PATIENCE || self.kept.is_only_crowded_out().await;
+                if is_ours { Ok(()) } else { Err(self.silent(&error.message)) }
             }
         }
     }
@@ -558,6 +619,7 @@ impl Lock {
         let silence = async {
             loop {
                 match PATIENCE.saturating_sub(self.kept.silent_for()) {
+                    Duration::ZERO if self.kept.is_only_crowded_out().await => sleep(LOOK).await,
                     Duration::ZERO => return self.silent("no answer came"),
                     left => sleep(left).await,
                 }
@@ -576,26 +638,37 @@ impl Lock {
     }
 
     async fn beats(&self, gives_up: bool) -> Lost {
-        loop {
-            sleep(BEAT).await;
+        for beat in 0.. {
+            sleep(self.kept.pause(beat)).await;
             let beaten = self.beat(None).await;
-            match self.judge(beaten) {
+            match self.judge(beaten).await {
                 Err(lost) if gives_up || matches!(lost, Lost::Taken(_)) => return lost,
                 Err(_) | Ok(()) => {}
             }
         }
+        unreachable!("beats are not counted to their end")
     }
 
-    /// Gives it up; what is left undone stays written down.
+    /// Gives it up; what is left undone stays written down, else that it is free.
     ///
     /// # Errors
-    /// When it can't be written or deleted.
+    /// When it can't be written.
     pub async fn release(&self, left: Option<(Status, String)>) -> Result<(), PortError> {
-        let Some((status, phase)) = left else {
-            let kept = self.kept.clone();
-            return self.in_time(RELEASE_LIMIT + SILENCE, async move { kept.remove().await }).await;
-        };
-        self.leave(move |lock_record| (lock_record.status, lock_record.phase) = (status, phase)).await
+        match left {
+            None => self.leave(|lock_record| *lock_record = lock_record.freed()).await,
+            Some((status, phase)) => {
+                self.leave(move |lock_record| (lock_record.status, lock_record.phase) = (status, phase)).await
+            }
+        }
+    }
+
+    /// Gives it up and takes it away, with what it is for.
+    ///
+    /// # Errors
+    /// When it can't be deleted.
+    pub async fn delete(&self) -> Result<(), PortError> {
+        let kept = self.kept.clone();
+        self.in_time(RELEASE_LIMIT + SILENCE, async move { kept.remove().await }).await
     }
 
     async fn leave(&self, change: impl FnOnce(&mut LockRecord) + Send + 'static) -> Result<(), PortError> {

@@ -156,7 +156,7 @@ async fn p02_a_saved_plan_moves_only_what_it_told() {
     assert!(said.contains("The traffic of app was moved since the plan"), "{said}");
     assert!(said.contains("blue 0 %, green 100 % when it was planned, blue 100 %, green 0 % now"), "{said}");
     assert_eq!(stage.fake.calls(), Vec::<String>::new());
-    assert_eq!(stage.fake.parameter(LOCK), None);
+    assert_eq!(stage.fake.lock(LOCK), None);
     // One that planned the very move which somebody made already has nothing to do.
     let stored = stage.read(&stored).await;
     let planned = stage.plan(&green, Some(&stored)).await;
@@ -272,7 +272,7 @@ async fn restorable(change: impl FnOnce(&Stage)) -> (Stage, Stored, Diagnostics)
     let stored = stage.read(&stored).await;
     change(&stage);
     let (gone, diagnostics) = stage.destroy(&stored).await;
-    assert_eq!(stage.fake.parameter(LOCK), None);
+    assert_eq!(stage.fake.lock(LOCK), None);
     (stage, gone, diagnostics)
 }
 
@@ -447,7 +447,7 @@ async fn p09_a_call_without_an_answer_is_not_forgotten() {
                 let ((_, diagnostics), ()) =
                     futures::join!(stage.apply_until(&wish, Some(&stored), source.token()), stop);
                 let (said, took) = (told(&diagnostics), start.elapsed());
-                let lock = stage.fake.parameter(LOCK);
+                let lock = stage.fake.lock(LOCK);
                 let ended = stage.fake.world();
                 tokio::time::sleep(Duration::from_secs(120)).await;
                 let later = stage.fake.world();
@@ -518,7 +518,7 @@ async fn p09_a_rule_that_comes_late_goes_again() {
         assert!(told(&diagnostics).contains("Rolled back: all routes are as before"), "{}", told(&diagnostics));
         assert_all_on(&stage, BLUE);
         assert_eq!(stage.fake.world().routes.len(), 1, "{seconds}");
-        assert_eq!(stage.fake.parameter(LOCK), None);
+        assert_eq!(stage.fake.lock(LOCK), None);
     }
 }
 
@@ -534,7 +534,7 @@ async fn p09_two_attempts_in_the_air_are_two() {
         source.stop();
     };
     let ((_, diagnostics), ()) = futures::join!(stage.apply_until(&wish, Some(&stored), source.token()), stop);
-    let (said, lock) = (told(&diagnostics), stage.fake.parameter(LOCK));
+    let (said, lock) = (told(&diagnostics), stage.fake.lock(LOCK));
     let ended = stage.fake.world();
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert!(lock.is_some() || ended == stage.fake.world(), "{said}");
@@ -553,14 +553,14 @@ async fn p09_a_restoration_without_an_answer_keeps_the_lock() {
     let (kept, diagnostics) = stage.destroy(&stored).await;
     let said = told(&diagnostics);
     assert!(said.contains("IT IS NOT KNOWN") && kept.state.is_some(), "{said}");
-    let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    let left: LockRecord = serde_json::from_str(&stage.fake.lock(LOCK).unwrap()).unwrap();
     assert_eq!(left.status, lock_record::Status::Unknown);
     tokio::time::sleep(Duration::from_secs(120)).await;
     stage.fake.heal();
     let gone = ok(stage.destroy(&stage.read(&kept).await).await);
     assert!(gone.state.is_none());
     assert_all_on(&stage, BLUE);
-    assert_eq!(stage.fake.parameter(LOCK), None);
+    assert_eq!(stage.fake.lock(LOCK), None);
 }
 
 /// Killed at 10 %; whatever spoils the run that takes over, the origin is where the first one began.
@@ -577,7 +577,7 @@ async fn p10_who_takes_over_knows_where_it_began() {
                 stage.fake.blind_after(1);
                 let (_, diagnostics) = stage.apply(&wish, Some(&stored)).await;
                 assert!(told(&diagnostics).contains("Failed to read the routes"), "{}", told(&diagnostics));
-                assert!(stage.fake.parameter(LOCK).is_some());
+                assert!(stage.fake.lock(LOCK).is_some());
             }
             "a stop" => {
                 let source = CancelSource::new();
@@ -597,7 +597,7 @@ async fn p10_who_takes_over_knows_where_it_began() {
         let (_, diagnostics) = stage.apply(&wish, Some(&stored)).await;
         assert!(diagnostics.has_errors(), "{trouble}");
         assert_all_on(&stage, BLUE);
-        assert_eq!(stage.fake.parameter(LOCK), None, "{trouble}");
+        assert_eq!(stage.fake.lock(LOCK), None, "{trouble}");
     }
 }
 
@@ -613,7 +613,7 @@ async fn p10_whoever_follows_leaves_what_was_left() {
     follower.set("routes", list([listener(), own_rule(10, "/api/*")]));
     let stored = ok(stage.apply(&follower, Some(&stored)).await);
     assert!((share(&stage, LISTENER, GREEN) - 10.0).abs() < 0.01);
-    let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    let left: LockRecord = serde_json::from_str(&stage.fake.lock(LOCK).unwrap()).unwrap();
     assert_eq!((left.status, left.from.as_deref()), (lock_record::Status::Held, Some("blue")));
     stage.fake.set_status(500);
     let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
@@ -667,7 +667,7 @@ async fn p10_a_lock_that_outlived_its_rollout_is_not_inherited() {
     stage.fake.fault(1, Fault::DiesBefore);
     let blue = careful(&stage, "blue");
     drop(die(&stage, &blue, &stored).await);
-    let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    let left: LockRecord = serde_json::from_str(&stage.fake.lock(LOCK).unwrap()).unwrap();
     assert_eq!((left.from.as_deref(), left.to.as_deref()), (Some("green"), Some("blue")));
     assert_eq!((left.led, left.record.as_deref()), (Some(vec![100, 500]), Some("green")));
 }
@@ -686,7 +686,7 @@ async fn p10_what_another_switch_left_is_handed_back() {
     other.set("name", text("other"));
     other.set("routes", list([Value::object([("listener_arn", text(&second))])]));
     ok(stage.apply(&other, None).await);
-    let left: LockRecord = serde_json::from_str(&stage.fake.parameter(LOCK).unwrap()).unwrap();
+    let left: LockRecord = serde_json::from_str(&stage.fake.lock(LOCK).unwrap()).unwrap();
     assert_eq!((left.switch.as_str(), left.from.as_deref(), left.to.as_deref()), ("app", Some("blue"), Some("green")));
     stage.fake.set_status(500);
     let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
@@ -844,7 +844,7 @@ async fn p13_an_apply_knows_what_a_dead_run_left() {
     assert_eq!(runbook(&stage, &wish, &stored).await, ["lower green from 4 to 2"]);
     let stored = ok(stage.apply(&wish, Some(&stored)).await);
     assert_eq!(stage.fake.world().capacities["green"].desired, 2);
-    assert_eq!(stage.fake.parameter(LOCK), None);
+    assert_eq!(stage.fake.lock(LOCK), None);
     let (planned, _) = stage.plan(&wish, Some(&stage.read(&stored).await)).await;
     assert_eq!(planned.state, stored.state);
 }
@@ -931,7 +931,7 @@ async fn p18_an_odd_read_of_the_lock_is_no_loss() {
         let wish = careful(&stage, "green");
         let ((stored, diagnostics), ()) = futures::join!(stage.apply(&wish, Some(&stored)), meddle);
         assert_eq!(ok((stored, diagnostics)).state.unwrap().get("live"), &text("green"), "{odd:?}");
-        assert_eq!(stage.fake.parameter(LOCK), None);
+        assert_eq!(stage.fake.lock(LOCK), None);
     }
     // A late claim that stays is overruled; a lock that is removed is made again.
     for place in [Some(late.as_str()), None] {
@@ -947,7 +947,7 @@ async fn p18_an_odd_read_of_the_lock_is_no_loss() {
         let wish = careful(&stage, "green");
         let ((stored, diagnostics), ()) = futures::join!(stage.apply(&wish, Some(&stored)), meddle);
         assert_eq!(ok((stored, diagnostics)).state.unwrap().get("live"), &text("green"));
-        assert_eq!(stage.fake.parameter(LOCK), None);
+        assert_eq!(stage.fake.lock(LOCK), None);
     }
 }
 
@@ -1129,7 +1129,7 @@ async fn p22_what_a_command_writes_is_in_no_state() {
         state.set("validation", Value::Null);
         state.set("verification", Value::Null);
         let kept = format!("{state:?} {}", stage.fake.told().join(" "));
-        let lock = stage.fake.parameter(LOCK).unwrap_or_default();
+        let lock = stage.fake.lock(LOCK).unwrap_or_default();
         assert!(kept.contains("ended with exit code 1"), "{kept}");
         for secret in secrets.into_iter().chain(["the marker"]) {
             assert!(!kept.contains(secret) && !lock.contains(secret), "{secret}: {kept}");

@@ -210,7 +210,7 @@ impl Case {
                 let planned = stage.plan(config, prior).await;
                 let now = stage.fake.world();
                 let nothing = planned.1.has_errors() || !planned.0.state.as_ref().is_some_and(is_a_rollout);
-                if nothing && stage.fake.parameter("/app/live.rollout").is_none() && wish.is_some() {
+                if nothing && stage.fake.lock("/app/live.rollout").is_none() && wish.is_some() {
                     move_by_hand(stage);
                     let moved = stage.fake.world();
                     if !planned.1.has_errors() {
@@ -314,7 +314,7 @@ impl Case {
         }
         // One that died before it moved anything is left until there is something to do.
         if !stage.fake.calls().is_empty() {
-            prop_assert_eq!(stage.fake.parameter("/app/live.rollout"), None);
+            prop_assert_eq!(stage.fake.lock("/app/live.rollout"), None);
         }
         let (planned, _) = stage.plan(&self.config(&stage.switch, Some(wish)), stored.as_ref()).await;
         prop_assert_eq!(planned.state.as_ref(), stored.as_ref().and_then(|stored| stored.state.as_ref()));
@@ -337,7 +337,7 @@ impl Case {
         (result, diagnostics): (&Stored, &Diagnostics),
     ) -> Result<(), TestCaseError> {
         let after = stage.fake.world();
-        let lock = stage.fake.parameter("/app/live.rollout");
+        let lock = stage.fake.lock("/app/live.rollout");
         tokio::time::sleep(Duration::from_secs(100)).await;
         let later = stage.fake.world();
         let said: String = diagnostics.iter().map(|one| one.detail.as_str()).collect();

@@ -129,6 +129,15 @@ impl Client {
         let answer = self.ssm("GetParameters", serde_json::json!({ "Names": [name] })).await?;
         Ok(answer["Parameters"][0]["Value"].as_str().map(str::to_owned))
     }
+
+    /// What the lock of a record says of a rollout; none if it is free, or was never made.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn lock(&self, record: &str) -> anyhow::Result<Option<String>> {
+        let value = self.parameter(&format!("{record}.rollout")).await?;
+        Ok(value.filter(|value| !value.contains("\"status\":\"free\"")))
+    }
 }
 
 /// The texts of all elements of this name.

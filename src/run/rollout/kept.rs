@@ -262,9 +262,19 @@ impl Kept {
         Err(PortError::new(FailureKind::Conflict, words))
     }
 
-    /// Leaves it with what is left undone.
+    /// Leaves it with what is left undone. One that is only refused is tried again: others would wait for the lease.
     pub async fn leave(&self, change: impl FnOnce(&mut LockRecord) + Send) -> Result<(), PortError> {
-        self.note(change).await?;
+        let mut noted = self.note(change).await;
+        for tried in 1..=TRIES {
+            match &noted {
+                Err(error) if error.kind != FailureKind::Conflict => {
+                    sleep(LOOK + spread(&self.name, tried as u64, 2 * LOOK)).await;
+                    noted = self.note(|_| {}).await;
+                }
+                _ => break,
+            }
+        }
+        noted?;
         self.state.lock().await.is_over = true;
         Ok(())
     }

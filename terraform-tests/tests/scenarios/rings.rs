@@ -50,7 +50,7 @@ impl Ring {
     /// Everything is on this color, and nothing is left of the rollout.
     async fn is_on(&self, color: &str) -> anyhow::Result<()> {
         self.leads_to(color).await?;
-        ensure!(self.stage.client.parameter(&format!("{PARAMETER}.rollout")).await?.is_none(), "the lock is left");
+        ensure!(self.stage.client.lock(PARAMETER).await?.is_none(), "the lock is left");
         Ok(())
     }
 

@@ -169,7 +169,7 @@ async fn errors_at_ten_percent_lead_back() -> anyhow::Result<()> {
     ensure!(state["live"] == "blue" && state["last_rollout"]["status"] == "rolled_back", "{state}");
     ensure!(state["last_rollout"]["reason"].as_str().is_some_and(|reason| reason.contains("status 500")), "{state}");
     ensure!(stage.client.parameter("/myapp/current-live").await?.as_deref() == Some("blue"));
-    ensure!(stage.client.parameter("/myapp/current-live.rollout").await?.is_none());
+    ensure!(stage.client.lock("/myapp/current-live").await?.is_none());
     let next = ["~ active = \"blue\" -> \"green\"", "blue 100 %, green 0 % → blue 90 %, green 10 %"];
     terraform.plan().await?.has(&next)
 }

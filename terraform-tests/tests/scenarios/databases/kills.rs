@@ -226,10 +226,10 @@ async fn killed_in_a_contract() -> anyhow::Result<()> {
     said(child).await?;
     blocker.ends().await?;
     forgotten(&database, "DROP preference").await?;
-    ensure!(stage.client.parameter("/myapp/current-live.rollout").await?.is_some(), "the lock is left");
+    ensure!(stage.client.lock("/myapp/current-live").await?.is_some(), "the lock is left");
     terraform.apply().await?.ok()?;
     terraform.plan_is_empty().await?;
-    ensure!(stage.client.parameter("/myapp/current-live.rollout").await?.is_none());
+    ensure!(stage.client.lock("/myapp/current-live").await?.is_none());
     other.apply().await?.ok()?;
     ensure!(stage.answers(0, "/").await? == "green");
     terraform.write(&on(&stage, &contract))?;

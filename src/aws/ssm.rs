@@ -18,6 +18,8 @@ use crate::run::rollout::ports::Records;
 
 /// GetParameters takes at most ten names.
 const NAMES_PER_CALL: usize = 10;
+/// Parameter Store keeps so many versions of a parameter, and drops the oldest for a further one.
+const MOST_VERSIONS: i64 = 100;
 
 pub(super) struct Ssm {
     connection: Arc<Connection>,
@@ -129,6 +131,30 @@ impl Records for Ssm {
         };
         let since = SystemTime::try_from(since).unwrap_or_else(|_| clock::wall());
         Ok(Some(Recorded { color: color.to_owned(), since }))
+    }
+
+    async fn barring_label(&self, name: &str) -> Result<Option<(String, i64)>, PortError> {
+        // Whoever has fewer can have no such version.
+        let latest = self.get_version(name, None).await?.map_or(0, |(_, version)| version);
+        if latest < MOST_VERSIONS {
+            return Ok(None);
+        }
+        let client = self.connection.ssm().await?;
+        let mut token = None;
+        loop {
+            // The oldest come first; a page may be empty.
+            let answer = client.get_parameter_history().name(name).max_results(1).set_next_token(token).send().await;
+            let answer = answer.map_err(|error| call_error("ssm", &format!("GetParameterHistory {name}"), &error))?;
+            if let Some(oldest) = answer.parameters().first() {
+                let is_full = latest - oldest.version() + 1 >= MOST_VERSIONS;
+                let label = oldest.labels().first().filter(|_| is_full);
+                return Ok(label.map(|label| (label.clone(), oldest.version())));
+            }
+            token = answer.next_token().map(str::to_owned);
+            if token.is_none() {
+                return Ok(None);
+            }
+        }
     }
 
     async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError> {

@@ -9,6 +9,7 @@ use super::accepts;
 use crate::argument::{Arguments, rules};
 
 /// A place on a load balancer that forwards to the colors.
+#[expect(clippy::large_enum_variant, reason = "a switch has a handful of routes")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RouteSpec {
     /// A listener's default action.

@@ -10,7 +10,7 @@ use super::contracts::Outdated;
 use super::diagnostics::{self, Failure};
 use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, look, model, name, planned, tags};
+use super::{OWNER_TAG, Shared, TAG, is_barred_by_label, look, model, name, planned, tags};
 use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::lock_record::Status;
@@ -269,6 +269,7 @@ impl Apply<'_> {
             return None;
         }
         let barred = self.outdated().bars(&self.request.config, (&self.intent, &world, &runbook), diagnostics);
+        let barred = barred || is_barred_by_label(self.shared, &self.intent, &runbook, diagnostics).await;
         (!barred).then_some((world, runbook))
     }
 

@@ -181,6 +181,21 @@ pub(super) fn unclaimed(name: &str, error: &PortError, diagnostics: &mut Diagnos
     diagnostics.error(format!("Failed to take over what {name} made before"), detail);
 }
 
+/// A parameter that takes no further version.
+pub(super) fn barred_by_label(
+    name: &str,
+    (label, version): (String, i64),
+    intent: &Intent,
+    diagnostics: &mut Diagnostics,
+) {
+    let region = intent.routes.first().and_then(|route| route.key().split(':').nth(3).map(str::to_owned));
+    let region = region.map(|region| format!(" --region {region}")).unwrap_or_default();
+    let detail = format!(
+        "The parameter {name} has 100 versions, and the oldest one that Parameter Store would drop for another has the label {label:?}. A rollout could not write it down. Nothing was changed.\n\nNext: take the label away, or move it to a later version, and run it again:\n  aws ssm unlabel-parameter-version --name {name} --parameter-version {version} --labels {label}{region}"
+    );
+    diagnostics.error_at(Path::attribute("parameter"), "A label bars the next version of the parameter", detail);
+}
+
 /// What was left undone after the rollout had arrived.
 pub(super) fn left(runbook: &Runbook, outcome: &Outcome, name: &str, diagnostics: &mut Diagnostics) {
     let mut text = String::new();

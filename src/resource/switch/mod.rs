@@ -44,9 +44,9 @@ use self::private_state::PrivateState;
 use super::{Context, Shared};
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
-use crate::rollout::{Intent, RouteSpec, Runbook, World};
+use crate::rollout::{Intent, RouteSpec, Runbook, Step, World};
 use crate::run::ports::Freshness;
-use crate::run::rollout::executor;
+use crate::run::rollout::{executor, lock};
 use crate::tf_provider::{
     ApplyRequest, Cancel, DestroyRequest, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored,
     Value,
@@ -125,6 +125,35 @@ async fn planned(shared: &Shared, intent: &Intent, world: World) -> Result<(Worl
             Ok((world, runbook))
         }
     }
+}
+
+/// Whether what a rollout has to write of itself can't be written: that is found out before any traffic moves, and told.
+async fn is_barred_by_label(
+    shared: &Shared,
+    intent: &Intent,
+    runbook: &Runbook,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let Some(record) = &intent.record else { return false };
+    if !runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. })) {
+        return false;
+    }
+    let writes = runbook.steps().any(|(_, step)| matches!(step, Step::Record { before: Some(_), .. }));
+    let mut is_barred = false;
+    for name in writes.then(|| record.clone()).into_iter().chain([lock::name(record)]) {
+        match shared.ports.records.barring_label(&name).await {
+            Ok(None) => {}
+            Ok(Some(label)) => {
+                diagnostics::barred_by_label(&name, label, intent, diagnostics);
+                is_barred = true;
+            }
+            // Whoever may not read it is told by the write.
+            Err(error) => {
+                tracing::warn!(%error, name, "it can't be seen whether the parameter takes a further version")
+            }
+        }
+    }
+    is_barred
 }
 
 /// The world with the groups of these steps that keep clients at a target; none where there are no further ones.

@@ -2,7 +2,7 @@
 
 use super::contracts::Outdated;
 use super::private_state::{self, PrivateState, TOLD_BY_APPLY};
-use super::{diagnostics, look, model, name, parity, planned, warnings, wish};
+use super::{diagnostics, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
 use crate::resource::Shared;
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
@@ -36,6 +36,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
         match planned(shared, &intent, world).await {
             Ok((world, runbook)) => {
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
+                is_barred_by_label(shared, &intent, &runbook, diagnostics).await;
                 plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;

@@ -19,6 +19,7 @@ use crate::run::call::{Call, SILENCE};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::checks::CheckRunner;
 use crate::run::rollout::events::{EventSink, Phase, RolloutContext};
+use crate::run::rollout::kept::spread;
 use crate::run::rollout::lock::{Lock, Lost};
 use crate::run::rollout::ports::Ports;
 use crate::secrets;
@@ -37,14 +38,11 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// How often to look again before it is believed that somebody else moves the same routes: an answer may be old.
 const DOUBTS: usize = 3;
-/// How long after each refusal the record is written again.
-const RECORD_PAUSES: [Duration; 5] = [
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-    Duration::from_secs(16),
-    Duration::from_secs(30),
-];
+/// How often the record is written again where others use up the account's writes: for about two minutes.
+const RECORD_TRIES: u64 = 25;
+/// The shortest pause until then; up to so much more is added, so that not all come back at once.
+const RECORD_PAUSE: Duration = Duration::from_secs(1);
+const RECORD_SPREAD: Duration = Duration::from_secs(8);
 /// While it holds, it looks this often whether somebody else moves the routes.
 const GUARD: Duration = Duration::from_secs(10);
 /// A machine that never ends would be a bug: each stage is decided a few times, on and back.
@@ -673,10 +671,10 @@ impl Run<'_> {
             Step::Record { parameter, before, after } => match after {
                 None => self.ports.records.delete(parameter).await.map(|()| None),
                 Some(after) if before.is_some() => {
-                    patiently(|| self.ports.records.write(parameter, after)).await.map(|_| None)
+                    patiently(parameter, || self.ports.records.write(parameter, after)).await.map(|_| None)
                 }
                 Some(after) => {
-                    let made = patiently(|| self.ports.records.create(parameter, after, self.tags)).await;
+                    let made = patiently(parameter, || self.ports.records.create(parameter, after, self.tags)).await;
                     self.settle_conflict(step, made.map(|_| None)).await
                 }
             },
@@ -984,17 +982,19 @@ impl Stop {
 }
 
 /// Makes a call of Parameter Store again as long as others use up the account's three writes a second.
-async fn patiently<T, F>(call: impl Fn() -> F) -> Result<T, PortError>
+async fn patiently<T, F>(parameter: &str, call: impl Fn() -> F) -> Result<T, PortError>
 where
     F: Future<Output = Result<T, PortError>>,
 {
-    let mut pauses = RECORD_PAUSES.into_iter();
-    loop {
-        match (call().await, pauses.next()) {
-            (Err(error), Some(pause)) if error.kind == FailureKind::Throttled => sleep(pause).await,
-            (result, _) => return result,
+    for tried in 0..RECORD_TRIES {
+        match call().await {
+            Err(error) if error.kind == FailureKind::Throttled => {
+                sleep(RECORD_PAUSE + spread(parameter, tried, RECORD_SPREAD)).await;
+            }
+            result => return result,
         }
     }
+    call().await
 }
 
 /// Returns when the lock is lost.

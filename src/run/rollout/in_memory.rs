@@ -102,6 +102,38 @@ pub(crate) trait Stacks: Send + Sync {
     fn turnover(&self, of: &Scalable) -> Option<String>;
 }
 
+/// What an account may write to Parameter Store: so many calls a second, and as many at once.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    rate: f64,
+    left: Mutex<(f64, Instant)>,
+    refused: std::sync::atomic::AtomicUsize,
+}
+
+impl Bucket {
+    /// A full one.
+    pub(crate) fn new(rate: f64) -> Arc<Bucket> {
+        Arc::new(Bucket { rate, left: Mutex::new((rate, Instant::now())), refused: Default::default() })
+    }
+
+    fn take(&self) -> Result<(), PortError> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tokens, since) = *left;
+        let tokens = (tokens + since.elapsed().as_secs_f64() * self.rate).min(self.rate);
+        *left = (if tokens >= 1.0 { tokens - 1.0 } else { tokens }, Instant::now());
+        if tokens >= 1.0 {
+            return Ok(());
+        }
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        Err(PortError::new(FailureKind::Throttled, "ThrottlingException: Rate exceeded"))
+    }
+
+    /// How many calls it had no room for.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+}
+
 struct Source(Arc<dyn Stacks>);
 
 /// Something that somebody else does.
@@ -152,6 +184,10 @@ struct State {
     odd: Vec<Option<String>>,
     /// The tags of rules and parameters.
     tags: BTreeMap<String, BTreeMap<String, String>>,
+    /// What the account may write.
+    bucket: Option<Arc<Bucket>>,
+    /// The label that bars a further version of a parameter, and the version that has it.
+    labels: BTreeMap<String, (String, i64)>,
     /// The routes that are noted as previews, by group.
     previews: BTreeMap<String, Vec<String>>,
     /// Groups that are gone.
@@ -440,6 +476,21 @@ impl Fake {
     /// The next reads of a lock show these: nothing, or a text.
     pub(crate) fn be_odd(&self, reads: Vec<Option<String>>) {
         self.state().odd = reads;
+    }
+
+    /// From now on it writes parameters with others of its account.
+    pub(crate) fn share(&self, bucket: &Arc<Bucket>) {
+        self.state().bucket = Some(bucket.clone());
+    }
+
+    fn may_write(&self) -> Result<(), PortError> {
+        let bucket = self.state().bucket.clone();
+        bucket.map_or(Ok(()), |bucket| bucket.take())
+    }
+
+    /// Parameter Store has no room for a further version of this.
+    pub(crate) fn bar(&self, name: &str, label: &str, version: i64) {
+        self.state().labels.insert(name.to_owned(), (label.to_owned(), version));
     }
 
     /// The routes that are noted as previews on a group.
@@ -819,6 +870,10 @@ impl Records for Fake {
         Ok(versions.get(index).map(|value| (value.clone(), version)))
     }
 
+    async fn barring_label(&self, name: &str) -> Result<Option<(String, i64)>, PortError> {
+        Ok(self.state().labels.get(name).cloned())
+    }
+
     async fn recorded(&self, _: &str) -> Result<Option<Recorded>, PortError> {
         let state = self.state();
         let since = state.recorded_at.unwrap_or(std::time::SystemTime::UNIX_EPOCH);
@@ -826,6 +881,7 @@ impl Records for Fake {
     }
 
     async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError> {
+        self.may_write()?;
         if name.ends_with(".rollout") {
             return self.write_lock(name, value, true).await;
         }
@@ -838,6 +894,7 @@ impl Records for Fake {
     }
 
     async fn write(&self, name: &str, value: &str) -> Result<i64, PortError> {
+        self.may_write()?;
         if name.ends_with(".rollout") {
             return self.write_lock(name, value, false).await;
         }

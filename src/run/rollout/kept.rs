@@ -30,6 +30,8 @@ const _: () = assert!(LEASE.as_secs() > 3 * BEAT.as_secs() + 20 && LEASE.as_secs
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked for before it is believed that it is gone, or somebody else's: an answer may be old.
 pub(super) const LOOKS: usize = 4;
+/// How often a write is tried again where others use up the account's.
+const CROWDED_TRIES: usize = 30;
 /// How often a place that changes between look and write is looked at again.
 const TRIES: usize = 3;
 
@@ -265,14 +267,14 @@ impl Kept {
     /// Leaves it with what is left undone. One that is only refused is tried again: others would wait for the lease.
     pub async fn leave(&self, change: impl FnOnce(&mut LockRecord) + Send) -> Result<(), PortError> {
         let mut noted = self.note(change).await;
-        for tried in 1..=TRIES {
-            match &noted {
-                Err(error) if error.kind != FailureKind::Conflict => {
-                    sleep(LOOK + spread(&self.name, tried as u64, 2 * LOOK)).await;
-                    noted = self.note(|_| {}).await;
-                }
-                _ => break,
+        for tried in 1.. {
+            let Err(error) = &noted else { break };
+            let is_crowded = error.kind == FailureKind::Throttled && !self.cancel.is_cancelled();
+            if error.kind == FailureKind::Conflict || tried > if is_crowded { CROWDED_TRIES } else { TRIES } {
+                break;
             }
+            sleep(LOOK + spread(&self.name, tried as u64, 2 * LOOK)).await;
+            noted = self.note(|_| {}).await;
         }
         noted?;
         self.state.lock().await.is_over = true;

@@ -37,6 +37,8 @@ const _: () =
 const GRACE: Duration = Duration::from_secs(4);
 /// How long giving it up may take, beside what is waited out: it lapses by itself.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
+/// How long where others use up the account's writes: whoever comes next would wait for the lease.
+const CROWDED_LIMIT: Duration = Duration::from_secs(60);
 /// How long one read may take while it is taken.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 /// A lease that somebody else wrote is believed within these bounds.
@@ -673,7 +675,8 @@ impl Lock {
 
     async fn leave(&self, change: impl FnOnce(&mut LockRecord) + Send + 'static) -> Result<(), PortError> {
         let kept = self.kept.clone();
-        self.in_time(RELEASE_LIMIT, async move { kept.leave(change).await }).await?;
+        let limit = if kept.cancel.is_cancelled() { RELEASE_LIMIT } else { CROWDED_LIMIT };
+        self.in_time(limit, async move { kept.leave(change).await }).await?;
         let kept = self.kept.clone();
         if let Err(error) = self.in_time(RELEASE_LIMIT + SILENCE, async move { kept.watch_over().await }).await {
             tracing::warn!(%error, "a late renewal of the lock may hide what is left in it");

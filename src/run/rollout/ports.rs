@@ -85,6 +85,10 @@ pub trait Records: Send + Sync {
     /// The value, and since when it has been that one, as far back as is known.
     async fn recorded(&self, name: &str) -> Result<Option<Recorded>, PortError>;
 
+    /// The label that bars every further version of the parameter, with the version that has it: at a hundred versions AWS drops
+    /// the oldest, unless it has a label. None where nothing bars one.
+    async fn barring_label(&self, name: &str) -> Result<Option<(String, i64)>, PortError>;
+
     /// Makes the parameter with these tags; its version. One that exists is a conflict.
     async fn create(&self, name: &str, value: &str, tags: &BTreeMap<String, String>) -> Result<i64, PortError>;
 

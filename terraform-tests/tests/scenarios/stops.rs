@@ -65,7 +65,7 @@ impl Phase {
                     "version": 1, "run": "another", "holder": "me@elsewhere", "machine": "elsewhere", "pid": 1,
                     "since": "2026-01-01T00:00:00Z", "beat": 0, "renewed": seconds, "lease_seconds": 60,
                 });
-                let lock = json!({ "Name": LOCK, "Type": "String", "Value": theirs.to_string() });
+                let lock = json!({ "Name": LOCK, "Type": "String", "Value": theirs.to_string(), "Overwrite": true });
                 stage.client.ssm("PutParameter", lock).await.map(drop)
             }
             Phase::Shift | Phase::Record => {

@@ -243,6 +243,23 @@ async fn a_verified_release_stays_where_the_record_can_t_be_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_parameter_that_takes_no_further_version_bars_a_rollout_before_it_moves() {
+    for name in ["/app/live", "/app/live.rollout"] {
+        let stage = stage(world(100, 0));
+        let (stored, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
+        stage.fake.bar(name, "prod", 3);
+        let green = config(&stage.switch, Value::from("green"));
+        let (_, diagnostics) = stage.plan(&green, Some(&stage.read(&stored).await)).await;
+        let told = rollouts::told(&diagnostics);
+        let command = format!("--name {name} --parameter-version 3 --labels prod --region eu-central-1");
+        assert!(diagnostics.has_errors() && told.contains(&command), "{told}");
+        // What moves nothing is not barred.
+        let (_, diagnostics) = stage.plan(&config(&stage.switch, Value::from("blue")), Some(&stored)).await;
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_put_back_is_told_with_where_it_is() {
     let stage = stage(world(100, 0));
     let (applied, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;

@@ -11,7 +11,7 @@ use crate::rollout::gate::{FunctionAnswer, HttpAnswer};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{LockRecord, lock_record};
 use crate::run::holder::MACHINE;
-use crate::run::rollout::in_memory::Fault;
+use crate::run::rollout::in_memory::{Bucket, Fault};
 use crate::run::rollout::lock;
 use crate::run::rollout::ports::CommandEnd;
 use crate::tf_provider::{Cancel, Diagnostics, Number, Resource as _, Stored, Value};
@@ -762,4 +762,30 @@ async fn computed_numbers_count() {
     let runbook = planned.state.unwrap().get("runbook").strings().join("\n");
     assert!(runbook.contains("blue 100 %, green 0 % → blue 70 %, green 30 %"), "{runbook}");
     assert!(runbook.contains("error_rate of green is at most 1.00 %"), "{runbook}");
+}
+
+/// Fifty rollouts begin at once in one account, which takes three writes of parameters a second from all of them together: they
+/// take turns, and none of them goes back for it.
+#[tokio::test(start_paused = true)]
+async fn fifty_rollouts_share_an_account() {
+    let bucket = Bucket::new(3.0);
+    let rollout = |n: usize| {
+        let bucket = bucket.clone();
+        async move {
+            let stage = stage(world(100, 0));
+            let of = |active: &str| {
+                let mut config = careful(&stage, active);
+                config.set("parameter", text(&format!("/app-{n}/live")));
+                config
+            };
+            let (stored, _) = stage.apply(&of("blue"), None).await;
+            stage.fake.share(&bucket);
+            let (applied, diagnostics) = stage.apply(&of("green"), Some(&stored)).await;
+            assert!(diagnostics.iter().next().is_none(), "{n}: {}", told(&diagnostics));
+            assert_eq!(applied.state.unwrap().get("live"), &text("green"), "{n}");
+            assert_eq!(stage.fake.lock(&format!("/app-{n}/live.rollout")), None, "{n}");
+        }
+    };
+    futures::future::join_all((0..50).map(rollout)).await;
+    assert!(bucket.refused() > 50, "there was no contention: {}", bucket.refused());
 }

@@ -279,7 +279,7 @@ async fn a_contract_waits_for_its_guard_and_bars_the_way_back() -> anyhow::Resul
     stage.client.ssm("PutParameter", value).await?;
     let held =
         json!({ "version": 1, "run": "r", "holder": "me@elsewhere", "since": "noon", "status": "held", "to": "green" });
-    let lock = json!({ "Name": "/myapp/current-live.rollout", "Type": "String", "Value": held.to_string() });
+    let lock = json!({ "Name": "/myapp/current-live.rollout", "Type": "String", "Value": held.to_string(), "Overwrite": true });
     stage.client.ssm("PutParameter", lock).await?;
     write("green", "1", &guard("green", "0s"), "")?;
     terraform.plan().await?.has(&["the rollout to green that me@elsewhere began at noon was stopped half-way"])?;

@@ -162,11 +162,13 @@ async fn p07_replaced_with_its_heir_made_first() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ctrl-C while a call hangs whose effect comes seconds later: it is seen, and led back, before anything is called so.
-async fn stopped_while(operation: &str, about: &str, hang: u64) -> anyhow::Result<Said> {
-    let stage = Stage::new().await?;
-    let terraform = on_blue(&stage, "").await?;
-    stage.aws.clear_calls();
+/// Ctrl-C while a call of a switch to green hangs.
+async fn interrupted(
+    stage: &Stage,
+    terraform: &Terraform,
+    (operation, about): (&str, &str),
+    hang: u64,
+) -> anyhow::Result<Said> {
     let fault = json!({ "operation": operation, "about": about, "action": { "hang_ms": hang } });
     stage.aws.add_fault(serde_json::from_value(fault)?);
     terraform.write(&stage.switch(Some("green"), ""))?;
@@ -174,7 +176,15 @@ async fn stopped_while(operation: &str, about: &str, hang: u64) -> anyhow::Resul
     stage.until(|stage| stage.aws.faults().iter().any(|fault| fault.fired > 0), "hangs").await?;
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).context("it has ended")?;
     kill_process(pid, Signal::INT)?;
-    let said = timeout(Duration::from_secs(100), said(child)).await??;
+    timeout(Duration::from_secs(100), said(child)).await?
+}
+
+/// The effect of the call comes seconds later: it is seen, and led back, before anything is called so.
+async fn stopped_while(operation: &str, about: &str, hang: u64) -> anyhow::Result<Said> {
+    let stage = Stage::new().await?;
+    let terraform = on_blue(&stage, "").await?;
+    stage.aws.clear_calls();
+    let said = interrupted(&stage, &terraform, (operation, about), hang).await?;
     ensure!(said.code == 1, "{}", said.text);
     let lock = stage.client.lock(RECORD).await?;
     let put_back = said.text.contains("Rolled back") || said.text.contains("Nothing was changed");
@@ -204,14 +214,7 @@ async fn p09_stopped_while_traffic_is_being_moved() -> anyhow::Result<()> {
 async fn p09_stopped_while_the_record_is_being_written() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let terraform = on_blue(&stage, "").await?;
-    let fault = json!({ "operation": "PutParameter", "about": "current-live\"", "action": { "hang_ms": 10_000 } });
-    stage.aws.add_fault(serde_json::from_value(fault)?);
-    terraform.write(&stage.switch(Some("green"), ""))?;
-    let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
-    stage.until(|stage| stage.aws.faults().iter().any(|fault| fault.fired > 0), "hangs").await?;
-    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).context("it has ended")?;
-    kill_process(pid, Signal::INT)?;
-    let said = timeout(Duration::from_secs(100), said(child)).await??;
+    let said = interrupted(&stage, &terraform, ("PutParameter", "current-live\""), 10_000).await?;
     ensure!(!said.text.contains("Rolled back"), "{}", said.text);
     ensure!(stage.weights(0).await?["green"] == 100, "{}", said.text);
     ensure!(stage.client.parameter(RECORD).await?.as_deref() == Some("green"), "{}", said.text);

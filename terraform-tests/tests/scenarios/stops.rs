@@ -84,6 +84,13 @@ impl Phase {
         match self {
             // What is waited for is the very thing that the stop is to meet.
             Phase::Health => return stage.waits_for_health().await,
+            // Whoever waits for it writes nothing, and looks once a second; plan and apply look a few times before that.
+            Phase::Lock => {
+                let looks = |call: &&local_aws::Call| call.operation == "GetParameter" && call.params["Name"] == LOCK;
+                return stage
+                    .until(|stage| stage.aws.calls().iter().filter(looks).count() > 6, "waits for the lock")
+                    .await;
+            }
             _ => stage.rollout_begins().await?,
         }
         let called = match self {

@@ -62,6 +62,11 @@ pub fn parse(text: &str, kind: Kind) -> Result<Arn<'_>, String> {
     if fits { Ok(Arn { region, resource }) } else { wrong() }
 }
 
+/// Whether a listener or rule is a Network Load Balancer's.
+pub fn is_network(arn: &str) -> bool {
+    arn.contains(":listener/net/") || arn.contains(":listener-rule/net/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

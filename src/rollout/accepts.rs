@@ -62,7 +62,7 @@ pub(super) fn period(text: &str) -> Result<(), String> {
 /// AWS's limit for each value of a condition.
 const CONDITION_VALUE: usize = 128;
 
-/// A value of a rule's condition.
+/// A value of a rule's condition, or a regular expression in AWS's syntax.
 ///
 /// # Errors
 /// That it is empty or too long.
@@ -95,11 +95,6 @@ pub(super) fn path_pattern(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{text:?} matches no request: every path begins with a slash"))
-}
-
-/// A regular expression in a condition. Its syntax is AWS's.
-pub(super) fn condition_regex(text: &str) -> Result<(), String> {
-    condition_value(text)
 }
 
 /// A method in a condition, which is compared to the letter.

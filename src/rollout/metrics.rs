@@ -41,7 +41,7 @@ pub struct Measured {
 /// Where a number is. Below the least number of requests, and before a whole period has passed, nothing can be said.
 pub fn judge(check: &MetricCheck, color: &str, live: &str, measured: &Measured) -> Verdict {
     let name = check.metric.name();
-    let requests = measured.color.requests + 0.0;
+    let requests = measured.color.requests;
     if !measured.is_complete {
         return Verdict::Inconclusive(format!("{name} of {color}: CloudWatch has no whole period yet"));
     }
@@ -77,7 +77,7 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
     if counts && other.requests < check.least_requests() as f64 {
         let few = format!(
             "{seen}; {live} has {:.0} requests{when}, {} are needed to compare",
-            other.requests + 0.0,
+            other.requests,
             check.least_requests()
         );
         return Verdict::Inconclusive(few);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accepts;
 use crate::argument::{Arguments, rules};
+use crate::arn;
 
 /// A place on a load balancer that forwards to the colors.
 #[expect(clippy::large_enum_variant, reason = "a switch has a handful of routes")]
@@ -35,20 +36,17 @@ impl RouteSpec {
         matches!(self, RouteSpec::OwnRule { arn: Some(arn), .. } if *arn == seen.arn)
     }
 
+    /// Whether it is on a Network Load Balancer.
+    pub fn is_network(&self) -> bool {
+        arn::is_network(&self.key())
+    }
+
     /// A name that stays the same as long as it is the same route.
     pub fn key(&self) -> String {
         match self {
             RouteSpec::Listener(arn) | RouteSpec::Rule(arn) => arn.clone(),
             RouteSpec::OwnRule { listener, priority, .. } => format!("{listener}#{priority}"),
         }
-    }
-}
-
-impl RouteSpec {
-    /// Whether it is on a Network Load Balancer.
-    pub fn is_network(&self) -> bool {
-        let key = self.key();
-        key.contains(":listener/net/") || key.contains(":listener-rule/net/")
     }
 }
 
@@ -87,13 +85,13 @@ pub struct Conditions {
     #[argument(each = accepts::host_pattern)]
     pub host_headers: Vec<String>,
     /// Regular expressions for the host name, any of which matches, besides `host_headers`.
-    #[argument(each = accepts::condition_regex)]
+    #[argument(each = accepts::condition_value)]
     pub host_header_regex_values: Vec<String>,
     /// Paths, any of which matches; `*` and `?` are wildcards.
     #[argument(each = accepts::path_pattern)]
     pub path_patterns: Vec<String>,
     /// Regular expressions for the path, any of which matches, besides `path_patterns`.
-    #[argument(each = accepts::condition_regex)]
+    #[argument(each = accepts::condition_value)]
     pub path_pattern_regex_values: Vec<String>,
     /// HTTP methods in capitals, any of which matches.
     #[argument(each = accepts::condition_method)]
@@ -127,7 +125,7 @@ pub struct HeaderCondition {
     #[argument(each = accepts::condition_value)]
     pub values: Vec<String>,
     /// Regular expressions, any of which matches, besides `values`.
-    #[argument(each = accepts::condition_regex)]
+    #[argument(each = accepts::condition_value)]
     pub regex_values: Vec<String>,
 }
 
@@ -154,9 +152,16 @@ pub struct QueryValue {
 
 impl Conditions {
     /// In the one form that all ways of writing the same have: alternatives in order, since their order means nothing, and what a
-    /// map can hold in the map.
+    /// map can hold in the map. Of several conditions for one name the map has the first, in whatever order they were told.
     #[must_use]
     pub fn normal(mut self) -> Conditions {
+        let headers = std::mem::take(&mut self.http_headers).into_iter();
+        let plain = headers.map(|(name, values)| HeaderCondition { name, values, regex_values: Vec::new() });
+        self.http_header_conditions.extend(plain);
+        let queries = std::mem::take(&mut self.query_strings).into_iter();
+        let plain = queries.map(|(key, value)| QueryCondition { values: vec![QueryValue { key: Some(key), value }] });
+        self.query_string_conditions.extend(plain);
+        self.in_order();
         for HeaderCondition { name, values, regex_values } in std::mem::take(&mut self.http_header_conditions) {
             // Header names have no case; AWS keeps the one that was written.
             let is_known = self.http_headers.keys().any(|known| known.eq_ignore_ascii_case(&name));
@@ -174,6 +179,11 @@ impl Conditions {
                 _ => self.query_string_conditions.push(QueryCondition { values }),
             }
         }
+        self
+    }
+
+    /// Puts alternatives in order, and conditions of one kind.
+    fn in_order(&mut self) {
         let plain = [
             &mut self.host_headers,
             &mut self.host_header_regex_values,
@@ -183,13 +193,12 @@ impl Conditions {
             &mut self.source_ips,
         ];
         let headers = self.http_header_conditions.iter_mut().flat_map(|one| [&mut one.values, &mut one.regex_values]);
-        for values in plain.into_iter().chain(self.http_headers.values_mut()).chain(headers) {
+        for values in plain.into_iter().chain(headers) {
             values.sort();
         }
         self.query_string_conditions.iter_mut().for_each(|one| one.values.sort());
         self.http_header_conditions.sort();
         self.query_string_conditions.sort();
-        self
     }
 }
 
@@ -264,6 +273,13 @@ pub struct Stickiness {
     pub duration_seconds: Option<i32>,
 }
 
+impl Forward {
+    /// Whether clients are kept at the group that they met first.
+    pub fn is_sticky(&self) -> bool {
+        self.stickiness.as_ref().is_some_and(|stickiness| stickiness.enabled)
+    }
+}
+
 /// A difference of two percentages that is none.
 pub(super) const SAME: f64 = 0.001;
 
@@ -324,6 +340,11 @@ impl Terminal {
         }
     }
 
+    /// Whether clients are kept at the group that they met first, whatever its weight is by then.
+    pub fn is_sticky(&self) -> bool {
+        matches!(self, Terminal::Forward(forward) if forward.is_sticky())
+    }
+
     /// The group stickiness to keep when the weights change.
     pub fn stickiness(&self) -> Option<Stickiness> {
         match self {
@@ -336,11 +357,8 @@ impl Terminal {
 /// Whether clients are kept at a group alike. Where one of them names no time, as on Network Load Balancers, none is compared.
 fn sticks_like(x: &Forward, y: &Forward) -> bool {
     let seconds = |forward: &Forward| {
-        forward
-            .stickiness
-            .as_ref()
-            .filter(|stickiness| stickiness.enabled)
-            .map(|stickiness| stickiness.duration_seconds)
+        let on = forward.stickiness.as_ref().filter(|_| forward.is_sticky());
+        on.map(|stickiness| stickiness.duration_seconds)
     };
     match (seconds(x), seconds(y)) {
         (Some(Some(x)), Some(Some(y))) => x == y,

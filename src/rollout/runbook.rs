@@ -276,8 +276,7 @@ impl Step {
 /// Where a route that led there goes back to. Group stickiness beats weights until a client's cookie lapses: a group that had
 /// nothing is left out of the action then, since clients would be kept at what has just failed. The next apply lets it join.
 pub fn way_back(before: &Terminal) -> Terminal {
-    let keeps = before.stickiness().is_some_and(|stickiness| stickiness.enabled);
-    if keeps { before.without_idle() } else { before.clone() }
+    if before.is_sticky() { before.without_idle() } else { before.clone() }
 }
 
 /// Whether a route leads where it led before.

@@ -155,6 +155,27 @@ mod tests {
     }
 
     #[test]
+    fn the_order_in_which_aws_tells_conditions_means_nothing() {
+        let header = |value: &str| HeaderCondition {
+            name: "X-Cohort".to_owned(),
+            values: texts(&[value]),
+            regex_values: Vec::new(),
+        };
+        let query = |value: &str| {
+            let value = QueryValue { key: Some("version".to_owned()), value: value.to_owned() };
+            QueryCondition { values: vec![value] }
+        };
+        let both = Conditions {
+            http_header_conditions: vec![header("staff"), header("beta")],
+            query_string_conditions: vec![query("2"), query("1")],
+            ..Conditions::default()
+        };
+        let mut told = to_aws(&both);
+        told.reverse();
+        assert_eq!(from_aws(&told).unwrap(), both.normal());
+    }
+
+    #[test]
     fn a_rule_of_a_network_load_balancer_is_read_back() {
         let v6 = Conditions { source_ip_address_type: Some("ipv6".to_owned()), ..Conditions::default() };
         assert_eq!(from_aws(&to_aws(&v6)).unwrap(), v6);

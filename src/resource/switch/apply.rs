@@ -211,6 +211,9 @@ impl Apply<'_> {
         let is_left = lock_record.as_ref().is_some_and(lock::is_surely_dead);
         let world = World { lock_record, ..seen };
         let Some((world, runbook)) = self.plan(world, diagnostics).await else { return before };
+        if is_barred_by_label(self.shared, &self.intent, &runbook, diagnostics).await {
+            return before;
+        }
         let about = about(&self.intent, &world, name(self.planned), self.planned);
         // A lock that a dead run left is cleared away also where nothing else is to be done.
         if runbook.is_empty() && !is_left {
@@ -269,7 +272,6 @@ impl Apply<'_> {
             return None;
         }
         let barred = self.outdated().bars(&self.request.config, (&self.intent, &world, &runbook), diagnostics);
-        let barred = barred || is_barred_by_label(self.shared, &self.intent, &runbook, diagnostics).await;
         (!barred).then_some((world, runbook))
     }
 

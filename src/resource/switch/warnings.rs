@@ -111,13 +111,12 @@ fn held_sizes(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
 
 /// Where AWS wants clients kept at a group that nobody asked to be kept, that is told.
 fn needed_stickiness(intent: &Intent, world: &World, runbook: &Runbook, diagnostics: &mut Diagnostics) {
-    let is_on = |terminal: &Terminal| terminal.stickiness().is_some_and(|one| one.enabled);
     let mut routes: Vec<&RouteSpec> = Vec::new();
     for (_, step) in runbook.steps() {
-        let Step::Route { route, before, after: after @ Terminal::Forward(forward), .. } = step else { continue };
-        let was_on = before.as_ref().is_some_and(|before| is_on(&before.terminal));
+        let Step::Route { route, before, after: Terminal::Forward(forward), .. } = step else { continue };
+        let was_on = before.as_ref().is_some_and(|before| before.terminal.is_sticky());
         let is_needed = forward.groups.iter().any(|(group, _)| world.sticky.contains(group));
-        if is_needed && is_on(after) && !was_on && intent.stickiness.is_none() && !routes.contains(&route) {
+        if is_needed && forward.is_sticky() && !was_on && intent.stickiness.is_none() && !routes.contains(&route) {
             routes.push(route);
         }
     }

@@ -59,7 +59,7 @@ fn forward(walk: &mut Walk<'_>, id: StepId, route: &RouteSpec, after: &Terminal)
     }
     let keeps = |group: &str| walk.before(id.stage).sticky.contains(group);
     if !walk.is_taken_over(id)
-        && !is_sticky(after)
+        && !forward.is_sticky()
         && forward.groups.len() > 1
         && forward.groups.iter().any(|(group, _)| keeps(group))
     {
@@ -84,11 +84,6 @@ fn forward(walk: &mut Walk<'_>, id: StepId, route: &RouteSpec, after: &Terminal)
         let message = format!("the weights of {route} would add up to {total}, which makes {share:.2} % for {color}");
         walk.find(Kind::WeightsDoNotAddUp, at, message);
     }
-}
-
-/// Whether clients are kept at a group.
-fn is_sticky(terminal: &Terminal) -> bool {
-    terminal.stickiness().is_some_and(|stickiness| stickiness.enabled)
 }
 
 /// Whether a restoration is to bring just that back.

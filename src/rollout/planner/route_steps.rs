@@ -149,8 +149,8 @@ const SHORTEST: i32 = 1;
 /// How clients are kept at a group. AWS lets an action forward to several groups, one of which keeps clients at a target, only if
 /// the action keeps them at a group, too; where nobody asked for that, as shortly as can be. Network Load Balancers know no time.
 fn sticking(world: &World, route: &RouteSpec, forward: Forward) -> Forward {
+    let is_on = forward.is_sticky();
     let Forward { groups, stickiness } = forward;
-    let is_on = stickiness.as_ref().is_some_and(|stickiness| stickiness.enabled);
     let is_needed = groups.len() > 1 && groups.iter().any(|(arn, _)| world.sticky.contains(arn));
     let stickiness = match (stickiness, route.is_network()) {
         (Some(Stickiness { enabled: true, .. }), true) => Some(Stickiness { enabled: true, duration_seconds: None }),
@@ -168,8 +168,7 @@ pub fn to_be_asked(runbook: &Runbook) -> BTreeSet<String> {
         Step::Route { after: Terminal::Forward(forward), .. } => Some(forward),
         _ => None,
     });
-    let is_on = |forward: &Forward| forward.stickiness.as_ref().is_some_and(|stickiness| stickiness.enabled);
-    let open = forwards.filter(|forward| forward.groups.len() > 1 && !is_on(forward));
+    let open = forwards.filter(|forward| forward.groups.len() > 1 && !forward.is_sticky());
     open.flat_map(|forward| forward.groups.iter().map(|(arn, _)| arn.clone())).collect()
 }
 

@@ -364,9 +364,8 @@ impl Fake {
     /// As AWS does: where a group keeps clients at a target, an action with several must keep them at a group.
     fn refuse_unsticky(&self, terminal: &Terminal) -> Result<(), PortError> {
         let Terminal::Forward(forward) = terminal else { return Ok(()) };
-        let is_on = forward.stickiness.as_ref().is_some_and(|stickiness| stickiness.enabled);
         let keeps = forward.groups.iter().any(|(group, _)| self.state().world.sticky.contains(group));
-        if forward.groups.len() < 2 || is_on || !keeps {
+        if forward.groups.len() < 2 || forward.is_sticky() || !keeps {
             return Ok(());
         }
         let words =

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::argument::{self, Arguments as _};
+use crate::arn;
 use crate::duration;
 use crate::resource::switch::model::{self, read};
 use crate::rollout::spec::{Checks, Verification};
@@ -16,8 +17,7 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 /// What is wrong with the checks, the steps, or the times of a configuration.
 pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     let routes = config.get("routes").as_list().unwrap_or_default();
-    let is_network = |arn: &str| arn.contains(":listener/net/") || arn.contains(":listener-rule/net/");
-    let arns = |route: &Value, name: &str| route.get(name).as_str().is_some_and(is_network);
+    let arns = |route: &Value, name: &str| route.get(name).as_str().is_some_and(arn::is_network);
     let network = routes.iter().any(|route| arns(route, "listener_arn") || arns(route, "rule_arn"));
     for block in ["validation", "verification"] {
         let (value, path) = (config.get(block), Path::attribute(block));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::arn;
 use crate::rollout::{condition_header, condition_value};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -56,7 +57,7 @@ fn is_empty(value: &Value) -> bool {
 /// Rules of Network Load Balancers look at nothing but the kind of address.
 fn of_load_balancer(route: &Value, map: &BTreeMap<String, Value>, path: &Path, diagnostics: &mut Diagnostics) {
     let Some(listener) = route.get("listener_arn").as_str() else { return };
-    let is_network = listener.contains(":listener/net/");
+    let is_network = arn::is_network(listener);
     for (name, _) in map.iter().filter(|(_, value)| !is_empty(value)) {
         let detail = match (is_network, name == OF_NETWORK) {
             (true, false) => {

@@ -67,6 +67,12 @@ pub fn is_network(arn: &str) -> bool {
     arn.contains(":listener/net/") || arn.contains(":listener-rule/net/")
 }
 
+/// The ARN of the listener that a rule belongs to.
+pub fn listener_of(rule: &str) -> String {
+    let arn = rule.replacen(":listener-rule/", ":listener/", 1);
+    arn.rsplit_once('/').map_or(arn.clone(), |(listener, _)| listener.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

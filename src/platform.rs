@@ -1,6 +1,7 @@
 //! The platform that the provider block describes, as all domains need it, and what is made of it to carry things out.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 
@@ -9,6 +10,26 @@ use crate::run::ports::PortError;
 use crate::run::rollout::ports::Ports;
 use crate::run::stack::ports::StackPorts;
 use crate::settings::Settings;
+
+/// How long the credentials last that calls are signed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// They have no end, or are renewed before it.
+    Renewed,
+    /// They end then.
+    Until(SystemTime, Renewal),
+    /// They are temporary, and nothing tells until when.
+    Unknown,
+}
+
+/// What may make credentials last longer than it looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// Nothing.
+    Never,
+    /// Somebody who writes the token in this file anew.
+    ByFile(String),
+}
 
 /// What is to be known of the platform itself.
 #[async_trait]
@@ -24,6 +45,12 @@ pub trait Platform: Send + Sync {
     /// # Errors
     /// Why there is none.
     async fn database_token(&self, host: &str, port: u16, user: &str) -> Result<String, PortError>;
+
+    /// How long calls can be signed.
+    ///
+    /// # Errors
+    /// Why there are no credentials.
+    async fn lifetime(&self) -> Result<Lifetime, PortError>;
 
     /// Whether the provider's configuration is known.
     fn is_known(&self) -> bool {

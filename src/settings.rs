@@ -124,6 +124,9 @@ pub struct WebIdentity {
     /// `web_identity_token_file` is required.
     #[argument(name = "web_identity_token_file")]
     pub token_file: Option<String>,
+    /// The duration of a session, such as `1h`: how long a rollout can be carried out with a token that is not renewed.
+    #[argument(lasting = "15m"..="12h")]
+    pub duration: Option<Duration>,
 }
 
 /// Tags for everything that is made.

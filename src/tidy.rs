@@ -65,7 +65,7 @@ const EDGES: [Edges; 26] = [
     ("settings", &["argument"]),
     ("network", &["argument", "home", "settings"]),
     ("tf_provider", &["argument", "cancel", "clock", "duration", "secrets"]),
-    ("rollout", &["argument", "arn", "duration", "secrets"]),
+    ("rollout", &["argument", "arn", "digest", "duration", "secrets"]),
     ("stack", &["argument", "arn", "digest", "rollout"]),
     ("migration", &["argument", "duration", "rollout"]),
     ("run", &["cancel"]),
@@ -79,6 +79,7 @@ const EDGES: [Edges; 26] = [
     (
         "aws",
         &[
+            "arn",
             "cancel",
             "clock",
             "digest",

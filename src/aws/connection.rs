@@ -1,5 +1,6 @@
 //! The shared way to AWS: configured when it is first used, then kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
 use aws_sdk_ssm::operation::put_parameter::PutParameterError;
@@ -20,8 +22,10 @@ use super::attempts::Attempts;
 use super::error::call_error;
 use super::http::SdkHttp;
 use super::identity::{AssumedRole, Confidential, WebIdentityRole};
+use super::lifetime::{Identity, Origin, Seen, TOKEN_FILE};
 use crate::home;
-use crate::platform::Platform;
+use crate::network::chain;
+use crate::platform::{Lifetime, Platform};
 use crate::run::ports::{FailureKind, PortError};
 use crate::secrets::{self, Reach};
 use crate::settings::{RetryMode, Settings};
@@ -42,6 +46,7 @@ pub struct Connection {
 #[derive(Debug)]
 struct Clients {
     config: SdkConfig,
+    identity: Identity,
     autoscaling: aws_sdk_autoscaling::Client,
     cloudwatch: aws_sdk_cloudwatch::Client,
     ec2: aws_sdk_ec2::Client,
@@ -118,7 +123,7 @@ impl Connection {
         let fail = |message: String| PortError::new(FailureKind::Other, message);
         let settings =
             self.settings.as_ref().ok_or_else(|| fail("the provider's configuration is not known yet".to_owned()))?;
-        let config = load(settings).await.map_err(fail)?;
+        let (config, identity) = load(settings).await.map_err(fail)?;
         if config.region().is_none() {
             return Err(fail(
                 "no region is configured: set region in the provider block, AWS_REGION, or region in the profile"
@@ -143,6 +148,7 @@ impl Connection {
         let elbv2 = client!(aws_sdk_elasticloadbalancingv2, endpoints.elbv2);
         Ok(Clients {
             config: config.clone(),
+            identity,
             autoscaling: aws_sdk_autoscaling::Client::from_conf(autoscaling.build()),
             cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch.build()),
             ec2: aws_sdk_ec2::Client::from_conf(client!(aws_sdk_ec2, endpoints.ec2).build()),
@@ -165,12 +171,23 @@ impl Platform for Connection {
         self.explicit_region()
     }
 
+    async fn lifetime(&self) -> Result<Lifetime, PortError> {
+        let identity = &self.clients().await?.identity;
+        if !identity.is_seen() {
+            let (provider, _) = self.credentials().await?;
+            let denied =
+                |error: CredentialsError| PortError::new(FailureKind::Denied, secrets::outside(&chain(&error)));
+            provider.provide_credentials().await.map_err(denied)?;
+        }
+        Ok(identity.lifetime(|name| std::env::var(name).ok().filter(|value| !value.is_empty())))
+    }
+
     async fn database_token(&self, host: &str, port: u16, user: &str) -> Result<String, PortError> {
         self.token_for_database(host, port, user).await
     }
 }
 
-async fn load(settings: &Settings) -> Result<SdkConfig, String> {
+async fn load(settings: &Settings) -> Result<(SdkConfig, Identity), String> {
     let attempts = settings.max_retries.saturating_add(1);
     // The SDK's adaptive mode holds every call back for about 20 s after a single "too many", also on the way back
     // (measured: a switch with each call throttled twice takes 107 s, and 4 s in standard mode). So it is for those who
@@ -210,27 +227,37 @@ async fn load(settings: &Settings) -> Result<SdkConfig, String> {
         loader = loader.use_dual_stack(dual_stack);
     }
     let mut config = loader.load().await;
+    let mut identity = Identity { origin: Origin::Chain, seen: Arc::default(), role: None };
+    if settings.access_key.is_some() && settings.secret_key.is_some() {
+        identity.origin = Origin::Keys;
+    }
     // A role is asked for with these: what STS says of it may hold them.
     if let Some(credentials) = config.credentials_provider() {
-        config = with_credentials(config, credentials);
+        config = with_credentials(config, credentials, &identity.seen);
     }
-    let token_file = std::env::var("AWS_WEB_IDENTITY_TOKEN_FILE").ok();
+    let token_file = std::env::var(TOKEN_FILE).ok();
     if let Some(token) = token_file.and_then(|path| std::fs::read_to_string(path).ok()) {
         secrets::learn([token.trim()], Reach::Everywhere);
     }
-    if let Some(identity) = &settings.web_identity {
-        let role = WebIdentityRole::new(identity.clone(), sts(settings, &config));
-        config = with_credentials(config, role);
+    if let Some(web) = &settings.web_identity {
+        let role = WebIdentityRole::new(web.clone(), sts(settings, &config));
+        identity = Identity {
+            origin: Origin::Token { text: web.token.clone(), file: web.token_file.clone() },
+            seen: Arc::default(),
+            role: None,
+        };
+        config = with_credentials(config, role, &identity.seen);
     }
     if let Some(role) = &settings.assume_role {
         let role = AssumedRole::new(role.clone(), sts(settings, &config));
-        config = with_credentials(config, role);
+        config = with_credentials(config, role, identity.role.insert(Arc::default()));
     }
-    Ok(config)
+    Ok((config, identity))
 }
 
-fn with_credentials(config: SdkConfig, provider: impl ProvideCredentials + 'static) -> SdkConfig {
-    config.into_builder().credentials_provider(SharedCredentialsProvider::new(Confidential(provider))).build()
+fn with_credentials(config: SdkConfig, provider: impl ProvideCredentials + 'static, seen: &Arc<Seen>) -> SdkConfig {
+    let provider = Confidential { provider, seen: seen.clone() };
+    config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
 }
 
 fn profile_files(settings: &Settings) -> Option<ProfileFiles> {

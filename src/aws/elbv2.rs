@@ -13,6 +13,7 @@ use super::batch::Recent;
 use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use super::group_attributes;
+use crate::arn::listener_of;
 use crate::rollout::gate::TargetHealth;
 use crate::rollout::{Conditions, Observed, Place, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -44,12 +45,6 @@ pub struct Elbv2 {
 fn load_balancer_of(listener: &str) -> String {
     let arn = listener.replacen(":listener/", ":loadbalancer/", 1);
     arn.rsplit_once('/').map_or(arn.clone(), |(load_balancer, _)| load_balancer.to_owned())
-}
-
-/// The ARN of the listener that a rule belongs to.
-fn listener_of(rule: &str) -> String {
-    let arn = rule.replacen(":listener-rule/", ":listener/", 1);
-    arn.rsplit_once('/').map_or(arn.clone(), |(listener, _)| listener.to_owned())
 }
 
 impl Elbv2 {
@@ -210,6 +205,14 @@ impl LoadBalancer for Elbv2 {
             }
         };
         Ok(routes.iter().filter_map(|route| Some((route.key(), find(route)?))).collect())
+    }
+
+    async fn rules_of(&self, listener: &str) -> Result<Vec<Observed>, PortError> {
+        let rules = self.rules(listener.to_owned(), Freshness::Now).await?;
+        // The default rule has no priority.
+        let stands = |rule: &SeenRule| Some(Place { priority: rule.priority.parse().ok()?, taken_by: None });
+        let rule = |rule: &SeenRule| Some(Observed { place: Some(stands(rule)?), ..rule.observed.clone() });
+        Ok(rules.iter().filter_map(rule).collect())
     }
 
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError> {

@@ -1,10 +1,13 @@
 //! Roles that the provider block says to take on.
 
+use std::sync::Arc;
+
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 
 use super::error::call_error;
+use super::lifetime::Seen;
 
 use crate::clock;
 use crate::home;
@@ -13,7 +16,11 @@ use crate::settings::{AssumeRole, WebIdentity};
 
 /// Credentials from anywhere, whose secrets are remembered as such before they are used.
 #[derive(Debug)]
-pub(super) struct Confidential<P>(pub(super) P);
+pub(super) struct Confidential<P> {
+    pub(super) provider: P,
+    /// What they tell of their end.
+    pub(super) seen: Arc<Seen>,
+}
 
 impl<P: ProvideCredentials> ProvideCredentials for Confidential<P> {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
@@ -21,7 +28,8 @@ impl<P: ProvideCredentials> ProvideCredentials for Confidential<P> {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            let credentials = self.0.provide_credentials().await?;
+            let credentials = self.provider.provide_credentials().await?;
+            self.seen.note(&credentials);
             secrets::learn([credentials.secret_access_key()], Reach::Everywhere);
             secrets::learn(credentials.session_token(), Reach::Everywhere);
             Ok(credentials)
@@ -29,7 +37,7 @@ impl<P: ProvideCredentials> ProvideCredentials for Confidential<P> {
     }
 
     fn fallback_on_interrupt(&self) -> Option<Credentials> {
-        self.0.fallback_on_interrupt()
+        self.provider.fallback_on_interrupt()
     }
 }
 
@@ -96,10 +104,12 @@ impl WebIdentityRole {
         };
         secrets::learn([&token], Reach::Everywhere);
         let call = self.sts.assume_role_with_web_identity().role_arn(&self.identity.role_arn);
+        let seconds = self.identity.duration.and_then(|duration| i32::try_from(duration.as_secs()).ok());
         let call = call.role_session_name(session(self.identity.session_name.as_deref()));
-        let answer = call.web_identity_token(token.trim()).send().await.map_err(|error| {
-            CredentialsError::provider_error(call_error("sts", "AssumeRoleWithWebIdentity", &error))
-        })?;
+        let answer =
+            call.set_duration_seconds(seconds).web_identity_token(token.trim()).send().await.map_err(|error| {
+                CredentialsError::provider_error(call_error("sts", "AssumeRoleWithWebIdentity", &error))
+            })?;
         of_answer(answer.credentials())
     }
 }

@@ -14,6 +14,7 @@ mod group_attributes;
 mod http;
 mod identity;
 mod lambda;
+mod lifetime;
 mod rds;
 mod sns;
 mod ssm;

@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult,
 use tokio::time::{sleep, timeout};
 
 use super::Context;
-use crate::platform::{Adapters, Platform};
+use crate::platform::{Adapters, Lifetime, Platform};
 use crate::run::migration::in_memory::{Server, Way};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::in_memory::Fake;
@@ -21,7 +21,7 @@ use crate::tf_provider::{
 };
 
 /// A platform that is configured, and nowhere.
-struct Nowhere(Settings);
+struct Nowhere(Settings, Lifetime);
 
 #[async_trait]
 impl Platform for Nowhere {
@@ -31,6 +31,10 @@ impl Platform for Nowhere {
 
     fn region(&self) -> Option<String> {
         None
+    }
+
+    async fn lifetime(&self) -> Result<Lifetime, PortError> {
+        Ok(self.1.clone())
     }
 
     async fn database_token(&self, _: &str, _: u16, _: &str) -> Result<String, PortError> {
@@ -48,7 +52,18 @@ impl Context {
 
     /// Goes over to other worlds in memory.
     pub(super) fn set(&self, routes: &Arc<Fake>, cloud: &Arc<Cloud>, database: &Arc<Server>) {
-        let platform = Arc::new(Nowhere(Settings::default()));
+        self.set_with(routes, cloud, database, Lifetime::Renewed);
+    }
+
+    /// A context whose credentials last so long.
+    pub(super) fn lasting(routes: &Arc<Fake>, cloud: &Arc<Cloud>, lifetime: Lifetime) -> Context {
+        let context = Context::default();
+        context.set_with(routes, cloud, &Server::new(), lifetime);
+        context
+    }
+
+    fn set_with(&self, routes: &Arc<Fake>, cloud: &Arc<Cloud>, database: &Arc<Server>, lifetime: Lifetime) {
+        let platform = Arc::new(Nowhere(Settings::default(), lifetime));
         let databases = Arc::new(Way(database.clone()));
         self.configure(Adapters { platform, ports: routes.ports(), stacks: cloud.ports(), databases });
     }

@@ -270,8 +270,16 @@ impl<'a> Walk<'a> {
 
     /// Whether a route carries production traffic.
     fn is_production(&self, route: &RouteSpec) -> bool {
-        let key = route.key();
-        !self.intent.preview_routes.iter().any(|preview| preview.key() == key)
+        !self.is_preview(route) && !self.is_trial(route)
+    }
+
+    fn is_preview(&self, route: &RouteSpec) -> bool {
+        self.intent.preview_routes.iter().any(|preview| preview.key() == route.key())
+    }
+
+    /// Whether it is the rule that no request takes.
+    fn is_trial(&self, route: &RouteSpec) -> bool {
+        self.worlds[0].trial.as_ref().is_some_and(|trial| trial.key() == route.key())
     }
 
     /// Whether a dead rollout did this step.

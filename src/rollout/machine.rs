@@ -165,6 +165,13 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
         }
         looked.push(key.clone());
         let Some(expected) = expected(runbook, journal, &key) else { continue };
+        // What this rollout deletes in the end is not looked for then.
+        if runbook
+            .steps()
+            .any(|(id, step)| journal.began(id) && matches!(step, Step::Remove { route, .. } if route.key() == key))
+        {
+            continue;
+        }
         let origin = origin(runbook, &key).filter(|_| journal.is_broken());
         let Some(seen) = world.routes.get(&key) else {
             // A rule that this rollout makes may not be there yet, and is gone again on its way back.

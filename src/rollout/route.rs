@@ -41,6 +41,14 @@ impl RouteSpec {
         arn::is_network(&self.key())
     }
 
+    /// The ARN of its listener.
+    pub fn listener(&self) -> String {
+        match self {
+            RouteSpec::Listener(arn) | RouteSpec::OwnRule { listener: arn, .. } => arn.clone(),
+            RouteSpec::Rule(arn) => arn::listener_of(arn),
+        }
+    }
+
     /// A name that stays the same as long as it is the same route.
     pub fn key(&self) -> String {
         match self {
@@ -55,6 +63,10 @@ impl fmt::Display for RouteSpec {
         match self {
             RouteSpec::Listener(arn) => write!(f, "listener {}", short(arn)),
             RouteSpec::Rule(arn) => write!(f, "rule {}", short(arn)),
+            // Which priority it gets is found out when it is made.
+            RouteSpec::OwnRule { listener, conditions, .. } if conditions.is_nobody() => {
+                write!(f, "the rule of listener {} that no request takes", short(listener))
+            }
             RouteSpec::OwnRule { listener, priority, .. } => {
                 write!(f, "rule {priority} of listener {}", short(listener))
             }
@@ -150,7 +162,21 @@ pub struct QueryValue {
     pub value: String,
 }
 
+/// `invalid` is a name that no host has (RFC 2606).
+const NOBODY: &str = ".bluegreen.invalid";
+
 impl Conditions {
+    /// What no request matches: a rule that has it makes a group known to its load balancer, so that its targets are checked
+    /// before anybody is led there. The name is part of a host name.
+    pub fn nobody(name: &str) -> Conditions {
+        Conditions { host_headers: vec![format!("{name}{NOBODY}")], ..Conditions::default() }
+    }
+
+    /// Whether no request matches.
+    pub fn is_nobody(&self) -> bool {
+        !self.host_headers.is_empty() && self.host_headers.iter().all(|host| host.ends_with(NOBODY))
+    }
+
     /// In the one form that all ways of writing the same have: alternatives in order, since their order means nothing, and what a
     /// map can hold in the map. Of several conditions for one name the map has the first, in whatever order they were told.
     #[must_use]

@@ -134,6 +134,8 @@ pub struct Watch {
     pub max_failures: u32,
     /// What must hold.
     pub checks: Vec<Checking>,
+    /// How the nodes are waited for: looks begin at once, the hold's time once they do what they were told.
+    pub convergence: Option<Convergence>,
 }
 
 impl Watch {
@@ -145,11 +147,23 @@ impl Watch {
             return format!("hold {color} at {percent} % for {hold}");
         }
         let checks = self.checks.iter().map(Checking::summary).collect::<Vec<_>>().join("; ");
-        format!("watch {color} at {percent} % for {hold}: {checks}")
+        let until = self.convergence.as_ref().map(|convergence| format!(" {}", convergence.before()));
+        format!("watch {color} at {percent} % for {hold}{}: {checks}", until.unwrap_or_default())
     }
 }
 
 impl Convergence {
+    /// When what is waited for begins.
+    fn before(&self) -> String {
+        match &self.prove {
+            Some(prove) => {
+                let needed = prove.needed(&self.shares);
+                format!("once {needed} answers in a row of {} agree with the weights", prove.request.shown_url())
+            }
+            None => format!("once the load balancer had {} to settle", shown(self.settle)),
+        }
+    }
+
     /// In words.
     pub fn summary(&self) -> String {
         match &self.prove {
@@ -176,7 +190,9 @@ impl Step {
             }
             Step::Priority { route, after, .. } => stands_at(world, route, *after),
             Step::Remove { route, before } => {
-                world.routes.get(&route.key()).is_none_or(|observed| observed.arn != before.arn)
+                // What this very runbook makes has no ARN yet when it is planned.
+                let is_it = |observed: &Observed| before.arn.is_empty() || observed.arn == before.arn;
+                !world.routes.get(&route.key()).is_some_and(is_it)
             }
             Step::Record { after, .. } => world.record == *after,
             Step::Capacity { color, before, after, .. } => {
@@ -351,6 +367,32 @@ impl Runbook {
     /// A step by id.
     pub fn step(&self, id: StepId) -> Option<&Step> {
         self.stages.get(id.stage)?.steps.get(id.step)
+    }
+
+    /// How long it takes at least, with the parts that it is the sum of; nothing where nothing is watched.
+    pub fn least_duration(&self) -> (Duration, Vec<String>) {
+        let (mut sum, mut settling, mut parts) = (Duration::ZERO, Duration::ZERO, Vec::new());
+        let settle = |convergence: &Convergence| match convergence.prove {
+            Some(_) => Duration::ZERO,
+            None => convergence.settle,
+        };
+        for (_, step) in self.steps() {
+            match step {
+                Step::Watch(watch) => {
+                    sum += watch.hold;
+                    settling += watch.convergence.as_ref().map_or(Duration::ZERO, settle);
+                    if !watch.hold.is_zero() {
+                        parts.push(format!("{} at {} %", shown(watch.hold), watch.percent));
+                    }
+                }
+                Step::Converge(convergence) => settling += settle(convergence),
+                _ => {}
+            }
+        }
+        if !settling.is_zero() && !parts.is_empty() {
+            parts.push(format!("{} for the load balancer to settle", shown(settling)));
+        }
+        if parts.is_empty() { (Duration::ZERO, parts) } else { (sum + settling, parts) }
     }
 
     /// The steps in words.

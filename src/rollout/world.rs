@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::capacity::Capacity;
 use super::intent::Environment;
 use super::lock_record::LockRecord;
-use super::route::Observed;
+use super::route::{Observed, RouteSpec};
 
 /// Everything that a plan needs to know of the world, at one time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,12 +25,19 @@ pub struct World {
     /// Target groups that keep a client at one target, as far as that was asked: see [`super::planner::to_be_asked`].
     #[serde(default)]
     pub sticky: BTreeSet<String>,
+    /// Target groups that some other rule of a listener has, as far as that was asked: see [`super::planner::unproved`].
+    #[serde(default)]
+    pub known: BTreeSet<String>,
+    /// The rule that no request takes by which a color's health is to be known before it gets traffic, or that an earlier run
+    /// left; none where none is needed, or can be made.
+    #[serde(skip)]
+    pub trial: Option<RouteSpec>,
 }
 
 impl World {
     /// Whether some route has the group, at whatever weight: then its health is known.
     pub fn mentions(&self, group: &str) -> bool {
-        self.routes.values().any(|observed| observed.terminal.mentions(group))
+        self.known.contains(group) || self.routes.values().any(|observed| observed.terminal.mentions(group))
     }
 }
 

@@ -2,14 +2,6 @@
 
 use crate::rollout::{Conditions, Observed, RouteSpec, Terminal};
 
-/// `invalid` is a name that no host has (RFC 2606).
-const NOBODY: &str = ".bluegreen.invalid";
-
-/// What a request would have to match to take the rule by which a group is known to its load balancer, and none does.
-pub fn nobody(name: &str) -> Conditions {
-    Conditions { host_headers: vec![format!("{name}{NOBODY}")], ..Conditions::default() }
-}
-
 /// A route that has a color's target group in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lead {
@@ -73,8 +65,7 @@ pub fn leads(group: &str, routes: impl IntoIterator<Item = (RouteSpec, Observed)
             _ => &[],
         };
         let alone = groups.iter().all(|(arn, _)| arn == group);
-        let hosts = observed.conditions.iter().flat_map(|conditions| &conditions.host_headers);
-        let nobody = hosts.clone().count() > 0 && hosts.clone().all(|host| host.ends_with(NOBODY));
+        let nobody = observed.conditions.as_ref().is_some_and(Conditions::is_nobody);
         Lead { route, observed, share, alone, preview: false, nobody }
     })
     .collect()

@@ -27,7 +27,7 @@ pub use defaults::usual_target_type;
 pub use fingerprints::{asked, fingerprints, kept_back};
 pub use ids::Ids;
 pub use kinds::{CheckKind, GroupKind, ServiceKind};
-pub use live::{Lead, leads, live_by, nobody};
+pub use live::{Lead, leads, live_by};
 pub use mirror::{Mirror, differences, mirror};
 pub use names::{name, second_name};
 pub use rules::{Peer, Rule, RuleDirection, Rules, rules};

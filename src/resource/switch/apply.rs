@@ -10,7 +10,7 @@ use super::contracts::Outdated;
 use super::diagnostics::{self, Failure};
 use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, is_barred_by_label, look, model, name, planned, tags};
+use super::{OWNER_TAG, Shared, TAG, credentials, is_barred_by_label, look, model, name, planned, tags};
 use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::lock_record::Status;
@@ -211,7 +211,9 @@ impl Apply<'_> {
         let is_left = lock_record.as_ref().is_some_and(lock::is_surely_dead);
         let world = World { lock_record, ..seen };
         let Some((world, runbook)) = self.plan(world, diagnostics).await else { return before };
-        if is_barred_by_label(self.shared, &self.intent, &runbook, diagnostics).await {
+        if is_barred_by_label(self.shared, &self.intent, &runbook, diagnostics).await
+            || credentials::bound(self.shared, &runbook, diagnostics).await.is_err()
+        {
             return before;
         }
         let about = about(&self.intent, &world, name(self.planned), self.planned);
@@ -346,19 +348,12 @@ impl Apply<'_> {
     ) -> Stored {
         let intent = &self.intent;
         let mut memory = PrivateState::read(&self.request.private);
-        let mut claimed = Vec::new();
         let until = || Call::until(self.request.cancel.clone());
-        match until().make(self.claim(&mut memory, &world, &mut claimed)).await {
-            Ok(()) => {}
-            Err(error) => {
-                self.give_claims_back(claimed).await;
-                if let Some(lock) = lock {
-                    give_back(lock, intent, diagnostics).await;
-                }
-                diagnostics::unclaimed(name(self.planned), &error, diagnostics);
-                return Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
-            }
+        let Some(claimed) = self.claims((&mut memory, &world), lock, diagnostics).await else {
+            return Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
         };
+        // What is looked at again may take another time: then it is as long as they last.
+        let lasting = credentials::bound(self.shared, &runbook, &mut Diagnostics::new()).await.unwrap_or_default();
         memory.planned = None;
         memory.keep_originals(intent, &world);
         memory.outdated = self.outdated();
@@ -367,12 +362,13 @@ impl Apply<'_> {
         let run = Run {
             ports: &self.shared.ports,
             runbook: &runbook,
-            scope: &model::scope(intent),
+            scope: &model::scope_of(intent, &world),
             tags: &tags(self.shared, name(self.planned), &memory.owner),
             about,
             lock,
             cancel: &self.request.cancel,
             limit: model::timeout(self.planned, operation),
+            lasting,
         };
         let outcome = run.run(world.clone()).await;
         if let Some(lock) = lock {
@@ -406,6 +402,24 @@ impl Apply<'_> {
             self.give_claims_back(claimed).await;
         }
         self.failed(&report, &outcome, memory, diagnostics)
+    }
+
+    /// Claims what this object goes by; where that can't be done, nothing is, and it is told.
+    async fn claims(
+        &self,
+        (memory, world): (&mut PrivateState, &World),
+        lock: Option<&Lock>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Vec<(Thing, String)>> {
+        let mut claimed = Vec::new();
+        let call = Call::until(self.request.cancel.clone());
+        let Err(error) = call.make(self.claim(memory, world, &mut claimed)).await else { return Some(claimed) };
+        self.give_claims_back(claimed).await;
+        if let Some(lock) = lock {
+            give_back(lock, &self.intent, diagnostics).await;
+        }
+        diagnostics::unclaimed(name(self.planned), &error, diagnostics);
+        None
     }
 
     /// Takes over what an earlier object made and this one will go by: whoever has it last is its owner. What was taken is

@@ -162,6 +162,7 @@ impl End<'_> {
             lock,
             cancel: &self.request.cancel,
             limit: model::timeout(self.prior, "delete"),
+            lasting: None,
         };
         run.run(world).await
     }

@@ -18,6 +18,7 @@
 
 mod apply;
 mod contracts;
+mod credentials;
 mod destroy;
 mod diagnostics;
 mod import;
@@ -115,9 +116,16 @@ async fn look(
 }
 
 /// A runbook, with what more of the world it had to know: whether groups keep clients at a target is asked only where actions are
-/// to change.
+/// to change, and a listener's rules only where a color's health could not be known otherwise.
 async fn planned(shared: &Shared, intent: &Intent, world: World) -> Result<(World, Runbook), Refusal> {
     let runbook = planner::plan(intent, &world)?;
+    let (world, runbook) = match with_trial(shared, intent, &runbook, &world).await {
+        None => (world, runbook),
+        Some(world) => {
+            let runbook = planner::plan(intent, &world)?;
+            (world, runbook)
+        }
+    };
     match with_stickiness(shared, &runbook, &world).await {
         None => Ok((world, runbook)),
         Some(world) => {
@@ -154,6 +162,18 @@ async fn is_barred_by_label(
         }
     }
     is_barred
+}
+
+/// The world with a listener's rules, where one is needed that no request takes; none where none is.
+async fn with_trial(shared: &Shared, intent: &Intent, runbook: &Runbook, world: &World) -> Option<World> {
+    let listener = planner::unproved(intent, world, runbook)?;
+    match shared.ports.load_balancer.rules_of(&listener).await {
+        Ok(rules) => Some(planner::tried(intent, world.clone(), &listener, &rules)),
+        Err(error) => {
+            tracing::warn!(%error, listener, "the listener's rules can't be seen: health is checked after the move");
+            None
+        }
+    }
 }
 
 /// The world with the groups of these steps that keep clients at a target; none where there are no further ones.

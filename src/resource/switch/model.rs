@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::validate;
 use crate::argument::{self, Always, Arguments as _, Field};
 use crate::rollout::spec::{self, Timeouts, Trouble};
-use crate::rollout::{Environment, Intent, RouteSpec, Scalable};
+use crate::rollout::{Environment, Intent, RouteSpec, Scalable, World};
 use crate::run::rollout::executor::Scope;
 use crate::tf_provider::Value;
 
@@ -62,6 +62,13 @@ fn block<T: Field>(value: &Value, name: &str) -> Option<Option<T>> {
 /// All routes of a wish, to look at.
 pub(super) fn all_routes(intent: &Intent) -> Vec<RouteSpec> {
     intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed).cloned().collect()
+}
+
+/// Everything of a wish that is looked at, and the rule that no request takes where there is one.
+pub(super) fn scope_of(intent: &Intent, world: &World) -> Scope {
+    let mut scope = scope(intent);
+    scope.routes.extend(world.trial.clone().filter(|trial| !scope.routes.iter().any(|own| own.key() == trial.key())));
+    scope
 }
 
 /// Everything of a wish that is looked at.

@@ -2,7 +2,7 @@
 
 use super::contracts::Outdated;
 use super::private_state::{self, PrivateState, TOLD_BY_APPLY};
-use super::{diagnostics, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
+use super::{credentials, diagnostics, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
 use crate::resource::Shared;
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
@@ -40,6 +40,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
                 plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
+                credentials::warn(shared, &runbook, diagnostics).await;
             }
             Err(Refusal::RouteMissing(route)) => {
                 // It was there once. A plan that fails here would also keep people from destroying the switch.
@@ -64,6 +65,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 diagnostics::moves_traffic(situation::busiest(&intent, &world).as_deref(), &intent, diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
+                credentials::warn(shared, &runbook, diagnostics).await;
             }
         }
     }

@@ -86,7 +86,15 @@ impl PrivateState {
 
     /// Notes what the switch made and is there after a run: wanted rules, and those that could not be deleted.
     pub fn keep_made(&mut self, intent: &Intent, runbook: &Runbook, journal: &Journal, world: &World) {
-        let wanted = intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed);
+        let tried = runbook.steps().filter_map(|(_, step)| match step {
+            Step::Route { route, .. } => Some(route),
+            _ => None,
+        });
+        let is_removed = |key: &str| {
+            let mut steps = runbook.steps();
+            steps.any(|(id, step)| matches!(step, Step::Remove { route, .. } if route.key() == key) && journal.done(id))
+        };
+        let wanted = intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed).chain(tried);
         let own = wanted.filter(|route| matches!(route, RouteSpec::OwnRule { .. }));
         // One that could not be deleted is still there, whatever one look shows.
         let left = |key: &str| {
@@ -97,6 +105,7 @@ impl PrivateState {
         };
         let seen = |key: &str| Some(world.routes.get(key)?.arn.as_str());
         let arn = |key: &str| runbook.made(key, journal).or_else(|| left(key)).or_else(|| seen(key)).map(str::to_owned);
+        let own = own.filter(|route| !is_removed(&route.key()));
         self.own = own.filter_map(|route| Some((route.key(), arn(&route.key())?))).collect();
         for (id, step) in runbook.steps() {
             if let Step::Record { parameter, before: None, after: Some(_) } = step

@@ -3,7 +3,7 @@
 use super::{Kind, Purpose, Walk};
 use crate::rollout::check::{Block, Check, Checking};
 use crate::rollout::journal::StepId;
-use crate::rollout::route::Terminal;
+use crate::rollout::route::{Observed, Terminal};
 use crate::rollout::runbook::Step;
 
 pub(super) fn judge(walk: &mut Walk<'_>) {
@@ -98,7 +98,9 @@ fn removed(walk: &mut Walk<'_>) {
             );
         }
         let mut wanted = walk.intent.routes.iter().chain(&walk.intent.preview_routes);
-        if wanted.any(|route| walk.before(id.stage).routes.get(&route.key()).is_some_and(|one| one.arn == before.arn)) {
+        // What this very runbook makes has no ARN yet.
+        let is_it = |one: &Observed| one.arn == before.arn && !one.arn.is_empty();
+        if wanted.any(|route| walk.before(id.stage).routes.get(&route.key()).is_some_and(is_it)) {
             walk.find(
                 Kind::RemovesWantedRule,
                 Some(id),
@@ -143,7 +145,7 @@ fn previews(walk: &mut Walk<'_>) {
     let Some(last) = walk.production().map(|(id, ..)| id.stage).max() else { return };
     for (id, step) in walk.steps().filter(|(id, _)| id.stage < last) {
         let Step::Route { route, after, .. } = step else { continue };
-        if walk.is_production(route) {
+        if !walk.is_preview(route) {
             continue;
         }
         let checked = walk.steps().find_map(|(later, step)| match step {

@@ -2,6 +2,7 @@
 
 use super::{Gain, Kind, Purpose, Walk};
 use crate::rollout::check::{Block, Check, Checking};
+use crate::rollout::journal::StepId;
 use crate::rollout::route::{Stickiness, Terminal};
 use crate::rollout::runbook::{Convergence, Step, Watch};
 use crate::rollout::situation;
@@ -65,8 +66,14 @@ fn checked_first(walk: &mut Walk<'_>) {
 /// Whether the load balancer checks a group's targets before it gains anything: some route has it from the beginning, or
 /// one is given it first. A restoration knows only groups that were there.
 fn can_be_known(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
-    let mut given = walk.production().filter(|(id, ..)| id.stage < gain.at.stage);
-    !walk.is_rollout() || walk.before(0).mentions(gain.group) || given.any(|(_, _, after)| after.mentions(gain.group))
+    let given = walk.steps().filter(|(id, _)| id.stage < gain.at.stage);
+    let is_given = |step: &Step| match step {
+        Step::Route { route, after, .. } if walk.is_production(route) || walk.is_trial(route) => {
+            after.mentions(gain.group)
+        }
+        _ => false,
+    };
+    !walk.is_rollout() || walk.before(0).mentions(gain.group) || given.map(|(_, step)| step).any(is_given)
 }
 
 /// The checks before traffic that are about a group, with their stages.
@@ -98,28 +105,35 @@ fn is_whole(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
 /// What is watched, and what the nodes are to converge to, is there.
 fn watches(walk: &mut Walk<'_>) {
     for (id, step) in walk.steps() {
-        match step {
-            Step::Watch(Watch { subject, percent, .. }) => {
-                let color = &subject.color;
-                let routes =
-                    walk.intent.routes.iter().filter_map(|route| walk.before(id.stage).routes.get(&route.key()));
-                let shares: Vec<f64> = routes.map(|observed| observed.terminal.share(&subject.group)).collect();
-                if shares.iter().all(|share| *share <= 0.0) {
-                    let message = format!("{color} would be watched, but no route forwards to it");
-                    walk.find(Kind::WatchWithoutTraffic, Some(id), message);
-                } else if !shares.iter().any(|share| (share - percent).abs() < NEAR) {
-                    let most = shares.iter().copied().fold(0.0, f64::max);
-                    let message = format!("{color} would be watched at {percent} %, but gets {most:.1} % at most");
-                    walk.find(Kind::WatchAtOtherWeight, Some(id), message);
-                }
-            }
-            Step::Converge(convergence) if !convergence.previews && !is_weighted_so(walk, id.stage, convergence) => {
-                let message = format!("no route has the weights that the nodes are to converge to: {}", step.summary());
-                walk.find(Kind::ConvergesToOtherWeights, Some(id), message);
-            }
-            _ => {}
+        let convergence = match step {
+            Step::Watch(watch) if !is_led(walk, id, watch) => None,
+            Step::Watch(watch) => watch.convergence.as_ref(),
+            Step::Converge(convergence) => Some(convergence),
+            _ => None,
+        };
+        if convergence.is_some_and(|it| !it.previews && !is_weighted_so(walk, id.stage, it)) {
+            let message = format!("no route has the weights that the nodes are to converge to: {}", step.summary());
+            walk.find(Kind::ConvergesToOtherWeights, Some(id), message);
         }
     }
+}
+
+/// Whether who is watched has traffic, as much as is said.
+fn is_led(walk: &mut Walk<'_>, id: StepId, Watch { subject, percent, .. }: &Watch) -> bool {
+    let color = &subject.color;
+    let routes = walk.intent.routes.iter().filter_map(|route| walk.before(id.stage).routes.get(&route.key()));
+    let shares: Vec<f64> = routes.map(|observed| observed.terminal.share(&subject.group)).collect();
+    if shares.iter().all(|share| *share <= 0.0) {
+        let message = format!("{color} would be watched, but no route forwards to it");
+        walk.find(Kind::WatchWithoutTraffic, Some(id), message);
+    } else if !shares.iter().any(|share| (share - percent).abs() < NEAR) {
+        let most = shares.iter().copied().fold(0.0, f64::max);
+        let message = format!("{color} would be watched at {percent} %, but gets {most:.1} % at most");
+        walk.find(Kind::WatchAtOtherWeight, Some(id), message);
+    } else {
+        return true;
+    }
+    false
 }
 
 /// Whether some route has these weights before a stage.

@@ -2,6 +2,7 @@
 
 mod outline;
 mod route_steps;
+mod trial;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ pub use self::route_steps::to_be_asked;
 use self::route_steps::{
     about, attach, conditions, health_check, join_route, lead, part, priorities, record, remove, step, with_all,
 };
+pub use self::trial::{tried, unproved};
 
 /// Why there can be no runbook.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +53,8 @@ pub(super) const MAX_GROUPS: usize = 5;
 ///
 /// The order: the color to go live is attached at weight 0 if it is in no route yet, so that its health can be known, and
 /// previews are led to it; then the checks; then all routes move, step by step, each step being watched; then the record says so; preview routes
-/// and rules no longer wanted come last. Where no color can be attached without taking something away, health is checked
-/// right after the move, and the record waits for it.
+/// and rules no longer wanted come last. Where no route can take the color without taking something away, a rule that no
+/// request takes has it meanwhile; where none can be made, health is checked right after the move, and the record waits for it.
 ///
 /// What a rollout left that was killed on its way to the same color is gone on with, from the step where the traffic is.
 /// Back to where a rollout came from it goes at once: that color is known to work.
@@ -229,6 +231,8 @@ impl Draft<'_> {
         self.push(sizes);
         let attach = attach(intent, &self.world, &subject.group);
         self.push(attach.into_iter().collect());
+        let trial = trial::step(intent, &self.world, &subject.group);
+        self.push(trial.into_iter().collect());
         // A group that no action refers to is never checked by the load balancer.
         let health_after = !self.world.mentions(&subject.group);
         // What has to come up first has nothing to answer with yet.
@@ -298,7 +302,8 @@ impl Draft<'_> {
             let ours = |seen: &Observed| route.is_made(seen) || is_ours_by_looks(intent, route, seen);
             seen.is_some_and(|seen| ours(seen) && !wanted.contains(&seen.arn.as_str()))
         });
-        let removed = removed.filter_map(|route| remove(&world, route)).collect();
+        let trial = world.trial.iter().filter(|trial| !intent.removed.iter().any(|route| route.key() == trial.key()));
+        let removed = removed.chain(trial).filter_map(|route| remove(&world, route)).collect();
         self.push(removed);
     }
 
@@ -440,10 +445,23 @@ impl Draft<'_> {
             return;
         }
         let hold = self.watch(subject, shift.percent(), shift.hold);
-        self.converge();
         // A step that neither waits nor looks is only passed through.
-        if !(hold.hold.is_zero() && hold.checks.is_empty()) {
-            self.push(vec![Step::Watch(hold)]);
+        if hold.hold.is_zero() && hold.checks.is_empty() {
+            self.converge();
+        } else {
+            self.push_watch(hold);
+        }
+    }
+
+    /// Looks from the first moment on where there is something to look at: a color that breaks as the traffic comes has failed,
+    /// whatever the nodes do.
+    fn push_watch(&mut self, watch: Watch) {
+        if watch.checks.is_empty() {
+            self.converge();
+            self.push(vec![Step::Watch(watch)]);
+        } else {
+            let convergence = self.convergence();
+            self.push(vec![Step::Watch(Watch { convergence, ..watch })]);
         }
     }
 
@@ -462,6 +480,7 @@ impl Draft<'_> {
             interval: verification.interval,
             max_failures: verification.max_failures,
             checks: verification.checks.into_iter().map(of).collect(),
+            convergence: None,
         }
     }
 
@@ -473,16 +492,21 @@ impl Draft<'_> {
             }
             return;
         };
-        self.converge();
         let watch = self.watch(subject, 100.0, verification.duration);
-        self.push(vec![Step::Watch(watch)]);
+        self.push_watch(watch);
     }
 
     /// Waits until the nodes do what the API says.
     fn converge(&mut self) {
+        let convergence = self.convergence();
+        self.push(convergence.into_iter().map(Step::Converge).collect());
+    }
+
+    /// How the nodes are waited for, if they are.
+    fn convergence(&self) -> Option<Convergence> {
         let strategy = &self.intent.strategy;
         if strategy.prove.is_none() && strategy.settle.is_zero() {
-            return;
+            return None;
         }
         let first = self.intent.routes.iter().find_map(|route| self.world.routes.get(&route.key()));
         let share = |environment: &Environment| {
@@ -490,9 +514,7 @@ impl Draft<'_> {
         };
         let shares: BTreeMap<String, f64> =
             self.intent.environments.iter().map(|(name, one)| (name.clone(), share(one))).collect();
-        let convergence =
-            Convergence { shares, prove: strategy.prove.clone(), settle: strategy.settle, previews: false };
-        self.push(vec![Step::Converge(convergence)]);
+        Some(Convergence { shares, prove: strategy.prove.clone(), settle: strategy.settle, previews: false })
     }
 
     /// What a route needs so that the color is live there. Where no color was named, a route that is there leads where

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::try_join_all;
 use regex::Regex;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock;
@@ -27,6 +28,9 @@ use crate::secrets::{self, Reach};
 /// Answers of the load balancer are asked for at least so far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
+/// The first pause between looks while the nodes follow; each is as long as all before it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 /// More of what a command wrote than a person reads is not shown.
 const MOST_CHARS: usize = 4000;
 
@@ -42,23 +46,51 @@ pub(super) struct CheckRunner<'a> {
 /// The looks of a hold that failed. Everything that is looked at in one interval is one look.
 struct Looks {
     start: Instant,
-    end: Instant,
+    hold: Duration,
     interval: Duration,
+    /// Since when the nodes do what they were told, once they do: the hold's time is counted from then.
+    settled: watch::Receiver<Option<Instant>>,
     failed: Mutex<BTreeSet<u64>>,
 }
 
 impl Looks {
+    fn settled(&self) -> Option<Instant> {
+        *self.settled.borrow()
+    }
+
+    /// When the hold ends, once that is known.
+    fn end(&self) -> Option<Instant> {
+        self.settled().map(|settled| settled + self.hold)
+    }
+
     /// The number of a look by when it began, from 1; the one at the end of the hold is one of its own.
     fn number(&self, began: Instant) -> u64 {
         let in_interval = |time: Duration| time.as_nanos() / self.interval.as_nanos().max(1);
-        let length = self.end.saturating_duration_since(self.start);
-        let number = if began < self.end {
-            in_interval(began.saturating_duration_since(self.start))
-        } else {
-            length.as_nanos().div_ceil(self.interval.as_nanos().max(1))
-                + in_interval(began.saturating_duration_since(self.end))
+        let number = match self.end().filter(|end| began >= *end) {
+            None => in_interval(began.saturating_duration_since(self.start)),
+            Some(end) => {
+                end.saturating_duration_since(self.start).as_nanos().div_ceil(self.interval.as_nanos().max(1))
+                    + in_interval(began.saturating_duration_since(end))
+            }
         };
         u64::try_from(number).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Returns when it is time for another look: after an interval, or at the end of the hold. As long as the nodes follow, what
+    /// costs little is looked at more often: a color that breaks as the traffic comes breaks then.
+    async fn next(&self, began: Instant, check: &Check) {
+        let is_cheap = matches!(check, Check::Healthy(_) | Check::Http(_) | Check::Session(_));
+        let is_settling = self.settled().is_none();
+        let pause = began.saturating_duration_since(self.start).max(FIRST_PAUSE);
+        let next = began + if is_cheap && is_settling { pause.min(self.interval) } else { self.interval };
+        let mut settled = self.settled.clone();
+        tokio::select! {
+            () = sleep_until(next) => {}
+            end = async { settled.wait_for(Option::is_some).await.ok().and_then(|settled| *settled) } => {
+                let end = end.map_or(next, |settled| settled + self.hold);
+                sleep_until(next.min(end).max(Instant::now())).await;
+            }
+        }
     }
 
     /// How many looks failed.
@@ -86,6 +118,12 @@ impl Since {
         Since { wall: clock::wall(), instant: Instant::now() }
     }
 
+    /// The same, from a later moment on, where there is one.
+    fn moved_to(self, later: Option<Instant>) -> Since {
+        let instant = later.unwrap_or(self.instant);
+        Since { wall: self.wall + instant.saturating_duration_since(self.instant), instant }
+    }
+
     /// What time it is, by a clock that tests move.
     fn wall_now(self) -> SystemTime {
         self.wall + self.instant.elapsed()
@@ -106,17 +144,27 @@ impl CheckRunner<'_> {
         }
     }
 
-    /// Stays for the time of the hold, and sees that everything holds; otherwise what was seen.
+    /// Stays for the time of the hold, which begins once the nodes do what they were told, and sees that everything holds, from
+    /// the first moment on; otherwise what was seen.
     pub(super) async fn watch(self, watch: &Watch) -> Result<(), String> {
+        let (settle, settled) = watch::channel(None);
         let since = Since::now();
-        let end = since.instant + watch.hold;
-        let looks = Looks { start: since.instant, end, interval: watch.interval, failed: Mutex::default() };
+        let (start, hold, interval) = (since.instant, watch.hold, watch.interval);
+        let looks = Looks { start, hold, interval, settled, failed: Mutex::default() };
         // As long as a number of CloudWatch's is waited for, the other eyes stay open.
         let open = AtomicUsize::new(watch.checks.iter().filter(|one| is_late(&one.check)).count());
         let checks = watch.checks.iter().map(|checking| self.keep_looking(watch, checking, since, (&looks, &open)));
-        try_join_all(checks).await?;
-        sleep_until(end).await;
-        Ok(())
+        let checks = async { try_join_all(checks).await.map(drop) };
+        let hold = async {
+            if let Some(convergence) = &watch.convergence {
+                self.converge(convergence).await?;
+            }
+            let now = Instant::now();
+            settle.send_replace(Some(now));
+            sleep_until(now + watch.hold).await;
+            Ok(())
+        };
+        futures::future::try_join(hold, checks).await.map(drop)
     }
 
     /// Looks again and again until the end, and once more then.
@@ -127,11 +175,12 @@ impl CheckRunner<'_> {
         since: Since,
         (looks, open): (&Looks, &AtomicUsize),
     ) -> Result<(), String> {
-        let (end, mut ever_passed) = (looks.end, false);
+        let mut ever_passed = false;
         loop {
             let began = Instant::now();
-            let look = looks.number(began);
-            let verdict = self.look(checking, Some(since)).await;
+            let (look, end) = (looks.number(began), looks.end());
+            // What CloudWatch counted while the nodes were following is neither of this step nor of the one before.
+            let verdict = self.look(checking, Some(since.moved_to(looks.settled()))).await;
             let failed = match &verdict {
                 Verdict::Pass | Verdict::Inconclusive(_) => None,
                 Verdict::Pending(seen) | Verdict::Fail(seen) => Some(seen),
@@ -144,7 +193,7 @@ impl CheckRunner<'_> {
                 }
             }
             ever_passed |= failed.is_none();
-            if began >= end {
+            if let Some(end) = end.filter(|end| began >= *end) {
                 // Where looks take long there may be fewer than may fail: one that never passed has not held.
                 if let Some(seen) = failed.filter(|_| !ever_passed) {
                     let count = looks.count();
@@ -172,7 +221,7 @@ impl CheckRunner<'_> {
                     }
                 };
             }
-            sleep_until((began + watch.interval).min(end).max(Instant::now())).await;
+            looks.next(began, &checking.check).await;
         }
     }
 

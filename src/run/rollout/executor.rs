@@ -66,6 +66,8 @@ pub struct Run<'a> {
     pub cancel: &'a Cancel,
     /// How long it may take.
     pub limit: Duration,
+    /// When it has to be on its way back, counted from its start, since the credentials end; none where they don't.
+    pub lasting: Option<Duration>,
 }
 
 /// What is looked at.
@@ -557,10 +559,22 @@ impl Run<'_> {
             biased;
             lost = lost(is_lost) => lost.into(),
             () = self.cancel.cancelled() => Stop::Interrupted,
+            () = self.credentials_end(deadline) => {
+                let words = "the AWS credentials end soon, and what is undone has to be undone before".to_owned();
+                Stop::Failed(PortError::new(FailureKind::Denied, words))
+            }
             () = tokio::time::sleep_until(deadline) => {
                 let words = format!("the operation's time of {} ended first", shown(self.limit));
                 Stop::Failed(PortError::new(FailureKind::Other, words))
             }
+        }
+    }
+
+    /// Returns when the way back would have to begin, for the credentials to last until its end.
+    async fn credentials_end(&self, deadline: Instant) {
+        match self.lasting {
+            Some(lasting) => tokio::time::sleep_until(deadline - self.limit + lasting).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -667,7 +681,15 @@ impl Run<'_> {
             },
             Step::Priority { arn, after, .. } => load_balancer.set_priority(arn, *after).await.map(|()| None),
             Step::Conditions { arn, after, .. } => load_balancer.set_conditions(arn, after).await.map(|()| None),
-            Step::Remove { before, .. } => load_balancer.delete_rule(&before.arn).await.map(|()| None),
+            Step::Remove { route, before } => match Some(before.arn.clone()).filter(|arn| !arn.is_empty()) {
+                Some(arn) => load_balancer.delete_rule(&arn).await.map(|()| None),
+                // Made by an earlier step, it has the ARN that is seen.
+                None => match seen(route) {
+                    Some(seen) => load_balancer.delete_rule(&seen.arn).await.map(|()| None),
+                    None if world.is_some() => Ok(None),
+                    None => Err(PortError::new(FailureKind::Other, format!("it can't be seen which one {route} is"))),
+                },
+            },
             Step::Record { parameter, before, after } => match after {
                 None => self.ports.records.delete(parameter).await.map(|()| None),
                 Some(after) if before.is_some() => {

@@ -20,6 +20,9 @@ pub trait LoadBalancer: Send + Sync {
     /// Where these routes lead, by [`RouteSpec::key`]; what isn't there is missing.
     async fn observe(&self, routes: &[RouteSpec], age: Freshness) -> Result<BTreeMap<String, Observed>, PortError>;
 
+    /// A listener's rules with their places, seen now; its default action is none.
+    async fn rules_of(&self, listener: &str) -> Result<Vec<Observed>, PortError>;
+
     /// Replaces the action that ends a route's list of actions; whatever comes before it stays.
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError>;
 

@@ -77,6 +77,7 @@ async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
         lock: None,
         cancel,
         limit: Duration::from_secs(1800),
+        lasting: None,
     };
     run.run(world).await
 }
@@ -293,6 +294,7 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
         lock: None,
         cancel: &Cancel::never(),
         limit: Duration::from_secs(1800),
+        lasting: None,
     };
     let outcome = run.run(world()).await;
     assert_eq!(outcome.ending, Ending::RolledBack, "{outcome:?}");

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::rollout::Scalable;
 use crate::rollout::gate::TargetHealth;
+use crate::rollout::{Conditions, Scalable};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::in_memory::{ATTEMPT, Fake, Fault, Hook, Stacks};
 use crate::run::stack::ports::{
@@ -392,11 +392,7 @@ impl Cloud {
 
     fn is_live(&self, group: &str) -> bool {
         self.routes.world().routes.values().any(|seen| {
-            let nobody = seen
-                .conditions
-                .as_ref()
-                .is_some_and(|it| it.host_headers.iter().any(|host| host.ends_with(".bluegreen.invalid")));
-            !nobody && seen.terminal.share(group) > 0.0
+            !seen.conditions.as_ref().is_some_and(Conditions::is_nobody) && seen.terminal.share(group) > 0.0
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::rollout::{Forward, RouteSpec, Terminal};
+use crate::rollout::{Conditions, Forward, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::stack::context::StackContext;
 use crate::run::stack::observe::believed;
@@ -114,7 +114,7 @@ pub async fn make_known(
         listener.is_some_and(|listener| leads.iter().filter(|lead| lead.nobody).any(|lead| of(&lead, listener)));
     if let Some(listener) = listener.filter(|_| !known) {
         let forward = Forward { groups: vec![(group.to_owned(), 1)], stickiness: None };
-        let (conditions, terminal) = (stack::nobody(name), Terminal::Forward(forward));
+        let (conditions, terminal) = (Conditions::nobody(name), Terminal::Forward(forward));
         let mut priority = LAST;
         loop {
             match load_balancer.create_rule(listener, priority, &conditions, &terminal, tags).await {

@@ -732,6 +732,7 @@ async fn p12_two_checks_that_fail_at_one_look_are_one() {
         ])
     };
     wish.set("verification", verification(1));
+    wish.set("strategy", Value::object([("settle", text("0s"))]));
     // Both at the first look, and never again.
     stage.fake.set_answers(vec![answer(500), answer(500), answer(200)]);
     let stored = ok(stage.apply(&wish, Some(&stored)).await);

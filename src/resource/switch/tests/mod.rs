@@ -1,9 +1,11 @@
 //! The resource over a world in memory: what it plans, applies and reads, without a Terraform.
 
+mod credentials;
 mod heart;
 mod random;
 mod rollouts;
 mod stickiness;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -284,7 +286,7 @@ async fn what_cannot_be_put_back_is_told_with_where_it_is() {
           aws elbv2 modify-listener --listener-arn arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2 --default-actions '[{"ForwardConfig":{"TargetGroups":[{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1","Weight":100},{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1","Weight":0}]},"Type":"forward"}]'
         The list of actions is replaced as a whole: where a route authenticates users first, put those actions in front, as `aws elbv2 describe-listeners` or `describe-rules` shows them.
 
-        Users reached green for 10s so far, at most 100.0 % of them.
+        Users reached green for 0s so far, at most 100.0 % of them.
 
         Traffic now:
           listener web/2: blue 0 %, green 100 %

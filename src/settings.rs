@@ -39,14 +39,13 @@ pub struct Settings {
     /// An endpoint URL for all services. If omitted, `AWS_ENDPOINT_URL` names it.
     #[argument(text = rules::endpoint)]
     pub endpoint_url: Option<String>,
-    /// The number of retries of a call.
-    // The default is that of hashicorp/aws: with back-off up to 20 s it outlasts a long spell of throttling.
-    #[argument(range = 0..=1000, default = 24)]
-    pub max_retries: u32,
+    /// The number of retries of a call. If omitted, `AWS_MAX_ATTEMPTS` or `max_attempts` in the profile names one more.
+    #[argument(range = 0..=1000, default_is = "`24`")]
+    pub max_retries: Option<u32>,
     /// How calls are retried: `standard` is back-off with jitter; `adaptive` also holds calls back after AWS throttled one, for
-    /// about 20 seconds each.
-    #[argument(default = "standard")]
-    pub retry_mode: RetryMode,
+    /// about 20 seconds each. If omitted, `AWS_RETRY_MODE` or the profile names it.
+    #[argument(default_is = "`standard`")]
+    pub retry_mode: Option<RetryMode>,
     /// Tags for everything that is made.
     pub default_tags: DefaultTags,
     /// The only accounts to work in. Conflicts with `forbidden_account_ids`.
@@ -60,7 +59,8 @@ pub struct Settings {
     /// `allowed_account_ids` or `forbidden_account_ids`, with which `true` conflicts.
     #[argument(default = false)]
     pub skip_requesting_account_id: bool,
-    /// A PEM file with further certificate authorities. If omitted, `AWS_CA_BUNDLE` names it.
+    /// A PEM file with further certificate authorities. If omitted, `AWS_CA_BUNDLE` or `ca_bundle` in the profile names
+    /// it.
     pub custom_ca_bundle: Option<String>,
     /// The proxy for HTTP, `""` for none, and for HTTPS where neither `https_proxy` nor `HTTPS_PROXY` names one. If omitted,
     /// `HTTP_PROXY` names it. This machine (`localhost`, loopback addresses) and the link-local addresses that hand out

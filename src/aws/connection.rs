@@ -1,5 +1,6 @@
 //! The shared way to AWS: configured when it is first used, then kept.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, profile};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -16,6 +17,7 @@ use aws_sdk_ssm::operation::put_parameter::PutParameterError;
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
+use aws_types::os_shim_internal::{Env, Fs};
 use tokio::sync::OnceCell;
 
 use super::attempts::Attempts;
@@ -188,13 +190,15 @@ impl Platform for Connection {
 }
 
 async fn load(settings: &Settings) -> Result<(SdkConfig, Identity), String> {
-    let attempts = settings.max_retries.saturating_add(1);
+    let settings = &with_profile(settings, |name| std::env::var(name).ok()).await;
+    // Like hashicorp/aws: with back-off up to 20 s it outlasts a long spell of throttling.
+    let attempts = settings.max_retries.unwrap_or(24).saturating_add(1);
     // The SDK's adaptive mode holds every call back for about 20 s after a single "too many", also on the way back
     // (measured: a switch with each call throttled twice takes 107 s, and 4 s in standard mode). So it is for those who
     // ask for it.
     let retry = match settings.retry_mode {
-        RetryMode::Adaptive => RetryConfig::adaptive(),
-        RetryMode::Standard => RetryConfig::standard(),
+        Some(RetryMode::Adaptive) => RetryConfig::adaptive(),
+        Some(RetryMode::Standard) | None => RetryConfig::standard(),
     };
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
@@ -260,6 +264,31 @@ fn with_credentials(config: SdkConfig, provider: impl ProvideCredentials + 'stat
     config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
 }
 
+/// The settings with what the environment and the profile say of retries and certificate authorities, where the provider block
+/// says nothing: our own client and our own number of retries take the place of the SDK's, which would read them.
+async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> Settings {
+    let files = profile_files(settings).unwrap_or_default();
+    let name = settings.profile.clone().map(Cow::Owned);
+    // Files that can't be read are told by whoever needs the credentials in them.
+    let profiles = profile::load(&Fs::real(), &Env::real(), &files, name).await.ok();
+    let written = |key: &str| profiles.as_ref().and_then(|profiles| profiles.get(key)).map(str::to_owned);
+    let said = |name: &str, key: &str| variable(name).filter(|value| !value.is_empty()).or_else(|| written(key));
+    let mut settings = settings.clone();
+    settings.max_retries = settings.max_retries.or_else(|| {
+        let attempts: u32 = said("AWS_MAX_ATTEMPTS", "max_attempts")?.trim().parse().ok()?;
+        Some(attempts.saturating_sub(1))
+    });
+    settings.retry_mode = settings.retry_mode.or_else(|| match said("AWS_RETRY_MODE", "retry_mode")?.trim() {
+        "adaptive" => Some(RetryMode::Adaptive),
+        "standard" => Some(RetryMode::Standard),
+        _ => None,
+    });
+    // The variable is read where the client is made.
+    let is_named = variable("AWS_CA_BUNDLE").is_some_and(|path| !path.is_empty());
+    settings.custom_ca_bundle = settings.custom_ca_bundle.or_else(|| written("ca_bundle").filter(|_| !is_named));
+    settings
+}
+
 fn profile_files(settings: &Settings) -> Option<ProfileFiles> {
     if settings.shared_config_files.is_empty() && settings.shared_credentials_files.is_empty() {
         return None;
@@ -321,5 +350,34 @@ impl ClassifyRetry for ConcurrentWrites {
 
     fn name(&self) -> &'static str {
         "concurrent writes of a parameter"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_block_leaves_out_environment_and_profile_say() {
+        let file = std::env::temp_dir().join(format!("bluegreen-profile-{}", std::process::id()));
+        let text = "[profile corp]\nmax_attempts = 5\nretry_mode = adaptive\nca_bundle = /etc/corp.pem\n";
+        std::fs::write(&file, text).unwrap();
+        let files = vec![file.display().to_string()];
+        let block = Settings { profile: Some("corp".to_owned()), shared_config_files: files, ..Settings::default() };
+        let of = |settings: &Settings| (settings.max_retries, settings.retry_mode, settings.custom_ca_bundle.clone());
+        let corp = (Some(4), Some(RetryMode::Adaptive), Some("/etc/corp.pem".to_owned()));
+        assert_eq!(of(&with_profile(&block, |_| None).await), corp);
+        let variable = |name: &str| match name {
+            "AWS_MAX_ATTEMPTS" => Some("3".to_owned()),
+            "AWS_RETRY_MODE" => Some("standard".to_owned()),
+            "AWS_CA_BUNDLE" => Some("/run/ca.pem".to_owned()),
+            _ => None,
+        };
+        let environment = (Some(2), Some(RetryMode::Standard), None);
+        assert_eq!(of(&with_profile(&block, variable).await), environment);
+        let own = Settings { max_retries: Some(9), custom_ca_bundle: Some("/own.pem".to_owned()), ..block };
+        let written = (Some(9), Some(RetryMode::Standard), Some("/own.pem".to_owned()));
+        assert_eq!(of(&with_profile(&own, variable).await), written);
+        std::fs::remove_file(&file).unwrap();
     }
 }

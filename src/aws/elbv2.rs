@@ -215,6 +215,11 @@ impl LoadBalancer for Elbv2 {
         Ok(rules.iter().filter_map(rule).collect())
     }
 
+    async fn authentication(&self, listener: &str) -> Result<Option<String>, PortError> {
+        let actions = self.actions(&RouteSpec::Listener(listener.to_owned()), listener).await?;
+        Ok(actions.iter().find_map(actions::authentication))
+    }
+
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError> {
         let actions = actions::with_terminal(self.actions(route, arn).await?, terminal);
         let client = self.connection.elbv2().await?;

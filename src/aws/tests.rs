@@ -33,7 +33,7 @@ fn ports_to(endpoint: &str, retries: u32) -> Ports {
         access_key: Some("key".to_owned()),
         secret_key: Some("secret".to_owned()),
         endpoint_url: Some(endpoint.to_owned()),
-        max_retries: retries,
+        max_retries: Some(retries),
         ..Settings::default()
     };
     compose::on_aws(Some(settings)).ports
@@ -250,7 +250,7 @@ async fn a_proxy_is_used_with_its_password() {
         access_key: Some("key".to_owned()),
         secret_key: Some("secret".to_owned()),
         https_proxy: Some(format!("http://me:hunter22@{address}")),
-        max_retries: 0,
+        max_retries: Some(0),
         ..Settings::default()
     };
     let ports = compose::on_aws(Some(settings)).ports;

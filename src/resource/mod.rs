@@ -1,6 +1,7 @@
 //! What users write: the provider block, its resources and functions. Each turns configuration values into a wish free
 //! of Terraform, has it planned and carried out, and tells what came of it.
 
+mod cli;
 #[cfg(test)]
 mod declarations;
 mod environment;

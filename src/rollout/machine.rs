@@ -270,7 +270,9 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
             return Decision::Undo(open);
         }
     }
-    if journal.undo_failures().next().is_some() {
+    // A size that can't be given back hurts no user, and the next apply tries again: nobody is called for it.
+    let is_size = |id: StepId| matches!(runbook.step(id), Some(Step::Capacity { .. }));
+    if journal.undo_failures().any(|(id, _)| !is_size(id)) {
         return Decision::Stuck;
     }
     let is_traffic = |step: &Step| matches!(step, Step::Route { .. } | Step::Record { .. });

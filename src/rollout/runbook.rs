@@ -142,13 +142,13 @@ impl Watch {
     /// In words.
     pub fn summary(&self) -> String {
         let (color, percent) = (&self.subject.color, self.percent);
-        let hold = shown(self.hold);
+        let hold = if self.hold.is_zero() { String::new() } else { format!(" for {}", shown(self.hold)) };
         if self.checks.is_empty() {
-            return format!("hold {color} at {percent} % for {hold}");
+            return format!("hold {color} at {percent} %{hold}");
         }
         let checks = self.checks.iter().map(Checking::summary).collect::<Vec<_>>().join("; ");
         let until = self.convergence.as_ref().map(|convergence| format!(" {}", convergence.before()));
-        format!("watch {color} at {percent} % for {hold}{}: {checks}", until.unwrap_or_default())
+        format!("watch {color} at {percent} %{hold}{}: {checks}", until.unwrap_or_default())
     }
 }
 

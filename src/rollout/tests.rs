@@ -329,8 +329,10 @@ fn what_is_left_by_a_step_is_divided_without_a_remainder() {
         check that green has at least 1 healthy target and 100 % of the live color's
         set listener web: blue 50 %, tg-a 25 %, tg-b 25 %, green 0 % → blue 0.4 %, green 99 %, tg-a 0.3 %, tg-b 0.3 %
         hold green at 99 % for 1m
+        check that green has at least 1 healthy target and 100 % of the live color's
         set listener web: blue 0.4 %, green 99 %, tg-a 0.3 %, tg-b 0.3 % → blue 0 %, green 99.9 %, tg-a 0.1 %, tg-b 0 %
         hold green at 99.9 % for 1m
+        check that green has at least 1 healthy target and 100 % of the live color's
         set listener web: blue 0 %, green 99.9 %, tg-a 0.1 %, tg-b 0 % → blue 0 %, green 100 %
         write /app/live: blue → green"#]],
     );

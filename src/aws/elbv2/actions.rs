@@ -14,6 +14,12 @@ fn is_terminal(action: &Action) -> bool {
     matches!(action.r#type(), Some(ActionTypeEnum::Forward | ActionTypeEnum::FixedResponse | ActionTypeEnum::Redirect))
 }
 
+/// How an action finds out who is asking, in AWS's word for it; none if it doesn't.
+pub(super) fn authentication(action: &Action) -> Option<String> {
+    let kind = action.r#type()?.as_str();
+    (kind.starts_with("authenticate-") || kind == "jwt-validation").then(|| kind.to_owned())
+}
+
 /// The action that ends the list; none if there is none, which AWS doesn't allow.
 pub(super) fn terminal(actions: &[Action]) -> Option<Terminal> {
     let action = actions.iter().rev().find(|action| is_terminal(action))?;

@@ -60,19 +60,25 @@ pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value
     }
 }
 
-/// The lock of the record; none where there is no record.
+/// The lock of the record, or of the routes where there is none. Who may not write that one goes without.
 pub(super) async fn lock(
     shared: &Shared,
     intent: &Intent,
     (world, runbook): (&World, &Runbook),
     about: &RolloutContext,
     cancel: &Cancel,
+    diagnostics: &mut Diagnostics,
 ) -> Result<Option<Lock>, Refused> {
-    let Some(parameter) = &intent.record else { return Ok(None) };
     let mut mine = lock::draft(&about.switch, &about.id, &rfc3339(clock::wall()));
     fill(&mut mine, intent, (world, runbook), about);
     let tags = tags(shared, &about.switch, "");
-    lock::acquire(&shared.ports, parameter, mine, &tags, cancel).await.map(Some)
+    match lock::acquire(&shared.ports, &model::locked(intent), mine, &tags, cancel).await {
+        Err(Refused::Failed(error)) if error.kind == FailureKind::Denied && intent.record.is_none() => {
+            diagnostics::unlocked(&error, intent, diagnostics);
+            Ok(None)
+        }
+        lock => lock.map(Some),
+    }
 }
 
 /// What the next run has to know if this one is killed. As long as what a killed one left is not at its end, it is still
@@ -107,7 +113,9 @@ fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World
 /// many switches share their calls, and this is one more.
 pub(super) async fn lock_record_left(shared: &Shared, intent: &Intent, world: &World) -> Option<LockRecord> {
     // A run that was killed while it checked has moved nothing, but may have raised a size.
-    if situation::is_settled(intent, world) && intent.capacity.is_none() {
+    let is_on_one = |world: &World| intent.environments.keys().any(|color| situation::is_all_on(intent, world, color));
+    let is_settled = situation::is_settled(intent, world) || (intent.record.is_none() && is_on_one(world));
+    if is_settled && intent.capacity.is_none() {
         return None;
     }
     match seen_lock_record(shared, intent).await {
@@ -126,8 +134,10 @@ pub(super) async fn seen_lock_record(shared: &Shared, intent: &Intent) -> Result
 
 /// The same, also where it only says that it is free.
 pub(super) async fn lock_parameter(shared: &Shared, intent: &Intent) -> Result<Option<LockRecord>, PortError> {
-    let Some(parameter) = &intent.record else { return Ok(None) };
-    let seen = shared.ports.records.get_version(&lock::name(parameter), None).await?;
+    let seen = match shared.ports.records.get_version(&model::lock(intent), None).await {
+        Err(error) if error.kind == FailureKind::Denied && intent.record.is_none() => None,
+        seen => seen?,
+    };
     Ok(seen.and_then(|(value, _)| LockRecord::read(&value).ok()))
 }
 
@@ -222,16 +232,15 @@ impl Apply<'_> {
             return self.carry_out((world, runbook), &about, None, diagnostics).await;
         }
         // Another switch of this very run may have the record: it is waited for, and then looked at again.
-        let record = self.intent.record.clone().unwrap_or_default();
-        let turn = async { if record.is_empty() { None } else { Some(self.shared.switches.turn(&record).await) } };
+        let locked = model::locked(&self.intent);
         let _turn = tokio::select! {
-            turn = turn => turn,
+            turn = self.shared.switches.turn(&locked) => turn,
             () = cancel.cancelled() => {
                 diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
                 return before;
             }
         };
-        let lock = match lock(self.shared, &self.intent, (&world, &runbook), &about, cancel).await {
+        let lock = match lock(self.shared, &self.intent, (&world, &runbook), &about, cancel, diagnostics).await {
             Ok(lock) => lock,
             Err(refused) => {
                 diagnostics::refused(&refused, &self.intent, diagnostics);
@@ -390,6 +399,9 @@ impl Apply<'_> {
         let seen = outcome.world.clone().unwrap_or_else(foreseen);
         let former_record = memory.made_record.clone();
         memory.keep_made(intent, &runbook, &outcome.journal, &seen);
+        if outcome.ending == Ending::Done {
+            memory.note_arrived(intent, &seen);
+        }
         memory.world = Some(World { lock_record: None, ..seen });
         if outcome.ending == Ending::Done {
             self.leave_former_record(former_record, &mut memory, diagnostics).await;
@@ -532,8 +544,9 @@ impl Apply<'_> {
     ) {
         let prior = self.request.prior.as_ref().map_or(&Value::Null, |prior| prior.get("parameter"));
         let former = prior.as_str().filter(|former| self.intent.record.as_deref() != Some(*former));
-        if let Some(former) = former {
-            self.leave_former_lock(&lock::name(former)).await;
+        let prior = self.request.prior.as_ref().and_then(model::parse).map(|prior| model::lock(&prior));
+        if let Some(lock) = prior.filter(|lock| *lock != model::lock(&self.intent)) {
+            self.leave_former_lock(&lock).await;
         }
         let Some(former) = former.filter(|former| made.as_deref() == Some(*former)) else { return };
         match self.shared.ports.records.delete(former).await {

@@ -84,7 +84,7 @@ impl End<'_> {
         }
         let nothing = restoration.is_empty() && runbook.is_empty() && !is_left;
         let about = apply::about(&self.intent, &world, name(self.prior), &Value::Null);
-        let lock = if nothing { Ok(None) } else { self.lock(&world, &about).await };
+        let lock = if nothing { Ok(None) } else { self.lock(&world, &about, diagnostics).await };
         let lock = match lock {
             Ok(lock) => lock,
             Err(refused) => {
@@ -116,8 +116,14 @@ impl End<'_> {
         Stored { state: Some(self.prior.clone()), private: self.memory.bytes() }
     }
 
-    async fn lock(&self, world: &World, about: &RolloutContext) -> Result<Option<Lock>, Refused> {
-        apply::lock(self.shared, &self.intent, (world, &Runbook::default()), about, &self.request.cancel).await
+    async fn lock(
+        &self,
+        world: &World,
+        about: &RolloutContext,
+        diagnostics: &mut Diagnostics,
+    ) -> Result<Option<Lock>, Refused> {
+        apply::lock(self.shared, &self.intent, (world, &Runbook::default()), about, &self.request.cancel, diagnostics)
+            .await
     }
 
     /// What was there before comes back, and then what was made goes.

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::model;
 use crate::duration::shown;
+use crate::resource::cli;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
@@ -116,13 +117,13 @@ fn advice(kind: FailureKind) -> &'static str {
 
 /// The lock could not be had.
 pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diagnostics) {
-    let path = Path::attribute("parameter");
-    let parameter = intent.record.as_deref().unwrap_or_default();
-    let lock = lock::name(parameter);
+    let path = lock_path(intent);
+    let (lock, what) = (model::lock(intent), intent.record.as_deref().unwrap_or(&intent.name));
+    let delete = delete_parameter(&lock, intent);
     match refused {
         Refused::Held(lock_record) => {
             let detail = format!(
-                "{} has it under way: {}. It {}.\n\nNothing was changed. Wait until it has ended, then plan again. If it is dead for sure, its lock ends {} s after its last sign of life; to end it at once:\n  aws ssm delete-parameter --name {lock}",
+                "{} has it under way: {}. It {}.\n\nNothing was changed. Wait until it has ended, then plan again. If it is dead for sure, its lock ends {} s after its last sign of life; to end it at once:\n  {delete}",
                 lock_record.holder,
                 lock_record.summary(),
                 if lock_record.phase.is_empty() {
@@ -132,11 +133,11 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
                 },
                 lock_record.lease_seconds
             );
-            diagnostics.error_at(path, format!("Another rollout of {parameter} is under way"), detail);
+            diagnostics.error_at(path, format!("Another rollout of {what} is under way"), detail);
         }
         Refused::Strange(why) => {
             let detail = format!(
-                "The parameter {lock} keeps rollouts apart, and can't be read: {why}. Nothing was changed. If a newer version of this provider wrote it, use that one. If nothing is under way, delete it:\n  aws ssm delete-parameter --name {lock}"
+                "The parameter {lock} keeps rollouts apart, and can't be read: {why}. Nothing was changed. If a newer version of this provider wrote it, use that one. If nothing is under way, delete it:\n  {delete}"
             );
             diagnostics.error_at(path, "The lock record can't be read", detail);
         }
@@ -145,7 +146,7 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
                 "{error}.\n\nNothing was changed. A rollout notes in {lock} that it is under way, so that no other one moves the same routes.{}",
                 advice(error.kind)
             );
-            diagnostics.error_at(path, format!("Failed to lock {parameter}"), detail);
+            diagnostics.error_at(path, format!("Failed to lock {what}"), detail);
         }
         Refused::Interrupted { in_doubt } => {
             let late = if *in_doubt {
@@ -165,11 +166,11 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
 
 /// The lock could not be given up.
 pub(super) fn not_released(error: &PortError, intent: &Intent, diagnostics: &mut Diagnostics) {
-    let (lock, lease) = (lock::name(intent.record.as_deref().unwrap_or_default()), shown(lock::LEASE));
+    let (delete, lease) = (delete_parameter(&model::lock(intent), intent), shown(lock::LEASE));
     let detail = format!(
-        "{error}. It keeps other rollouts waiting until it expires, {lease} from now. Then the next one takes over. To remove it at once:\n  aws ssm delete-parameter --name {lock}"
+        "{error}. It keeps other rollouts waiting until it expires, {lease} from now. Then the next one takes over. To remove it at once:\n  {delete}"
     );
-    diagnostics.warning_at(Path::attribute("parameter"), "The lock record is left", detail);
+    diagnostics.warning_at(lock_path(intent), "The lock record is left", detail);
 }
 
 /// What an earlier object made could not be taken over.
@@ -188,12 +189,39 @@ pub(super) fn barred_by_label(
     intent: &Intent,
     diagnostics: &mut Diagnostics,
 ) {
-    let region = intent.routes.first().and_then(|route| route.key().split(':').nth(3).map(str::to_owned));
-    let region = region.map(|region| format!(" --region {region}")).unwrap_or_default();
-    let detail = format!(
-        "The parameter {name} has 100 versions, and the oldest one that Parameter Store would drop for another has the label {label:?}. A rollout could not write it down. Nothing was changed.\n\nNext: take the label away, or move it to a later version, and run it again:\n  aws ssm unlabel-parameter-version --name {name} --parameter-version {version} --labels {label}{region}"
+    let (label, in_region) = (cli::quoted(&label), region(intent));
+    let command = cli::command(
+        &format!("ssm unlabel-parameter-version --name {name} --parameter-version {version} --labels {label}"),
+        in_region.as_deref(),
     );
-    diagnostics.error_at(Path::attribute("parameter"), "A label bars the next version of the parameter", detail);
+    let detail = format!(
+        "The parameter {name} has 100 versions, and the oldest one that Parameter Store would drop for another has the label {label}. A rollout could not write it down. Nothing was changed.\n\nNext: take the label away, or move it to a later version, and run it again:\n  {command}"
+    );
+    diagnostics.error_at(lock_path(intent), "A label bars the next version of the parameter", detail);
+}
+
+/// Where a person looks for what the lock is about.
+fn lock_path(intent: &Intent) -> Path {
+    Path::attribute(if intent.record.is_some() { "parameter" } else { "routes" })
+}
+
+/// The region of the routes, and of everything else that a switch calls.
+fn region(intent: &Intent) -> Option<String> {
+    let region = intent.routes.first()?.key().split(':').nth(3).map(str::to_owned);
+    region.filter(|region| !region.is_empty())
+}
+
+fn delete_parameter(name: &str, intent: &Intent) -> String {
+    cli::command(&format!("ssm delete-parameter --name {name}"), region(intent).as_deref())
+}
+
+/// That two rollouts of these routes are not kept apart.
+pub(super) fn unlocked(error: &PortError, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let detail = format!(
+        "{error}.\n\nA switch without parameter keeps rollouts apart by {}, which these credentials may not write. This apply goes on without: see that no other one moves the same routes meanwhile, and apply again at once if it is killed. Allow ssm:GetParameter, ssm:PutParameter and ssm:DeleteParameter for it, or set parameter to one that they may write.",
+        model::lock(intent)
+    );
+    diagnostics.warning_at(Path::attribute("routes"), "Nothing keeps two rollouts apart", detail);
 }
 
 /// What was left undone after the rollout had arrived.
@@ -357,9 +385,7 @@ impl Failure<'_> {
         if policy == OnFailure::Rollback && journal.undos().next().is_some() {
             text.push_str("\nEverything else that this rollout had changed was put back.");
         }
-        if let Some(parameter) = &self.intent.record {
-            let _ = write!(text, "\nThe rollout is noted as open in {}.", lock::name(parameter));
-        }
+        let _ = write!(text, "\nThe rollout is noted as open in {}.", model::lock(self.intent));
         text
     }
 
@@ -380,6 +406,14 @@ impl Failure<'_> {
                 let _ = write!(
                     text,
                     "\n{name} is left out of the action of {route}, whose stickiness would keep clients there: the next apply adds it again, with weight 0."
+                );
+            }
+        }
+        for (id, reason) in self.outcome.journal.undo_failures() {
+            if let Some(Step::Capacity { color, .. }) = self.runbook.step(id) {
+                let _ = write!(
+                    text,
+                    "\nThe size of {color} could not be given back: {reason}. The next apply tries again."
                 );
             }
         }
@@ -429,7 +463,8 @@ impl Failure<'_> {
         for (id, reason) in self.outcome.journal.undo_failures() {
             let Some(step) = self.runbook.step(id) else { continue };
             let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.summary());
-            commands.extend(undo_command(step, self.outcome.world.as_ref()));
+            let command = undo_command(step, self.outcome.world.as_ref());
+            commands.extend(command.map(|command| cli::command(&command, region(self.intent).as_deref())));
         }
         if !commands.is_empty() {
             commands.dedup();
@@ -505,22 +540,22 @@ pub(super) fn capitalized(text: &str) -> String {
 fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
     match step {
         Step::Route { route, before: Some(before), .. } => {
-            let actions = actions_json(&way_back(&before.terminal));
+            let actions = cli::quoted(&actions_json(&way_back(&before.terminal)));
             Some(match route {
                 RouteSpec::Listener(arn) => {
-                    format!("aws elbv2 modify-listener --listener-arn {arn} --default-actions '{actions}'")
+                    format!("elbv2 modify-listener --listener-arn {arn} --default-actions {actions}")
                 }
-                _ => format!("aws elbv2 modify-rule --rule-arn {} --actions '{actions}'", before.arn),
+                _ => format!("elbv2 modify-rule --rule-arn {} --actions {actions}", before.arn),
             })
         }
         Step::Route { route, before: None, .. } => {
             let made = &world?.routes.get(&route.key())?.arn;
-            Some(format!("aws elbv2 delete-rule --rule-arn {made}"))
+            Some(format!("elbv2 delete-rule --rule-arn {made}"))
         }
         Step::Record { parameter, before: Some(before), .. } => {
-            Some(format!("aws ssm put-parameter --name {parameter} --value {before} --overwrite"))
+            Some(format!("ssm put-parameter --name {parameter} --value {} --overwrite", cli::quoted(before)))
         }
-        Step::Record { parameter, before: None, .. } => Some(format!("aws ssm delete-parameter --name {parameter}")),
+        Step::Record { parameter, before: None, .. } => Some(format!("ssm delete-parameter --name {parameter}")),
         _ => None,
     }
 }

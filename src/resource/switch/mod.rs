@@ -47,7 +47,7 @@ use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
 use crate::rollout::{Intent, RouteSpec, Runbook, Step, World};
 use crate::run::ports::Freshness;
-use crate::run::rollout::{executor, lock};
+use crate::run::rollout::executor;
 use crate::tf_provider::{
     ApplyRequest, Cancel, DestroyRequest, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored,
     Value,
@@ -142,13 +142,12 @@ async fn is_barred_by_label(
     runbook: &Runbook,
     diagnostics: &mut Diagnostics,
 ) -> bool {
-    let Some(record) = &intent.record else { return false };
     if !runbook.steps().any(|(_, step)| matches!(step, Step::Route { .. })) {
         return false;
     }
     let writes = runbook.steps().any(|(_, step)| matches!(step, Step::Record { before: Some(_), .. }));
     let mut is_barred = false;
-    for name in writes.then(|| record.clone()).into_iter().chain([lock::name(record)]) {
+    for name in intent.record.clone().filter(|_| writes).into_iter().chain([model::lock(intent)]) {
         match shared.ports.records.barring_label(&name).await {
             Ok(None) => {}
             Ok(Some(label)) => {
@@ -217,6 +216,7 @@ impl Resource for Switch {
         // Also where no route is left: the record may be ours, and only destroy can take it away.
         let mut memory = memory;
         private_state::set_traffic(&mut state, &intent.environments, &situation::current(&intent, &world));
+        memory.note_taken_back(&intent, &world);
         memory.world = Some(world);
         Stored { state: Some(state), private: memory.bytes() }
     }

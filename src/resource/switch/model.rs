@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::validate;
 use crate::argument::{self, Always, Arguments as _, Field};
+use crate::digest::sha256;
 use crate::rollout::spec::{self, Timeouts, Trouble};
 use crate::rollout::{Environment, Intent, RouteSpec, Scalable, World};
 use crate::run::rollout::executor::Scope;
+use crate::run::rollout::lock;
 use crate::tf_provider::Value;
 
 /// The intent of a valid configuration or state; none if something that decides about traffic is unknown.
@@ -62,6 +64,19 @@ fn block<T: Field>(value: &Value, name: &str) -> Option<Option<T>> {
 /// All routes of a wish, to look at.
 pub(super) fn all_routes(intent: &Intent) -> Vec<RouteSpec> {
     intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed).cloned().collect()
+}
+
+/// The name of the parameter that keeps rollouts apart: the record's, or, without one, that of the routes.
+pub(super) fn lock(intent: &Intent) -> String {
+    lock::name(&locked(intent))
+}
+
+/// What the lock is about.
+pub(super) fn locked(intent: &Intent) -> String {
+    intent.record.clone().unwrap_or_else(|| {
+        let first = intent.routes.iter().map(RouteSpec::key).min().unwrap_or_default();
+        format!("/bluegreen/routes/{}", &sha256(&first)[..16])
+    })
 }
 
 /// Everything of a wish that is looked at, and the rule that no request takes where there is one.

@@ -41,6 +41,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
                 credentials::warn(shared, &runbook, diagnostics).await;
+                warnings::taken_back(&memory.taken_back, (&intent, &runbook), diagnostics);
             }
             Err(Refusal::RouteMissing(route)) => {
                 // It was there once. A plan that fails here would also keep people from destroying the switch.

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::contracts::Outdated;
+use crate::clock;
 use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, situation};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::Ending;
@@ -43,7 +44,14 @@ pub(super) struct PrivateState {
     pub made_record: Option<String>,
     /// Releases that are older than the database's schema.
     pub outdated: Outdated,
+    /// The color that has everything since the last apply, until it is seen without.
+    pub arrived: Option<String>,
+    /// When traffic was seen to be led away from there by somebody else, in seconds since 1970.
+    pub taken_back: Vec<u64>,
 }
+
+/// How long it counts that traffic was taken back.
+const COUNTS_FOR: u64 = 30 * 24 * 3600;
 
 impl PrivateState {
     /// Reads what was stored; nothing of it is needed to go on.
@@ -54,6 +62,26 @@ impl PrivateState {
     /// What is to be stored.
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Notes that somebody else led the traffic away since the last apply. What a rollout left that is not at its end is nobody
+    /// else's doing.
+    pub fn note_taken_back(&mut self, intent: &Intent, world: &World) {
+        let Some(arrived) = self.arrived.clone().filter(|_| world.lock_record.is_none()) else { return };
+        let live = situation::current(intent, world).live;
+        if live.is_none_or(|live| live == arrived) {
+            return;
+        }
+        let now = clock::seconds();
+        self.arrived = None;
+        self.taken_back.retain(|at| now.saturating_sub(*at) < COUNTS_FOR);
+        self.taken_back.push(now);
+    }
+
+    /// Notes where an apply left the traffic.
+    pub fn note_arrived(&mut self, intent: &Intent, world: &World) {
+        let live = situation::current(intent, world).live;
+        self.arrived = live.filter(|live| intent.active.is_some() && situation::is_all_on(intent, world, live));
     }
 
     /// Notes how routes and record were before the switch touched them.

@@ -1,13 +1,14 @@
 //! What a plan says before a rollout that would be learnt at night otherwise.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::Shared;
 use super::diagnostics::capitalized as sentence;
 use crate::duration::shown;
 use crate::rollout::lock_record::Status;
 use crate::rollout::{Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, short, situation};
+use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -28,6 +29,7 @@ pub(super) async fn tell(
     }
     held_sizes(intent, world, diagnostics);
     needed_stickiness(intent, world, runbook, diagnostics);
+    open_to_all(shared, intent, runbook, diagnostics).await;
     let Some(color) = situation::target_color(intent, world).filter(|_| moves && intent.active.is_some()) else {
         return;
     };
@@ -134,6 +136,48 @@ fn needed_stickiness(intent: &Intent, world: &World, runbook: &Runbook, diagnost
         "The target group of {keeping} {verb} clients at a target (its own stickiness). AWS lets an action forward to several groups then only with group stickiness, so it is turned on for {names}. {how}."
     );
     diagnostics.warning_at(Path::attribute("routes"), "The routes get group stickiness", detail);
+}
+
+/// Traffic that somebody leads back after each apply is moved by two hands, and flips with every other apply.
+pub(super) fn taken_back(times: &[u64], (intent, runbook): (&Intent, &Runbook), diagnostics: &mut Diagnostics) {
+    let moves = |step: &Step| matches!(step, Step::Route { route, .. } if intent.routes.contains(route));
+    let (Some(first), true) = (times.first(), times.len() > 1) else { return };
+    if !runbook.steps().any(|(_, step)| moves(step)) {
+        return;
+    }
+    let since = rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(*first));
+    let detail = format!(
+        "{} times since {since} somebody led the traffic away from where an apply of this switch had led it, and this apply leads it there once more: it flips as long as two hands move it. Find the other one. A listener or rule of another provider needs `lifecycle {{ ignore_changes = [default_action] }}` (`[action]` for a rule). Where that can't be set, as in somebody else's module, give this switch a rule of its own in front of it: listener_arn, a low priority, and conditions = {{ path_patterns = [\"/*\"] }}. A pipeline that moves weights has to stop, or active has to be omitted.",
+        times.len()
+    );
+    diagnostics.warning_at(Path::attribute("routes"), "The traffic is led back again and again", detail);
+}
+
+/// A rule of our own only forwards. Where the listener finds out who is asking, it lets everybody pass.
+async fn open_to_all(shared: &Shared, intent: &Intent, runbook: &Runbook, diagnostics: &mut Diagnostics) {
+    for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
+        for (n, route) in routes.iter().enumerate() {
+            let is_made = |step: &Step| matches!(step, Step::Route { route: made, before: None, .. } if made == route);
+            let RouteSpec::OwnRule { listener, .. } = route else { continue };
+            if !runbook.steps().any(|(_, step)| is_made(step)) {
+                continue;
+            }
+            let how = match shared.ports.load_balancer.authentication(listener).await {
+                Ok(Some(how)) => how,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "it can't be seen whether the listener authenticates");
+                    continue;
+                }
+            };
+            let path = Path::attribute(list).index(n);
+            let detail = format!(
+                "{path}: the default action of {} has {how} before it forwards, and {route}, which this apply makes, has nothing before: whoever matches its conditions gets to the colors without it. If that is not meant, make the rule with that action yourself (aws_lb_listener_rule) and name it by rule_arn: a switch keeps what comes before forwarding.",
+                RouteSpec::Listener(listener.clone())
+            );
+            diagnostics.warning_at(path, "The rule does not authenticate as its listener does", detail);
+        }
+    }
 }
 
 /// A color whose instances leave while requests are under way answers longer than the rollout watches.

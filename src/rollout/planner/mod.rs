@@ -209,10 +209,17 @@ impl Draft<'_> {
             self.take_over();
         }
         let health_after = moves && self.validate(&subject, direction);
-        for shift in self.steps_left(direction, group) {
-            self.step_to(color, shift, &subject);
+        let shifts = self.steps_left(direction, group);
+        for (n, shift) in shifts.iter().enumerate() {
+            if n > 0 {
+                self.recheck(&subject, direction);
+            }
+            self.step_to(color, *shift, &subject);
         }
-        let last = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
+        let last: Vec<Step> = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
+        if !shifts.is_empty() && !last.is_empty() {
+            self.recheck(&subject, direction);
+        }
         self.push(last);
         if health_after {
             self.push(vec![health_check(intent, &subject)]);
@@ -246,6 +253,15 @@ impl Draft<'_> {
             self.push(intent.validation.checks.iter().map(|checking| about(checking, subject)).collect());
         }
         health_after
+    }
+
+    /// What was large enough once may have been scaled in since, or broken: targets are counted again before every rise.
+    fn recheck(&mut self, subject: &Subject, direction: Direction) {
+        // Where no route could take a step it was just checked, or can't be.
+        if self.intent.routes.iter().any(|route| self.share(route, &subject.group) > 0.0) {
+            let measured = self.measured(subject, direction);
+            self.push(vec![health_check(self.intent, &measured)]);
+        }
     }
 
     /// By whom a color's health is measured: by the one that carries the most. A color that carries the most itself, or
@@ -541,7 +557,8 @@ impl Draft<'_> {
         lock_record.or(first).or_else(now)?.stickiness()
     }
 
-    /// Room for the color to go live, and a floor under the one that is.
+    /// Room for the color to go live, and a floor under both: what has little traffic is scaled in, and the way back needs what
+    /// was there.
     fn room(&mut self, color: &str) -> Vec<Step> {
         // Whoever follows changes no size.
         let Some(policy) = self.intent.capacity.filter(|_| self.intent.active.is_some()) else { return Vec::new() };
@@ -550,8 +567,10 @@ impl Draft<'_> {
         let of_live = live.as_deref().and_then(size);
         let pin = live.as_deref().zip(of_live).and_then(|(live, now)| self.sized(live, now, now.pin()));
         let wanted = policy.before.wanted(of_live);
-        let raise = size(color).zip(wanted).filter(|(now, wanted)| now.desired < *wanted);
-        let raise = raise.and_then(|(now, wanted)| self.sized(color, now, Capacity { desired: wanted, ..now }));
+        let raise = size(color).and_then(|now| {
+            let desired = now.desired.max(wanted.unwrap_or(now.desired));
+            self.sized(color, now, Capacity { desired, ..now }.pin())
+        });
         self.left = live;
         pin.into_iter().chain(raise).collect()
     }
@@ -564,7 +583,8 @@ impl Draft<'_> {
         let steps = world.capacities.iter().filter_map(|(color, now)| {
             let mut after = now.unpin();
             // A floor that a killed rollout left is under the color that was live then.
-            let was_live = now.pinned.is_some() && active != color;
+            let led_to = world.lock_record.as_ref().and_then(|lock_record| lock_record.to.as_ref());
+            let was_live = now.pinned.is_some() && active != color && led_to != Some(color);
             let group = intent.environments.get(color).map(|one| one.target_group_arn.as_str()).unwrap_or_default();
             let mut routes = intent.routes.iter().filter_map(|route| world.routes.get(&route.key()));
             let serves = routes.any(|seen| seen.terminal.share(group) > 0.0);

@@ -321,7 +321,10 @@ impl Run<'_> {
             }
             return;
         }
+        // Targets that are counted again before a further step are no validation of their own.
+        let is_under_way = self.runbook.steps().any(|(id, step)| matches!(step, Step::Watch(_)) && journal.done(id));
         let phase = match steps.first() {
+            Some(Step::Check(_)) if is_under_way => return,
             Some(Step::Check(_)) => Phase::Validated,
             Some(Step::Route { .. }) => Phase::Shifted,
             Some(Step::Watch(_)) => Phase::Watched,

@@ -184,6 +184,10 @@ struct State {
     odd: Vec<Option<String>>,
     /// The tags of rules and parameters.
     tags: BTreeMap<String, BTreeMap<String, String>>,
+    /// How listeners find out who is asking.
+    authentication: Option<String>,
+    /// Whether parameters may be neither read nor written.
+    denied: bool,
     /// What the account may write.
     bucket: Option<Arc<Bucket>>,
     /// The label that bars a further version of a parameter, and the version that has it.
@@ -387,6 +391,21 @@ impl Fake {
         self.state().parameters.remove(name);
     }
 
+    /// The names of the parameters that are there, the record excepted.
+    pub(crate) fn parameters(&self) -> Vec<String> {
+        self.state().parameters.keys().cloned().collect()
+    }
+
+    /// From now on listeners find out who is asking.
+    pub(crate) fn authenticate(&self, how: &str) {
+        self.state().authentication = Some(how.to_owned());
+    }
+
+    /// From now on no parameter may be read or written.
+    pub(crate) fn deny_parameters(&self) {
+        self.state().denied = true;
+    }
+
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         self.state().parameters.get(name)?.last().cloned()
     }
@@ -483,6 +502,9 @@ impl Fake {
     }
 
     fn may_write(&self) -> Result<(), PortError> {
+        if self.state().denied {
+            return Err(PortError::new(FailureKind::Denied, "AccessDeniedException"));
+        }
         let bucket = self.state().bucket.clone();
         bucket.map_or(Ok(()), |bucket| bucket.take())
     }
@@ -722,6 +744,10 @@ impl LoadBalancer for Fake {
         Ok(rules.collect())
     }
 
+    async fn authentication(&self, _: &str) -> Result<Option<String>, PortError> {
+        Ok(self.state().authentication.clone())
+    }
+
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError> {
         if let Terminal::Forward(forward) = terminal
             && let Some((group, _)) = forward.groups.iter().find(|(group, _)| self.state().gone.contains(group))
@@ -866,6 +892,9 @@ impl Records for Fake {
             return Err(PortError::new(FailureKind::Other, "no answer in time"));
         }
         let mut state = self.state();
+        if state.denied {
+            return Err(PortError::new(FailureKind::Denied, "AccessDeniedException"));
+        }
         if state.lost {
             return Err(PortError::new(FailureKind::Other, "no answer in time"));
         }

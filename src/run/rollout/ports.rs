@@ -23,6 +23,10 @@ pub trait LoadBalancer: Send + Sync {
     /// A listener's rules with their places, seen now; its default action is none.
     async fn rules_of(&self, listener: &str) -> Result<Vec<Observed>, PortError>;
 
+    /// How a listener's default action finds out who is asking before it forwards, in AWS's word for it (`authenticate-oidc`,
+    /// `authenticate-cognito`, `jwt-validation`); none where it doesn't.
+    async fn authentication(&self, listener: &str) -> Result<Option<String>, PortError>;
+
     /// Replaces the action that ends a route's list of actions; whatever comes before it stays.
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError>;
 

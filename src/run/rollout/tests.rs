@@ -327,14 +327,15 @@ async fn room_comes_before_traffic_and_goes_after_it() {
     let words = planner::plan(&intent, &world).unwrap().summary();
     let expected = expect_test::expect![[r#"
         hold the minimum of blue at 4 (it is 2)
-        raise green from 2 to 4
+        hold the minimum of green at 4 (it is 2), raise green from 2 to 4
         set listener web: blue 100 % → blue 100 %, green 0 %
         check that green has at least 1 healthy target and 100 % of the live color's
         set listener web: blue 100 %, green 0 % → blue 0 %, green 100 %
         set listener api: blue 100 % → blue 0 %, green 100 %
         create rule 10 of listener web: blue 0 %, green 100 %
         write /app/live: blue → green
-        give blue its minimum of 2 back, lower blue from 4 to 2"#]];
+        give blue its minimum of 2 back, lower blue from 4 to 2
+        give green its minimum of 2 back"#]];
     expected.assert_eq(&words.join("\n"));
     let fake = Fake::new(world, &GROUPS);
     assert_eq!(run(&fake, &intent, &Cancel::never()).await.ending, Ending::Done);
@@ -348,10 +349,10 @@ async fn room_comes_before_traffic_and_goes_after_it() {
             let cancel = Cancel::never();
             tokio::select! {
                 // The record and what comes after it undo nothing.
-                outcome = run(&fake, &intent, &cancel) => { if call + 2 >= calls {
+                outcome = run(&fake, &intent, &cancel) => { if call + 3 >= calls {
                     assert_eq!(outcome.ending, Ending::Done, "call {call} {fault:?}");
                     // What is seen to be written is, whatever was answered; of sizes a look may be old.
-                    let is_seen = call + 2 == calls && fault == Fault::LostAnswer;
+                    let is_seen = call + 3 == calls && fault == Fault::LostAnswer;
                     assert_eq!(outcome.journal.left().count(), usize::from(!is_seen), "call {call} {fault:?}");
                     assert!(fake.world().routes.values().all(|seen| seen.terminal.share("tg-green") > 99.9));
                 } else {

@@ -44,6 +44,10 @@ async fn call(core: &Core, peer: Peer, parts: Parts, body: Bytes) -> Result<Resp
     let fault = core.faults.fire(&call);
     let (fault_id, action) = fault.unzip();
     let n = core.calls.begin(&call, fault_id);
+    if let Some(refusal) = refusals::judge(core, &call, &parts, &body).await {
+        core.calls.end(n, Some(refusal.status().as_u16()), None);
+        return Ok(refusal.map(full));
+    }
     let mut moto_status = None;
     let result = match before(&call, peer, action.as_ref()).await {
         Some(result) => result,
@@ -127,7 +131,7 @@ async fn effect(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Respo
     if let Some(scope) = call.scope.as_ref().filter(|_| for_nodes) {
         core.converge.learn(scope).await;
     }
-    if let Some(refusal) = refusals::refuse(&core.moto, call).await {
+    if let Some(refusal) = refusals::refuse(core, call).await {
         return refusal;
     }
     if let Some(answer) = own_answer(core, call).await {

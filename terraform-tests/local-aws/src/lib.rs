@@ -21,6 +21,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 pub use crate::compute::app;
 pub use crate::core::calls::Call;
 pub use crate::core::faults::{FaultAction, FaultSpec, FaultStatus, Signal, When};
+pub use crate::core::temper::Rule;
 pub use crate::node::data_plane::{ListenerAddress, LoadBalancerAddress};
 
 use crate::compute::autoscaling::Settings;
@@ -47,6 +49,7 @@ use crate::core::functions::Functions;
 use crate::core::metrics::Metrics;
 use crate::core::moto::{Moto, MotoClient};
 use crate::core::serve;
+use crate::core::temper::Temper;
 use crate::node::checker::Checker;
 use crate::node::choice::Node;
 use crate::node::converge::{Converge, Machines};
@@ -71,6 +74,8 @@ pub struct Config {
     pub seed: Option<u64>,
     /// How long a target may take to answer.
     pub target_timeout: Duration,
+    /// Rules of AWS's that are not kept.
+    pub without: BTreeSet<Rule>,
 }
 
 impl Default for Config {
@@ -83,6 +88,7 @@ impl Default for Config {
             poll: Duration::from_millis(500),
             seed: None,
             target_timeout: Duration::from_secs(60),
+            without: BTreeSet::new(),
         }
     }
 }
@@ -141,6 +147,7 @@ impl LocalAws {
             calls: CallLog::new(),
             metrics,
             functions: Functions::default(),
+            temper: Temper::without(config.without),
             quit: Notify::new(),
         });
         let served = Arc::clone(&core);
@@ -201,6 +208,12 @@ impl LocalAws {
         self.core.functions.set(name, answers);
     }
 
+    /// What broke AWS's service models so far, which is forgotten by that: whoever doesn't ask fails with it.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.core.temper.forgive()
+    }
+
     /// Waits until somebody asks it to quit, by `POST /_local/quit`.
     pub async fn quit_asked(&self) {
         self.core.quit.notified().await;
@@ -227,8 +240,14 @@ impl LocalAws {
 }
 
 impl Drop for LocalAws {
+    /// Ends everything.
+    ///
+    /// # Panics
+    /// Where a request broke AWS's service models, unless something else failed already.
     fn drop(&mut self) {
         self.abort();
+        let violations = self.core.temper.violations();
+        assert!(violations.is_empty() || std::thread::panicking(), "AWS would refuse:\n{}", violations.join("\n"));
     }
 }
 

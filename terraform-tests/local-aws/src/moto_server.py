@@ -9,9 +9,11 @@ A server binds a port itself, so that nobody can take it in between, and cannot 
 Loading moto, and the first call to each of its services, takes two seconds: the nursery does it once.
 """
 
+import collections
 import functools
 import gc
 import inspect
+import json
 import os
 import random
 import signal
@@ -20,15 +22,20 @@ import subprocess
 import sys
 import tempfile
 
+# Nothing is left beside the sources.
+sys.dont_write_bytecode = True
+
+import service_model
 from moto import backends
 from moto.core.types import Base64EncodedString
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
 from moto.moto_api._internal import mock_random
 from moto.moto_server import threaded_moto_server
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.moto_server.threaded_moto_server import DomainDispatcherApplication, ThreadedMotoServer
 from moto.ssm.exceptions import ValidationException
 from moto.ssm.models import SimpleSystemManagerBackend
 from werkzeug.test import Client
+from werkzeug.wrappers import Request, Response
 
 # A call that changes nothing, by service: the call's text, and its target where it is JSON.
 FIRST_CALLS = {
@@ -72,16 +79,39 @@ backends.list_of_moto_modules = lambda: MODULES
 threaded_moto_server.create_backend_app = functools.cache(threaded_moto_server.create_backend_app)
 
 
-def serve(say, wait):
+class Judge:
+    """What a request breaks of AWS's service model is said at a path of its own; all others are moto's."""
+
+    def __init__(self, create_app):
+        self.moto = DomainDispatcherApplication(create_app)
+
+    def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] != "/_model":
+            return self.moto(environ, start_response)
+        request = Request(environ)
+        of = [request.headers.get(f"x-judged-{part}", "") for part in ("service", "operation", "kind")]
+        way = [request.headers.get(f"x-judged-{part}", "") for part in ("method", "path")]
+        try:
+            broken = service_model.check(*of, request.get_data(), *way)
+        except Exception as error:  # What the judge can't read is a finding, too.
+            broken = [f"it can't be judged: {error!r}"]
+        return Response("\n".join(broken))(environ, start_response)
+
+
+threaded_moto_server.DomainDispatcherApplication = Judge
+
+
+def serve(say, wait, end=lambda: None):
     """Starts a server, says its port, and ends this process once the waiting is over."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     say(b"%d\n" % server.get_host_and_port()[1])
     wait()
+    end()
     os._exit(0)
 
 
-def serve_one(connection):
+def serve_one(connection, log):
     """In the child: a server for whoever is at the other end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -91,7 +121,8 @@ def serve_one(connection):
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
-    serve(connection.sendall, lambda: connection.recv(1))
+    line = lambda: json.dumps(service_model.judged).encode() + b"\n"
+    serve(connection.sendall, lambda: connection.recv(1), lambda: os.write(log, line()))
 
 
 def warm_up():
@@ -105,6 +136,17 @@ def warm_up():
         answer = client.post("/", data=text, headers=headers)
         if answer.status_code != 200:
             sys.exit(f"moto does not answer {service}: {answer.status}")
+        for operation in service_model.model(service).operation_names:
+            service_model.model(service).operation_model(operation)
+
+
+def told(path):
+    """How much was held against AWS's service models, in a line."""
+    judged = collections.Counter()
+    with open(path, encoding="ascii") as lines:
+        for line in lines:
+            judged.update(json.loads(line))
+    return f"{judged.total():,} requests of {len(judged)} operations were held against AWS's service models"
 
 
 def nursery(command):
@@ -118,6 +160,7 @@ def nursery(command):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.path.join(folder, "socket"))
         listener.listen(64)
+        log = os.open(os.path.join(folder, "judged"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         child = subprocess.Popen(command, env=os.environ | {"BLUEGREEN_MOTO_NURSERY": listener.getsockname()})
         # A terminal tells the whole group of Ctrl-C, the command too.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -130,8 +173,11 @@ def nursery(command):
             except TimeoutError:
                 continue
             # There is one thread here, so that what is forked is whole.
-            servers.append(os.fork() or serve_one(connection))
+            servers.append(os.fork() or serve_one(connection, log))
             connection.close()
+        for pid in servers:
+            os.waitpid(pid, 0)
+        print(told(os.path.join(folder, "judged")), file=sys.stderr)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 

@@ -14,6 +14,7 @@ use crate::core::faults::Faults;
 use crate::core::functions::Functions;
 use crate::core::metrics::Metrics;
 use crate::core::moto::MotoClient;
+use crate::core::temper::Temper;
 use crate::node::checker::Checker;
 use crate::node::converge::Converge;
 use crate::node::data_plane::DataPlane;
@@ -36,5 +37,6 @@ pub(crate) struct Core {
     pub calls: CallLog,
     pub metrics: Arc<Metrics>,
     pub functions: Functions,
+    pub temper: Temper,
     pub quit: Notify,
 }

@@ -84,7 +84,7 @@ async fn clients_see_the_steps() -> anyhow::Result<()> {
     ensure!(seen.failed == 0, "{seen:?}");
     terraform.plan_is_empty().await?;
     let state = terraform.state("bluegreen_switch.app").await?;
-    ensure!(state["last_rollout"]["steps"].as_array().is_some_and(|steps| steps.len() == 11), "{state}");
+    ensure!(state["last_rollout"]["steps"].as_array().is_some_and(|steps| steps.len() == 10), "{state}");
     Ok(())
 }
 

@@ -283,7 +283,7 @@ async fn what_cannot_be_put_back_is_told_with_where_it_is() {
           could not undo "set listener web/2: blue 100 %, green 0 % → blue 0 %, green 100 %": it broke
 
         To put it back by hand:
-          aws elbv2 modify-listener --listener-arn arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2 --default-actions '[{"ForwardConfig":{"TargetGroups":[{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1","Weight":100},{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1","Weight":0}]},"Type":"forward"}]'
+          aws elbv2 modify-listener --listener-arn arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2 --default-actions '[{"ForwardConfig":{"TargetGroups":[{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1","Weight":100},{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1","Weight":0}]},"Type":"forward"}]' --region eu-central-1
         The list of actions is replaced as a whole: where a route authenticates users first, put those actions in front, as `aws elbv2 describe-listeners` or `describe-rules` shows them.
 
         Users reached green for 0s so far, at most 100.0 % of them.

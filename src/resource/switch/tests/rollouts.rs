@@ -72,8 +72,10 @@ async fn a_careful_rollout_says_what_it_will_do_and_does_it() {
         check that green has at least 1 healthy target and 100 % of the live color's
         set listener web/2: blue 100 %, green 0 % → blue 90 %, green 10 %
         watch green at 10 % for 2m once the load balancer had 10s to settle: green answers GET http://green.test/
+        check that green has at least 1 healthy target and 100 % of the live color's
         set listener web/2: blue 90 %, green 10 % → blue 50 %, green 50 %
         watch green at 50 % for 2m once the load balancer had 10s to settle: green answers GET http://green.test/
+        check that green has at least 1 healthy target and 100 % of the live color's
         set listener web/2: blue 50 %, green 50 % → blue 0 %, green 100 %
         watch green at 100 % for 1m once the load balancer had 10s to settle: green answers GET http://green.test/
         write /app/live: blue → green"#]]
@@ -807,4 +809,104 @@ async fn fifty_rollouts_share_an_account() {
     };
     futures::future::join_all((0..50).map(rollout)).await;
     assert!(bucket.refused() > 50, "there was no contention: {}", bucket.refused());
+}
+
+/// A switch without a record keeps rollouts apart by its routes.
+#[tokio::test(start_paused = true)]
+async fn without_a_record_the_routes_are_locked() {
+    let without = |stage: &Stage, active: &str| {
+        let mut config = careful(stage, active);
+        config.set("parameter", Value::Null);
+        config
+    };
+    let stage = stage(world(100, 0));
+    let (stored, diagnostics) = stage.apply(&without(&stage, "blue"), None).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let read = stage.read(&stored).await;
+    let wish = without(&stage, "green");
+    let other = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        MACHINE.scope("two".to_owned(), stage.restarted().apply(&wish, Some(&read))).await
+    };
+    let own = MACHINE.scope("one".to_owned(), stage.apply(&wish, Some(&read)));
+    let ((green, own), (_, other)) = futures::join!(own, other);
+    assert!(!own.has_errors(), "{}", told(&own));
+    let words = told(&other);
+    assert!(other.has_errors() && words.starts_with("Another rollout of app is under way"), "{words}");
+    assert!(words.contains("aws ssm delete-parameter --name /bluegreen/routes/"), "{words}");
+    assert!(words.contains(".rollout --region eu-central-1"), "{words}");
+    // What a killed one left is gone on with, and a destroy takes the lock away.
+    let (wish, green) = (without(&stage, "blue"), stage.read(&green).await);
+    stage.fake.heal();
+    stage.fake.fault(1, Fault::DiesBefore);
+    tokio::select! {
+        _ = MACHINE.scope("one".to_owned(), stage.apply(&wish, Some(&green))) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    let stage = stage.restarted();
+    let read = stage.read(&green).await;
+    let (planned, diagnostics) = stage.plan(&wish, Some(&read)).await;
+    assert!(told(&diagnostics).contains("A rollout has not ended"), "{}", told(&diagnostics));
+    let steps = planned.state.as_ref().unwrap().get("runbook").strings();
+    assert!(steps[0].contains("as the rollout from green to blue"), "{steps:#?}");
+    let (blue, diagnostics) = stage.apply(&wish, Some(&read)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let (_, diagnostics) = stage.destroy(&blue).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert_eq!(stage.fake.parameters(), Vec::<String>::new());
+}
+
+/// Who may not write to Parameter Store at all can switch all the same, and is told.
+#[tokio::test(start_paused = true)]
+async fn without_a_record_and_a_permission_it_is_said() {
+    let stage = stage(world(100, 0));
+    stage.fake.deny_parameters();
+    let mut config = config(&stage.switch, Value::from("green"));
+    config.set("parameter", Value::Null);
+    let (stored, diagnostics) = stage.apply(&config, None).await;
+    let words = told(&diagnostics);
+    assert!(!diagnostics.has_errors() && words.contains("Nothing keeps two rollouts apart"), "{words}");
+    let (_, diagnostics) = stage.destroy(&stored).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+}
+
+/// Two hands that move the same listener are told of each other, with the cure.
+#[tokio::test(start_paused = true)]
+async fn traffic_that_is_led_back_again_and_again_is_told() {
+    let (stage, mut stored) = on_blue().await;
+    let wish = config(&stage.switch, text("green"));
+    for time in 0..4 {
+        let read = stage.read(&stored).await;
+        let (_, diagnostics) = stage.plan(&wish, Some(&read)).await;
+        let words = told(&diagnostics);
+        assert_eq!(words.contains("led back again and again"), time >= 2, "{time}: {words}");
+        let (green, diagnostics) = stage.apply(&wish, Some(&read)).await;
+        assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+        // A refresh that finds it in its place counts for nothing.
+        stored = stage.read(&green).await;
+        stage.fake.meddle(|seen| seen.routes = world(100, 0).routes);
+    }
+    // What this switch does itself is no other hand.
+    let read = stage.read(&stored).await;
+    let (blue, _) = stage.apply(&config(&stage.switch, text("blue")), Some(&read)).await;
+    let (_, diagnostics) = stage.plan(&config(&stage.switch, text("blue")), Some(&stage.read(&blue).await)).await;
+    assert_eq!(told(&diagnostics), "");
+}
+
+/// A rule that only forwards, on a listener that finds out who is asking, is open to everybody.
+#[tokio::test(start_paused = true)]
+async fn a_rule_without_its_listeners_authentication_is_told() {
+    let stage = stage(world(100, 0));
+    stage.fake.authenticate("authenticate-oidc");
+    let mut wish = config(&stage.switch, text("blue"));
+    let conditions = Value::object([("path_patterns", Value::List(vec![text("/api/*")]))]);
+    let rule = [("listener_arn", text(LISTENER)), ("priority", Value::from(10)), ("conditions", conditions)];
+    wish.set("routes", Value::List(vec![Value::object(rule)]));
+    let (stored, diagnostics) = stage.apply(&wish, None).await;
+    let words = told(&diagnostics);
+    assert!(words.contains("routes[0]: the default action of listener web/2 has authenticate-oidc"), "{words}");
+    // Once it is there, that was told.
+    let (_, diagnostics) = stage.plan(&wish, Some(&stage.read(&stored).await)).await;
+    assert_eq!(told(&diagnostics), "");
 }

@@ -286,10 +286,7 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
         }
     }
     let steps = model::strategy(config).shifts();
-    if config.get("parameter").is_null() && !steps.is_empty() {
-        let detail = "Without parameter, nothing keeps two rollouts apart, and nothing tells the next apply what a killed one left. Set it to the name of an SSM parameter.";
-        diagnostics.warning_at(Path::attribute("strategy"), "There is no record", detail);
-    }
+    without_traffic(config, diagnostics);
     let metrics = verification.get("metrics").as_list().unwrap_or_default().iter().enumerate();
     // What isn't known yet would be read as no time at all.
     let is_known = config.get("strategy").is_wholly_known() && verification.get("duration").is_wholly_known();
@@ -317,5 +314,29 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
             duration::shown(period * 3)
         );
         diagnostics.warning_at(path, "The hold is too short for the metric", detail);
+    }
+}
+
+/// Nothing reaches a color before it is live, except by a preview: what its requests would tell is not there.
+fn without_traffic(config: &Value, diagnostics: &mut Diagnostics) {
+    let previews = config.get("preview_routes");
+    let has_previews = previews.is_unknown() || previews.as_list().is_some_and(|list| !list.is_empty());
+    let metrics = config.get("validation").get("metrics").as_list().unwrap_or_default().iter().enumerate();
+    for (n, metric) in metrics.filter(|(_, metric)| !metric.get("metric").is_null()) {
+        let json = metric.known_json();
+        let counts_as = argument::argument::<MetricCheck, CountsAs>(&json, "inconclusive").unwrap_or_default();
+        if counts_as == CountsAs::Pass {
+            continue;
+        }
+        let path = Path::attribute("validation").attr("metrics").index(n);
+        let traffic = if has_previews {
+            "only what comes by preview_routes: send requests there until there are enough, or a rollout can't begin"
+        } else {
+            "and without preview_routes there are none, so that no rollout can begin"
+        };
+        let detail = format!(
+            "{path} is measured before the color gets a request of users, {traffic}. Move it to verification, or let it pass with inconclusive = \"pass\"."
+        );
+        diagnostics.warning_at(path, "There may be no requests to measure", detail);
     }
 }

@@ -292,7 +292,7 @@ fn planted(kind: Kind) -> Case {
             .lead("set listener web: blue 90 %, green 10 % → blue 50 %, green 50 %", &[("blue", 92), ("green", 8)]),
         Kind::NotArrived => left_behind(),
         Kind::StickinessNotRestored => simple().change(AT_ONCE, stick),
-        Kind::WatchWithoutTraffic => rich().before("watch green at 10 %", "check that green has"),
+        Kind::WatchWithoutTraffic => rich().before("watch green at 10 %", "give the preview routes"),
         Kind::WatchAtOtherWeight => rich().change("watch green at 10 %", watch_more),
         Kind::ConvergesToOtherWeights => rich().change("watch green at 10 %", ask_for_others),
         Kind::FollowerMovesTraffic => follower().lead("set rule rule", &[("blue", 90), ("green", 10)]),
@@ -476,14 +476,14 @@ fn a_restoration_that_leaves_a_route_behind_is_found() {
 fn findings_say_where_and_what() {
     let told = Kind::ALL.iter().map(|kind| planted(*kind).findings().remove(0).to_string());
     expect_test::expect![[r#"
-        stage 13, step 1: listener preview would have no weight at all (NoWeight)
+        stage 14, step 1: listener preview would have no weight at all (NoWeight)
         stage 2, step 1: listener web would forward to 6 groups, 5 are allowed (TooManyGroups)
         stage 2, step 1: listener web would give blue the weight 1000, 999 is the most (WeightOutOfRange)
         stage 2, step 1: listener web would forward to green twice (GroupTwice)
-        stage 13, step 1: listener preview would keep clients at no group, and one of its groups keeps them at a target (NotSticky)
+        stage 14, step 1: listener preview would keep clients at no group, and one of its groups keeps them at a target (NotSticky)
         stage 7, step 1: the weights of listener web would add up to 10, which makes 10.00 % for green (WeightsDoNotAddUp)
-        stage 15, step 1: rule web#20 is not one of the switch's own rules, and would be changed like one (ForeignRule)
-        stage 9, step 1: listener web is at blue 90 %, green 10 % by then, but its undo would restore blue 100 % (BeforeDiffers)
+        stage 16, step 1: rule web#20 is not one of the switch's own rules, and would be changed like one (ForeignRule)
+        stage 10, step 1: listener web is at blue 90 %, green 10 % by then, but its undo would restore blue 100 % (BeforeDiffers)
         stage 3, step 1: this step would change nothing: set listener web: planted (NothingToDo)
         stage 6, step 1: green is compared with itself (ChecksWrongSubject)
         stage 1 has no step (EmptyStage)
@@ -493,30 +493,30 @@ fn findings_say_where_and_what() {
         stage 1, step 1: listener web would forward to green before the health of its targets is checked (TrafficBeforeChecks)
         stage 2, step 1: listener web would forward to green before all checks of validation were made (ValidationSkipped)
         stage 1, step 1: listener web would forward to green, and the health of its targets would not be checked afterwards (FirstColorNotProved)
-        stage 3, step 1: green would fall from 10.0 % to 8.0 % of listener web (TargetLosesWeight)
+        stage 4, step 1: green would fall from 10.0 % to 8.0 % of listener web (TargetLosesWeight)
         listener web would not forward to green alone in the end (NotArrived)
         the group stickiness of listener web would not be what it was before the traffic was split (StickinessNotRestored)
-        stage 3, step 1: green would be watched, but no route forwards to it (WatchWithoutTraffic)
+        stage 5, step 1: green would be watched, but no route forwards to it (WatchWithoutTraffic)
         stage 8, step 1: green would be watched at 20 %, but gets 10.0 % at most (WatchAtOtherWeight)
         stage 8, step 1: no route has the weights that the nodes are to converge to: watch green at 10 % for 1m once the load balancer had 30s to settle: green answers GET http://green.test/ (ConvergesToOtherWeights)
         stage 1, step 1: rule rule would get other weights or stickiness, although active is omitted (FollowerMovesTraffic)
         stage 3, step 1: listener web would move after the record is written (RecordBeforeRoutes)
-        stage 11, step 1: this check would come after the record: watch green at 100 % for 1m once the load balancer had 30s to settle: green answers GET http://green.test/ (CheckAfterRecord)
+        stage 12, step 1: this check would come after the record: watch green at 100 % for 1m once the load balancer had 30s to settle: green answers GET http://green.test/ (CheckAfterRecord)
         /app/live would not name green in the end (RecordNotWritten)
         stage 3, step 1: /app/live would be purple, but green is to go live (RecordNamesAnotherColor)
         stage 2, step 1: /app/live would be overwritten, although active is omitted (FollowerOverwritesRecord)
-        stage 9, step 1: the preview listener preview would move before production, and not for a check (PreviewMovedTooEarly)
+        stage 10, step 1: the preview listener preview would move before production, and not for a check (PreviewMovedTooEarly)
         stage 1, step 1: rule 20 of listener web would be deleted before the traffic has moved (RemovedTooEarly)
         stage 4, step 1: rule 10 of listener web would be deleted, but it is still one of the routes (RemovesWantedRule)
         stage 3, step 1: this check would come when the rollout is over: give the load balancer 30s to settle (AfterwardsHoldsCheck)
         stage 2, step 1: the rollout would count as over before this: set listener web: blue 100 %, green 0 % → blue 0 %, green 100 % (AfterwardsMovesTraffic)
-        stage 13, step 1: a failure of this would undo the rollout, although the traffic has moved: set listener preview: blue 0 %, green 100 % → blue 100 %, green 0 % (AfterwardsMissing)
+        stage 14, step 1: a failure of this would undo the rollout, although the traffic has moved: set listener preview: blue 0 %, green 100 % → blue 100 %, green 0 % (AfterwardsMissing)
         stage 1, step 1: the steps that a dead rollout did are not the first ones (TakenOverNotFirst)
         stage 1, step 2: this step of a dead rollout is not done: set rule rule: blue 90 %, green 10 %, as the rollout from blue to green that  began at  left it (TakenOverNotThere)
         stage 3, step 1: a switch that is destroyed would do more than delete its own: raise blue from 4 to 9 (RemovalTouchesTraffic)
-        stage 12, step 1: blue would be made smaller before the traffic and the record have moved (ShrinksBeforeRecord)
-        stage 16, step 1: green gets production traffic and would be lowered from 4 to 3 (ShrinksLiveColor)
-        stage 11, step 2: green would be raised only after its traffic has come (RaisedAfterTraffic)
+        stage 13, step 1: blue would be made smaller before the traffic and the record have moved (ShrinksBeforeRecord)
+        stage 17, step 1: green gets production traffic and would be lowered from 4 to 3 (ShrinksLiveColor)
+        stage 12, step 2: green would be raised only after its traffic has come (RaisedAfterTraffic)
         stage 2, step 1: blue would get another size or minimum, although active is omitted (FollowerSizes)"#]].assert_eq(&told.collect::<Vec<_>>().join("\n"));
 }
 

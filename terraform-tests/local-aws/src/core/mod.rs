@@ -10,6 +10,7 @@ pub(crate) mod metrics;
 pub(crate) mod moto;
 pub(crate) mod owner;
 pub(crate) mod serve;
+pub(crate) mod temper;
 pub(crate) mod upstream;
 pub(crate) mod wildcard;
 pub(crate) mod xml;

@@ -100,6 +100,8 @@ async fn own(python: &Path) -> anyhow::Result<(Server, u16)> {
     let kept = std::env::vars_os()
         .filter(|(name, _)| name.to_str().is_some_and(|name| PASSED_ON.contains(&name) || name.starts_with("MOTO_")));
     command.envs(kept);
+    // What the server imports stands beside it.
+    command.env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().with_context(|| format!("cannot start {}", python.display()))?;
     let tail = Arc::new(Mutex::new(VecDeque::new()));

@@ -1,21 +1,90 @@
 //! What AWS refuses and moto lets pass.
 
-use hyper::Response;
+use anyhow::{anyhow, ensure};
+use http_body_util::Full;
 use hyper::body::Bytes;
+use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
 
 use crate::core::aws_call::AwsCall;
 use crate::core::moto::{MotoClient, Scope};
+use crate::core::temper::Rule;
+use crate::state::Core;
+
+/// What a request breaks of AWS's own service model, a line each; nothing where it keeps it.
+async fn breaches(moto: &MotoClient, call: &AwsCall, parts: &Parts, body: &Bytes) -> anyhow::Result<String> {
+    let kind = parts.headers.get("content-type").cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+    let request = Request::post("/_model")
+        .header("host", moto.address.to_string())
+        .header("x-judged-service", &call.service)
+        .header("x-judged-operation", &call.operation)
+        .header("x-judged-kind", kind)
+        .header("x-judged-method", parts.method.as_str())
+        .header("x-judged-path", parts.uri.path())
+        .body(Full::new(body.clone()))?;
+    let answer = moto.pass(request).await.map_err(|error| anyhow!("nobody judges {}: {error:?}", call.operation))?;
+    ensure!(answer.status().is_success(), "the judge of {} answered {}", call.operation, answer.status());
+    Ok(String::from_utf8_lossy(answer.body()).into_owned())
+}
+
+/// The refusal of a request that breaks AWS's own service model, which is noted; `None`: it keeps it.
+pub(super) async fn judge(core: &Core, call: &AwsCall, parts: &Parts, body: &Bytes) -> Option<Response<Bytes>> {
+    if !core.temper.has(Rule::ServiceModel) || call.service.is_empty() {
+        return None;
+    }
+    let broken = match breaches(&core.moto, call, parts, body).await {
+        Ok(broken) => broken,
+        // It ends with moto itself.
+        Err(error) => {
+            eprintln!("local-aws: {error:#}");
+            return None;
+        }
+    };
+    if broken.is_empty() {
+        return None;
+    }
+    let words = format!("{} {}: {}", call.service, call.operation, broken.replace('\n', "; "));
+    core.temper.note(words.clone());
+    Some(call.refuse("ValidationError", &words))
+}
 
 /// AWS's refusal of a call; `None`: it goes on.
-pub(super) async fn refuse(moto: &MotoClient, call: &AwsCall) -> Option<Response<Bytes>> {
-    let scope = call.scope.as_ref()?;
-    match (call.service.as_str(), call.operation.as_str()) {
-        ("elasticloadbalancing", "CreateListener" | "ModifyListener") => {
-            group_stickiness(moto, scope, call, "DefaultActions").await
-        }
-        ("elasticloadbalancing", "CreateRule" | "ModifyRule") => group_stickiness(moto, scope, call, "Actions").await,
-        _ => None,
+pub(super) async fn refuse(core: &Core, call: &AwsCall) -> Option<Response<Bytes>> {
+    let (scope, moto) = (call.scope.as_ref()?, &core.moto);
+    let list = match (call.service.as_str(), call.operation.as_str()) {
+        ("elasticloadbalancing", "CreateListener" | "ModifyListener") => "DefaultActions",
+        ("elasticloadbalancing", "CreateRule" | "ModifyRule") => "Actions",
+        _ => return None,
+    };
+    if core.temper.has(Rule::GroupStickiness)
+        && let Some(refusal) = group_stickiness(moto, scope, call, list).await
+    {
+        return Some(refusal);
     }
+    if core.temper.has(Rule::RulesPerLoadBalancer) && call.operation == "CreateRule" {
+        return rules(moto, scope, call).await;
+    }
+    None
+}
+
+/// The most rules of an Application Load Balancer, its default ones not counted.
+const MOST_RULES: usize = 100;
+
+/// "Rules per Application Load Balancer: 100. Default rules are not counted": from the quotas of Application Load Balancers.
+async fn rules(moto: &MotoClient, scope: &Scope, call: &AwsCall) -> Option<Response<Bytes>> {
+    let listener = call.parameter("ListenerArn")?;
+    let of = listener.replacen(":listener/app/", ":loadbalancer/app/", 1);
+    let load_balancer = of.rsplit_once('/').filter(|_| of != listener)?.0;
+    let listeners = moto.call(scope, "DescribeListeners", &[("LoadBalancerArn", load_balancer)]).await.ok()?;
+    let text = String::from_utf8_lossy(listeners.body()).into_owned();
+    let mut count = 0;
+    for listener in text.split("<ListenerArn>").skip(1).filter_map(|rest| rest.split('<').next()) {
+        let answer = moto.call(scope, "DescribeRules", &[("ListenerArn", listener), ("PageSize", "400")]).await.ok()?;
+        count += String::from_utf8_lossy(answer.body()).matches("<IsDefault>false</IsDefault>").count();
+    }
+    let words = "The maximum number of rules on the load balancer has been reached";
+    (count >= MOST_RULES).then(|| call.refuse("TooManyRules", words))
 }
 
 /// "You must enable group stickiness on a rule if you enabled target stickiness on one of its target groups": from the guide
@@ -49,6 +118,56 @@ fn is_sticky(attributes: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::testing::{Local, first};
+
+    #[tokio::test]
+    async fn what_breaks_a_service_model_is_refused_and_told() {
+        let local = Local::start().await;
+        let asked = [("Name", "blue"), ("Port", "70000"), ("Protocol", "HTTPP"), ("Tint", "blue")];
+        let (status, refused) = local.try_query("elasticloadbalancing", "CreateTargetGroup", &asked).await;
+        assert_eq!((status, first(&refused, "Code").as_str()), (400, "ValidationError"));
+        assert!(local.try_ecs("CreateService", serde_json::json!({ "desiredCount": "2" })).await.is_err());
+        let told = local.aws.violations().join("\n");
+        for part in [
+            "elasticloadbalancing CreateTargetGroup: Port = 70000 is not within 1 to 65535",
+            "Protocol = 'HTTPP' is none of HTTP, HTTPS,",
+            "Tint is no member of CreateTargetGroupInput",
+            "ecs CreateService: desiredCount = '2' is no integer; serviceName is required",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        // What keeps the model goes on.
+        local.query("ec2", "DescribeVpcs", &[]).await;
+        assert_eq!(local.aws.violations(), Vec::<String>::new());
+        local.aws.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_load_balancer_has_a_hundred_rules() {
+        let local = Local::start().await;
+        let (group, _) = local.stage("ip").await;
+        let listeners = local.elb("DescribeLoadBalancers", &[]).await;
+        let balancer = first(&listeners, "LoadBalancerArn");
+        let listeners = local.elb("DescribeListeners", &[("LoadBalancerArn", &balancer)]).await;
+        let listener = first(&listeners, "ListenerArn");
+        let make = async |priority: usize| {
+            let priority = priority.to_string();
+            let asked = [
+                ("ListenerArn", listener.as_str()),
+                ("Priority", &priority),
+                ("Conditions.member.1.Field", "path-pattern"),
+                ("Conditions.member.1.Values.member.1", "/api/*"),
+                ("Actions.member.1.Type", "forward"),
+                ("Actions.member.1.TargetGroupArn", &group),
+            ];
+            local.try_query("elasticloadbalancing", "CreateRule", &asked).await
+        };
+        for priority in 1..=100 {
+            assert_eq!(make(priority).await.0, 200, "{priority}");
+        }
+        let (status, refused) = make(101).await;
+        assert_eq!((status, first(&refused, "Code").as_str()), (400, "TooManyRules"));
+        local.aws.stop().await;
+    }
 
     #[tokio::test]
     async fn several_groups_need_group_stickiness_where_one_keeps_clients_at_a_target() {

@@ -115,15 +115,18 @@ impl Read {
     }
 
     /// Without a request there is no rate; without an error it is 0, which CloudWatch does not publish. What the load
-    /// balancer answered itself may have been counted as a request of the group, or not.
+    /// balancer answered itself may have been counted as a request of the group, or not; connections that targets refused are
+    /// among that.
     fn error_rate(&self, with_load_balancer: bool) -> Sample {
-        let extra = |errors: f64| if with_load_balancer { errors } else { 0.0 };
-        let unanswered = extra(self.sum("elb_5xx"));
-        let requests = self.sum("requests").max(unanswered);
-        let value = (requests > 0.0).then(|| ((self.sum("errors_5xx") + unanswered) / requests).min(1.0));
+        let unanswered = |refused: f64, by_balancer: f64| {
+            if with_load_balancer { refused.max(by_balancer) } else { refused }
+        };
+        let whole = unanswered(self.sum("refused"), self.sum("elb_5xx"));
+        let requests = self.sum("requests").max(whole);
+        let value = (requests > 0.0).then(|| ((self.sum("errors_5xx") + whole) / requests).min(1.0));
         let rate = |(time, requests): (&i64, &f64)| {
-            let unanswered = extra(self.at("elb_5xx", *time));
-            (self.at("errors_5xx", *time) + unanswered) / requests.max(unanswered).max(1.0)
+            let unanswered = unanswered(self.at("refused", *time), self.at("elb_5xx", *time));
+            ((self.at("errors_5xx", *time) + unanswered) / requests.max(unanswered).max(1.0)).min(1.0)
         };
         let points = self.0.get("requests").into_iter().flatten().map(rate).collect();
         Sample { points, value, requests, apart: None }
@@ -201,15 +204,17 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
             own.extend(query.metrics.iter());
             expression = Some(query.expression.as_str());
         }
-        Metric::ErrorRate => sources.extend([errors(), elb()]),
+        Metric::ErrorRate => {
+            sources.extend([errors(), ("refused", source("TargetConnectionErrorCount", "Sum", true))]);
+            sources.extend(check.load_balancer_errors.then(elb));
+        }
         Metric::Requests => {}
     }
-    let mut queries: Vec<MetricDataQuery> =
-        sources.iter().map(|(id, source)| query(id, source, of.color, period)).collect();
-    queries.extend(own.into_iter().map(|(id, source)| query(id, source, of.color, period)));
+    let mut queries: Vec<MetricDataQuery> = sources.iter().map(|(id, source)| query(id, source, of, period)).collect();
+    queries.extend(own.into_iter().map(|(id, source)| query(id, source, of, period)));
     for (id, source) in &filled {
         let raw = format!("raw_{id}");
-        queries.push(query(&raw, source, of.color, period));
+        queries.push(query(&raw, source, of, period));
         let zero = format!("FILL({raw}, 0)");
         queries.push(MetricDataQuery::builder().id(*id).expression(zero).build());
     }
@@ -220,11 +225,14 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
     queries
 }
 
-fn query(id: &str, source: &MetricSource, color: &str, period: i32) -> MetricDataQuery {
+fn query(id: &str, source: &MetricSource, of: &MetricOf<'_>, period: i32) -> MetricDataQuery {
     use aws_sdk_cloudwatch::types::Metric as Named;
 
-    let dimension =
-        |(name, value): (&String, &String)| Dimension::builder().name(name).value(fill(value, color)).build();
+    let filled = |value: &str| {
+        let value = fill(value, of.color).replace("{target_group}", of.group);
+        value.replace("{load_balancer}", of.load_balancer)
+    };
+    let dimension = |(name, value): (&String, &String)| Dimension::builder().name(name).value(filled(value)).build();
     let metric = Named::builder()
         .namespace(&source.namespace)
         .metric_name(&source.metric_name)

@@ -190,7 +190,8 @@ impl Platform for Connection {
 }
 
 async fn load(settings: &Settings) -> Result<(SdkConfig, Identity), String> {
-    let settings = &with_profile(settings, |name| std::env::var(name).ok()).await;
+    let (settings, token_file) = with_profile(settings, |name| std::env::var(name).ok()).await;
+    let settings = &settings;
     // Like hashicorp/aws: with back-off up to 20 s it outlasts a long spell of throttling.
     let attempts = settings.max_retries.unwrap_or(24).saturating_add(1);
     // The SDK's adaptive mode holds every call back for about 20 s after a single "too many", also on the way back
@@ -231,16 +232,14 @@ async fn load(settings: &Settings) -> Result<(SdkConfig, Identity), String> {
         loader = loader.use_dual_stack(dual_stack);
     }
     let mut config = loader.load().await;
-    let mut identity = Identity { origin: Origin::Chain, seen: Arc::default(), role: None };
-    if settings.access_key.is_some() && settings.secret_key.is_some() {
-        identity.origin = Origin::Keys;
-    }
+    let is_own = settings.access_key.is_some() && settings.secret_key.is_some();
+    let origin = if is_own { Origin::Keys } else { Origin::Chain };
+    let mut identity = Identity { origin, seen: Arc::default(), token_file, role: None };
     // A role is asked for with these: what STS says of it may hold them.
     if let Some(credentials) = config.credentials_provider() {
         config = with_credentials(config, credentials, &identity.seen);
     }
-    let token_file = std::env::var(TOKEN_FILE).ok();
-    if let Some(token) = token_file.and_then(|path| std::fs::read_to_string(path).ok()) {
+    if let Some(token) = std::env::var(TOKEN_FILE).ok().and_then(|path| std::fs::read_to_string(path).ok()) {
         secrets::learn([token.trim()], Reach::Everywhere);
     }
     if let Some(web) = &settings.web_identity {
@@ -248,6 +247,7 @@ async fn load(settings: &Settings) -> Result<(SdkConfig, Identity), String> {
         identity = Identity {
             origin: Origin::Token { text: web.token.clone(), file: web.token_file.clone() },
             seen: Arc::default(),
+            token_file: None,
             role: None,
         };
         config = with_credentials(config, role, &identity.seen);
@@ -266,7 +266,9 @@ fn with_credentials(config: SdkConfig, provider: impl ProvideCredentials + 'stat
 
 /// The settings with what the environment and the profile say of retries and certificate authorities, where the provider block
 /// says nothing: our own client and our own number of retries take the place of the SDK's, which would read them.
-async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> Settings {
+///
+/// And the file with a web identity's token, where the profile names one.
+async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> (Settings, Option<String>) {
     let files = profile_files(settings).unwrap_or_default();
     let name = settings.profile.clone().map(Cow::Owned);
     // Files that can't be read are told by whoever needs the credentials in them.
@@ -286,7 +288,7 @@ async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<Str
     // The variable is read where the client is made.
     let is_named = variable("AWS_CA_BUNDLE").is_some_and(|path| !path.is_empty());
     settings.custom_ca_bundle = settings.custom_ca_bundle.or_else(|| written("ca_bundle").filter(|_| !is_named));
-    settings
+    (settings, written("web_identity_token_file"))
 }
 
 fn profile_files(settings: &Settings) -> Option<ProfileFiles> {
@@ -364,7 +366,9 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let files = vec![file.display().to_string()];
         let block = Settings { profile: Some("corp".to_owned()), shared_config_files: files, ..Settings::default() };
-        let of = |settings: &Settings| (settings.max_retries, settings.retry_mode, settings.custom_ca_bundle.clone());
+        let of = |(settings, _): &(Settings, Option<String>)| {
+            (settings.max_retries, settings.retry_mode, settings.custom_ca_bundle.clone())
+        };
         let corp = (Some(4), Some(RetryMode::Adaptive), Some("/etc/corp.pem".to_owned()));
         assert_eq!(of(&with_profile(&block, |_| None).await), corp);
         let variable = |name: &str| match name {

@@ -57,6 +57,8 @@ pub(super) enum Origin {
 pub(super) struct Identity {
     pub(super) origin: Origin,
     pub(super) seen: std::sync::Arc<Seen>,
+    /// The file with a web identity's token that the profile names.
+    pub(super) token_file: Option<String>,
     /// The role that is assumed with those, if one is.
     pub(super) role: Option<std::sync::Arc<Seen>>,
 }
@@ -84,7 +86,7 @@ impl Identity {
         let end = session.and_then(|session| session.end);
         match (&self.origin, end) {
             (Origin::Token { text, file }, Some(end)) => by_token(end, text.clone(), file.as_deref()),
-            (Origin::Chain, Some(end)) => match variable(TOKEN_FILE) {
+            (Origin::Chain, Some(end)) => match variable(TOKEN_FILE).or_else(|| self.token_file.clone()) {
                 Some(file) => by_token(end, None, Some(&file)),
                 None => Lifetime::Renewed,
             },
@@ -131,7 +133,7 @@ mod tests {
     }
 
     fn identity(origin: Origin, end: Option<u64>, is_temporary: bool) -> Identity {
-        Identity { origin, seen: seen(end, is_temporary), role: None }
+        Identity { origin, seen: seen(end, is_temporary), token_file: None, role: None }
     }
 
     fn token(end: u64) -> String {

@@ -344,8 +344,9 @@ pub struct MetricCheck {
     #[argument(default = "fail")]
     pub inconclusive: CountsAs,
     /// For `metric = "error_rate"`, whether 5xx answers that the load balancer made itself, for whichever target group, count for
-    /// `max` as those of the color. They don't count in comparisons with the live color.
-    #[argument(default = true)]
+    /// `max` as those of the color. CloudWatch can't tell them apart, so on a load balancer with other services theirs count, too. They
+    /// don't count in comparisons with the live color. Connections that the targets of the color refuse always count.
+    #[argument(default = false)]
     pub load_balancer_errors: bool,
     /// The length of one data point: `1s`, `5s`, `10s`, `20s`, `30s` or whole minutes. Load balancers publish one a minute.
     #[argument(default = "60s", text = accepts::period)]
@@ -356,6 +357,12 @@ pub struct MetricCheck {
 }
 
 impl MetricCheck {
+    /// How long after a period CloudWatch has all of it: load balancers publish a minute one to three minutes late, and errors before
+    /// requests, so that what is younger says nothing yet.
+    pub fn lag(&self) -> Duration {
+        self.period * 2
+    }
+
     /// Below so many requests nothing can be said.
     pub fn least_requests(&self) -> u64 {
         self.min_requests.unwrap_or_default()
@@ -453,7 +460,8 @@ impl Field for Metric {
 pub struct MetricQuery {
     /// A metric-math expression over the IDs in `metrics`, and over `requests`, `errors_4xx`, `errors_5xx`,
     /// `connection_errors`, `elb_5xx` and `response_time` of the target group of the color. Errors that have no data count as
-    /// 0.
+    /// 0. In the values of dimensions `{color}` stands for the color, `{target_group}` and `{load_balancer}` for what CloudWatch calls
+    /// its target group and its load balancer.
     #[argument(required)]
     pub expression: String,
     /// Metrics by their ID in the expression.

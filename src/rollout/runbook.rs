@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::capacity::{self, Capacity, Scalable};
-use super::check::{Checking, Subject};
+use super::check::{Check, Checking, Subject};
 use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
 use super::route::{Conditions, Observed, Place, RouteSpec, Terminal, short};
@@ -372,6 +372,7 @@ impl Runbook {
     /// How long it takes at least, with the parts that it is the sum of; nothing where nothing is watched.
     pub fn least_duration(&self) -> (Duration, Vec<String>) {
         let (mut sum, mut settling, mut parts) = (Duration::ZERO, Duration::ZERO, Vec::new());
+        let mut late = Duration::ZERO;
         let settle = |convergence: &Convergence| match convergence.prove {
             Some(_) => Duration::ZERO,
             None => convergence.settle,
@@ -380,6 +381,11 @@ impl Runbook {
             match step {
                 Step::Watch(watch) => {
                     sum += watch.hold;
+                    let lags = watch.checks.iter().filter_map(|one| match &one.check {
+                        Check::Metric(metric) => Some(metric.lag()),
+                        _ => None,
+                    });
+                    late += lags.max().unwrap_or_default();
                     settling += watch.convergence.as_ref().map_or(Duration::ZERO, settle);
                     if !watch.hold.is_zero() {
                         parts.push(format!("{} at {} %", shown(watch.hold), watch.percent));
@@ -392,7 +398,10 @@ impl Runbook {
         if !settling.is_zero() && !parts.is_empty() {
             parts.push(format!("{} for the load balancer to settle", shown(settling)));
         }
-        if parts.is_empty() { (Duration::ZERO, parts) } else { (sum + settling, parts) }
+        if !late.is_zero() && !parts.is_empty() {
+            parts.push(format!("{} until CloudWatch has the last minutes", shown(late)));
+        }
+        if parts.is_empty() { (Duration::ZERO, parts) } else { (sum + settling + late, parts) }
     }
 
     /// The steps in words.

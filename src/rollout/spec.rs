@@ -189,11 +189,12 @@ pub struct Strategy {
     pub canary: Option<Regular>,
     /// Equal steps: `percent` more of the traffic every `interval`. Conflicts with `steps` and `canary`.
     pub linear: Option<Regular>,
-    /// Time for the nodes of the load balancer to follow a step before it is watched, where `prove` doesn't show it.
+    /// Time for the nodes of the load balancer to follow a step before the time of its hold counts, where `prove` doesn't show it. Checks
+    /// that ask the color itself (`healthy`, `alarms`, and requests to an address with `{color}`) count from the first second on.
     #[argument(default = "10s")]
     pub settle: Duration,
     /// A request by the production route whose answers tell which color gave them, so its `url` is the same for all colors, and with
-    /// status 200. A step is watched as soon as the answers agree with the weights.
+    /// status 200. The time of a hold counts once the answers agree with the weights.
     pub prove: Option<Prove>,
 }
 

@@ -21,6 +21,8 @@ pub struct Seen {
     pub last: Option<String>,
     /// The first thing that went wrong.
     pub first_failure: Option<String>,
+    /// Answers that were none, by status, such as `status 503`.
+    pub failures: BTreeMap<String, u64>,
 }
 
 /// Clients at work; bounded in number, in requests and by the end of this value.
@@ -101,6 +103,8 @@ fn note(seen: &Mutex<Seen>, answer: Result<String, String>) {
         }
         Err(failure) => {
             seen.failed += 1;
+            let kind = failure.split(':').next().unwrap_or_default().to_owned();
+            *seen.failures.entry(kind).or_default() += 1;
             seen.first_failure.get_or_insert(failure);
         }
     }

@@ -21,6 +21,7 @@ use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::{Ending, Outcome, Run};
 use crate::run::rollout::lock::{self, Lock, Refused};
+use crate::run::rollout::ports::Lasting;
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
 
 /// How often it is looked before it is believed that somebody moved the traffic since the plan, and with what pause.
@@ -73,7 +74,7 @@ pub(super) async fn lock(
     fill(&mut mine, intent, (world, runbook), about);
     let tags = tags(shared, &about.switch, "");
     match lock::acquire(&shared.ports, &model::locked(intent), mine, &tags, cancel).await {
-        Err(Refused::Failed(error)) if error.kind == FailureKind::Denied && intent.record.is_none() => {
+        Err(Refused::Failed(error)) if intent.record.is_none() => {
             diagnostics::unlocked(&error, intent, diagnostics);
             Ok(None)
         }
@@ -113,9 +114,8 @@ fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World
 /// many switches share their calls, and this is one more.
 pub(super) async fn lock_record_left(shared: &Shared, intent: &Intent, world: &World) -> Option<LockRecord> {
     // A run that was killed while it checked has moved nothing, but may have raised a size.
-    let is_on_one = |world: &World| intent.environments.keys().any(|color| situation::is_all_on(intent, world, color));
-    let is_settled = situation::is_settled(intent, world) || (intent.record.is_none() && is_on_one(world));
-    if is_settled && intent.capacity.is_none() {
+    // Without a record nothing but the lock says whether a rollout came to its end.
+    if situation::is_settled(intent, world) && intent.capacity.is_none() {
         return None;
     }
     match seen_lock_record(shared, intent).await {
@@ -135,7 +135,11 @@ pub(super) async fn seen_lock_record(shared: &Shared, intent: &Intent) -> Result
 /// The same, also where it only says that it is free.
 pub(super) async fn lock_parameter(shared: &Shared, intent: &Intent) -> Result<Option<LockRecord>, PortError> {
     let seen = match shared.ports.records.get_version(&model::lock(intent), None).await {
-        Err(error) if error.kind == FailureKind::Denied && intent.record.is_none() => None,
+        // Where no record is kept, nobody may have thought of Parameter Store: that it can't be locked is told by the apply.
+        Err(error) if intent.record.is_none() => {
+            tracing::warn!(%error, "it can't be seen whether a rollout of these routes is under way");
+            None
+        }
         seen => seen?,
     };
     Ok(seen.and_then(|(value, _)| LockRecord::read(&value).ok()))
@@ -162,6 +166,12 @@ pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnos
         // What a dead rollout of another switch left is that one's to go on with.
         _ if lock.found.as_ref().is_some_and(|found| found.what.is_empty() && found.switch != intent.name) => {
             return give_back(lock, intent, diagnostics).await;
+        }
+        // Without a record it is this run's end that says that all of it is over.
+        (Ending::Done, _) if intent.record.is_none() => None,
+        // The next apply gives a size back by what the lock says of it.
+        (Ending::RolledBack, _) if outcome.journal.undo_failures().next().is_some() => {
+            Some((Status::Held, "could not give a size back".to_owned()))
         }
         // A run that moved nothing of it leaves it where it was.
         (_, Some(seen)) => {
@@ -222,7 +232,7 @@ impl Apply<'_> {
         let world = World { lock_record, ..seen };
         let Some((world, runbook)) = self.plan(world, diagnostics).await else { return before };
         if is_barred_by_label(self.shared, &self.intent, &runbook, diagnostics).await
-            || credentials::bound(self.shared, &runbook, diagnostics).await.is_err()
+            || credentials::are_too_short(self.shared, &runbook, diagnostics).await
         {
             return before;
         }
@@ -252,6 +262,11 @@ impl Apply<'_> {
             return self.carry_out((world, runbook), &about, None, diagnostics).await;
         };
         match self.look_again(&lock, world, &about, diagnostics).await {
+            // It may have been waited for long.
+            Some((_, runbook, _)) if credentials::are_too_short(self.shared, &runbook, diagnostics).await => {
+                give_back(&lock, &self.intent, diagnostics).await;
+                before
+            }
             Some((world, runbook, about)) => self.carry_out((world, runbook), &about, Some(&lock), diagnostics).await,
             None => {
                 give_back(&lock, &self.intent, diagnostics).await;
@@ -361,8 +376,8 @@ impl Apply<'_> {
         let Some(claimed) = self.claims((&mut memory, &world), lock, diagnostics).await else {
             return Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
         };
-        // What is looked at again may take another time: then it is as long as they last.
-        let lasting = credentials::bound(self.shared, &runbook, &mut Diagnostics::new()).await.unwrap_or_default();
+        let bound = credentials::Bound(self.shared);
+        let lasting = (!runbook.least_duration().0.is_zero()).then_some(&bound as &dyn Lasting);
         memory.planned = None;
         memory.keep_originals(intent, &world);
         memory.outdated = self.outdated();

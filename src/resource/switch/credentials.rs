@@ -2,12 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
+
 use super::Shared;
 use crate::clock;
 use crate::duration::shown;
 use crate::platform::{Lifetime, Renewal};
 use crate::rollout::Runbook;
 use crate::run::rollout::events::rfc3339;
+use crate::run::rollout::ports::Lasting;
 use crate::tf_provider::Diagnostics;
 
 /// What a way back takes, with its looks and the calls that are made again.
@@ -35,7 +38,7 @@ pub(super) async fn warn(shared: &Shared, runbook: &Runbook, diagnostics: &mut D
         }
         Some(Lifetime::Unknown) if least + WAY_BACK > SHORTEST_SESSION => {
             let detail = format!(
-                "{takes} The credentials are those of a session, and nothing tells until when: where they end in the midst, traffic stays split until the next apply. {ADVICE} Or set AWS_CREDENTIAL_EXPIRATION, as `aws configure export-credentials --format env` prints it; then it is held against the rollout."
+                "{takes} The credentials are those of a session, and nothing tells until when: where they end in the midst, traffic stays split until the next apply. {ADVICE} Where they come from the environment, set AWS_CREDENTIAL_EXPIRATION, too, as `aws configure export-credentials --format env` prints it; then it is held against the rollout."
             );
             diagnostics.warning("It is not known how long the credentials last", detail);
         }
@@ -43,35 +46,40 @@ pub(super) async fn warn(shared: &Shared, runbook: &Runbook, diagnostics: &mut D
     }
 }
 
-/// When the run has to be on its way back, since its credentials end. Where that is too early for the rollout, an error says so.
-pub(super) async fn bound(
-    shared: &Shared,
-    runbook: &Runbook,
-    diagnostics: &mut Diagnostics,
-) -> Result<Option<Duration>, Refused> {
+/// Whether the credentials surely end before the rollout would; then that is told.
+pub(super) async fn are_too_short(shared: &Shared, runbook: &Runbook, diagnostics: &mut Diagnostics) -> bool {
     let (least, parts) = runbook.least_duration();
     // What is done at once is not kept from anybody, least of all a way back.
     if least.is_zero() {
-        return Ok(None);
+        return false;
     }
-    match lifetime(shared).await {
-        Some(Lifetime::Until(end, Renewal::Never)) if is_short(end, least) => {
-            let detail = format!(
-                "{} The credentials of this run end {}, and with the way back, {}, that is too early: it would be stuck with split traffic. Nothing was changed.\n\nNext: {ADVICE}",
-                takes(least, &parts),
-                when(end),
-                shown(WAY_BACK)
-            );
-            diagnostics.error("The credentials end before the rollout would", detail);
-            Err(Refused)
-        }
-        Some(Lifetime::Until(end, Renewal::Never)) => Ok(Some(left(end).saturating_sub(WAY_BACK))),
-        _ => Ok(None),
+    let Some(Lifetime::Until(end, Renewal::Never)) = lifetime(shared).await else { return false };
+    if !is_short(end, least) {
+        return false;
     }
+    let detail = format!(
+        "{} The credentials of this run end {}, and with the way back, {}, that is too early: it would be stuck with split traffic. Nothing was changed.\n\nNext: {ADVICE}",
+        takes(least, &parts),
+        when(end),
+        shown(WAY_BACK)
+    );
+    diagnostics.error("The credentials end before the rollout would", detail);
+    true
 }
 
-/// It was told.
-pub(super) struct Refused;
+/// The credentials of a run under way.
+pub(super) struct Bound<'a>(pub &'a Shared);
+
+#[async_trait]
+impl Lasting for Bound<'_> {
+    async fn left(&self) -> Option<Duration> {
+        // Asked again when it is near: a token that is written anew makes it later.
+        match lifetime(self.0).await? {
+            Lifetime::Until(end, _) => Some(left(end).saturating_sub(WAY_BACK)),
+            Lifetime::Renewed | Lifetime::Unknown => None,
+        }
+    }
+}
 
 const ADVICE: &str = "Use credentials that last longer (duration in assume_role or assume_role_with_web_identity, and the maximum session duration of the role; a role that is assumed by another role has an hour at most) or that are renewed (a profile, an instance or container role, a token file), or hold for a shorter time.";
 

@@ -67,6 +67,7 @@ impl End<'_> {
                 return before;
             }
         };
+        let (world, owned) = until().make(self.with_trial(world, owned)).await;
         let planning = self.restoration_as_planned(world, &owned, diagnostics);
         let Some((world, restoration)) = until().make(planning).await else {
             return before;
@@ -116,6 +117,26 @@ impl End<'_> {
         Stored { state: Some(self.prior.clone()), private: self.memory.bytes() }
     }
 
+    /// A rule that no request takes, which a killed rollout left, goes, too.
+    async fn with_trial(&self, world: World, mut owned: Owned) -> (World, Owned) {
+        let Some(listener) = planner::trial_listener(&self.intent) else { return (world, owned) };
+        match self.shared.ports.load_balancer.rules_of(&listener).await {
+            Ok(rules) => {
+                let seen = planner::tried(&self.intent, world.clone(), &listener, &rules);
+                let left = seen.trial.clone().filter(|trial| seen.routes.contains_key(&trial.key()));
+                let Some(left) = left.filter(|_| !owned.heir) else { return (world, owned) };
+                if !owned.rules.iter().any(|own| own.key() == left.key()) {
+                    owned.rules.push(left);
+                }
+                (seen, owned)
+            }
+            Err(error) => {
+                tracing::warn!(%error, listener, "it can't be seen whether a rollout left a rule there");
+                (world, owned)
+            }
+        }
+    }
+
     async fn lock(
         &self,
         world: &World,
@@ -162,7 +183,7 @@ impl End<'_> {
         let run = Run {
             ports: &self.shared.ports,
             runbook,
-            scope: &model::scope(&self.intent),
+            scope: &model::scope_of(&self.intent, &world),
             tags: &BTreeMap::new(),
             about,
             lock,

@@ -218,7 +218,7 @@ fn delete_parameter(name: &str, intent: &Intent) -> String {
 /// That two rollouts of these routes are not kept apart.
 pub(super) fn unlocked(error: &PortError, intent: &Intent, diagnostics: &mut Diagnostics) {
     let detail = format!(
-        "{error}.\n\nA switch without parameter keeps rollouts apart by {}, which these credentials may not write. This apply goes on without: see that no other one moves the same routes meanwhile, and apply again at once if it is killed. Allow ssm:GetParameter, ssm:PutParameter and ssm:DeleteParameter for it, or set parameter to one that they may write.",
+        "{error}.\n\nA switch without parameter keeps rollouts apart by {}, which can't be used. This apply goes on without: see that no other one moves the same routes meanwhile, and apply again at once if it is killed. Allow ssm:GetParameter, ssm:PutParameter, ssm:AddTagsToResource and ssm:DeleteParameter for it, or set parameter to one that can be written.",
         model::lock(intent)
     );
     diagnostics.warning_at(Path::attribute("routes"), "Nothing keeps two rollouts apart", detail);

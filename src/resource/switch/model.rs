@@ -74,8 +74,10 @@ pub(super) fn lock(intent: &Intent) -> String {
 /// What the lock is about.
 pub(super) fn locked(intent: &Intent) -> String {
     intent.record.clone().unwrap_or_else(|| {
-        let first = intent.routes.iter().map(RouteSpec::key).min().unwrap_or_default();
-        format!("/bluegreen/routes/{}", &sha256(&first)[..16])
+        // Routes come and go; their load balancer and the switch stay.
+        let listener = intent.routes.iter().map(RouteSpec::listener).min().unwrap_or_default();
+        let load_balancer = listener.rsplit_once('/').map_or(listener.as_str(), |(load_balancer, _)| load_balancer);
+        format!("/bluegreen/routes/{}", &sha256(&format!("{load_balancer} {}", intent.name))[..16])
     })
 }
 

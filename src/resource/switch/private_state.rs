@@ -127,11 +127,27 @@ impl PrivateState {
         // One that could not be deleted is still there, whatever one look shows.
         let left = |key: &str| {
             runbook.steps().find_map(|(id, step)| match step {
-                Step::Remove { route, before } if route.key() == key && !journal.done(id) => Some(before.arn.as_str()),
+                // What this very run was to make has no ARN to be known by.
+                Step::Remove { route, before } if route.key() == key && !journal.done(id) && !before.arn.is_empty() => {
+                    Some(before.arn.as_str())
+                }
                 _ => None,
             })
         };
-        let seen = |key: &str| Some(world.routes.get(key)?.arn.as_str());
+        // What stands where nobody comes by and isn't ours, somebody else made meanwhile.
+        let is_trial = |key: &str| {
+            let routes = runbook.steps().filter_map(|(_, step)| match step {
+                Step::Route { route: route @ RouteSpec::OwnRule { conditions, .. }, .. } => Some((route, conditions)),
+                _ => None,
+            });
+            let mut trials = routes.filter(|(_, conditions)| conditions.is_nobody());
+            trials.find(|(route, _)| route.key() == key).map(|(_, conditions)| conditions.clone())
+        };
+        let seen = |key: &str| {
+            let seen = world.routes.get(key)?;
+            let is_ours = is_trial(key).is_none_or(|conditions| seen.conditions.as_ref() == Some(&conditions));
+            is_ours.then_some(seen.arn.as_str())
+        };
         let arn = |key: &str| runbook.made(key, journal).or_else(|| left(key)).or_else(|| seen(key)).map(str::to_owned);
         let own = own.filter(|route| !is_removed(&route.key()));
         self.own = own.filter_map(|route| Some((route.key(), arn(&route.key())?))).collect();

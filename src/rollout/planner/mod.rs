@@ -7,7 +7,7 @@ mod trial;
 use std::collections::BTreeMap;
 
 use crate::rollout::capacity::Capacity;
-use crate::rollout::check::{Checking, Subject};
+use crate::rollout::check::{Check, Checking, Subject};
 use crate::rollout::intent::{Environment, Intent, OnFailure, Removal};
 use crate::rollout::journal::StepId;
 use crate::rollout::lock_record::LockRecord;
@@ -24,7 +24,7 @@ pub use self::route_steps::to_be_asked;
 use self::route_steps::{
     about, attach, conditions, health_check, join_route, lead, part, priorities, record, remove, step, with_all,
 };
-pub use self::trial::{tried, unproved};
+pub use self::trial::{trial_listener, tried, unproved};
 
 /// Why there can be no runbook.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,9 @@ pub enum Refusal {
     /// No color is named, none is live and the record names none.
     NothingToFollow,
 }
+
+/// How long targets that are counted again, while users are there, may be too few.
+pub const RECHECK: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// AWS allows no more target groups in one action.
 pub(super) const MAX_GROUPS: usize = 5;
@@ -260,7 +263,13 @@ impl Draft<'_> {
         // Where no route could take a step it was just checked, or can't be.
         if self.intent.routes.iter().any(|route| self.share(route, &subject.group) > 0.0) {
             let measured = self.measured(subject, direction);
-            self.push(vec![health_check(self.intent, &measured)]);
+            let mut step = health_check(self.intent, &measured);
+            // Users are there already: nobody waits for a color that is no longer well.
+            if let Step::Check(Checking { check: Check::Healthy(policy), .. }) = &mut step {
+                policy.timeout = policy.timeout.min(RECHECK);
+                policy.sustained = None;
+            }
+            self.push(vec![step]);
         }
     }
 

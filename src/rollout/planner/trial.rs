@@ -13,12 +13,16 @@ use crate::rollout::world::World;
 
 /// The lowest of all priorities: no rule of a listener comes after it.
 const LAST: i32 = 50_000;
+/// How many of the lowest are tried first: those that begin at the same time on one listener begin at different ones.
+const SPREAD: i32 = 2000;
+/// A load balancer has no more rules, unless its quota was raised.
+const MOST_RULES: usize = 100;
 
 /// The listener whose rules have to be looked at before the target color can be led anywhere: where it would get traffic before
 /// its health could be known, or where a dead rollout may have left a rule that no request takes. None on Network Load Balancers:
 /// their listeners always forward, so that a color can join them.
 pub fn unproved(intent: &Intent, world: &World, runbook: &Runbook) -> Option<String> {
-    let listener = intent.routes.iter().find(|route| !route.is_network())?.listener();
+    let listener = trial_listener(intent)?;
     if world.lock_record.is_some() {
         return Some(listener);
     }
@@ -32,10 +36,19 @@ pub fn unproved(intent: &Intent, world: &World, runbook: &Runbook) -> Option<Str
     (!world.mentions(group) && first.share(group) > 0.0).then_some(listener)
 }
 
+/// The listener on which a color is tried out; none where all are on Network Load Balancers.
+pub fn trial_listener(intent: &Intent) -> Option<String> {
+    intent.routes.iter().find(|route| !route.is_network()).map(RouteSpec::listener)
+}
+
 /// The world with what the listener's rules tell: groups that one of them has, the rule that an earlier run left, and where one can
 /// be made.
 pub fn tried(intent: &Intent, world: World, listener: &str, rules: &[Observed]) -> World {
-    let conditions = Conditions::nobody(&format!("switch-{}", &sha256(&intent.name)[..12]));
+    // Of two switches with one name on one listener, the routes differ.
+    let first = intent.routes.iter().map(RouteSpec::key).min().unwrap_or_default();
+    let digest = sha256(&format!("{} {first}", intent.name));
+    let conditions = Conditions::nobody(&format!("switch-{}", &digest[..12]));
+    let start = LAST - i32::from_str_radix(&digest[12..18], 16).unwrap_or_default() % SPREAD;
     let left = rules.iter().find(|rule| rule.conditions.as_ref() == Some(&conditions));
     let others = rules.iter().filter(|rule| left.is_none_or(|left| left.arn != rule.arn));
     let groups = intent.environments.values().map(|one| &one.target_group_arn);
@@ -48,7 +61,9 @@ pub fn tried(intent: &Intent, world: World, listener: &str, rules: &[Observed]) 
     };
     let stands = |rule: &Observed| rule.place.as_ref().map(|place| place.priority);
     let taken: BTreeSet<i32> = rules.iter().filter_map(stands).collect();
-    let free = (1..=LAST).rev().find(|priority| {
+    let from_there = (1..=start).rev().chain((start + 1..=LAST).rev());
+    let mut free = from_there.filter(|_| rules.len() < MOST_RULES);
+    let free = free.find(|priority| {
         let key = route(*priority, None).key();
         let mut own = intent.routes.iter().chain(&intent.preview_routes);
         !taken.contains(priority) && !own.any(|own| own.key() == key)

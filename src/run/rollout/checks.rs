@@ -15,6 +15,7 @@ use crate::duration::shown;
 use crate::rollout::cookies;
 use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verdict};
 use crate::rollout::metrics::{self, Measured};
+use crate::rollout::planner::RECHECK;
 use crate::rollout::strategy;
 use crate::rollout::{
     Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
@@ -176,6 +177,10 @@ impl CheckRunner<'_> {
         (looks, open): (&Looks, &AtomicUsize),
     ) -> Result<(), String> {
         let mut ever_passed = false;
+        // By the front door either color may answer until the nodes have followed: only then that says something.
+        if !is_eager(&checking.check) {
+            drop(looks.settled.clone().wait_for(Option::is_some).await);
+        }
         loop {
             let began = Instant::now();
             let (look, end) = (looks.number(began), looks.end());
@@ -200,13 +205,16 @@ impl CheckRunner<'_> {
                     return Err(verdict_words(watch, checking, seen, (look, count), since));
                 }
                 let late = is_late(&checking.check);
-                if !late && open.load(Ordering::Relaxed) > 0 {
+                // The last minutes of a hold are judged, too, once CloudWatch has them.
+                if !late && open.load(Ordering::Relaxed) > 0 || !is_told(&checking.check, since, end) {
                     sleep(watch.interval).await;
                     continue;
                 }
                 return match verdict {
                     // CloudWatch is late: what is not there yet may still come.
-                    Verdict::Inconclusive(_) if late && began < end + patience(&checking.check) => {
+                    Verdict::Inconclusive(_)
+                        if !passes_inconclusive(&checking.check) && began < end + patience(&checking.check) =>
+                    {
                         sleep(watch.interval).await;
                         continue;
                     }
@@ -291,7 +299,8 @@ impl CheckRunner<'_> {
                 }
                 Verdict::Pending(seen) | Verdict::Fail(seen) | Verdict::Inconclusive(seen) => {
                     if Instant::now() >= end {
-                        return Err(format!("{seen}\nafter {} (validation.healthy.timeout)", shown(policy.timeout)));
+                        let of = if policy.timeout == RECHECK { "" } else { " (validation.healthy.timeout)" };
+                        return Err(format!("{seen}\nafter {}{of}", shown(policy.timeout)));
                     }
                     tracing::info!(seen, "waiting for healthy targets");
                     healthy_since = None;
@@ -502,11 +511,12 @@ impl CheckRunner<'_> {
     }
 }
 
-/// The whole periods since traffic moved; before it moved, those of the check's window. None if there is none yet.
+/// The whole periods since traffic moved that CloudWatch has all of; before it moved, those of the check's window. None if there is
+/// none yet.
 fn window(check: &MetricCheck, since: Option<Since>) -> Option<(SystemTime, SystemTime)> {
     let period = check.period.as_secs().max(1);
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let now = since.map_or_else(clock::wall, Since::wall_now);
+    let now = since.map_or_else(clock::wall, Since::wall_now) - check.lag();
     let to = seconds(now) / period * period;
     let from = match since {
         Some(since) => seconds(since.wall).div_ceil(period) * period,
@@ -560,9 +570,36 @@ fn unread(error: PortError) -> Verdict {
     }
 }
 
+/// Whether what a check sees is the color's own doing whatever the nodes do: it asks the color itself.
+fn is_eager(check: &Check) -> bool {
+    let names = |text: &str| text.contains("{color}");
+    let asks = |check: &HttpCheck| {
+        let headers = check.headers.values().any(|value| names(value));
+        names(&check.url) || check.connect_to.as_deref().is_some_and(names) || headers
+    };
+    match check {
+        Check::Healthy(_) | Check::Alarms(_) | Check::Metric(_) => true,
+        Check::Http(check) => asks(check),
+        Check::Session(check) => asks(&check.check),
+        Check::Lambda(_) | Check::Command(_) => false,
+    }
+}
+
 /// Whether more may come to be known of it.
 fn is_late(check: &Check) -> bool {
-    counts_as(check) == Some(CountsAs::Fail)
+    counts_as(check).is_some()
+}
+
+/// Whether CloudWatch has all of the hold by now, as far as it is made of whole periods.
+fn is_told(check: &Check, since: Since, end: Instant) -> bool {
+    let Check::Metric(metric) = check else { return true };
+    let periods = |time: SystemTime| {
+        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        seconds / metric.period.as_secs().max(1)
+    };
+    let end = since.wall + end.saturating_duration_since(since.instant);
+    let is_short = periods(end) <= periods(since.wall) + 1;
+    is_short || periods(since.wall_now() - metric.lag()) >= periods(end)
 }
 
 /// What a check counts as that says nothing; none where each look says something.
@@ -581,7 +618,7 @@ fn counts_as(check: &Check) -> Option<CountsAs> {
 /// How much later than its time CloudWatch may tell of a period.
 fn patience(check: &Check) -> Duration {
     match check {
-        Check::Metric(metric) => metric.period * 3,
+        Check::Metric(metric) => metric.period * 3 + metric.lag(),
         Check::Healthy(_)
         | Check::Http(_)
         | Check::Lambda(_)

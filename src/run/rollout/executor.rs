@@ -21,7 +21,7 @@ use crate::run::rollout::checks::CheckRunner;
 use crate::run::rollout::events::{EventSink, Phase, RolloutContext};
 use crate::run::rollout::kept::spread;
 use crate::run::rollout::lock::{Lock, Lost};
-use crate::run::rollout::ports::Ports;
+use crate::run::rollout::ports::{Lasting, Ports};
 use crate::secrets;
 
 /// How long a call that is under way may still take once the run was stopped.
@@ -66,8 +66,8 @@ pub struct Run<'a> {
     pub cancel: &'a Cancel,
     /// How long it may take.
     pub limit: Duration,
-    /// When it has to be on its way back, counted from its start, since the credentials end; none where they don't.
-    pub lasting: Option<Duration>,
+    /// How long the credentials last; none where it doesn't matter.
+    pub lasting: Option<&'a dyn Lasting>,
 }
 
 /// What is looked at.
@@ -326,6 +326,8 @@ impl Run<'_> {
         let phase = match steps.first() {
             Some(Step::Check(_)) if is_under_way => return,
             Some(Step::Check(_)) => Phase::Validated,
+            // Previews, and a rule that no request takes, lead no users.
+            Some(Step::Route { route, .. }) if !self.about.routes.contains(route) => return,
             Some(Step::Route { .. }) => Phase::Shifted,
             Some(Step::Watch(_)) => Phase::Watched,
             _ => return,
@@ -562,7 +564,7 @@ impl Run<'_> {
             biased;
             lost = lost(is_lost) => lost.into(),
             () = self.cancel.cancelled() => Stop::Interrupted,
-            () = self.credentials_end(deadline) => {
+            () = self.credentials_end() => {
                 let words = "the AWS credentials end soon, and what is undone has to be undone before".to_owned();
                 Stop::Failed(PortError::new(FailureKind::Denied, words))
             }
@@ -574,10 +576,14 @@ impl Run<'_> {
     }
 
     /// Returns when the way back would have to begin, for the credentials to last until its end.
-    async fn credentials_end(&self, deadline: Instant) {
-        match self.lasting {
-            Some(lasting) => tokio::time::sleep_until(deadline - self.limit + lasting).await,
-            None => std::future::pending().await,
+    async fn credentials_end(&self) {
+        let Some(lasting) = self.lasting else { return std::future::pending().await };
+        loop {
+            match lasting.left().await {
+                None => return std::future::pending().await,
+                Some(left) if left.is_zero() => return,
+                Some(left) => sleep(left).await,
+            }
         }
     }
 

@@ -216,6 +216,8 @@ struct State {
     commands: Vec<CommandEnd>,
     alarms: BTreeMap<String, String>,
     samples: BTreeMap<String, Sample>,
+    /// Until when metrics were asked for, and when.
+    sampled: Vec<(std::time::SystemTime, std::time::SystemTime)>,
     answers: Vec<HttpAnswer>,
     asked: Vec<HttpCheck>,
     told: Vec<String>,
@@ -346,6 +348,11 @@ impl Fake {
     }
 
     /// The requests that were made.
+    /// Until when metrics were asked for, and when.
+    pub(crate) fn sampled(&self) -> Vec<(std::time::SystemTime, std::time::SystemTime)> {
+        self.state().sampled.clone()
+    }
+
     pub(crate) fn asked(&self) -> Vec<HttpCheck> {
         self.state().asked.clone()
     }
@@ -1037,8 +1044,9 @@ impl Monitoring for Fake {
         &self,
         _: &MetricCheck,
         of: MetricOf<'_>,
-        _: (std::time::SystemTime, std::time::SystemTime),
+        (_, to): (std::time::SystemTime, std::time::SystemTime),
     ) -> Result<Sample, PortError> {
+        self.state().sampled.push((to, crate::clock::wall()));
         Ok(self.state().samples.get(of.group).cloned().unwrap_or_default())
     }
 }

@@ -80,6 +80,14 @@ pub trait LoadBalancer: Send + Sync {
     async fn group_names(&self, arns: Vec<String>) -> Result<BTreeMap<String, String>, PortError>;
 }
 
+/// How long calls are taken.
+#[async_trait]
+pub trait Lasting: Send + Sync {
+    /// How long until the way back has to begin, for the credentials to last until its end; none where they don't end, as far as that
+    /// is known.
+    async fn left(&self) -> Option<Duration>;
+}
+
 /// Where the live color is written down.
 #[async_trait]
 pub trait Records: Send + Sync {

@@ -110,6 +110,7 @@ impl Build<'_> {
         if error.kind != FailureKind::Conflict {
             return Err(error);
         }
+        tracing::info!(%error, "it is still in use; tries again");
         self.pause(pauses, "it was in use").await.map_err(|stop| failed(format!("{error} ({stop})")))
     }
 

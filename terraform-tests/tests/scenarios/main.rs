@@ -1,6 +1,7 @@
 //! Stories played with a real terraform, the real provider and real HTTP through the local load balancer.
 
 mod arguments;
+mod beginnings;
 mod breakage;
 mod composition;
 mod databases;

@@ -852,9 +852,71 @@ async fn without_a_record_the_routes_are_locked() {
     assert!(steps[0].contains("as the rollout from green to blue"), "{steps:#?}");
     let (blue, diagnostics) = stage.apply(&wish, Some(&read)).await;
     assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    // What was gone on with is over: the next release takes its steps.
+    let read = stage.read(&blue).await;
+    let (planned, _) = stage.plan(&wish, Some(&read)).await;
+    assert_eq!(planned.state, read.state);
+    let (planned, _) = stage.plan(&without(&stage, "green"), Some(&read)).await;
+    let steps = planned.state.as_ref().unwrap().get("runbook").strings();
+    assert!(steps.iter().filter(|step| step.starts_with("watch green")).count() == 3, "{steps:#?}");
     let (_, diagnostics) = stage.destroy(&blue).await;
     assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
     assert_eq!(stage.fake.parameters(), Vec::<String>::new());
+}
+
+/// Without a record nothing but the lock says that a rollout was killed while it was verified.
+#[tokio::test(start_paused = true)]
+async fn without_a_record_a_verification_is_gone_on_with() {
+    let (stage, _) = on_blue().await;
+    let without = |active: &str| {
+        let mut config = careful(&stage, active);
+        config.set("parameter", Value::Null);
+        config
+    };
+    let (stored, _) = stage.apply(&without("blue"), None).await;
+    let (wish, read) = (without("green"), stage.read(&stored).await);
+    // All of it is moved, and the process ends in the midst of the last hold.
+    let killed = tokio::time::timeout(Duration::from_secs(2 * 130 + 30), stage.apply(&wish, Some(&read))).await;
+    assert!(killed.is_err() && stage.fake.world().routes[LISTENER].terminal.share(GREEN) > 99.9);
+    let name = stage.fake.parameters().into_iter().find(|name| name.starts_with("/bluegreen/")).unwrap();
+    let mut left: LockRecord = serde_json::from_str(&stage.fake.parameter(&name).unwrap()).unwrap();
+    left.machine = "one that is gone".to_owned();
+    stage.fake.set_parameter(&name, &serde_json::to_string(&left).unwrap());
+    let stage = stage.restarted();
+    let read = stage.read(&stored).await;
+    let (planned, _) = stage.plan(&wish, Some(&read)).await;
+    let steps = planned.state.as_ref().unwrap().get("runbook").strings();
+    assert!(steps.iter().any(|step| step.starts_with("watch green at 100 %")), "{steps:#?}");
+    let (_, diagnostics) = stage.apply(&wish, Some(&read)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+}
+
+/// By the front door either color answers until the nodes have followed.
+#[tokio::test(start_paused = true)]
+async fn a_check_by_the_front_door_waits_for_the_nodes() {
+    let (stage, stored) = on_blue().await;
+    let mut config = config(&stage.switch, text("green"));
+    let check = Value::object([("url", text("http://app.test/")), ("body_matches", text("{color}"))]);
+    config.set("verification", Value::object([("http", Value::List(vec![check]))]));
+    let fake = stage.fake.clone();
+    let shown = |body: &str| crate::rollout::gate::HttpAnswer {
+        status: 200,
+        latency: Duration::ZERO,
+        excerpt: body.to_owned(),
+        body: body.to_owned(),
+        matches: Some(body == "green"),
+        headers: Vec::new(),
+    };
+    stage.fake.set_answers(vec![shown("blue")]);
+    let follow = async {
+        while fake.world().routes[LISTENER].terminal.share(GREEN) <= 0.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        fake.set_answers(vec![shown("green")]);
+    };
+    let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), follow);
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
 }
 
 /// Who may not write to Parameter Store at all can switch all the same, and is told.
@@ -909,4 +971,27 @@ async fn a_rule_without_its_listeners_authentication_is_told() {
     // Once it is there, that was told.
     let (_, diagnostics) = stage.plan(&wish, Some(&stage.read(&stored).await)).await;
     assert_eq!(told(&diagnostics), "");
+}
+
+/// CloudWatch has a minute when it is over for two: what is younger is not judged, and what the hold ended with is.
+#[tokio::test(start_paused = true)]
+async fn a_hold_is_judged_to_its_last_whole_minute() {
+    let (stage, stored) = on_blue().await;
+    let mut config = config(&stage.switch, text("green"));
+    let metric = Value::object([("metric", text("error_rate")), ("max", Value::from(1))]);
+    let verification = [("duration", text("5m")), ("metrics", Value::List(vec![metric]))];
+    config.set("verification", Value::object(verification));
+    let sample = Sample { points: vec![0.0], value: Some(0.0), requests: 100.0, apart: None };
+    stage.fake.set_sample("targetgroup/green/1", sample);
+    let start = crate::clock::wall();
+    let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let sampled = stage.fake.sampled();
+    let lag = Duration::from_secs(120);
+    assert!(sampled.iter().all(|(to, asked)| *to + lag <= *asked), "{sampled:?}");
+    // Ten seconds for the nodes, and five minutes.
+    let end = start + Duration::from_secs(310);
+    let (last, asked) = sampled.last().unwrap();
+    assert!(end.duration_since(*last).unwrap_or_default() < Duration::from_secs(60), "{sampled:?}");
+    assert!(asked.duration_since(end).unwrap() < Duration::from_secs(140), "{sampled:?}");
 }

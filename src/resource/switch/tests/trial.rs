@@ -4,7 +4,7 @@ use super::rollouts::{bury, told};
 use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
 use crate::rollout::{Conditions, Forward, Observed, Terminal, World};
 use crate::run::rollout::in_memory::Fault;
-use crate::tf_provider::{Stored, Value};
+use crate::tf_provider::{Cancel, Stored, Value};
 
 const TRIAL: &str = "the rule of listener web/2 that no request takes";
 
@@ -128,4 +128,65 @@ async fn whatever_goes_wrong_the_rule_does_not_stay() {
             assert!(!diagnostics.has_errors(), "call {call} {fault:?}: {}", told(&diagnostics));
         }
     }
+}
+
+/// A destroy finds the rule that a killed rollout left, of which no state tells.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_takes_the_rule_of_a_killed_rollout_away() {
+    let stage = stage(closed());
+    let config = config(&stage.switch, Value::from("green"));
+    let (stored, _) = stage.apply(&config, None).await;
+    // Somebody closes the listener, and the next rollout is killed while it checks.
+    stage.fake.meddle(|world| world.routes = closed().routes);
+    stage.fake.heal();
+    stage.fake.fault(0, Fault::DiesAfter);
+    let read = stage.read(&stored).await;
+    tokio::select! {
+        _ = stage.apply(&config, Some(&read)) => panic!("it lives"),
+        () = stage.fake.died() => {}
+    }
+    stage.fake.heal();
+    bury(&stage);
+    assert_eq!(trials(&stage), 1);
+    let stage = stage.restarted();
+    let read = stage.read(&read).await;
+    let (_, diagnostics) = stage.destroy(&read).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert_eq!((trials(&stage), stage.fake.world().routes.len()), (0, 1), "{:?}", stage.fake.world());
+}
+
+/// Somebody else's rule that stands where ours was to be is never taken for ours.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_rule_in_its_place_stays() {
+    let stage = stage(world(100, 0));
+    let blue = config(&stage.switch, Value::from("blue"));
+    let (stored, _) = stage.apply(&blue, None).await;
+    stage.fake.meddle(|world| world.routes = closed().routes);
+    let wish = config(&stage.switch, Value::from("green"));
+    let read = stage.read(&stored).await;
+    let planned = stage.plan(&wish, Some(&read)).await;
+    let intent = crate::resource::switch::model::parse(&wish).unwrap();
+    let trial = crate::rollout::planner::tried(&intent, closed(), LISTENER, &[]).trial.unwrap();
+    let key = trial.key();
+    stage.fake.heal();
+    // It comes in the very moment in which ours is made.
+    let foreign = Observed {
+        arn: "foreign".to_owned(),
+        terminal: Terminal::Redirect(Default::default()),
+        conditions: Some(Conditions { path_patterns: vec!["/x".to_owned()], ..Conditions::default() }),
+        place: None,
+    };
+    stage.fake.insert_unseen(&key, foreign);
+    let (kept, diagnostics) = stage.apply_planned(&wish, Some(&read), planned, Cancel::never()).await;
+    assert!(diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert!(stage.fake.world().routes.values().any(|seen| seen.arn == "foreign"), "{:?}", stage.fake.calls());
+    // Neither the next apply nor a destroy takes it away.
+    let read = stage.read(&kept).await;
+    let (green, diagnostics) = stage.apply(&wish, Some(&read)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let is_there = || stage.fake.world().routes.values().any(|seen| seen.arn == "foreign");
+    assert!(is_there(), "{:?}", stage.fake.calls());
+    let (_, diagnostics) = stage.destroy(&green).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert!(is_there(), "{:?}", stage.fake.calls());
 }

@@ -240,6 +240,10 @@ fn least(config: &Value) -> (Duration, Vec<String>) {
     let count = steps.len() + usize::from(watched);
     add(settle * u32::try_from(count).unwrap_or(u32::MAX), format!("for the load balancer to settle, {count} times"));
     add(lasts(config), "of verification at 100 %".to_owned());
+    let metrics = read::<Verification>(config, "verification").unwrap_or_default().checks.metrics;
+    let lag = metrics.iter().map(MetricCheck::lag).max().unwrap_or_default();
+    let late = lag * u32::try_from(count).unwrap_or(u32::MAX);
+    add(late, format!("until CloudWatch has the last minutes of a hold, {count} times"));
     (sum, parts)
 }
 

@@ -184,6 +184,8 @@ impl CheckRunner<'_> {
         loop {
             let began = Instant::now();
             let (look, end) = (looks.number(began), looks.end());
+            // As it was when the look began: what CloudWatch has had since is for the next one.
+            let is_told = end.is_none_or(|end| is_told(&checking.check, since, end));
             // What CloudWatch counted while the nodes were following is neither of this step nor of the one before.
             let verdict = self.look(checking, Some(since.moved_to(looks.settled()))).await;
             let failed = match &verdict {
@@ -206,7 +208,7 @@ impl CheckRunner<'_> {
                 }
                 let late = is_late(&checking.check);
                 // The last minutes of a hold are judged, too, once CloudWatch has them.
-                if !late && open.load(Ordering::Relaxed) > 0 || !is_told(&checking.check, since, end) {
+                if !late && open.load(Ordering::Relaxed) > 0 || !is_told {
                     sleep(watch.interval).await;
                     continue;
                 }

@@ -73,6 +73,13 @@ pub fn listener_of(rule: &str) -> String {
     arn.rsplit_once('/').map_or(arn.clone(), |(listener, _)| listener.to_owned())
 }
 
+/// The load balancer of a listener or rule, as CloudWatch calls it: `app/web/49ea1cb665d534d9`. None of anything else.
+pub fn load_balancer(arn: &str) -> Option<String> {
+    let mut parts = arn.splitn(6, ':').nth(5)?.split('/');
+    let (kind, a, b, c) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    matches!(kind, "listener" | "listener-rule").then(|| format!("{a}/{b}/{c}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -181,7 +181,7 @@ impl Platform for Connection {
                 |error: CredentialsError| PortError::new(FailureKind::Denied, secrets::outside(&chain(&error)));
             provider.provide_credentials().await.map_err(denied)?;
         }
-        Ok(identity.lifetime(|name| std::env::var(name).ok().filter(|value| !value.is_empty())))
+        Ok(identity.lifetime(variable))
     }
 
     async fn database_token(&self, host: &str, port: u16, user: &str) -> Result<String, PortError> {
@@ -190,7 +190,7 @@ impl Platform for Connection {
 }
 
 async fn load(settings: &Settings) -> Result<(SdkConfig, Identity), String> {
-    let (settings, token_file) = with_profile(settings, |name| std::env::var(name).ok()).await;
+    let (settings, token_file) = with_profile(settings, variable).await;
     let settings = &settings;
     // Like hashicorp/aws: with back-off up to 20 s it outlasts a long spell of throttling.
     let attempts = settings.max_retries.unwrap_or(24).saturating_add(1);
@@ -264,6 +264,11 @@ fn with_credentials(config: SdkConfig, provider: impl ProvideCredentials + 'stat
     config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
 }
 
+/// An environment variable; an empty one is none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// The settings with what the environment and the profile say of retries and certificate authorities, where the provider block
 /// says nothing: our own client and our own number of retries take the place of the SDK's, which would read them.
 ///
@@ -274,7 +279,7 @@ async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<Str
     // Files that can't be read are told by whoever needs the credentials in them.
     let profiles = profile::load(&Fs::real(), &Env::real(), &files, name).await.ok();
     let written = |key: &str| profiles.as_ref().and_then(|profiles| profiles.get(key)).map(str::to_owned);
-    let said = |name: &str, key: &str| variable(name).filter(|value| !value.is_empty()).or_else(|| written(key));
+    let said = |name: &str, key: &str| variable(name).or_else(|| written(key));
     let mut settings = settings.clone();
     settings.max_retries = settings.max_retries.or_else(|| {
         let attempts: u32 = said("AWS_MAX_ATTEMPTS", "max_attempts")?.trim().parse().ok()?;
@@ -286,7 +291,7 @@ async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<Str
         _ => None,
     });
     // The variable is read where the client is made.
-    let is_named = variable("AWS_CA_BUNDLE").is_some_and(|path| !path.is_empty());
+    let is_named = variable("AWS_CA_BUNDLE").is_some();
     settings.custom_ca_bundle = settings.custom_ca_bundle.or_else(|| written("ca_bundle").filter(|_| !is_named));
     (settings, written("web_identity_token_file"))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::accepts;
 use super::route::short;
 use crate::argument::{Argument, Arguments, Choice, Field, Holds, Kind, rules};
+use crate::arn;
 
 /// Something that must hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -608,10 +609,7 @@ impl Block {
 impl Subject {
     /// The load balancer's dimension in CloudWatch, such as `app/web/49ea1cb665d534d9`.
     pub fn load_balancer_dimension(&self) -> Option<String> {
-        let resource = self.route.as_deref()?.splitn(6, ':').nth(5)?;
-        let mut parts = resource.split('/');
-        let (kind, a, b, c) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        matches!(kind, "listener" | "listener-rule").then(|| format!("{a}/{b}/{c}"))
+        arn::load_balancer(self.route.as_deref()?)
     }
 
     /// A target group's dimension in CloudWatch: `targetgroup/name/id`.

@@ -74,6 +74,9 @@ impl fmt::Display for RouteSpec {
     }
 }
 
+/// The lowest of all priorities: no rule of a listener comes after it.
+pub const LAST_PRIORITY: i32 = 50_000;
+
 /// What a person tells resources apart by: `web/f2f7dc8efc522ab2` for a listener of the load balancer `web`, the name of
 /// a target group, the end of any other ARN.
 pub fn short(arn: &str) -> String {

@@ -13,8 +13,8 @@ use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::ports::Lasting;
 use crate::tf_provider::Diagnostics;
 
-/// What a way back takes, with its looks and the calls that are made again.
-pub(super) const WAY_BACK: Duration = Duration::from_secs(5 * 60);
+/// How long before their end a run is on its way back: what that takes, with its looks and the calls that are made again.
+const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// STS gives out no session that is shorter: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
 const SHORTEST_SESSION: Duration = Duration::from_secs(15 * 60);
 
@@ -36,7 +36,7 @@ pub(super) async fn warn(shared: &Shared, runbook: &Runbook, diagnostics: &mut D
             let detail = format!("{takes} The credentials of this run end {}. {then} {ADVICE}", when(end));
             diagnostics.warning("The credentials end before the rollout would", detail);
         }
-        Some(Lifetime::Unknown) if least + WAY_BACK > SHORTEST_SESSION => {
+        Some(Lifetime::Unknown) if least + MARGIN > SHORTEST_SESSION => {
             let detail = format!(
                 "{takes} The credentials are those of a session, and nothing tells until when: where they end in the midst, traffic stays split until the next apply. {ADVICE} Where they come from the environment, set AWS_CREDENTIAL_EXPIRATION, too, as `aws configure export-credentials --format env` prints it; then it is held against the rollout."
             );
@@ -61,7 +61,7 @@ pub(super) async fn are_too_short(shared: &Shared, runbook: &Runbook, diagnostic
         "{} The credentials of this run end {}, and with the way back, {}, that is too early: it would be stuck with split traffic. Nothing was changed.\n\nNext: {ADVICE}",
         takes(least, &parts),
         when(end),
-        shown(WAY_BACK)
+        shown(MARGIN)
     );
     diagnostics.error("The credentials end before the rollout would", detail);
     true
@@ -75,7 +75,7 @@ impl Lasting for Bound<'_> {
     async fn left(&self) -> Option<Duration> {
         // Asked again when it is near: a token that is written anew makes it later.
         match lifetime(self.0).await? {
-            Lifetime::Until(end, _) => Some(left(end).saturating_sub(WAY_BACK)),
+            Lifetime::Until(end, _) => Some(left(end).saturating_sub(MARGIN)),
             Lifetime::Renewed | Lifetime::Unknown => None,
         }
     }
@@ -89,7 +89,7 @@ async fn lifetime(shared: &Shared) -> Option<Lifetime> {
 }
 
 fn is_short(end: SystemTime, least: Duration) -> bool {
-    left(end) < least + WAY_BACK
+    left(end) < least + MARGIN
 }
 
 fn left(end: SystemTime) -> Duration {

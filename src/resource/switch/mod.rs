@@ -118,21 +118,15 @@ async fn look(
 /// A runbook, with what more of the world it had to know: whether groups keep clients at a target is asked only where actions are
 /// to change, and a listener's rules only where a color's health could not be known otherwise.
 async fn planned(shared: &Shared, intent: &Intent, world: World) -> Result<(World, Runbook), Refusal> {
-    let runbook = planner::plan(intent, &world)?;
-    let (world, runbook) = match with_trial(shared, intent, &runbook, &world).await {
-        None => (world, runbook),
-        Some(world) => {
-            let runbook = planner::plan(intent, &world)?;
-            (world, runbook)
-        }
-    };
-    match with_stickiness(shared, &runbook, &world).await {
-        None => Ok((world, runbook)),
-        Some(world) => {
-            let runbook = planner::plan(intent, &world)?;
-            Ok((world, runbook))
-        }
+    let mut world = world;
+    let mut runbook = planner::plan(intent, &world)?;
+    if let Some(more) = with_trial(shared, intent, &runbook, &world).await {
+        (runbook, world) = (planner::plan(intent, &more)?, more);
     }
+    if let Some(more) = with_stickiness(shared, &runbook, &world).await {
+        (runbook, world) = (planner::plan(intent, &more)?, more);
+    }
+    Ok((world, runbook))
 }
 
 /// Whether what a rollout has to write of itself can't be written: that is found out before any traffic moves, and told.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::validate;
 use crate::argument::{self, Always, Arguments as _, Field};
+use crate::arn;
 use crate::digest::sha256;
 use crate::rollout::spec::{self, Timeouts, Trouble};
 use crate::rollout::{Environment, Intent, RouteSpec, Scalable, World};
@@ -76,7 +77,7 @@ pub(super) fn locked(intent: &Intent) -> String {
     intent.record.clone().unwrap_or_else(|| {
         // Routes come and go; their load balancer and the switch stay.
         let listener = intent.routes.iter().map(RouteSpec::listener).min().unwrap_or_default();
-        let load_balancer = listener.rsplit_once('/').map_or(listener.as_str(), |(load_balancer, _)| load_balancer);
+        let load_balancer = arn::load_balancer(&listener).unwrap_or(listener);
         format!("/bluegreen/routes/{}", &sha256(&format!("{load_balancer} {}", intent.name))[..16])
     })
 }

@@ -2,7 +2,7 @@
 
 use super::contracts::Outdated;
 use super::private_state::{self, PrivateState, TOLD_BY_APPLY};
-use super::{credentials, diagnostics, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
+use super::{diagnostics, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
 use crate::resource::Shared;
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
@@ -40,7 +40,6 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
                 plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
-                credentials::warn(shared, &runbook, diagnostics).await;
                 warnings::taken_back(&memory.taken_back, (&intent, &runbook), diagnostics);
             }
             Err(Refusal::RouteMissing(route)) => {
@@ -66,7 +65,6 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 diagnostics::moves_traffic(situation::busiest(&intent, &world).as_deref(), &intent, diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
-                credentials::warn(shared, &runbook, diagnostics).await;
             }
         }
     }

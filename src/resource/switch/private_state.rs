@@ -135,22 +135,22 @@ impl PrivateState {
             })
         };
         // What stands where nobody comes by and isn't ours, somebody else made meanwhile.
-        let is_trial = |key: &str| {
-            let routes = runbook.steps().filter_map(|(_, step)| match step {
-                Step::Route { route: route @ RouteSpec::OwnRule { conditions, .. }, .. } => Some((route, conditions)),
-                _ => None,
-            });
-            let mut trials = routes.filter(|(_, conditions)| conditions.is_nobody());
-            trials.find(|(route, _)| route.key() == key).map(|(_, conditions)| conditions.clone())
+        let seen = |route: &RouteSpec| {
+            let seen = world.routes.get(&route.key())?;
+            let is_foreign = match route {
+                RouteSpec::OwnRule { conditions, .. } if conditions.is_nobody() => {
+                    seen.conditions.as_ref() != Some(conditions)
+                }
+                _ => false,
+            };
+            (!is_foreign).then_some(seen.arn.as_str())
         };
-        let seen = |key: &str| {
-            let seen = world.routes.get(key)?;
-            let is_ours = is_trial(key).is_none_or(|conditions| seen.conditions.as_ref() == Some(&conditions));
-            is_ours.then_some(seen.arn.as_str())
+        let named = |route: &RouteSpec| {
+            let key = route.key();
+            let arn = runbook.made(&key, journal).or_else(|| left(&key)).or_else(|| seen(route))?.to_owned();
+            (!is_removed(&key)).then_some((key, arn))
         };
-        let arn = |key: &str| runbook.made(key, journal).or_else(|| left(key)).or_else(|| seen(key)).map(str::to_owned);
-        let own = own.filter(|route| !is_removed(&route.key()));
-        self.own = own.filter_map(|route| Some((route.key(), arn(&route.key())?))).collect();
+        self.own = own.filter_map(named).collect();
         for (id, step) in runbook.steps() {
             if let Step::Record { parameter, before: None, after: Some(_) } = step
                 && journal.done(id)

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::Shared;
 use super::diagnostics::capitalized as sentence;
+use super::{Shared, credentials};
 use crate::duration::shown;
 use crate::rollout::lock_record::Status;
 use crate::rollout::{Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, short, situation};
@@ -30,6 +30,7 @@ pub(super) async fn tell(
     held_sizes(intent, world, diagnostics);
     needed_stickiness(intent, world, runbook, diagnostics);
     open_to_all(shared, intent, runbook, diagnostics).await;
+    credentials::warn(shared, runbook, diagnostics).await;
     let Some(color) = situation::target_color(intent, world).filter(|_| moves && intent.active.is_some()) else {
         return;
     };

@@ -6,13 +6,11 @@ use std::collections::BTreeSet;
 use super::route_steps;
 use crate::digest::sha256;
 use crate::rollout::intent::Intent;
-use crate::rollout::route::{Conditions, Forward, Observed, RouteSpec, Terminal};
+use crate::rollout::route::{Conditions, Forward, LAST_PRIORITY, Observed, RouteSpec, Terminal};
 use crate::rollout::runbook::{Runbook, Step};
 use crate::rollout::situation::target_color;
 use crate::rollout::world::World;
 
-/// The lowest of all priorities: no rule of a listener comes after it.
-const LAST: i32 = 50_000;
 /// How many of the lowest are tried first: those that begin at the same time on one listener begin at different ones.
 const SPREAD: i32 = 2000;
 /// A load balancer has no more rules, unless its quota was raised.
@@ -48,7 +46,7 @@ pub fn tried(intent: &Intent, world: World, listener: &str, rules: &[Observed]) 
     let first = intent.routes.iter().map(RouteSpec::key).min().unwrap_or_default();
     let digest = sha256(&format!("{} {first}", intent.name));
     let conditions = Conditions::nobody(&format!("switch-{}", &digest[..12]));
-    let start = LAST - i32::from_str_radix(&digest[12..18], 16).unwrap_or_default() % SPREAD;
+    let start = LAST_PRIORITY - i32::from_str_radix(&digest[12..18], 16).unwrap_or_default() % SPREAD;
     let left = rules.iter().find(|rule| rule.conditions.as_ref() == Some(&conditions));
     let others = rules.iter().filter(|rule| left.is_none_or(|left| left.arn != rule.arn));
     let groups = intent.environments.values().map(|one| &one.target_group_arn);
@@ -61,16 +59,18 @@ pub fn tried(intent: &Intent, world: World, listener: &str, rules: &[Observed]) 
     };
     let stands = |rule: &Observed| rule.place.as_ref().map(|place| place.priority);
     let taken: BTreeSet<i32> = rules.iter().filter_map(stands).collect();
-    let from_there = (1..=start).rev().chain((start + 1..=LAST).rev());
-    let mut free = from_there.filter(|_| rules.len() < MOST_RULES);
-    let free = free.find(|priority| {
+    let is_free = |priority: &i32| {
         let key = route(*priority, None).key();
         let mut own = intent.routes.iter().chain(&intent.preview_routes);
         !taken.contains(priority) && !own.any(|own| own.key() == key)
-    });
+    };
     let trial = match left {
         Some(rule) => stands(rule).map(|priority| route(priority, Some(rule))),
-        None => free.map(|priority| route(priority, None)),
+        None if rules.len() >= MOST_RULES => None,
+        None => {
+            let mut from_there = (1..=start).rev().chain((start + 1..=LAST_PRIORITY).rev());
+            from_there.find(is_free).map(|priority| route(priority, None))
+        }
     };
     let mut world = World { known, trial, ..world };
     if let (Some(trial), Some(rule)) = (&world.trial, left) {

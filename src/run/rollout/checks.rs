@@ -23,6 +23,7 @@ use crate::rollout::{
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
+use crate::run::rollout::kept::seconds;
 use crate::run::rollout::ports::{MetricOf, Ports};
 use crate::secrets::{self, Reach};
 
@@ -517,7 +518,6 @@ impl CheckRunner<'_> {
 /// none yet.
 fn window(check: &MetricCheck, since: Option<Since>) -> Option<(SystemTime, SystemTime)> {
     let period = check.period.as_secs().max(1);
-    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = since.map_or_else(clock::wall, Since::wall_now) - check.lag();
     let to = seconds(now) / period * period;
     let from = match since {
@@ -595,10 +595,7 @@ fn is_late(check: &Check) -> bool {
 /// Whether CloudWatch has all of the hold by now, as far as it is made of whole periods.
 fn is_told(check: &Check, since: Since, end: Instant) -> bool {
     let Check::Metric(metric) = check else { return true };
-    let periods = |time: SystemTime| {
-        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        seconds / metric.period.as_secs().max(1)
-    };
+    let periods = |time: SystemTime| seconds(time) / metric.period.as_secs().max(1);
     let end = since.wall + end.saturating_duration_since(since.instant);
     let is_short = periods(end) <= periods(since.wall) + 1;
     is_short || periods(since.wall_now() - metric.lag()) >= periods(end)

@@ -690,15 +690,16 @@ impl Run<'_> {
             },
             Step::Priority { arn, after, .. } => load_balancer.set_priority(arn, *after).await.map(|()| None),
             Step::Conditions { arn, after, .. } => load_balancer.set_conditions(arn, after).await.map(|()| None),
-            Step::Remove { route, before } => match Some(before.arn.clone()).filter(|arn| !arn.is_empty()) {
-                Some(arn) => load_balancer.delete_rule(&arn).await.map(|()| None),
+            Step::Remove { route, before } => {
                 // Made by an earlier step, it has the ARN that is seen.
-                None => match seen(route) {
-                    Some(seen) => load_balancer.delete_rule(&seen.arn).await.map(|()| None),
+                let arn =
+                    if before.arn.is_empty() { seen(route).map(|seen| seen.arn) } else { Some(before.arn.clone()) };
+                match arn {
+                    Some(arn) => load_balancer.delete_rule(&arn).await.map(|()| None),
                     None if world.is_some() => Ok(None),
                     None => Err(PortError::new(FailureKind::Other, format!("it can't be seen which one {route} is"))),
-                },
-            },
+                }
+            }
             Step::Record { parameter, before, after } => match after {
                 None => self.ports.records.delete(parameter).await.map(|()| None),
                 Some(after) if before.is_some() => {

@@ -347,12 +347,12 @@ impl Fake {
         self.state().samples.insert(group.to_owned(), sample);
     }
 
-    /// The requests that were made.
     /// Until when metrics were asked for, and when.
     pub(crate) fn sampled(&self) -> Vec<(std::time::SystemTime, std::time::SystemTime)> {
         self.state().sampled.clone()
     }
 
+    /// The requests that were made.
     pub(crate) fn asked(&self) -> Vec<HttpCheck> {
         self.state().asked.clone()
     }

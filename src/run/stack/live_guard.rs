@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::rollout::{Conditions, Forward, RouteSpec, Terminal};
+use crate::rollout::{Conditions, Forward, LAST_PRIORITY, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::stack::context::StackContext;
 use crate::run::stack::observe::believed;
@@ -88,8 +88,6 @@ pub async fn detach(context: &StackContext, group: &str, protected: bool) -> Res
     Ok(())
 }
 
-/// The lowest of all priorities: no rule of a listener comes after it.
-const LAST: i32 = 50_000;
 /// How many priorities are tried from the lowest up.
 const TRIES: i32 = 200;
 
@@ -115,10 +113,10 @@ pub async fn make_known(
     if let Some(listener) = listener.filter(|_| !known) {
         let forward = Forward { groups: vec![(group.to_owned(), 1)], stickiness: None };
         let (conditions, terminal) = (Conditions::nobody(name), Terminal::Forward(forward));
-        let mut priority = LAST;
+        let mut priority = LAST_PRIORITY;
         loop {
             match load_balancer.create_rule(listener, priority, &conditions, &terminal, tags).await {
-                Err(error) if error.kind == FailureKind::Conflict && priority > LAST - TRIES => priority -= 1,
+                Err(error) if error.kind == FailureKind::Conflict && priority > LAST_PRIORITY - TRIES => priority -= 1,
                 other => {
                     other?;
                     break;

@@ -211,7 +211,7 @@ impl LocalAws {
     /// What broke AWS's service models so far, which is forgotten by that: whoever doesn't ask fails with it.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
-        self.core.temper.forgive()
+        self.core.temper.violations()
     }
 
     /// Waits until somebody asks it to quit, by `POST /_local/quit`.

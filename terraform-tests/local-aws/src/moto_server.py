@@ -136,8 +136,7 @@ def warm_up():
         answer = client.post("/", data=text, headers=headers)
         if answer.status_code != 200:
             sys.exit(f"moto does not answer {service}: {answer.status}")
-        for operation in service_model.model(service).operation_names:
-            service_model.model(service).operation_model(operation)
+        service_model.model(service)
 
 
 def told(path):

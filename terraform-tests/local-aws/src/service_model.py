@@ -58,7 +58,7 @@ def in_order(node):
 class Form:
     """How a form names things: with the query protocol, or as EC2 does."""
 
-    numbers, booleans = str, ("true", "false")
+    numbers = str
 
     def __init__(self, protocol):
         self.is_ec2 = protocol == "ec2"
@@ -68,6 +68,9 @@ class Form:
         if self.is_ec2:
             return shape.serialization.get("queryName") or (written or name)[:1].upper() + (written or name)[1:]
         return written or name
+
+    def is_boolean(self, value):
+        return value in ("true", "false")
 
     def items(self, shape, node):
         if node == "":
@@ -87,10 +90,13 @@ class Form:
 class Json:
     """How JSON does."""
 
-    numbers, booleans = (int, float), (True, False)
+    numbers = (int, float)
 
     def member(self, name, shape):
         return shape.serialization.get("name", name)
+
+    def is_boolean(self, value):
+        return isinstance(value, bool)
 
     def items(self, shape, node):
         return node if isinstance(node, list) else None
@@ -177,7 +183,7 @@ def breaches(shape, value, path, style):
         case "integer" | "long" | "short" | "byte" | "float" | "double":
             yield from breaches_of_number(shape, value, path, style)
         case "boolean":
-            if not any(value is known or value == known for known in style.booleans) or isinstance(value, int | float) and not isinstance(value, bool):
+            if not style.is_boolean(value):
                 yield f"{path} = {value!r} is neither true nor false"
 
 
@@ -194,9 +200,8 @@ def by_path(service, method, path):
 
 def check(service, operation, kind, body, method="POST", path="/"):
     """What of a request breaks the model, as a list of sentences."""
-    if service == "" or " " in operation:
-        if service == "":
-            return []
+    # Only its method and its path name it.
+    if " " in operation:
         found, parts = by_path(service, method, path)
         if found is None:
             return [f"{service} has no {method} {path}"]

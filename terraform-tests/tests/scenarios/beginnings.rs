@@ -12,6 +12,8 @@ use terraform_tests::load::Load;
 use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, said};
 
+use crate::rollouts::until_share;
+
 /// Behind a listener that answers by itself, and by a rule that is still to be made, the first color is checked before users meet it:
 /// none of them sees a 502.
 #[tokio::test(flavor = "multi_thread")]
@@ -99,13 +101,7 @@ async fn without_a_record_two_applies_are_kept_apart() -> anyhow::Result<()> {
         terraform.write(&wish)?;
     }
     let first = terraform[0].start(&["apply", "-auto-approve", "-no-color"])?;
-    let is_canary = async || anyhow::Ok(stage.weights(0).await?.get("green").is_some_and(|weight| *weight == 10));
-    for _ in 0..600 {
-        if is_canary().await? {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_share(&stage, 10).await?;
     let second = terraform[1].apply().await?;
     let first = said(first).await?.ok()?;
     first.has(&["Apply complete!"])?;

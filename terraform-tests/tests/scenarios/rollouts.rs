@@ -18,7 +18,7 @@ async fn share(stage: &Stage) -> anyhow::Result<u32> {
     Ok(green * 100 / (blue + green).max(1))
 }
 
-async fn until_share(stage: &Stage, percent: u32) -> anyhow::Result<()> {
+pub(super) async fn until_share(stage: &Stage, percent: u32) -> anyhow::Result<()> {
     for _ in 0..2400 {
         if share(stage).await? == percent {
             return Ok(());

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::rollouts::{LOCK, bury, careful, on_blue, told};
-use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
+use super::{BLUE, GREEN, LISTENER, Stage, config, own_rule, stage, world};
 use crate::cancel::CancelSource;
 use crate::resource::switch::validate::validate;
 use crate::rollout::gate::HttpAnswer;
@@ -24,14 +24,6 @@ fn number(value: i64) -> Value {
 
 fn list(items: impl IntoIterator<Item = Value>) -> Value {
     Value::List(items.into_iter().collect())
-}
-
-fn own_rule(priority: i64, path: &str) -> Value {
-    Value::object([
-        ("listener_arn", text(LISTENER)),
-        ("priority", number(priority)),
-        ("conditions", Value::object([("path_patterns", list([text(path)]))])),
-    ])
 }
 
 fn listener() -> Value {

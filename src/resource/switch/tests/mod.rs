@@ -59,6 +59,16 @@ fn config(switch: &Switch, active: Value) -> Value {
     config
 }
 
+/// A route of the switch's own, for a path.
+fn own_rule(priority: i64, path: &str) -> Value {
+    let paths = Value::List(vec![Value::from(path)]);
+    Value::object([
+        ("listener_arn", Value::from(LISTENER)),
+        ("priority", Value::from(priority)),
+        ("conditions", Value::object([("path_patterns", paths)])),
+    ])
+}
+
 impl Stage {
     async fn plan(&self, config: &Value, prior: Option<&Stored>) -> (Planned, Diagnostics) {
         let mut diagnostics = Diagnostics::new();

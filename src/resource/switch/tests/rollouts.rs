@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
+use super::{BLUE, GREEN, LISTENER, Stage, config, own_rule, stage, world};
 use crate::cancel::CancelSource;
 use crate::resource::switch::{apply, model};
 use crate::resource::testing::frozen;
@@ -188,10 +188,14 @@ async fn held_it_can_go_on_and_back() {
 
 /// What a killed process leaves: its lock, that nobody renews.
 pub(super) fn bury(stage: &Stage) {
-    let Some(left) = stage.fake.lock(LOCK) else { return };
+    bury_lock(stage, LOCK);
+}
+
+fn bury_lock(stage: &Stage, name: &str) {
+    let Some(left) = stage.fake.lock(name) else { return };
     let mut left: LockRecord = serde_json::from_str(&left).unwrap();
     left.machine = "one that is gone".to_owned();
-    stage.fake.set_parameter(LOCK, &serde_json::to_string(&left).unwrap());
+    stage.fake.set_parameter(name, &serde_json::to_string(&left).unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -879,9 +883,7 @@ async fn without_a_record_a_verification_is_gone_on_with() {
     let killed = tokio::time::timeout(Duration::from_secs(2 * 130 + 30), stage.apply(&wish, Some(&read))).await;
     assert!(killed.is_err() && stage.fake.world().routes[LISTENER].terminal.share(GREEN) > 99.9);
     let name = stage.fake.parameters().into_iter().find(|name| name.starts_with("/bluegreen/")).unwrap();
-    let mut left: LockRecord = serde_json::from_str(&stage.fake.parameter(&name).unwrap()).unwrap();
-    left.machine = "one that is gone".to_owned();
-    stage.fake.set_parameter(&name, &serde_json::to_string(&left).unwrap());
+    bury_lock(&stage, &name);
     let stage = stage.restarted();
     let read = stage.read(&stored).await;
     let (planned, _) = stage.plan(&wish, Some(&read)).await;
@@ -962,9 +964,7 @@ async fn a_rule_without_its_listeners_authentication_is_told() {
     let stage = stage(world(100, 0));
     stage.fake.authenticate("authenticate-oidc");
     let mut wish = config(&stage.switch, text("blue"));
-    let conditions = Value::object([("path_patterns", Value::List(vec![text("/api/*")]))]);
-    let rule = [("listener_arn", text(LISTENER)), ("priority", Value::from(10)), ("conditions", conditions)];
-    wish.set("routes", Value::List(vec![Value::object(rule)]));
+    wish.set("routes", Value::List(vec![own_rule(10, "/api/*")]));
     let (stored, diagnostics) = stage.apply(&wish, None).await;
     let words = told(&diagnostics);
     assert!(words.contains("routes[0]: the default action of listener web/2 has authenticate-oidc"), "{words}");

@@ -1,7 +1,7 @@
 //! The first color of all, where no route can have it before it gets everything: a rule that no request takes has it meanwhile.
 
 use super::rollouts::{bury, told};
-use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
+use super::{BLUE, GREEN, LISTENER, Stage, config, own_rule, stage, world};
 use crate::rollout::{Conditions, Forward, Observed, Terminal, World};
 use crate::run::rollout::in_memory::Fault;
 use crate::tf_provider::{Cancel, Stored, Value};
@@ -16,32 +16,25 @@ fn closed() -> World {
     world
 }
 
-fn own_rule(stage: &Stage, active: &str) -> Value {
+fn by_own_rule(stage: &Stage, active: &str) -> Value {
     let mut config = config(&stage.switch, Value::from(active));
-    let conditions = Value::object([("path_patterns", Value::List(vec![Value::from("/api/*")]))]);
-    let rule = Value::object([
-        ("listener_arn", Value::from(LISTENER)),
-        ("priority", Value::from(50_000)),
-        ("conditions", conditions),
-    ]);
-    config.set("routes", Value::List(vec![rule]));
+    config.set("routes", Value::List(vec![own_rule(50_000, "/api/*")]));
     config
 }
 
 /// Whether users were led to a group at any time.
 fn had_users(stage: &Stage, group: &str) -> bool {
-    let is_nobody = |seen: &Observed| seen.conditions.as_ref().is_some_and(Conditions::is_nobody);
-    stage
-        .fake
-        .history()
-        .iter()
-        .flat_map(|world| world.routes.values())
-        .any(|seen| !is_nobody(seen) && seen.terminal.share(group) > 0.0)
+    let history = stage.fake.history();
+    let mut seen = history.iter().flat_map(|world| world.routes.values());
+    seen.any(|seen| !is_trial(seen) && seen.terminal.share(group) > 0.0)
+}
+
+fn is_trial(seen: &Observed) -> bool {
+    seen.conditions.as_ref().is_some_and(Conditions::is_nobody)
 }
 
 fn trials(stage: &Stage) -> usize {
-    let is_nobody = |seen: &&Observed| seen.conditions.as_ref().is_some_and(Conditions::is_nobody);
-    stage.fake.world().routes.values().filter(is_nobody).count()
+    stage.fake.world().routes.values().filter(|seen| is_trial(seen)).count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +42,7 @@ async fn nobody_meets_a_first_color_that_is_ill() {
     for is_rule in [false, true] {
         let stage = stage(closed());
         stage.fake.set_health(GREEN, &["unhealthy"]);
-        let config = if is_rule { own_rule(&stage, "green") } else { config(&stage.switch, Value::from("green")) };
+        let config = if is_rule { by_own_rule(&stage, "green") } else { config(&stage.switch, Value::from("green")) };
         let (stored, diagnostics) = stage.apply(&config, None).await;
         assert!(diagnostics.has_errors() && stored.state.is_none(), "{}", told(&diagnostics));
         assert!(!had_users(&stage, GREEN), "{}", told(&diagnostics));
@@ -61,7 +54,7 @@ async fn nobody_meets_a_first_color_that_is_ill() {
 async fn a_first_color_is_checked_before_it_gets_everything() {
     for is_rule in [false, true] {
         let stage = stage(closed());
-        let config = if is_rule { own_rule(&stage, "green") } else { config(&stage.switch, Value::from("green")) };
+        let config = if is_rule { by_own_rule(&stage, "green") } else { config(&stage.switch, Value::from("green")) };
         let (stored, diagnostics) = stage.apply(&config, None).await;
         assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
         let steps = stored.state.as_ref().unwrap().get("last_rollout").get("steps").strings();

@@ -49,12 +49,8 @@ impl Temper {
         self.violations.lock().unwrap_or_else(PoisonError::into_inner).push(violation);
     }
 
+    /// What broke a model, which is forgotten by that: whoever broke it on purpose has seen it.
     pub(crate) fn violations(&self) -> Vec<String> {
-        self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Forgets what broke a model: whoever broke it on purpose has seen it.
-    pub(crate) fn forgive(&self) -> Vec<String> {
         std::mem::take(&mut *self.violations.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

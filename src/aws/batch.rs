@@ -20,6 +20,10 @@ type Reading<V> = Shared<BoxFuture<'static, Result<V, PortError>>>;
 /// Within this time a refresh takes what another one has just read: each resource is read once in a refresh, so this is
 /// as if it had been read that much earlier.
 const SHARED_FOR: Duration = Duration::from_secs(2);
+/// Where there is so much to read that even this is too often, it is shared for longer. AWS adds ten reads of load balancers a
+/// second to an account's bucket of forty ("Request throttling for the Elastic Load Balancing API"); each of the two kinds that
+/// are shared here, listeners and rules, takes less than half of that.
+const READS_A_SECOND: f64 = 4.0;
 /// How long the first of a batch waits for others. Terraform's next ten reads arrive within a millisecond or two.
 const GATHER_FOR: Duration = Duration::from_millis(10);
 
@@ -31,6 +35,11 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> Recent<K, V> {
         Recent(Mutex::new(HashMap::new()))
     }
 
+    /// Forgets all: what was read before is not so any more.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The value of a key, as old as the caller allows.
     pub(super) async fn get<F>(&self, key: K, age: Freshness, read: impl FnOnce() -> F) -> Result<V, PortError>
     where
@@ -39,9 +48,10 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> Recent<K, V> {
         let (since, reading) = {
             let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
+            let shared_for = SHARED_FOR.max(Duration::from_secs_f64(entries.len() as f64 / READS_A_SECOND));
             let recent = entries
                 .get(&key)
-                .filter(|(since, _)| age == Freshness::Shared && now.saturating_duration_since(*since) < SHARED_FOR);
+                .filter(|(since, _)| age == Freshness::Shared && now.saturating_duration_since(*since) < shared_for);
             match recent {
                 Some(entry) => entry.clone(),
                 None => {
@@ -167,4 +177,79 @@ where
         read(keys.into_iter().collect()).await.map(Arc::new)
     };
     Batch { keys, full, reading: reading.boxed().shared() }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    /// An account's bucket of reads.
+    struct Bucket(Mutex<(f64, Instant)>);
+
+    impl Bucket {
+        /// Takes a token; whether there was one.
+        fn take(&self) -> bool {
+            let mut bucket = self.0.lock().unwrap();
+            let now = Instant::now();
+            let tokens = now.duration_since(bucket.1).as_secs_f64().mul_add(10.0, bucket.0).min(40.0);
+            *bucket = (tokens - 1.0, now);
+            tokens >= 1.0
+        }
+    }
+
+    /// How many reads of load balancers a refresh of so many switches takes, and how many of them are throttled.
+    async fn refreshed(switches: usize, load_balancers: usize, latency: Duration) -> (usize, usize) {
+        let bucket = Arc::new(Bucket(Mutex::new((40.0, Instant::now()))));
+        let counts = Arc::new(Mutex::new((0, 0)));
+        let read = || {
+            let (bucket, counts) = (Arc::clone(&bucket), Arc::clone(&counts));
+            || async move {
+                let is_refused = !bucket.take();
+                {
+                    let mut counts = counts.lock().unwrap();
+                    *counts = (counts.0 + 1, counts.1 + usize::from(is_refused));
+                }
+                sleep(latency).await;
+                Ok::<_, PortError>(())
+            }
+        };
+        let (listeners, rules, records) = (Recent::new(), Recent::new(), Gather::new(10));
+        // Terraform reads ten at a time; half of them have a listener of their own as route, all of them a rule.
+        futures::stream::iter(0..switches)
+            .for_each_concurrent(10, |n| {
+                let (listeners, rules, records) = (&listeners, &rules, &records);
+                async move {
+                    let of = n % load_balancers;
+                    let record = records.get(n, move |names: Vec<usize>| async move {
+                        sleep(latency).await;
+                        Ok(names.into_iter().map(|name| (name, ())).collect())
+                    });
+                    let routes = async {
+                        if n % 2 == 0 {
+                            listeners.get(of, Freshness::Shared, read()).await?;
+                        }
+                        rules.get(of, Freshness::Shared, read()).await
+                    };
+                    let (record, routes) = futures::join!(record, routes);
+                    record.unwrap();
+                    routes.unwrap();
+                }
+            })
+            .await;
+        let counts = counts.lock().unwrap();
+        *counts
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_switches_are_read_without_being_throttled() {
+        for latency in [5, 20, 100, 400, 2000].map(Duration::from_millis) {
+            let (reads, throttled) = refreshed(1000, 20, latency).await;
+            assert_eq!(throttled, 0, "of {reads} reads that took {latency:?}");
+            // A few are read as often as somebody may look.
+            let (reads, throttled) = refreshed(200, 1, latency).await;
+            assert_eq!(throttled, 0, "of {reads} reads of one load balancer that took {latency:?}");
+        }
+    }
 }

@@ -91,6 +91,14 @@ impl Monitoring for CloudWatch {
     }
 }
 
+/// Requests that came to nothing at the color's own targets, and that the load balancer answered for them: connections that were
+/// refused, and functions that failed, by their own fault or by Lambda's ("CloudWatch metrics for your Application Load Balancer").
+const UNANSWERED: [(&str, &str); 3] = [
+    ("refused", "TargetConnectionErrorCount"),
+    ("function_failed", "LambdaUserError"),
+    ("function_unavailable", "LambdaInternalError"),
+];
+
 /// Whether CloudWatch knows points of this length.
 fn is_period(seconds: u64) -> bool {
     matches!(seconds, 1 | 5 | 10 | 20 | 30) || (seconds > 0 && seconds.is_multiple_of(60))
@@ -115,17 +123,18 @@ impl Read {
     }
 
     /// Without a request there is no rate; without an error it is 0, which CloudWatch does not publish. What the load
-    /// balancer answered itself may have been counted as a request of the group, or not; connections that targets refused are
+    /// balancer answered itself may have been counted as a request of the group, or not; what came to nothing at the targets is
     /// among that.
     fn error_rate(&self, with_load_balancer: bool) -> Sample {
         let unanswered = |refused: f64, by_balancer: f64| {
             if with_load_balancer { refused.max(by_balancer) } else { refused }
         };
-        let whole = unanswered(self.sum("refused"), self.sum("elb_5xx"));
+        let own = |of: &dyn Fn(&str) -> f64| UNANSWERED.iter().map(|(id, _)| of(id)).sum::<f64>() + 0.0;
+        let whole = unanswered(own(&|id| self.sum(id)), self.sum("elb_5xx"));
         let requests = self.sum("requests").max(whole);
         let value = (requests > 0.0).then(|| ((self.sum("errors_5xx") + whole) / requests).min(1.0));
         let rate = |(time, requests): (&i64, &f64)| {
-            let unanswered = unanswered(self.at("refused", *time), self.at("elb_5xx", *time));
+            let unanswered = unanswered(own(&|id| self.at(id, *time)), self.at("elb_5xx", *time));
             ((self.at("errors_5xx", *time) + unanswered) / requests.max(unanswered).max(1.0)).min(1.0)
         };
         let points = self.0.get("requests").into_iter().flatten().map(rate).collect();
@@ -205,7 +214,8 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
             expression = Some(query.expression.as_str());
         }
         Metric::ErrorRate => {
-            sources.extend([errors(), ("refused", source("TargetConnectionErrorCount", "Sum", true))]);
+            sources.push(errors());
+            sources.extend(UNANSWERED.map(|(id, name)| (id, source(name, "Sum", true))));
             sources.extend(check.load_balancer_errors.then(elb));
         }
         Metric::Requests => {}

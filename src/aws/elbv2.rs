@@ -53,6 +53,13 @@ impl Elbv2 {
         Elbv2 { connection, listeners: Recent::new(), rules: Recent::new() }
     }
 
+    /// A call changes routes, or has tried to: what was read before it is not shared any more.
+    fn changed<T>(&self, result: T) -> T {
+        self.listeners.forget();
+        self.rules.forget();
+        result
+    }
+
     async fn listeners(&self, load_balancer: String, age: Freshness) -> Result<Listeners, PortError> {
         let (connection, of) = (self.connection.clone(), load_balancer.clone());
         self.listeners.get(load_balancer, age, || read_listeners(connection, of)).await
@@ -225,10 +232,13 @@ impl LoadBalancer for Elbv2 {
         let client = self.connection.elbv2().await?;
         if let RouteSpec::Listener(_) = route {
             let result = client.modify_listener().listener_arn(arn).set_default_actions(Some(actions)).send().await;
-            return result.map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyListener", &error));
+            return self
+                .changed(result)
+                .map(drop)
+                .map_err(|error| call_error("elasticloadbalancing", "ModifyListener", &error));
         }
         let result = client.modify_rule().rule_arn(arn).set_actions(Some(actions)).send().await;
-        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
+        self.changed(result).map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
     }
 
     async fn create_rule(
@@ -244,7 +254,7 @@ impl LoadBalancer for Elbv2 {
         let call = call.set_actions(Some(actions::with_terminal(Vec::new(), terminal)));
         let tags = to_tags(tags);
         let result = call.set_tags((!tags.is_empty()).then_some(tags)).send().await;
-        let answer = result.map_err(|error| call_error("elasticloadbalancing", "CreateRule", &error))?;
+        let answer = self.changed(result).map_err(|error| call_error("elasticloadbalancing", "CreateRule", &error))?;
         let made = answer.rules().first().and_then(|rule| rule.rule_arn());
         let unsaid = || PortError::new(FailureKind::Other, "elasticloadbalancing CreateRule: the answer names no rule");
         made.map(str::to_owned).ok_or_else(unsaid)
@@ -253,7 +263,7 @@ impl LoadBalancer for Elbv2 {
     async fn set_priority(&self, arn: &str, priority: i32) -> Result<(), PortError> {
         let pair = RulePriorityPair::builder().rule_arn(arn).priority(priority).build();
         let result = self.connection.elbv2().await?.set_rule_priorities().rule_priorities(pair).send().await;
-        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "SetRulePriorities", &error))
+        self.changed(result).map(drop).map_err(|error| call_error("elasticloadbalancing", "SetRulePriorities", &error))
     }
 
     async fn rule_tags(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
@@ -268,12 +278,13 @@ impl LoadBalancer for Elbv2 {
     async fn set_conditions(&self, arn: &str, conditions: &Conditions) -> Result<(), PortError> {
         let call = self.connection.elbv2().await?.modify_rule().rule_arn(arn);
         let result = call.set_conditions(Some(conditions::to_aws(conditions))).send().await;
-        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
+        self.changed(result).map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
     }
 
     async fn delete_rule(&self, arn: &str) -> Result<(), PortError> {
         let result = self.connection.elbv2().await?.delete_rule().rule_arn(arn).send().await;
-        let result = result.map(drop).map_err(|error| call_error("elasticloadbalancing", "DeleteRule", &error));
+        let result = self.changed(result).map(drop);
+        let result = result.map_err(|error| call_error("elasticloadbalancing", "DeleteRule", &error));
         or_if_gone(result, ())
     }
 
@@ -287,7 +298,15 @@ impl LoadBalancer for Elbv2 {
     }
 
     async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError> {
-        Ok(group_attributes::facts(&describe::attributes(&self.connection, group).await?))
+        let (attributes, groups) = futures::future::join(
+            describe::attributes(&self.connection, group),
+            describe::target_groups(&self.connection, vec![group.to_owned()]),
+        )
+        .await;
+        // Who may not read groups goes without: a rollout needs the attributes, and this is only for a warning.
+        let speaks_grpc =
+            groups.is_ok_and(|groups| groups.iter().any(|group| group.protocol_version() == Some("GRPC")));
+        Ok(GroupFacts { speaks_grpc, ..group_attributes::facts(&attributes?) })
     }
 
     async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {
@@ -334,14 +353,14 @@ impl LoadBalancer for Elbv2 {
         Ok(found)
     }
 
-    async fn forwarding_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
+    async fn forwarding_routes(&self, age: Freshness) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
         let client = self.connection.elbv2().await?;
         let pages = client.describe_load_balancers().into_paginator().items().send();
         let load_balancers = pages.collect::<Result<Vec<_>, _>>().await;
         let load_balancers =
             load_balancers.map_err(|error| call_error("elasticloadbalancing", "DescribeLoadBalancers", &error))?;
         let arns = load_balancers.iter().filter_map(|balancer| balancer.load_balancer_arn()).map(str::to_owned);
-        let mut found = self.routes_of(&arns.collect::<Vec<_>>(), Freshness::Shared).await?;
+        let mut found = self.routes_of(&arns.collect::<Vec<_>>(), age).await?;
         found.retain(|(_, observed)| matches!(&observed.terminal, Terminal::Forward(_)));
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)

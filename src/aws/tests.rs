@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::compose;
 use crate::network;
-use crate::rollout::{Conditions, Forward, RouteSpec, Stickiness, Terminal};
+use crate::rollout::{Conditions, CountsAs, Forward, Metric, MetricCheck, RouteSpec, Stickiness, Terminal};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness};
-use crate::run::rollout::ports::Ports;
+use crate::run::rollout::ports::{MetricOf, Ports};
 use crate::settings::Settings;
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1111/2222";
@@ -349,4 +350,51 @@ async fn listeners_that_are_read_together_share_a_call() {
     assert_eq!(stub.operations(), ["DescribeListeners"]);
     load_balancer.observe(&route, Freshness::Now).await.unwrap();
     assert_eq!(stub.operations().len(), 2);
+}
+
+/// A hundred requests to a function, of which eight came to nothing there, and as many answers of the load balancer.
+fn measured(call: &BTreeMap<String, String>) -> (u16, String) {
+    let result = |n: usize| {
+        let query = format!("MetricDataQueries.member.{n}");
+        let id = call.get(&format!("{query}.Id"))?;
+        let value = match call[&format!("{query}.MetricStat.Metric.MetricName")].as_str() {
+            "RequestCount" => 100,
+            "LambdaUserError" => 5,
+            "LambdaInternalError" => 3,
+            _ => 0,
+        };
+        let point = if value == 0 {
+            String::new()
+        } else {
+            format!(
+                "<Timestamps><member>2026-01-01T00:00:00Z</member></Timestamps><Values><member>{value}</member></Values>"
+            )
+        };
+        Some(format!("<member><Id>{id}</Id><StatusCode>Complete</StatusCode>{point}</member>"))
+    };
+    let results: String = (1..).map_while(result).collect();
+    let body = format!("<GetMetricDataResult><MetricDataResults>{results}</MetricDataResults></GetMetricDataResult>");
+    (200, format!("<GetMetricDataResponse>{body}</GetMetricDataResponse>"))
+}
+
+#[tokio::test]
+async fn a_function_that_fails_is_an_error_of_its_color() {
+    let stub = Stub::start(measured).await;
+    let check = MetricCheck {
+        metric: Metric::ErrorRate,
+        max: Some(0.01),
+        min: None,
+        max_ratio_to_live: None,
+        significance: None,
+        min_requests: None,
+        inconclusive: CountsAs::Fail,
+        load_balancer_errors: false,
+        period: Duration::from_secs(60),
+        window: Duration::from_secs(300),
+    };
+    let of = MetricOf { color: "green", group: "targetgroup/green/1", load_balancer: "app/web/1" };
+    let now = crate::clock::wall();
+    let window = (now - check.window, now);
+    let sample = stub.ports.monitoring.sample(&check, of, window).await.unwrap();
+    assert_eq!((sample.value, sample.requests, sample.points), (Some(0.08), 100.0, vec![0.08]));
 }

@@ -346,7 +346,7 @@ pub struct MetricCheck {
     pub inconclusive: CountsAs,
     /// For `metric = "error_rate"`, whether 5xx answers that the load balancer made itself, for whichever target group, count for
     /// `max` as those of the color. CloudWatch can't tell them apart, so on a load balancer with other services theirs count, too. They
-    /// don't count in comparisons with the live color. Connections that the targets of the color refuse always count.
+    /// don't count in comparisons with the live color. Connections that the targets of the color refuse, and functions of it that fail, always count.
     #[argument(default = false)]
     pub load_balancer_errors: bool,
     /// The length of one data point: `1s`, `5s`, `10s`, `20s`, `30s` or whole minutes. Load balancers publish one a minute.

@@ -104,7 +104,9 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisi
             .iter()
             .enumerate()
             .map(|(n, step)| (StepId { stage, step: n }, step))
-            .filter(|(id, step)| !journal.finished(*id) && !world.is_some_and(|world| step.holds(world)))
+            .filter(|(id, step)| {
+                !journal.finished(*id) && !world.is_some_and(|world| !step.takes_away() && step.holds(world))
+            })
             .map(|(id, _)| id)
             .collect();
         if open.is_empty() {

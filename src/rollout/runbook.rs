@@ -201,6 +201,12 @@ impl Step {
         }
     }
 
+    /// Whether it takes something away: that a look doesn't show it is no reason to leave that out, since it may be an old one,
+    /// and taking away what is gone does no harm.
+    pub fn takes_away(&self) -> bool {
+        matches!(self, Step::Remove { .. } | Step::Record { after: None, .. })
+    }
+
     /// Whether the world is as it was before the step; `made` is the rule that it made, where it is known to have made one.
     pub fn is_undone(&self, world: &World, made: Option<&str>) -> bool {
         match self {

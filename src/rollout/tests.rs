@@ -224,6 +224,10 @@ fn the_end_takes_away_what_was_made_and_restores_what_was_there() {
     let runbook = planner::plan_removal(&removal, &seen);
     assert_eq!(runbook.on_failure, OnFailure::Leave);
     expect!["delete /app/live"].assert_eq(&runbook.summary().join("\n"));
+    // A look that doesn't show it may be an old one.
+    let blind = World { record: None, ..seen };
+    let id = StepId { stage: 0, step: 0 };
+    assert_eq!(next(&runbook, &Journal::default(), Some(&blind)), Decision::Do(vec![id]));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Effects: carries out what was decided, through ports. One room for each domain; what they share is here.
 
+pub mod absence;
 pub mod call;
 pub(crate) mod holder;
 pub mod migration;

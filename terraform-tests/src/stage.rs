@@ -90,6 +90,8 @@ impl Stage {
             moto_python: repository().join(".tools/venv/bin/python"),
             health_interval_scale: 0.01,
             converge,
+            // What lasts minutes on AWS lasts seconds here.
+            pace: 10.0,
             ..Config::default()
         };
         let aws = LocalAws::start(config).await?;

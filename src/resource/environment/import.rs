@@ -6,6 +6,7 @@ use super::private_state::PrivateState;
 use super::{Shared, model, set_mirror};
 use crate::argument::Field as _;
 use crate::arn::{self, Kind};
+use crate::run::absence::believed;
 use crate::run::stack::observe;
 use crate::stack::{self, Ids, Instances, Service, Spec, Target, TargetGroup};
 use crate::tf_provider::{Schema, Stored, Value, msgpack};
@@ -100,14 +101,17 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
     }
     if spec.service.is_none() && !targets {
         let wanted = ids.scaling_group.clone();
-        let found = services.autoscaling.find(wanted.as_deref().unwrap_or(&name)).await.map_err(told)?;
+        // One look that shows none would bring the color in without its instances.
+        let find = || services.autoscaling.find(wanted.as_deref().unwrap_or(&name));
+        let found = believed(find, Option::is_some, Option::or).await.map_err(told)?;
         if wanted.is_some() && found.is_none() {
             return Err(format!("there is no Auto Scaling group {}", wanted.unwrap_or_default()));
         }
         if let Some(found) = found {
             spec.instances = Some(Instances::default());
             let vpc = spec.vpc_id.as_deref().unwrap_or_default();
-            let own = services.security_groups.named(&found.name, vpc).await.map_err(told)?;
+            let find = || services.security_groups.named(&found.name, vpc);
+            let own = believed(find, Option::is_some, Option::or).await.map_err(told)?;
             ids.scaling_group = Some(found.name);
             ids.template = found.template.map(|(id, _)| id);
             ids.security_group = own.map(|group| group.id);

@@ -276,8 +276,9 @@ impl Apply<'_> {
     }
 
     async fn look(&self, diagnostics: &mut Diagnostics) -> Option<World> {
+        let before = self.request.prior.as_ref().and_then(model::parse);
         let looked = tokio::select! {
-            looked = look(self.shared, &self.intent, Freshness::Now, name(self.planned), diagnostics) => Some(looked),
+            looked = look(self.shared, (&self.intent, before.as_ref()), Freshness::Now, name(self.planned), diagnostics) => Some(looked),
             () = self.request.cancel.cancelled() => None,
         };
         if looked.is_none() {

@@ -12,6 +12,7 @@ use crate::rollout::planner;
 use crate::rollout::situation::is_ours_by_looks;
 use crate::rollout::spec::OnDestroy;
 use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_summary};
+use crate::run::absence::believed;
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::RolloutContext;
@@ -49,7 +50,7 @@ pub(super) async fn destroy(shared: &Shared, request: &DestroyRequest, diagnosti
             .error("The provider has a bug", "The state can't be read, so nothing was destroyed. Please report this.");
         return before;
     };
-    let looking = look(shared, &intent, Freshness::Now, name(prior), diagnostics);
+    let looking = look(shared, (&intent, Some(&intent)), Freshness::Now, name(prior), diagnostics);
     let Some(world) = Call::until(request.cancel.clone()).make(looking).await else { return before };
     let end = End { shared, prior, request, intent, memory };
     end.run(world, diagnostics).await
@@ -160,10 +161,14 @@ impl End<'_> {
         if !restoration.is_empty() {
             let outcome = self.perform(&restoration, world.clone(), about, lock).await;
             match outcome.ending {
-                Ending::Done => world = outcome.world.unwrap_or_else(|| restoration.after(&world, |_| true)),
+                Ending::Done => {
+                    let seen = outcome.world.unwrap_or_else(|| restoration.after(&world, |_| true));
+                    world = with_what_was_there(seen, world);
+                }
                 Ending::RolledBack if !outcome.journal.is_interrupted() => {
                     self.kept(&restoration, &outcome, diagnostics);
-                    (world, restored) = (outcome.world.unwrap_or(world), false);
+                    let seen = outcome.world.unwrap_or_else(|| world.clone());
+                    (world, restored) = (with_what_was_there(seen, world), false);
                 }
                 _ => {
                     self.failed(&restoration, &outcome, diagnostics);
@@ -219,7 +224,9 @@ impl End<'_> {
             .filter(|(route, seen)| route.is_made(seen) || is_ours_by_looks(intent, route, seen))
             .collect();
         let arns: Vec<String> = rules.iter().map(|(_, seen)| seen.arn.clone()).collect();
-        let tags = match self.shared.ports.load_balancer.rule_tags(&arns).await {
+        let has_all = |tags: &BTreeMap<String, _>| arns.iter().all(|arn| tags.contains_key(arn));
+        let read = || self.shared.ports.load_balancer.rule_tags(&arns);
+        let tags = match believed(read, has_all, |later, _| later).await {
             // Who may not read tags goes by what is known of the rules themselves.
             Err(error) if error.kind == FailureKind::Denied => {
                 arns.iter().map(|arn| (arn.clone(), BTreeMap::new())).collect()
@@ -227,7 +234,9 @@ impl End<'_> {
             tags => tags?,
         };
         for (route, seen) in rules {
-            let Some(tags) = tags.get(&seen.arn) else { continue };
+            // One that says nothing of itself is ours as far as we know.
+            let unknown = BTreeMap::new();
+            let tags = tags.get(&seen.arn).unwrap_or(&unknown);
             let known = route.is_made(seen) || tags.get(TAG).map(String::as_str) == Some(name(self.prior));
             if tags.get(OWNER_TAG).is_some_and(|owner| !owner.is_empty() && owner != mine) {
                 owned.heir = true;
@@ -335,7 +344,9 @@ impl End<'_> {
                 return (!barred).then_some((world, restoration));
             }
             tokio::time::sleep(apply::LOOK_PAUSE).await;
-            world = look(self.shared, &self.intent, Freshness::Now, name(self.prior), diagnostics).await?;
+            world =
+                look(self.shared, (&self.intent, Some(&self.intent)), Freshness::Now, name(self.prior), diagnostics)
+                    .await?;
         }
         None
     }
@@ -380,4 +391,13 @@ impl End<'_> {
         diagnostics.error_at(Path::attribute("preview_routes"), "Failed to strike out the preview routes", detail);
         false
     }
+}
+
+/// What a look after a restoration lacks is taken for there: it may be an old one, and deleting what is gone does no harm.
+fn with_what_was_there(seen: World, before: World) -> World {
+    let mut world = World { record: seen.record.clone().or(before.record), ..seen };
+    for (key, observed) in before.routes {
+        world.routes.entry(key).or_insert(observed);
+    }
+    world
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Shared;
 use crate::arn::{self, Kind};
 use crate::rollout::{Environment, Observed, RouteSpec, Terminal, traffic};
+use crate::run::absence::believed;
 use crate::run::ports::Freshness;
 use crate::tf_provider::{Schema, Value};
 
@@ -42,14 +43,17 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, id: &str) -> Result
     let record = match &id.parameter {
         None => None,
         Some(name) => {
-            let value = shared.ports.records.get(name, Freshness::Now).await.map_err(|error| error.message)?;
+            let read = || shared.ports.records.get(name, Freshness::Now);
+            let value = believed(read, Option::is_some, Option::or).await.map_err(|error| error.message)?;
             Some(value.ok_or_else(|| format!("There is no parameter {name}. {HOW}"))?)
         }
     };
     let found: Vec<(RouteSpec, Observed)> = if id.routes.is_empty() {
-        load_balancer.forwarding_routes().await.map_err(|error| error.message)?
+        load_balancer.forwarding_routes(Freshness::Shared).await.map_err(|error| error.message)?
     } else {
-        let mut seen = load_balancer.observe(&id.routes, Freshness::Now).await.map_err(|error| error.message)?;
+        let look = || load_balancer.observe(&id.routes, Freshness::Now);
+        let has_all = |seen: &BTreeMap<String, Observed>| id.routes.iter().all(|route| seen.contains_key(&route.key()));
+        let mut seen = believed(look, has_all, |later, _| later).await.map_err(|error| error.message)?;
         let take = |route: &RouteSpec| {
             let observed = seen.remove(&route.key()).ok_or_else(|| format!("{} isn't there.", route.key()))?;
             Ok((route.clone(), observed))

@@ -36,6 +36,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -45,9 +46,10 @@ use self::private_state::PrivateState;
 use super::{Context, Shared};
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
-use crate::rollout::{Intent, RouteSpec, Runbook, Step, World};
+use crate::rollout::{Intent, RouteSpec, Runbook, Scalable, Step, World};
+use crate::run::absence::believed;
 use crate::run::ports::Freshness;
-use crate::run::rollout::executor;
+use crate::run::rollout::executor::{self, Scope};
 use crate::tf_provider::{
     ApplyRequest, Cancel, DestroyRequest, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored,
     Value,
@@ -93,15 +95,25 @@ fn wish(config: &Value, before: Option<&Intent>, memory: &PrivateState) -> Optio
     Some(intent)
 }
 
-/// Looks at everything that a wish is about; what can't be read is told.
+/// Looks at everything that a wish is about; what can't be read is told. What an object has had for some time, its routes and its
+/// record, is looked for again before it counts as gone.
 async fn look(
     shared: &Shared,
-    intent: &Intent,
+    (intent, before): (&Intent, Option<&Intent>),
     age: Freshness,
     name: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<World> {
-    match executor::observe(&shared.ports, &model::scope(intent), age).await {
+    let scope = model::scope(intent);
+    let first = AtomicBool::new(true);
+    let once = || {
+        let age = if first.swap(false, Ordering::Relaxed) { age } else { Freshness::Now };
+        executor::observe(&shared.ports, &scope, age)
+    };
+    let before = before.map(model::scope);
+    let has_all = |seen: &World| has_all_of(seen, &scope, before.as_ref());
+    // Of two looks the later one is told, whatever the one before had seen.
+    match believed(once, has_all, |later, _| later).await {
         // Who acts on what is seen gets what a dead rollout left with its lock.
         Ok(world) if age == Freshness::Shared => {
             let lock_record = apply::lock_record_left(shared, intent, &world).await;
@@ -113,6 +125,20 @@ async fn look(
             None
         }
     }
+}
+
+/// Whether everything of a wish was seen that is to be there: listeners, rules of others and those that the switch is known to have
+/// made; and what belonged to the wish before as well.
+fn has_all_of(seen: &World, scope: &Scope, before: Option<&Scope>) -> bool {
+    let is_made = |route: &&RouteSpec| !matches!(route, RouteSpec::OwnRule { arn: None, .. });
+    let is_old = |of: fn(&Scope) -> &Option<String>| before.is_some_and(|before| of(before) == of(scope));
+    let has_size = |(color, scalable): (&String, &Scalable)| {
+        let is_old = before.is_some_and(|before| before.scalables.get(color) == Some(scalable));
+        !is_old || seen.capacities.contains_key(color)
+    };
+    scope.routes.iter().filter(is_made).all(|route| seen.routes.contains_key(&route.key()))
+        && (scope.record.is_none() || seen.record.is_some() || !is_old(|scope| &scope.record))
+        && scope.scalables.iter().all(has_size)
 }
 
 /// A runbook, with what more of the world it had to know: whether groups keep clients at a target is asked only where actions are
@@ -204,7 +230,8 @@ impl Resource for Switch {
         let Some(intent) = wish(&state, before.as_ref(), &memory).filter(|_| shared.platform.is_known()) else {
             return unchanged(state, private);
         };
-        let Some(world) = look(&shared, &intent, Freshness::Shared, name(&state), diagnostics).await else {
+        let Some(world) = look(&shared, (&intent, before.as_ref()), Freshness::Shared, name(&state), diagnostics).await
+        else {
             return unchanged(state, private);
         };
         // Also where no route is left: the record may be ours, and only destroy can take it away.

@@ -56,7 +56,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     plan_unknown(&mut state, &config);
     state.set("runbook", Value::from(planner::outline(&intent)));
     let mut memory = memory;
-    if let Some(world) = look(shared, &intent, Freshness::Shared, name(&config), diagnostics).await {
+    if let Some(world) = look(shared, (&intent, before.as_ref()), Freshness::Shared, name(&config), diagnostics).await {
         memory.planned = Some(World { lock_record: None, ..world.clone() });
         match planned(shared, &intent, world).await {
             Err(refusal) => diagnostics::refusal(&refusal, &intent, diagnostics),

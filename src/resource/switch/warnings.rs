@@ -52,6 +52,7 @@ pub(super) async fn tell(
         sticky(intent, world, diagnostics);
         nothing_watches(config, diagnostics);
     }
+    unseen_failures(config, &facts, diagnostics);
     for (name, facts) in &facts {
         thresholds(name, facts, diagnostics);
     }
@@ -223,6 +224,28 @@ fn nothing_watches(config: &Value, diagnostics: &mut Diagnostics) {
     if config.get("verification").is_null() {
         let detail = "Traffic moves in steps, and nothing is watched while it does: the steps only delay it. Add verification with metrics, alarms, http or healthy.";
         diagnostics.warning_at(Path::attribute("strategy"), "Nothing is verified", detail);
+    }
+}
+
+/// A gRPC call that fails is a request that was answered with 200 to the load balancer.
+fn unseen_failures(config: &Value, facts: &BTreeMap<&str, GroupFacts>, diagnostics: &mut Diagnostics) {
+    let speaking: Vec<&str> = facts.iter().filter(|(_, facts)| facts.speaks_grpc).map(|(name, _)| *name).collect();
+    if speaking.is_empty() {
+        return;
+    }
+    for block in ["validation", "verification"] {
+        for (n, metric) in config.get(block).get("metrics").as_list().unwrap_or_default().iter().enumerate() {
+            if metric.get("metric").as_str() != Some("error_rate") {
+                continue;
+            }
+            let path = Path::attribute(block).attr("metrics").index(n);
+            let detail = format!(
+                "{path}: {} {} gRPC, where a call that fails is answered with the HTTP status 200 and says so in its trailers. The load balancer counts it as a success, and error_rate stays at 0. Judge such calls by a query over metrics of your own, by alarms, or by a command.",
+                speaking.join(" and "),
+                if speaking.len() == 1 { "speaks" } else { "speak" }
+            );
+            diagnostics.warning_at(path, "error_rate does not see gRPC calls that fail", detail);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::duration::shown;
 use crate::migration::{Guard, Unmet};
 use crate::rollout::LockRecord;
+use crate::run::absence::believed;
 use crate::run::ports::PortError;
 use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::lock::{self, Lock, Refused};
@@ -38,7 +39,8 @@ pub async fn check(ports: &Ports, guard: &Guard) -> Result<(), Barred> {
 }
 
 async fn holds(ports: &Ports, guard: &Guard, rollout: Option<&LockRecord>) -> Result<(), Barred> {
-    let record = ports.records.recorded(&guard.parameter).await.map_err(Barred::Unseen)?;
+    let read = || ports.records.recorded(&guard.parameter);
+    let record = believed(read, Option::is_some, Option::or).await.map_err(Barred::Unseen)?;
     guard.holds(record.as_ref(), rollout, clock::wall()).map_err(Barred::Unmet)
 }
 

@@ -603,7 +603,12 @@ impl Run<'_> {
         {
             return ended(Err(lost.into()), None);
         }
-        let (made, world) = (journal.made(id).map(str::to_owned), world.cloned());
+        // What an earlier step made is known by its ARN, whether a look shows it or not.
+        let made = match step {
+            Step::Remove { route, .. } => self.runbook.made(&route.key(), journal),
+            _ => journal.made(id),
+        };
+        let (made, world) = (made.map(str::to_owned), world.cloned());
         let work = async move { self.effect(step, world.as_ref(), made.as_deref()).await };
         let mut answer: BoxFuture<'r, Answer> = Box::pin(call.clone().make(work));
         let stop = tokio::select! {
@@ -692,8 +697,10 @@ impl Run<'_> {
             Step::Conditions { arn, after, .. } => load_balancer.set_conditions(arn, after).await.map(|()| None),
             Step::Remove { route, before } => {
                 // Made by an earlier step, it has the ARN that is seen.
-                let arn =
-                    if before.arn.is_empty() { seen(route).map(|seen| seen.arn) } else { Some(before.arn.clone()) };
+                let arn = match before.arn.as_str() {
+                    "" => seen(route).map(|seen| seen.arn).or_else(|| made.map(str::to_owned)),
+                    arn => Some(arn.to_owned()),
+                };
                 match arn {
                     Some(arn) => load_balancer.delete_rule(&arn).await.map(|()| None),
                     None if world.is_some() => Ok(None),

@@ -182,6 +182,8 @@ struct State {
     slow: std::time::Duration,
     /// Reads of the lock that show this instead, one after the other.
     odd: Vec<Option<String>>,
+    /// So many looks don't show this route or this record, though it is there.
+    overlooked: BTreeMap<String, usize>,
     /// The tags of rules and parameters.
     tags: BTreeMap<String, BTreeMap<String, String>>,
     /// How listeners find out who is asking.
@@ -196,6 +198,8 @@ struct State {
     previews: BTreeMap<String, Vec<String>>,
     /// Groups that are gone.
     gone: Vec<String>,
+    /// Groups that speak gRPC.
+    grpc: BTreeSet<String>,
     /// What is being replaced, by what keeps it.
     rolled: BTreeMap<String, String>,
     /// By the number of the changing call, from 0.
@@ -340,6 +344,16 @@ impl Fake {
 
     pub(crate) fn set_alarm(&self, name: &str, state: &str) {
         self.state().alarms.insert(name.to_owned(), state.to_owned());
+    }
+
+    /// So many looks don't show this route, by its key, or this record.
+    pub(crate) fn overlook(&self, what: &str, looks: usize) {
+        self.state().overlooked.insert(what.to_owned(), looks);
+    }
+
+    /// A group speaks gRPC.
+    pub(crate) fn set_grpc(&self, group: &str) {
+        self.state().grpc.insert(group.to_owned());
     }
 
     /// What is measured of a group, by its dimension.
@@ -654,6 +668,12 @@ fn unanswered() {
 }
 
 impl State {
+    /// Whether this look misses it.
+    fn overlooks(&mut self, what: &str) -> bool {
+        let left = self.overlooked.get_mut(what).filter(|left| **left > 0);
+        left.map(|left| *left -= 1).is_some()
+    }
+
     fn have(&mut self, effect: &impl Fn(&mut World)) {
         let before = self.world.clone();
         effect(&mut self.world);
@@ -739,7 +759,10 @@ impl LoadBalancer for Fake {
             return Err(PortError::new(FailureKind::Denied, "the token expired"));
         }
         let shown = state.shown();
-        Ok(routes.iter().filter_map(|route| Some((route.key(), find(&shown, route)?))).collect())
+        let mut seen: BTreeMap<String, Observed> =
+            routes.iter().filter_map(|route| Some((route.key(), find(&shown, route)?))).collect();
+        seen.retain(|key, _| !state.overlooks(key));
+        Ok(seen)
     }
 
     async fn rules_of(&self, listener: &str) -> Result<Vec<Observed>, PortError> {
@@ -860,7 +883,9 @@ impl LoadBalancer for Fake {
     }
 
     async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError> {
-        Ok(GroupFacts { is_sticky: self.state().world.sticky.contains(group), ..GroupFacts::default() })
+        let state = self.state();
+        let (is_sticky, speaks_grpc) = (state.world.sticky.contains(group), state.grpc.contains(group));
+        Ok(GroupFacts { is_sticky, speaks_grpc, ..GroupFacts::default() })
     }
 
     async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {
@@ -874,10 +899,10 @@ impl LoadBalancer for Fake {
     }
 
     async fn routes_of(&self, of: &[String], _: Freshness) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
-        if of.is_empty() { Ok(Vec::new()) } else { self.forwarding_routes().await }
+        if of.is_empty() { Ok(Vec::new()) } else { self.forwarding_routes(Freshness::Now).await }
     }
 
-    async fn forwarding_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
+    async fn forwarding_routes(&self, _: Freshness) -> Result<Vec<(RouteSpec, Observed)>, PortError> {
         let routes = self.state().world.routes.clone();
         Ok(routes.into_iter().map(|(key, observed)| (RouteSpec::Listener(key), observed)).collect())
     }
@@ -889,8 +914,9 @@ impl LoadBalancer for Fake {
 
 #[async_trait]
 impl Records for Fake {
-    async fn get(&self, _: &str, _: Freshness) -> Result<Option<String>, PortError> {
-        Ok(self.state().shown().record)
+    async fn get(&self, name: &str, _: Freshness) -> Result<Option<String>, PortError> {
+        let mut state = self.state();
+        Ok(state.shown().record.filter(|_| !state.overlooks(name)))
     }
 
     async fn get_version(&self, name: &str, version: Option<i64>) -> Result<Option<(String, i64)>, PortError> {

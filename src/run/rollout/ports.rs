@@ -74,7 +74,7 @@ pub trait LoadBalancer: Send + Sync {
     ) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
 
     /// Every route in the account and region that forwards to target groups.
-    async fn forwarding_routes(&self) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
+    async fn forwarding_routes(&self, age: Freshness) -> Result<Vec<(RouteSpec, Observed)>, PortError>;
 
     /// The names of target groups, by ARN: of these, or of all where none is named.
     async fn group_names(&self, arns: Vec<String>) -> Result<BTreeMap<String, String>, PortError>;
@@ -194,6 +194,8 @@ pub struct GroupFacts {
     pub deregistration_delay: Option<Duration>,
     /// Whether clients are kept at a target.
     pub is_sticky: bool,
+    /// Whether it speaks gRPC, whose calls fail with the HTTP status 200.
+    pub speaks_grpc: bool,
     /// So few healthy targets make the load balancer fail open: `off`, a number, or a percentage.
     pub fail_open_below: Option<String>,
     /// So few healthy targets make DNS leave the load balancer out.

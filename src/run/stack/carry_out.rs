@@ -93,7 +93,7 @@ impl Build<'_> {
                 let (name, instances, tags) = (self.name, self.instances()?, self.tags);
                 self.patiently(|| ports.autoscaling.create(name, instances, template, group, tags)).await?;
                 self.ids.scaling_group = Some(name.to_owned());
-                self.wait_in_service(name, Watch::Nothing).await
+                self.wait_in_service(name, None, Watch::Nothing).await
             }
             Part::Service => self.create_service().await,
             Part::Attachment => self.attach().await,

@@ -45,6 +45,12 @@ struct State {
     faults: BTreeMap<usize, Fault>,
     /// So many reads don't find a thing that is there.
     hidden: BTreeMap<String, usize>,
+    /// So many reads by name find a group that was deleted, without tags.
+    lingering: BTreeMap<String, usize>,
+    /// So many reads after a change of a service show it as it was before.
+    lag: usize,
+    /// Those reads, by service.
+    behind: BTreeMap<String, (usize, Running)>,
     /// Whether groups say which load balancers have them.
     mute: bool,
     /// How long a call that changes something takes.
@@ -194,6 +200,16 @@ impl Cloud {
     /// Right after the call of this number, counted from 0, somebody else does this.
     pub(crate) fn after(&self, call: usize, act: impl FnOnce() + Send + 'static) {
         self.state().after = Some((call, Hook(Box::new(act))));
+    }
+
+    /// So many reads find a group of this name that was deleted.
+    pub(crate) fn linger(&self, name: &str, reads: usize) {
+        self.state().lingering.insert(name.to_owned(), reads);
+    }
+
+    /// From now on so many reads after each change of a service show what was before it.
+    pub(crate) fn be_behind(&self, reads: usize) {
+        self.state().lag = reads;
     }
 
     /// So many reads don't find this thing.
@@ -637,6 +653,13 @@ impl State {
         }
     }
 
+    /// What a service is now is what the next reads show of it.
+    fn fall_behind(&mut self, arn: &str) {
+        if let Some(now) = self.services.get(arn).filter(|_| self.lag > 0) {
+            self.behind.insert(arn.to_owned(), (self.lag, now.clone()));
+        }
+    }
+
     fn instance(&mut self) -> SeenInstance {
         SeenInstance { id: self.id("i"), state: "Pending".to_owned(), healthy: true, template: None }
     }
@@ -661,6 +684,17 @@ impl TargetGroups for Cloud {
     }
 
     async fn named(&self, name: &str) -> Result<Option<SeenGroup>, PortError> {
+        if let Some(left) = self.state().lingering.get_mut(name).filter(|left| **left > 0) {
+            *left -= 1;
+            let arn = format!("arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/{name}/gone");
+            return Ok(Some(SeenGroup {
+                arn,
+                name: name.to_owned(),
+                vpc_id: None,
+                load_balancers: Vec::new(),
+                group: TargetGroup::default(),
+            }));
+        }
         let arn = self.state().groups.iter().find(|(_, group)| group.name == name).map(|(arn, _)| arn.clone());
         match arn {
             Some(arn) => TargetGroups::find(self, &arn).await,
@@ -1170,8 +1204,12 @@ impl Ecs for Containers {
         if self.0.is_hidden(&arn) {
             return Ok(None);
         }
-        let state = self.0.state();
-        let Some(running) = state.services.get(&arn) else { return Ok(None) };
+        let mut state = self.0.state();
+        let old = state.behind.get_mut(&arn).filter(|(left, _)| *left > 0).map(|(left, old)| {
+            *left -= 1;
+            old.clone()
+        });
+        let Some(running) = old.as_ref().or_else(|| state.services.get(&arn)) else { return Ok(None) };
         let now = Instant::now();
         let desired = running.service.desired_count.unwrap_or_default();
         let deployment = |(n, (id, revision, since, rollout)): (usize, &(String, String, Instant, Rollout))| {
@@ -1287,6 +1325,7 @@ impl Ecs for Containers {
         self.0
             .change(format!("deploy {short}"), group, move |state| {
                 let id = state.id("ecs-svc");
+                state.fall_behind(&arn);
                 let running = state.services.get_mut(&arn).ok_or_else(|| gone(&arn))?;
                 running.service = Service { desired_count: running.service.desired_count, ..service };
                 running.groups = vec![target_group];
@@ -1301,6 +1340,7 @@ impl Ecs for Containers {
         let arn = arn.to_owned();
         self.0
             .change(format!("scale {arn} {count}"), group, move |state| {
+                state.fall_behind(&arn);
                 state.services.get_mut(&arn).ok_or_else(|| gone(&arn))?.service.desired_count = Some(count);
                 Ok(())
             })

@@ -17,13 +17,9 @@ impl Build<'_> {
         let id = groups.create(self.name, &text, vpc, self.tags).await?;
         self.ids.security_group = Some(id.clone());
         // A read can be earlier than what was just made.
-        let mut pauses = Pauses::new();
-        let before: Rules = loop {
-            if let Some(seen) = groups.find(&id).await? {
-                break seen.rules;
-            }
-            self.pause(&mut pauses, "the security group was not to be seen yet").await?;
-        };
+        let seen =
+            self.there(&format!("the security group {id}"), (false, Watch::Nothing), || groups.find(&id)).await?;
+        let before: Rules = seen.rules;
         groups.set_rules(&id, &before, &stack::rules(self.instances()?)).await
     }
 
@@ -125,30 +121,30 @@ impl Build<'_> {
             }
             return Err(error);
         }
-        self.wait_in_service(name, Watch::Idle).await
+        self.wait_in_service(name, None, Watch::Idle).await
     }
 
     /// Waits for the end of a refresh; an error says whether it goes on.
     async fn follow_refresh(&self, name: &str, id: &str, end: Instant) -> Result<(), (PortError, bool)> {
         let autoscaling = &self.context.ports.autoscaling;
-        let mut pauses = Pauses::new();
+        let (mut pauses, mut was_seen) = (Pauses::new(), false);
         loop {
-            let seen = autoscaling.refresh(name, Some(id)).await.map_err(|error| (error, true))?;
-            let reason = seen.as_ref().and_then(|refresh| refresh.reason.clone());
-            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            match seen {
-                Some(refresh) if refresh.state == RefreshState::Running => {
+            let find = || autoscaling.refresh(name, Some(id));
+            let found = self.there(&format!("the instance refresh {id}"), (was_seen, Watch::Idle), find).await;
+            let refresh = found.map_err(|error| (error.clone(), error.kind != FailureKind::Gone))?;
+            was_seen = true;
+            let reason = refresh.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            match &refresh.state {
+                RefreshState::Running => {
                     tracing::info!(percent = refresh.percent, "the instance refresh goes on");
                 }
-                Some(refresh) if refresh.state == RefreshState::Done => return Ok(()),
-                Some(refresh) => {
-                    let RefreshState::Ended(word) = &refresh.state else { continue };
+                RefreshState::Done => return Ok(()),
+                RefreshState::Ended(word) => {
                     let cause = self.failure(name).await.ok().flatten();
                     let cause = cause.map(|cause| format!("\nThe last scaling activity that failed: {cause}"));
                     let text = format!("the instance refresh {id} ended {word}{reason}{}", cause.unwrap_or_default());
                     return Err((failed(text), false));
                 }
-                None => return Err((failed(format!("the instance refresh {id} is gone")), false)),
             }
             let waited = self.pause_watching(&mut pauses, "instances were being replaced", Watch::Idle).await;
             waited.map_err(|error| (error, true))?;
@@ -164,14 +160,14 @@ impl Build<'_> {
     pub(super) async fn resize(&mut self, min: i32, max: i32, desired: Option<i32>) -> Result<(), PortError> {
         let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?.to_owned();
         let autoscaling = &self.context.ports.autoscaling;
-        let now = autoscaling.find(&name).await?;
-        let shrinks = desired.is_some_and(|desired| {
-            now.as_ref().and_then(|now| now.instances.desired_capacity).is_some_and(|running| desired < running)
-        });
+        let what = format!("the Auto Scaling group {name}");
+        let now = self.there(&what, (true, Watch::Nothing), || autoscaling.find(&name)).await?;
+        let running = now.instances.desired_capacity;
+        let shrinks = desired.zip(running).is_some_and(|(desired, running)| desired < running);
         if shrinks {
             self.still_idle().await?;
         }
-        let held = now.as_ref().filter(|now| now.pinned.is_some()).map(|now| now.min_now);
+        let held = now.pinned.map(|_| now.min_now);
         if held.is_some() {
             autoscaling.note_minimum(&name, min).await?;
         }
@@ -179,12 +175,10 @@ impl Build<'_> {
         let desired = desired.map(|desired| desired.max(held.unwrap_or(desired)));
         autoscaling.resize(&name, Some(least), Some(max.max(least)), desired).await?;
         let watch = if shrinks { Watch::Idle } else { Watch::Nothing };
-        match (self.wait_in_service(&name, watch).await, now) {
+        match self.wait_in_service(&name, desired, watch).await {
             // Who went live meanwhile goes on with the size that it had.
-            (Err(error), Some(now)) if shrinks && error.kind == FailureKind::Conflict => {
-                self.grow_back(&now, error).await
-            }
-            (result, _) => result,
+            Err(error) if shrinks && error.kind == FailureKind::Conflict => self.grow_back(&now, error).await,
+            result => result,
         }
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::rollout::{Conditions, Forward, LAST_PRIORITY, RouteSpec, Terminal};
+use crate::run::absence::believed;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::stack::context::StackContext;
-use crate::run::stack::observe::believed;
+use crate::run::stack::ports::SeenGroup;
 use crate::stack::{self, Lead, leads, live_by};
 
 /// The routes that have this target group in them.
@@ -15,15 +16,8 @@ use crate::stack::{self, Lead, leads, live_by};
 pub async fn leads_to(context: &StackContext, group: &str, age: Freshness) -> Result<Vec<Lead>, PortError> {
     let find = || context.ports.target_groups.find(group);
     let Some(seen) = believed(find, Option::is_some, Option::or).await? else { return Ok(Vec::new()) };
-    let load_balancer = &context.load_balancer;
-    let routes = if seen.load_balancers.is_empty() && is_used(context, group).await? {
-        // Which load balancers have a group is told late, and by some not at all; that its targets are checked says that one
-        // has it.
-        load_balancer.forwarding_routes().await?
-    } else {
-        load_balancer.routes_of(&seen.load_balancers, age).await?
-    };
-    let mut leads = leads(group, routes);
+    let mut leads =
+        believed(|| look(context, group, &seen, age), |leads| !leads.is_empty() || !is_behind(&seen), |l, _| l).await?;
     if leads.iter().any(Lead::is_live) {
         let tags = context.ports.target_groups.tags(group).await?;
         for lead in &mut leads {
@@ -31,6 +25,23 @@ pub async fn leads_to(context: &StackContext, group: &str, age: Freshness) -> Re
         }
     }
     Ok(leads)
+}
+
+/// Whether AWS says that a load balancer has it: then some route of that one leads there, and a look that shows none is an old one.
+fn is_behind(seen: &SeenGroup) -> bool {
+    !seen.load_balancers.is_empty()
+}
+
+async fn look(context: &StackContext, group: &str, seen: &SeenGroup, age: Freshness) -> Result<Vec<Lead>, PortError> {
+    let load_balancer = &context.load_balancer;
+    let routes = if !is_behind(seen) && is_used(context, group).await? {
+        // Which load balancers have a group is told late, and by some not at all; that its targets are checked says that one
+        // has it.
+        load_balancer.forwarding_routes(age).await?
+    } else {
+        load_balancer.routes_of(&seen.load_balancers, age).await?
+    };
+    Ok(leads(group, routes))
 }
 
 /// Whether a load balancer checks the group's targets, which it does where a listener or a rule has it.

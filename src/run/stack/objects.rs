@@ -22,6 +22,8 @@ pub struct Objects {
     names: Mutex<BTreeMap<String, String>>,
     /// Which object is being made, or goes, under a name in AWS.
     busy: Mutex<BTreeMap<String, String>>,
+    /// The ids of what this run has deleted: a read may show it still.
+    deleted: Mutex<BTreeSet<String>>,
     /// Held while it is decided who has what of a name.
     gates: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -35,6 +37,7 @@ impl Default for Objects {
             claims: Mutex::default(),
             names: Mutex::default(),
             busy: Mutex::default(),
+            deleted: Mutex::default(),
             gates: Mutex::default(),
         }
     }
@@ -65,6 +68,16 @@ impl Objects {
     pub async fn is_known(&self, owner: &str) -> bool {
         let mut known = self.known.subscribe();
         timeout(UNTIL_KNOWN, known.wait_for(|known| known.contains(owner))).await.is_ok()
+    }
+
+    /// Notes that AWS has deleted this, whose id nothing else will ever have.
+    pub fn note_deleted(&self, id: &str) {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+    }
+
+    /// Whether this run has deleted it, whatever a read shows.
+    pub fn is_deleted(&self, id: &str) -> bool {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
     /// Notes that an object has these from now on.

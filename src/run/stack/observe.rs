@@ -1,13 +1,12 @@
 //! What of a stack is there, in the shape of its wish.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::time::sleep;
 
 use crate::argument::Field as _;
+use crate::run::absence::believed;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::ports::{
     SeenGroup, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate, SeenVersion, StackPorts, Tags,
@@ -37,34 +36,6 @@ pub struct Seen {
     pub targets: Vec<Target>,
     /// What the state knows.
     pub known: Ids,
-}
-
-/// So many looks in a row must not find a thing before it counts as gone: a read can be older than the thing, and one
-/// answer of "not found" has been seen for things that are there.
-const LOOKS: u32 = 4;
-/// The pause before the second look; each one after it is twice as long.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
-
-/// Looks until everything was found, or so many looks agree that it isn't there; `or` adds what an earlier look found.
-pub(super) async fn believed<T, F>(
-    look: impl Fn() -> F,
-    has_all: impl Fn(&T) -> bool,
-    or: impl Fn(T, T) -> T,
-) -> Result<T, PortError>
-where
-    F: Future<Output = Result<T, PortError>>,
-{
-    let mut seen = look().await?;
-    let mut pause = BETWEEN_LOOKS;
-    for _ in 1..LOOKS {
-        if has_all(&seen) {
-            break;
-        }
-        sleep(pause).await;
-        pause *= 2;
-        seen = or(look().await?, seen);
-    }
-    Ok(seen)
 }
 
 /// Looks at everything that the state knows of. What isn't found is looked for again before it counts as gone.

@@ -47,7 +47,7 @@ impl Build<'_> {
         let arn = self.patiently(|| ecs.create(name, of, tags)).await?;
         self.ids.service = Some(arn.clone());
         self.ids.task_definition = Some(revision.clone());
-        let stable = self.wait_stable(&arn, Some(&revision), None, Watch::Nothing).await;
+        let stable = self.wait_stable(&arn, (Some(&revision), None), None, Watch::Nothing).await;
         stable.map_err(|unstable| unstable.error)
     }
 
@@ -67,7 +67,7 @@ impl Build<'_> {
             force: true,
         };
         let begun = self.context.ports.ecs.deploy(&arn, of).await?;
-        match self.wait_stable(&arn, Some(&revision), begun, Watch::Idle).await {
+        match self.wait_stable(&arn, (Some(&revision), None), begun, Watch::Idle).await {
             Ok(()) => {
                 self.ids.task_definition = Some(revision);
                 self.tidy_revisions(&service).await
@@ -111,7 +111,9 @@ impl Build<'_> {
         let ecs = &self.context.ports.ecs;
         ecs.scale(&service.cluster, arn, count).await?;
         let watch = if shrinks { Watch::Idle } else { Watch::Nothing };
-        let Err(Unstable { error, .. }) = self.wait_stable(arn, None, None, watch).await else { return Ok(()) };
+        let Err(Unstable { error, .. }) = self.wait_stable(arn, (None, Some(count)), None, watch).await else {
+            return Ok(());
+        };
         let Some(former) = former.filter(|_| shrinks && error.kind == FailureKind::Conflict) else { return Err(error) };
         // Who went live meanwhile goes on with the size that it had.
         let text = match ecs.scale(&service.cluster, arn, former).await {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::run::absence::believed;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::context::StackContext;
@@ -108,17 +109,28 @@ impl Survey {
     }
 }
 
-/// Looks for everything that has a stack's usual name, or its second one.
+/// Looks for everything that has a stack's usual name, or its second one. What nobody's tags are on is looked at again before
+/// it counts as somebody's: what was deleted a moment ago may still be listed, and has none any more.
 ///
 /// # Errors
 /// When AWS can't be asked.
 pub async fn survey(
     context: &StackContext,
     spec: &Spec,
+    whose: (&str, &str),
+    age: Freshness,
+) -> Result<Survey, PortError> {
+    believed(|| look(context, spec, whose, age), |seen| seen.foreign().is_none(), |later, _| later).await
+}
+
+async fn look(
+    context: &StackContext,
+    spec: &Spec,
     (name, owner): (&str, &str),
     age: Freshness,
 ) -> Result<Survey, PortError> {
     let (ports, own) = (&context.ports, spec.id());
+    let is_there = |id: &str| !context.objects.is_deleted(id);
     let mut survey = Survey { adopts: spec.target_group.is_none(), ..Survey::default() };
     let mut note = |what, id: &str, tags: &BTreeMap<String, String>| {
         let whose = if context.objects.is_another_s(id, owner) && tags.get(stack::TAG) == Some(&own) {
@@ -130,18 +142,18 @@ pub async fn survey(
         survey.things.push(Thing { what, id: id.to_owned(), whose, owner });
     };
     if spec.target_group.is_some()
-        && let Some(group) = ports.target_groups.named(name).await?
+        && let Some(group) = ports.target_groups.named(name).await?.filter(|group| is_there(&group.arn))
     {
         note("target group", &group.arn, &ports.target_groups.tags(&group.arn).await?);
         survey.found.target_group = Some(group.arn);
     }
     if spec.instances.is_some() {
         let vpc = spec.vpc_id.as_deref().unwrap_or_default();
-        if let Some(group) = ports.security_groups.named(name, vpc).await? {
+        if let Some(group) = ports.security_groups.named(name, vpc).await?.filter(|group| is_there(&group.id)) {
             note("security group", &group.id, &group.tags);
             survey.found.security_group = Some(group.id);
         }
-        if let Some(template) = ports.launch_templates.named(name).await? {
+        if let Some(template) = ports.launch_templates.named(name).await?.filter(|template| is_there(&template.id)) {
             note("launch template", &template.id, &template.tags);
             survey.found.template = Some(template.id);
         }

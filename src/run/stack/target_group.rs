@@ -1,6 +1,7 @@
 //! Target groups: made, changed, and led to their instances.
 
-use crate::run::ports::PortError;
+use crate::run::absence::believed;
+use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::ports::failed;
 use crate::stack::{self, Spec};
@@ -19,7 +20,9 @@ impl Build<'_> {
             ..stack::TargetGroup::default()
         };
         let usual = Spec { target_group: Some(usual), ..Spec::default() }.with_defaults().target_group;
-        ports.target_groups.set_attributes(&arn, group, &usual.unwrap_or_default()).await
+        let usual = usual.unwrap_or_default();
+        let what = "AWS did not find yet what was just made";
+        self.while_new(FailureKind::Gone, what, || ports.target_groups.set_attributes(&arn, group, &usual)).await
     }
 
     pub(super) async fn modify_target_group(&self, what: &[String]) -> Result<(), PortError> {
@@ -39,7 +42,8 @@ impl Build<'_> {
         let mut gone = Vec::new();
         for other in &scaling.target_groups {
             // One of somebody else's, who has more than us behind it, stays.
-            if self.context.ports.target_groups.find(other).await?.is_none() {
+            let find = || self.context.ports.target_groups.find(other);
+            if believed(find, Option::is_some, Option::or).await?.is_none() {
                 gone.push(other.clone());
             }
         }

@@ -57,6 +57,7 @@ impl Build<'_> {
                     detach(self.context, &group, self.spec.is_protected()).await?;
                 }
                 self.ids.target_group = None;
+                self.context.objects.note_deleted(&group);
                 // No users can come any more, so the service needs no revision that could be deployed; and a destroy that is
                 // killed is begun again by what is found of the stack, which the service is and its revisions are not.
                 used = Some(self.deregister_own().await?);
@@ -75,8 +76,9 @@ impl Build<'_> {
         }
         if let Some(template) = self.ids.template.take() {
             let deleted = self.context.ports.launch_templates.delete(&template).await;
-            self.ids.template = deleted.is_err().then_some(template);
+            self.ids.template = deleted.is_err().then(|| template.clone());
             deleted?;
+            self.context.objects.note_deleted(&template);
             self.ids.template_version = None;
         }
         self.ids.target_group = None;
@@ -85,6 +87,7 @@ impl Build<'_> {
             while let Err(error) = self.context.ports.security_groups.delete(&group).await {
                 self.again(error, &mut pauses).await?;
             }
+            self.context.objects.note_deleted(&group);
             self.ids.security_group = None;
         }
         Ok(used)
@@ -124,15 +127,18 @@ impl Build<'_> {
 
     async fn delete_scaling_group(&mut self, name: &str) -> Result<(), PortError> {
         let autoscaling = &self.context.ports.autoscaling;
-        let mut pauses = Pauses::new();
+        let (mut pauses, mut is_deleted) = (Pauses::new(), false);
+        // It is deleted before it is looked for: a read may show none that is there.
         loop {
-            match autoscaling.find(name).await? {
-                None => break,
-                Some(seen) if seen.deleting => {}
-                Some(_) => match autoscaling.delete(name).await {
+            if !is_deleted {
+                match autoscaling.delete(name).await {
                     Err(error) if error.kind == FailureKind::Conflict => tracing::info!(%error, "it is still in use"),
                     other => other?,
-                },
+                }
+            }
+            match autoscaling.find(name).await? {
+                None => break,
+                Some(seen) => is_deleted = seen.deleting,
             }
             self.pause(&mut pauses, "the instances were terminating").await?;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::run::absence::believed;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::live_guard::live;
@@ -15,8 +16,11 @@ use crate::run::stack::ports::{Deployment, Rollout, SeenInstance, SeenScalingGro
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// So long a new role or instance profile may take to be known everywhere; hashicorp/aws waits as long.
+/// So long what is new, a role or what a call just made, may take to be known everywhere; hashicorp/aws waits as long.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So long a read may show what was before the call that was just answered.
+const LAG: Duration = Duration::from_secs(30);
 
 /// ECS counts tasks that stopped; after so many a release is broken, whatever its breaker thinks.
 const MOST_FAILED_TASKS: i32 = 10;
@@ -92,16 +96,52 @@ impl Build<'_> {
     where
         F: Future<Output = Result<T, PortError>>,
     {
+        self.while_new(FailureKind::NotPropagated, "AWS did not know a role yet", call).await
+    }
+
+    /// Repeats a call while it fails in this way, as it does where something is new.
+    pub(super) async fn while_new<T, F>(
+        &self,
+        kind: FailureKind,
+        what: &str,
+        call: impl Fn() -> F,
+    ) -> Result<T, PortError>
+    where
+        F: Future<Output = Result<T, PortError>>,
+    {
         let end = self.deadline.min(Instant::now() + PATIENCE);
         let mut pauses = Pauses::new();
         loop {
             match call().await {
-                Err(error) if error.kind == FailureKind::NotPropagated && Instant::now() < end => {
+                Err(error) if error.kind == kind && Instant::now() < end => {
                     tracing::info!(%error, "it may be too new; tries again");
-                    self.pause(&mut pauses, "AWS did not know a role yet").await?;
+                    self.pause(&mut pauses, what).await?;
                 }
                 other => return other,
             }
+        }
+    }
+
+    /// What a wait is about. As long as nobody has seen it, it may just be new; what was seen is gone when looks agree on it.
+    pub(super) async fn there<T, F>(
+        &self,
+        what: &str,
+        (was_seen, watch): (bool, Watch),
+        find: impl Fn() -> F,
+    ) -> Result<T, PortError>
+    where
+        F: Future<Output = Result<Option<T>, PortError>>,
+    {
+        let end = Instant::now() + PATIENCE;
+        let mut pauses = Pauses::new();
+        loop {
+            if let Some(found) = believed(&find, Option::is_some, Option::or).await? {
+                return Ok(found);
+            }
+            if was_seen || Instant::now() >= end {
+                return Err(PortError::new(FailureKind::Gone, format!("{what} is gone")));
+            }
+            self.pause_watching(&mut pauses, &format!("{what} was not to be seen yet"), watch).await?;
         }
     }
 
@@ -122,19 +162,21 @@ impl Build<'_> {
     }
 
     /// Ready means that as many instances are in service as there are to be; those that a person put on standby are out of it
-    /// on purpose.
-    pub(super) async fn wait_in_service(&self, name: &str, watch: Watch) -> Result<(), PortError> {
+    /// on purpose. Where a call has just `told` how many that are, a read that shows another number may be an older one.
+    pub(super) async fn wait_in_service(&self, name: &str, told: Option<i32>, watch: Watch) -> Result<(), PortError> {
         let autoscaling = &self.context.ports.autoscaling;
-        let mut pauses = Pauses::new();
+        let (mut pauses, mut was_seen) = (Pauses::new(), self.seen.scaling_group.is_some());
+        let believed_from = Instant::now() + LAG;
         loop {
-            let Some(seen) = autoscaling.find(name).await? else {
-                return Err(failed(format!("the Auto Scaling group {name} is gone")));
-            };
+            let what = format!("the Auto Scaling group {name}");
+            let seen = self.there(&what, (was_seen, watch), || autoscaling.find(name)).await?;
+            was_seen = true;
             let desired = seen.instances.desired_capacity.unwrap_or_default();
             let standby = i32::try_from(seen.members.iter().filter(|member| member.is_in_standby()).count());
             // Whoever puts one on standby says whether the group makes another in its place.
             let wanted = desired.min((seen.present() - standby.unwrap_or(0)).max(desired - standby.unwrap_or(0)));
-            if seen.in_service() >= wanted && seen.present() - standby.unwrap_or(0) <= desired {
+            let is_old = told.is_some_and(|told| told != desired) && Instant::now() < believed_from;
+            if !is_old && seen.in_service() >= wanted && seen.present() - standby.unwrap_or(0) <= desired {
                 return Ok(());
             }
             let what = not_in_service(name, &seen, wanted);
@@ -155,18 +197,19 @@ impl Build<'_> {
     pub(super) async fn wait_stable(
         &self,
         arn: &str,
-        revision: Option<&str>,
+        (revision, told): (Option<&str>, Option<i32>),
         begun: Option<String>,
         watch: Watch,
     ) -> Result<(), Unstable> {
         let over = |error| Unstable { error, goes_on: false };
         let cluster = self.service().map_err(over)?.cluster.clone();
-        let (mut pauses, mut own) = (Pauses::new(), begun);
+        let (mut pauses, mut own, mut was_seen) = (Pauses::new(), begun, self.seen.service.is_some());
+        let (believed_from, mut own_was_seen) = (Instant::now() + LAG, false);
         loop {
-            let found = self.context.ports.ecs.find(&cluster, arn).await;
-            let Some(seen) = found.map_err(|error| Unstable { error, goes_on: true })? else {
-                return Err(over(failed(format!("the service {arn} is gone"))));
-            };
+            let find = || self.context.ports.ecs.find(&cluster, arn);
+            let found = self.there(&format!("the service {arn}"), (was_seen, watch), find).await;
+            let seen = found.map_err(|error| Unstable { goes_on: error.kind != FailureKind::Gone, error })?;
+            was_seen = true;
             let primary = seen.deployments.iter().find(|deployment| deployment.primary);
             if own.is_none() {
                 let ours =
@@ -174,10 +217,15 @@ impl Build<'_> {
                 own = ours.map(|deployment| deployment.id.clone());
             }
             let deployment = seen.deployments.iter().find(|deployment| Some(&deployment.id) == own.as_ref());
-            if is_stable(deployment, primary) {
+            own_was_seen |= deployment.is_some();
+            // A read may be older than the call that began the deployment, or told the number of its tasks.
+            let is_old = Instant::now() < believed_from
+                && (!own_was_seen || told.zip(primary).is_some_and(|(told, primary)| told != primary.counts.0));
+            if !is_old && is_stable(deployment, primary) {
                 return Ok(());
             }
-            if let Some((why, goes_on)) = came_to_nothing(deployment, primary, own.as_deref()) {
+            let ended = came_to_nothing(deployment, primary, own.as_deref()).filter(|_| !is_old);
+            if let Some((why, goes_on)) = ended {
                 let first = format!("the deployment failed: {why}");
                 let error = failed(self.unstable(&cluster, &seen, own.as_deref(), &first).await);
                 return Err(Unstable { error, goes_on });

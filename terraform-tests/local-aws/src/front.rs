@@ -9,6 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::Instant;
 
 use crate::compute::autoscaling;
 use crate::compute::ec2;
@@ -16,8 +17,10 @@ use crate::compute::ecs::Ecs;
 use crate::control;
 use crate::core::aws_call::AwsCall;
 use crate::core::faults::{FaultAction, When};
+use crate::core::late::Late;
 use crate::core::owner;
-use crate::core::serve::{self, Body, CutBody, Hangup, Peer, full};
+use crate::core::serve::{self, Body, CutBody, Hangup, Peer, full, with_body};
+use crate::core::temper::Rule;
 use crate::core::upstream::{UpstreamError, strip_hop_by_hop};
 use crate::node::target_groups;
 use crate::node::target_health;
@@ -41,6 +44,11 @@ pub(crate) async fn serve(core: Arc<Core>, peer: Peer, request: Request<Incoming
 
 async fn call(core: &Core, peer: Peer, parts: Parts, body: Bytes) -> Result<Response<Body>, Hangup> {
     let call = AwsCall::read(&parts, &body);
+    // No fault meets it, and no test that counts what was done: it is asked again.
+    if !call.is_onlooker && core.temper.has(Rule::Throttling) && !has_token(core, &call).await {
+        core.temper.note_throttled(&call.operation);
+        return Ok(call.throttled());
+    }
     let fault = core.faults.fire(&call);
     let (fault_id, action) = fault.unzip();
     let n = core.calls.begin(&call, fault_id);
@@ -52,7 +60,7 @@ async fn call(core: &Core, peer: Peer, parts: Parts, body: Bytes) -> Result<Resp
     let result = match before(&call, peer, action.as_ref()).await {
         Some(result) => result,
         None => {
-            let response = effect(core, &call, parts, body).await;
+            let response = effect_seen_late(core, &call, parts, body).await;
             moto_status = Some(response.status().as_u16());
             after(&call, peer, action.as_ref(), response).await
         }
@@ -60,6 +68,13 @@ async fn call(core: &Core, peer: Peer, parts: Parts, body: Bytes) -> Result<Resp
     let status = result.as_ref().ok().map(|response| response.status().as_u16());
     core.calls.end(n, status, moto_status);
     result
+}
+
+/// Takes a token of the caller's account.
+async fn has_token(core: &Core, call: &AwsCall) -> bool {
+    let Some(scope) = &call.scope else { return true };
+    let account = core.converge.account(&scope.access_key).await.unwrap_or_default();
+    core.buckets.take(&account, call, Instant::now())
 }
 
 /// What a fault does before the effect; `None`: the call goes on.
@@ -119,6 +134,23 @@ fn truncated(response: Response<Bytes>) -> Result<Response<Body>, Hangup> {
     }
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     Ok(Response::from_parts(parts, CutBody::new(body.slice(..body.len() / 2)).boxed_unsync()))
+}
+
+/// The effect of a call, where a read may not see yet what was just made or deleted.
+async fn effect_seen_late(core: &Core, call: &AwsCall, parts: Parts, body: Bytes) -> Response<Bytes> {
+    if call.is_onlooker || !core.temper.has(Rule::LateReads) {
+        return effect(core, call, parts, body).await;
+    }
+    let change = Late::before(&core.moto, call).await;
+    let response = effect(core, call, parts, body).await;
+    match change {
+        Some(change) => {
+            core.late.note(call, change, &response);
+            response
+        }
+        None if call.mutating => response,
+        None => core.late.seen_late(call, response),
+    }
 }
 
 /// The call as AWS would have it: at moto, or answered for it; the nodes follow.
@@ -191,13 +223,6 @@ async fn corrected(core: &Core, call: &AwsCall, response: Response<Bytes>) -> Re
         Some(text) => with_body(response, text),
         None => response,
     }
-}
-
-fn with_body(response: Response<Bytes>, body: String) -> Response<Bytes> {
-    let mut response = response.map(|_| Bytes::from(body));
-    // The checksum that moto sends is of its own text.
-    response.headers_mut().remove("x-amz-crc32");
-    response
 }
 
 async fn pass(core: &Core, mut parts: Parts, body: Bytes) -> Response<Bytes> {

@@ -21,7 +21,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ use tokio::task::JoinHandle;
 pub use crate::compute::app;
 pub use crate::core::calls::Call;
 pub use crate::core::faults::{FaultAction, FaultSpec, FaultStatus, Signal, When};
+pub use crate::core::moto::ONLOOKER;
 pub use crate::core::temper::Rule;
 pub use crate::node::data_plane::{ListenerAddress, LoadBalancerAddress};
 
@@ -43,9 +44,11 @@ use crate::compute::ecs::Ecs;
 use crate::compute::hosts::Hosts;
 use crate::compute::instance_refresh::Refreshes;
 use crate::compute::instances::Compute;
+use crate::core::buckets::Buckets;
 use crate::core::calls::CallLog;
 use crate::core::faults::Faults;
 use crate::core::functions::Functions;
+use crate::core::late::Late;
 use crate::core::metrics::Metrics;
 use crate::core::moto::{Moto, MotoClient};
 use crate::core::serve;
@@ -70,10 +73,12 @@ pub struct Config {
     pub converge: Duration,
     /// How often to look for changes made at moto directly.
     pub poll: Duration,
-    /// Makes the choice of groups by weight repeatable.
+    /// Makes the choice of groups by weight, and which reads are late, repeatable; one that fails tells its own.
     pub seed: Option<u64>,
     /// How long a target may take to answer.
     pub target_timeout: Duration,
+    /// How much faster time goes for what is counted by the second: throttling.
+    pub pace: f64,
     /// Rules of AWS's that are not kept.
     pub without: BTreeSet<Rule>,
 }
@@ -88,6 +93,7 @@ impl Default for Config {
             poll: Duration::from_millis(500),
             seed: None,
             target_timeout: Duration::from_secs(60),
+            pace: 1.0,
             without: BTreeSet::new(),
         }
     }
@@ -96,6 +102,7 @@ impl Default for Config {
 /// A running local AWS. Dropping it ends everything, moto too.
 #[derive(Debug)]
 pub struct LocalAws {
+    seed: u64,
     address: SocketAddr,
     core: Arc<Core>,
     moto: Option<Moto>,
@@ -110,15 +117,17 @@ impl LocalAws {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let scale = config.health_interval_scale;
         anyhow::ensure!(scale.is_finite() && (0.0..=1000.0).contains(&scale), "the scale {scale} is out of range");
+        anyhow::ensure!(config.pace.is_finite() && config.pace > 0.0, "the pace {} is out of range", config.pace);
+        let seed = config.seed.unwrap_or_else(|| fastrand::u64(..=u64::from(u32::MAX)));
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let moto = Moto::start(&config.moto_python).await?;
-        let client = MotoClient { address: moto.address };
+        let client = MotoClient::new(moto.address);
         let (nodes, view) = watch::channel(Arc::default());
         let checker = Arc::new(Checker::new(scale));
         let metrics = Arc::new(Metrics::default());
-        let node = Node::new(config.seed, view, Arc::clone(&checker), config.target_timeout, &metrics);
+        let node = Node::new(seed, view, Arc::clone(&checker), config.target_timeout, &metrics);
         let data_plane = Arc::new(DataPlane::new(address_base(address), node));
         let hosts = Arc::new(Hosts::new(config.converge));
         let compute = Arc::new(Compute::new(client, Arc::clone(&hosts)));
@@ -148,12 +157,14 @@ impl LocalAws {
             metrics,
             functions: Functions::default(),
             temper: Temper::without(config.without),
+            buckets: Buckets::new(config.pace),
+            late: Late::new(seed),
             quit: Notify::new(),
         });
         let served = Arc::clone(&core);
         let front = serve::accept(listener, move |peer, request| front::serve(Arc::clone(&served), peer, request));
         let tasks = vec![tokio::spawn(front), tokio::spawn(converge.poll(config.poll))];
-        Ok(Self { address, core, moto: Some(moto), tasks })
+        Ok(Self { seed, address, core, moto: Some(moto), tasks })
     }
 
     /// The address for AWS clients: `http://127.0.0.1:PORT`.
@@ -208,6 +219,12 @@ impl LocalAws {
         self.core.functions.set(name, answers);
     }
 
+    /// How often calls were throttled so far, by operation.
+    #[must_use]
+    pub fn throttled(&self) -> BTreeMap<String, usize> {
+        self.core.temper.throttled()
+    }
+
     /// What broke AWS's service models so far, which is forgotten by that: whoever doesn't ask fails with it.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
@@ -246,6 +263,9 @@ impl Drop for LocalAws {
     /// Where a request broke AWS's service models, unless something else failed already.
     fn drop(&mut self) {
         self.abort();
+        if std::thread::panicking() {
+            eprintln!("local-aws: the seed was {}", self.seed);
+        }
         let violations = self.core.temper.violations();
         assert!(violations.is_empty() || std::thread::panicking(), "AWS would refuse:\n{}", violations.join("\n"));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use local_aws::app::{App, AppConfig};
-use local_aws::{Config, LocalAws};
+use local_aws::{Config, LocalAws, Rule};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,9 +41,12 @@ struct Serve {
     /// How much later than the API the nodes follow a change, in milliseconds.
     #[arg(long, default_value_t = 0)]
     converge_ms: u64,
-    /// Makes the choice of groups by weight repeatable.
+    /// Makes the choice of groups by weight, and which reads are late, repeatable.
     #[arg(long)]
     seed: Option<u64>,
+    /// A rule of AWS's that is not kept, by its name; may be given repeatedly.
+    #[arg(long)]
+    without: Vec<Rule>,
     #[command(flatten)]
     until: Until,
 }
@@ -93,6 +96,7 @@ async fn run_local_aws(args: Serve) -> anyhow::Result<()> {
         health_interval_scale: args.health_interval_scale,
         converge: Duration::from_millis(args.converge_ms),
         seed: args.seed,
+        without: args.without.into_iter().collect(),
         ..Config::default()
     };
     let aws = tokio::select! {

@@ -9,9 +9,11 @@ use crate::compute::ecs::Ecs;
 use crate::compute::hosts::Hosts;
 use crate::compute::instance_refresh::Refreshes;
 use crate::compute::instances::Compute;
+use crate::core::buckets::Buckets;
 use crate::core::calls::CallLog;
 use crate::core::faults::Faults;
 use crate::core::functions::Functions;
+use crate::core::late::Late;
 use crate::core::metrics::Metrics;
 use crate::core::moto::MotoClient;
 use crate::core::temper::Temper;
@@ -38,5 +40,7 @@ pub(crate) struct Core {
     pub metrics: Arc<Metrics>,
     pub functions: Functions,
     pub temper: Temper,
+    pub buckets: Buckets,
+    pub late: Late,
     pub quit: Notify,
 }

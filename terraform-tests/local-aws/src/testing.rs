@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use crate::core::moto::{MotoClient, Scope};
 use crate::core::upstream::send_once;
 use crate::core::xml;
-use crate::{Config, LocalAws};
+use crate::{Config, LocalAws, Rule};
 
 /// No state that tests wait for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,12 +24,18 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) async fn start() -> Self {
+        Self::start_without(&[]).await
+    }
+
+    /// One that doesn't keep these rules.
+    pub(crate) async fn start_without(rules: &[Rule]) -> Self {
+        let without = rules.iter().copied().collect();
         let moto_python = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.tools/venv/bin/python"));
-        let config = Config { moto_python, health_interval_scale: 0.001, ..Config::default() };
+        let config = Config { moto_python, health_interval_scale: 0.001, seed: Some(1), without, ..Config::default() };
         let aws = LocalAws::start(config).await.expect("local-aws starts");
         let address = aws.endpoint().trim_start_matches("http://").parse().expect("an address");
         let scope = Scope { access_key: "testing".to_owned(), region: "us-east-1".to_owned() };
-        Self { aws, client: MotoClient { address }, scope }
+        Self { aws, client: MotoClient::new(address), scope }
     }
 
     /// A call in the query protocol: status and text.
@@ -41,6 +47,19 @@ impl Local {
         };
         let answer = self.client.query(&self.scope, service, version, action, parameters).await.expect("an answer");
         (answer.status().as_u16(), String::from_utf8_lossy(answer.body()).into_owned())
+    }
+
+    /// A call as what is tested makes it, which doesn't look on.
+    pub(crate) async fn tested(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> (u16, String) {
+        let client = self.client.as_tested();
+        let answer = client.query(&self.scope, service, "2015-12-01", action, parameters).await.expect("an answer");
+        (answer.status().as_u16(), String::from_utf8_lossy(answer.body()).into_owned())
+    }
+
+    /// The same of Parameter Store.
+    pub(crate) async fn tested_ssm(&self, action: &str, parameters: &serde_json::Value) -> serde_json::Value {
+        let client = self.client.as_tested();
+        client.json(&self.scope, "ssm", &format!("AmazonSSM.{action}"), parameters).await.expect("an answer")
     }
 
     pub(crate) async fn query(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> String {

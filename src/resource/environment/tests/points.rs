@@ -156,6 +156,43 @@ async fn p13_fixed_targets_of_a_live_group_are_not_replaced_unasked() {
     assert!(words(&told).contains("myapp/blue is live and would be replaced"), "{}", words(&told));
 }
 
+/// What was just made may not be seen for a while.
+#[tokio::test(start_paused = true)]
+async fn what_a_create_made_is_waited_for() {
+    let service_arn = "arn:aws:ecs:eu-central-1:123456789012:service/main/myapp-green";
+    let kinds = [(instances("green", &json!({})), "myapp-green"), (service("green", &json!({})), service_arn)];
+    for (json, thing) in kinds {
+        let stage = stage();
+        stage.cloud.hide(thing, 12);
+        stage.made(&json).await;
+    }
+}
+
+/// What was just deleted may still be seen, without a word whose it was.
+#[tokio::test(start_paused = true)]
+async fn what_was_just_deleted_takes_no_name() {
+    let stage = stage();
+    stage.cloud.linger("myapp-green", 2);
+    let made = stage.made(&instances("green", &json!({}))).await;
+    assert_eq!(text(&made, "target_group_name"), "myapp-green");
+}
+
+/// Reads that are older than the call before them neither end a deployment nor fail it.
+#[tokio::test(start_paused = true)]
+async fn a_deployment_is_what_its_own_call_began() {
+    let stage = stage();
+    let made = stage.made(&service("green", &json!({}))).await;
+    stage.cloud.be_behind(3);
+    for changed in [json!({ "image": "app:2" }), json!({ "image": "app:2", "desired_count": 3 })] {
+        let begun = tokio::time::Instant::now();
+        let (read, _) = stage.restarted().read(&made).await;
+        let (stored, told) = stage.apply(&stage.config(&service("green", &changed)), Some(&read)).await;
+        assert!(!told.has_errors(), "{}", words(&told));
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+        assert!(stored.state.is_some());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn p02_a_group_that_is_not_found_twice_is_not_gone() {
     let stage = stage();

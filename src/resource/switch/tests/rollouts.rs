@@ -973,6 +973,43 @@ async fn a_rule_without_its_listeners_authentication_is_told() {
     assert_eq!(told(&diagnostics), "");
 }
 
+/// What was there is looked for again before it is said to be gone, and nothing is made twice.
+#[tokio::test(start_paused = true)]
+async fn what_a_look_misses_is_not_gone() {
+    let stage = stage(world(100, 0));
+    let mut wish = config(&stage.switch, text("blue"));
+    wish.set("routes", Value::List(vec![own_rule(10, "/api/*")]));
+    let (stored, diagnostics) = stage.apply(&wish, None).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let rule = format!("{LISTENER}#10");
+    for missed in ["/app/live", &rule] {
+        stage.fake.overlook(missed, 2);
+        let read = stage.read(&stored).await;
+        let (planned, diagnostics) = stage.plan(&wish, Some(&read)).await;
+        assert_eq!((planned.state, told(&diagnostics).as_str()), (read.state, ""), "{missed}");
+        let calls = stage.fake.calls().len();
+        stage.fake.overlook(missed, 2);
+        let (_, diagnostics) = stage.apply(&wish, Some(&stage.read(&stored).await)).await;
+        assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+        assert_eq!(stage.fake.calls().len(), calls, "{missed}");
+    }
+}
+
+/// A gRPC call that fails is a success to the load balancer.
+#[tokio::test(start_paused = true)]
+async fn an_error_rate_that_sees_no_failure_is_told() {
+    let (stage, stored) = on_blue().await;
+    let mut config = config(&stage.switch, text("green"));
+    let metric = Value::object([("metric", text("error_rate")), ("max", Value::from(1))]);
+    config.set("verification", Value::object([("metrics", Value::List(vec![metric]))]));
+    let (_, diagnostics) = stage.plan(&config, Some(&stored)).await;
+    assert!(!told(&diagnostics).contains("gRPC"), "{}", told(&diagnostics));
+    stage.fake.set_grpc(GREEN);
+    let (_, diagnostics) = stage.plan(&config, Some(&stored)).await;
+    let words = told(&diagnostics);
+    assert!(words.contains("verification.metrics[0]: green speaks gRPC"), "{words}");
+}
+
 /// CloudWatch has a minute when it is over for two: what is younger is not judged, and what the hold ended with is.
 #[tokio::test(start_paused = true)]
 async fn a_hold_is_judged_to_its_last_whole_minute() {

@@ -6,7 +6,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::core::moto::Scope;
+use crate::core::moto::{ONLOOKER, Scope};
 use crate::core::serve::{Body, full};
 
 /// Longer parameters are left out of the log.
@@ -28,6 +28,8 @@ pub(crate) struct AwsCall {
     pub mutating: bool,
     pub scope: Option<Scope>,
     pub parameters: Value,
+    /// Whether it is of a test that arranges or looks on, and not of what is tested.
+    pub is_onlooker: bool,
     protocol: Protocol,
 }
 
@@ -60,14 +62,15 @@ impl AwsCall {
         } else {
             serde_json::from_slice(body).unwrap_or(Value::Null)
         };
-        Self { service, operation, mutating, scope, parameters, protocol }
+        let is_onlooker = parts.headers.contains_key(ONLOOKER);
+        Self { service, operation, mutating, scope, parameters, is_onlooker, protocol }
     }
 
     /// A call as it would be read, for tests.
     #[cfg(test)]
     pub(crate) fn named(service: &str, operation: &str, parameters: Value) -> Self {
         let (service, operation, mutating) = (service.to_owned(), operation.to_owned(), is_mutating(operation));
-        Self { service, operation, mutating, scope: None, parameters, protocol: Protocol::Json }
+        Self { service, operation, mutating, scope: None, parameters, is_onlooker: false, protocol: Protocol::Json }
     }
 
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {

@@ -30,6 +30,9 @@ const SERVER: &str = include_str!("../moto_server.py");
 /// Where a test run has a nursery, its socket: a server of it is there in no time, one of its own takes a second.
 const NURSERY: &str = "BLUEGREEN_MOTO_NURSERY";
 
+/// Whoever calls with this header arranges or looks on: the front neither counts its calls nor shows it what is old.
+pub const ONLOOKER: &str = "x-local-aws-onlooker";
+
 /// Variables that a Python interpreter needs; anything else of the caller's, AWS_* and proxies first, stays out.
 const PASSED_ON: [&str; 9] =
     ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "SSL_CERT_FILE"];
@@ -62,7 +65,7 @@ impl Moto {
     }
 
     async fn wait_until_it_answers(&self) -> anyhow::Result<()> {
-        let client = MotoClient { address: self.address };
+        let client = MotoClient::new(self.address);
         for _ in 0..100 {
             if client.account("testing").await.is_ok() {
                 return Ok(());
@@ -157,9 +160,27 @@ impl std::error::Error for Refused {}
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MotoClient {
     pub address: SocketAddr,
+    /// Whether it only arranges and looks on, where it calls the front and not moto itself.
+    is_onlooker: bool,
 }
 
 impl MotoClient {
+    pub(crate) const fn new(address: SocketAddr) -> Self {
+        Self { address, is_onlooker: true }
+    }
+
+    /// One that is no onlooker.
+    #[cfg(test)]
+    pub(crate) const fn as_tested(self) -> Self {
+        Self { is_onlooker: false, ..self }
+    }
+
+    /// A request to it.
+    fn request(&self) -> hyper::http::request::Builder {
+        let request = Request::post("/").header("host", self.address.to_string());
+        if self.is_onlooker { request.header(ONLOOKER, "1") } else { request }
+    }
+
     /// Passes a request on as it is.
     pub(crate) async fn pass(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, UpstreamError> {
         send_once(self.address, request, CALL_LIMIT).await
@@ -243,8 +264,8 @@ impl MotoClient {
             .append_pair("Version", version)
             .extend_pairs(parameters)
             .finish();
-        let request = Request::post("/")
-            .header("host", self.address.to_string())
+        let request = self
+            .request()
             .header("content-type", "application/x-www-form-urlencoded")
             .header("authorization", authorization(scope, service))
             .body(Full::new(Bytes::from(form)))?;
@@ -253,11 +274,22 @@ impl MotoClient {
 
     /// One call of ECS: its answer, or an error if it is refused.
     pub(crate) async fn ecs(&self, scope: &Scope, action: &str, parameters: &Value) -> anyhow::Result<Value> {
-        let request = Request::post("/")
-            .header("host", self.address.to_string())
+        self.json(scope, "ecs", &format!("AmazonEC2ContainerServiceV20141113.{action}"), parameters).await
+    }
+
+    /// One call of a service with the JSON protocol: its answer, or an error if it is refused.
+    pub(crate) async fn json(
+        &self,
+        scope: &Scope,
+        service: &str,
+        action: &str,
+        parameters: &Value,
+    ) -> anyhow::Result<Value> {
+        let request = self
+            .request()
             .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("AmazonEC2ContainerServiceV20141113.{action}"))
-            .header("authorization", authorization(scope, "ecs"))
+            .header("x-amz-target", action)
+            .header("authorization", authorization(scope, service))
             .body(Full::new(Bytes::from(parameters.to_string())))?;
         let answer = self.pass(request).await.map_err(|error| anyhow!("moto does not answer {action}: {error:?}"))?;
         let text = String::from_utf8_lossy(answer.body());

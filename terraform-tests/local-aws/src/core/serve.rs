@@ -102,6 +102,14 @@ pub(crate) async fn read_body(body: Incoming) -> Result<Bytes, StatusCode> {
     }
 }
 
+/// The same answer with another text.
+pub(crate) fn with_body(response: Response<Bytes>, body: String) -> Response<Bytes> {
+    let mut response = response.map(|_| Bytes::from(body));
+    // The checksum that moto sends is of its own text.
+    response.headers_mut().remove("x-amz-crc32");
+    response
+}
+
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }

@@ -1,6 +1,6 @@
 //! The temper of AWS: what it refuses and moto lets pass. Every rule is on unless a test turns it off by name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// A rule of AWS's, with where it is written in the README of this crate.
@@ -12,11 +12,27 @@ pub enum Rule {
     GroupStickiness,
     /// A load balancer has 100 rules at most, its default ones not counted.
     RulesPerLoadBalancer,
+    /// An action has five groups at most.
+    GroupsPerAction,
+    /// A group is of one load balancer alone.
+    OneLoadBalancerPerGroup,
+    /// The reads after something was made, or deleted, may not see that yet.
+    LateReads,
+    /// There are so many calls a second, and no more.
+    Throttling,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 3] = [Rule::ServiceModel, Rule::GroupStickiness, Rule::RulesPerLoadBalancer];
+    pub const ALL: [Rule; 7] = [
+        Rule::ServiceModel,
+        Rule::GroupStickiness,
+        Rule::RulesPerLoadBalancer,
+        Rule::GroupsPerAction,
+        Rule::OneLoadBalancerPerGroup,
+        Rule::LateReads,
+        Rule::Throttling,
+    ];
 
     /// Its name.
     #[must_use]
@@ -25,20 +41,34 @@ impl Rule {
             Rule::ServiceModel => "service-model",
             Rule::GroupStickiness => "group-stickiness",
             Rule::RulesPerLoadBalancer => "rules-per-load-balancer",
+            Rule::GroupsPerAction => "groups-per-action",
+            Rule::OneLoadBalancerPerGroup => "one-load-balancer-per-group",
+            Rule::LateReads => "late-reads",
+            Rule::Throttling => "throttling",
         }
     }
 }
 
-/// Which rules are on, and what broke AWS's service models so far.
+impl std::str::FromStr for Rule {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL.into_iter().find(|rule| rule.name() == name).ok_or_else(|| format!("the rules are {}", known()))
+    }
+}
+
+/// Which rules are on, what broke AWS's service models so far, and what was asked too often.
 #[derive(Debug, Default)]
 pub(crate) struct Temper {
     off: BTreeSet<Rule>,
     violations: Mutex<Vec<String>>,
+    throttled: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Temper {
-    pub(crate) const fn without(off: BTreeSet<Rule>) -> Self {
-        Self { off, violations: Mutex::new(Vec::new()) }
+    pub(crate) fn without(off: BTreeSet<Rule>) -> Self {
+        Self { off, ..Self::default() }
     }
 
     pub(crate) fn has(&self, rule: Rule) -> bool {
@@ -47,6 +77,15 @@ impl Temper {
 
     pub(crate) fn note(&self, violation: String) {
         self.violations.lock().unwrap_or_else(PoisonError::into_inner).push(violation);
+    }
+
+    pub(crate) fn note_throttled(&self, operation: &str) {
+        let mut throttled = self.throttled.lock().unwrap_or_else(PoisonError::into_inner);
+        *throttled.entry(operation.to_owned()).or_default() += 1;
+    }
+
+    pub(crate) fn throttled(&self) -> BTreeMap<String, usize> {
+        self.throttled.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What broke a model, which is forgotten by that: whoever broke it on purpose has seen it.

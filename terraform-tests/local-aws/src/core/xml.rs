@@ -18,6 +18,33 @@ pub(crate) fn with_content(xml: &str, name: &str, content: &str) -> String {
     xml.replacen(&empty, &format!("{start}{content}{end}"), 1)
 }
 
+/// The members of a list, each without its own tags; whatever is in a member stays in it.
+pub(crate) fn members(list: &str) -> Vec<&str> {
+    let (open, close) = ("<member>", "</member>");
+    let mut found = Vec::new();
+    let (mut depth, mut start, mut at) = (0_usize, 0, 0);
+    while let Some(next) = list[at..].find('<').map(|next| at + next) {
+        at = next + 1;
+        if list[next..].starts_with(open) {
+            depth += 1;
+            if depth == 1 {
+                start = next + open.len();
+            }
+        } else if list[next..].starts_with(close) && depth > 0 {
+            depth -= 1;
+            if depth == 0 {
+                found.push(&list[start..next]);
+            }
+        }
+    }
+    found
+}
+
+/// A list of these members.
+pub(crate) fn list<'x>(members: impl IntoIterator<Item = &'x str>) -> String {
+    members.into_iter().map(|member| format!("<member>{member}</member>")).collect()
+}
+
 /// The answer of a call in the query protocol.
 pub(crate) fn answer(operation: &str, namespace: &str, result: &str) -> String {
     format!(
@@ -38,5 +65,14 @@ mod tests {
         assert_eq!(with_content(xml, "b", "3"), "<a><b>3</b><c/><b>2</b></a>");
         assert_eq!(with_content(xml, "c", "3"), "<a><b>1</b><c>3</c><b>2</b></a>");
         assert_eq!(with_content(xml, "d", "3"), xml);
+    }
+
+    #[test]
+    fn members_keep_what_is_in_them() {
+        let text = "<member><A><member>1</member><member>2</member></A></member> <member>3</member><member/>";
+        let found = members(text);
+        assert_eq!(found, ["<A><member>1</member><member>2</member></A>", "3"]);
+        assert_eq!(list(found), text.replace(' ', "").replace("<member/>", ""));
+        assert_eq!(members("</member><member>"), Vec::<&str>::new());
     }
 }

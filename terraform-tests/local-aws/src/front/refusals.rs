@@ -10,6 +10,7 @@ use hyper::{Request, Response};
 use crate::core::aws_call::AwsCall;
 use crate::core::moto::{MotoClient, Scope};
 use crate::core::temper::Rule;
+use crate::core::xml;
 use crate::state::Core;
 
 /// What a request breaks of AWS's own service model, a line each; nothing where it keeps it.
@@ -55,8 +56,20 @@ pub(super) async fn refuse(core: &Core, call: &AwsCall) -> Option<Response<Bytes
     let list = match (call.service.as_str(), call.operation.as_str()) {
         ("elasticloadbalancing", "CreateListener" | "ModifyListener") => "DefaultActions",
         ("elasticloadbalancing", "CreateRule" | "ModifyRule") => "Actions",
+        ("elasticloadbalancing", "ModifyTargetGroupAttributes") if core.temper.has(Rule::GroupStickiness) => {
+            return target_stickiness(moto, scope, call).await;
+        }
         _ => return None,
     };
+    if core.temper.has(Rule::GroupsPerAction) && (1..=5).any(|action| groups_of(call, list, action).len() > MOST_GROUPS)
+    {
+        return Some(call.refuse("TooManyTargetGroups", "An action has at most five target groups"));
+    }
+    if core.temper.has(Rule::OneLoadBalancerPerGroup)
+        && let Some(refusal) = one_load_balancer(moto, scope, call, list).await
+    {
+        return Some(refusal);
+    }
     if core.temper.has(Rule::GroupStickiness)
         && let Some(refusal) = group_stickiness(moto, scope, call, list).await
     {
@@ -66,6 +79,38 @@ pub(super) async fn refuse(core: &Core, call: &AwsCall) -> Option<Response<Bytes
         return rules(moto, scope, call).await;
     }
     None
+}
+
+/// "Target groups per action per Application Load Balancer: 5": from the quotas of Application Load Balancers.
+const MOST_GROUPS: usize = 5;
+
+/// The groups that an action of a call forwards to by its configuration.
+fn groups_of<'c>(call: &'c AwsCall, list: &str, action: usize) -> Vec<&'c str> {
+    let groups = format!("{list}.member.{action}.ForwardConfig.TargetGroups");
+    (1..).map_while(|n| call.parameter(&format!("{groups}.member.{n}.TargetGroupArn"))).collect()
+}
+
+/// "You can associate a target group with only one load balancer": from CreateTargetGroup's guide, with the words of
+/// `TargetGroupAssociationLimit`.
+async fn one_load_balancer(moto: &MotoClient, scope: &Scope, call: &AwsCall, list: &str) -> Option<Response<Bytes>> {
+    let here = ["LoadBalancerArn", "ListenerArn", "RuleArn"].into_iter().find_map(|name| call.parameter(name))?;
+    let mut groups: Vec<&str> = (1..=5).flat_map(|action| groups_of(call, list, action)).collect();
+    groups.extend((1..=5).filter_map(|n| call.parameter(&format!("{list}.member.{n}.TargetGroupArn"))));
+    for group in groups {
+        let answer = moto.call(scope, "DescribeTargetGroups", &[("TargetGroupArns.member.1", group)]).await.ok()?;
+        let text = String::from_utf8_lossy(answer.body()).into_owned();
+        let behind = xml::text_of(&text, "LoadBalancerArns").map(xml::members).unwrap_or_default();
+        if behind.iter().any(|arn| name_of(arn) != name_of(here)) {
+            let words = "The following target groups cannot be associated with more than one load balancer";
+            return Some(call.refuse("TargetGroupAssociationLimit", &format!("{words}: {group}")));
+        }
+    }
+    None
+}
+
+/// `app/NAME/ID` of a load balancer, from its ARN or that of a listener or a rule of it.
+fn name_of(arn: &str) -> Vec<&str> {
+    arn.split('/').skip(1).take(3).collect()
 }
 
 /// The most rules of an Application Load Balancer, its default ones not counted.
@@ -92,8 +137,7 @@ async fn rules(moto: &MotoClient, scope: &Scope, call: &AwsCall) -> Option<Respo
 async fn group_stickiness(moto: &MotoClient, scope: &Scope, call: &AwsCall, list: &str) -> Option<Response<Bytes>> {
     for action in 1..=5 {
         let forward = format!("{list}.member.{action}.ForwardConfig");
-        let group = |n: usize| call.parameter(&format!("{forward}.TargetGroups.member.{n}.TargetGroupArn"));
-        let groups: Vec<&str> = (1..=5).map_while(group).collect();
+        let groups = groups_of(call, list, action);
         let enabled = call.parameter(&format!("{forward}.TargetGroupStickinessConfig.Enabled"));
         if groups.len() < 2 || enabled == Some("true") {
             continue;
@@ -102,13 +146,45 @@ async fn group_stickiness(moto: &MotoClient, scope: &Scope, call: &AwsCall, list
             let asked = [("TargetGroupArn", group)];
             let answer = moto.call(scope, "DescribeTargetGroupAttributes", &asked).await.ok()?;
             if is_sticky(&String::from_utf8_lossy(answer.body())) {
-                let words = "You must enable group stickiness on a rule if you enabled target stickiness on one of its target groups";
-                return Some(call.refuse("InvalidConfigurationRequest", words));
+                return Some(call.refuse("InvalidConfigurationRequest", STICKY));
             }
         }
     }
     None
 }
+
+/// The same from the other side: a group behind an action with several groups and without group stickiness.
+async fn target_stickiness(moto: &MotoClient, scope: &Scope, call: &AwsCall) -> Option<Response<Bytes>> {
+    let attribute = |n: usize| call.parameter(&format!("Attributes.member.{n}.Key")).map(|key| (n, key));
+    let (n, _) = (1..).map_while(attribute).find(|(_, key)| *key == "stickiness.enabled")?;
+    let group = call.parameter("TargetGroupArn")?;
+    if call.parameter(&format!("Attributes.member.{n}.Value")) != Some("true") {
+        return None;
+    }
+    let described = moto.call(scope, "DescribeTargetGroups", &[("TargetGroupArns.member.1", group)]).await.ok()?;
+    let described = String::from_utf8_lossy(described.body()).into_owned();
+    for balancer in xml::text_of(&described, "LoadBalancerArns").map(xml::members).unwrap_or_default() {
+        let listeners = moto.call(scope, "DescribeListeners", &[("LoadBalancerArn", balancer)]).await.ok()?;
+        let listeners = String::from_utf8_lossy(listeners.body()).into_owned();
+        for listener in listeners.split("<ListenerArn>").skip(1).filter_map(|rest| rest.split('<').next()) {
+            let rules = moto.call(scope, "DescribeRules", &[("ListenerArn", listener)]).await.ok()?;
+            let rules = String::from_utf8_lossy(rules.body()).into_owned();
+            let is_barred = |forward: &str| {
+                let forward = forward.split("</ForwardConfig>").next().unwrap_or_default();
+                let is_sticky = forward.contains("<Enabled>true</Enabled>");
+                forward.contains(group) && forward.matches("<TargetGroupArn>").count() > 1 && !is_sticky
+            };
+            if rules.split("<ForwardConfig>").skip(1).any(is_barred) {
+                return Some(call.refuse("InvalidConfigurationRequest", STICKY));
+            }
+        }
+    }
+    None
+}
+
+/// AWS's words.
+const STICKY: &str =
+    "You must enable group stickiness on a rule if you enabled target stickiness on one of its target groups";
 
 fn is_sticky(attributes: &str) -> bool {
     let after = attributes.split("<Key>stickiness.enabled</Key>").nth(1).unwrap_or_default();

@@ -33,7 +33,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(
-        seed: Option<u64>,
+        seed: u64,
         view: watch::Receiver<Arc<View>>,
         checker: Arc<Checker>,
         target_limit: Duration,
@@ -44,7 +44,7 @@ impl Node {
             checker,
             upstream: Upstream::default(),
             metrics: Arc::clone(metrics),
-            random: Mutex::new(seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
+            random: Mutex::new(fastrand::Rng::with_seed(seed)),
             turns: Mutex::default(),
             started: Instant::now(),
             instance: fastrand::u32(..),

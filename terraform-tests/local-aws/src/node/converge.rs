@@ -87,24 +87,25 @@ impl Converge {
         Arc::clone(&self.control.borrow())
     }
 
+    /// The account of an access key; none if moto doesn't say.
+    pub(crate) async fn account(&self, access_key: &str) -> Option<String> {
+        let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(access_key).cloned();
+        if known.is_some() {
+            return known;
+        }
+        let account = self.moto.account(access_key).await.ok()?;
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Assumed roles bring ever new keys; forgetting them costs one call each.
+        if accounts.len() > 1000 {
+            accounts.clear();
+        }
+        accounts.insert(access_key.to_owned(), account.clone());
+        Some(account)
+    }
+
     /// Notes that this key uses this region.
     pub(crate) async fn learn(&self, scope: &Scope) {
-        let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(&scope.access_key).cloned();
-        let account = match known {
-            Some(account) => account,
-            None => match self.moto.account(&scope.access_key).await {
-                Ok(account) => account,
-                Err(_) => return,
-            },
-        };
-        {
-            let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-            // Assumed roles bring ever new keys; forgetting them costs one call each.
-            if accounts.len() > 1000 {
-                accounts.clear();
-            }
-            accounts.insert(scope.access_key.clone(), account.clone());
-        }
+        let Some(account) = self.account(&scope.access_key).await else { return };
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         if scopes.len() < MOST_SCOPES {
             scopes.entry((account, scope.region.clone())).or_insert_with(|| scope.clone());

@@ -24,6 +24,9 @@ const SHARED_FOR: Duration = Duration::from_secs(2);
 /// second to an account's bucket of forty ("Request throttling for the Elastic Load Balancing API"); each of the two kinds that
 /// are shared here, listeners and rules, takes less than half of that.
 const READS_A_SECOND: f64 = 4.0;
+/// But for no longer than this: what another provider has changed in the same run is to be seen. Beyond sixty load balancers it is
+/// the throttled call that waits.
+const SHARED_AT_MOST: Duration = Duration::from_secs(15);
 /// How long the first of a batch waits for others. Terraform's next ten reads arrive within a millisecond or two.
 const GATHER_FOR: Duration = Duration::from_millis(10);
 
@@ -35,9 +38,9 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> Recent<K, V> {
         Recent(Mutex::new(HashMap::new()))
     }
 
-    /// Forgets all: what was read before is not so any more.
-    pub(super) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Forgets what was read of a key: it is not so any more.
+    pub(super) fn forget(&self, key: &K) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
     /// The value of a key, as old as the caller allows.
@@ -48,6 +51,7 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> Recent<K, V> {
         let (since, reading) = {
             let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
+            entries.retain(|_, (since, _)| now.saturating_duration_since(*since) < SHARED_AT_MOST);
             let shared_for = SHARED_FOR.max(Duration::from_secs_f64(entries.len() as f64 / READS_A_SECOND));
             let recent = entries
                 .get(&key)

@@ -41,6 +41,19 @@ pub struct Elbv2 {
     rules: Recent<String, Rules>,
 }
 
+/// A change of a listener or of its rules; forgets what was read of them when it ends, also where it is given up.
+struct Changing<'a> {
+    of: &'a Elbv2,
+    listener: String,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.of.listeners.forget(&load_balancer_of(&self.listener));
+        self.of.rules.forget(&self.listener);
+    }
+}
+
 /// The ARN of the load balancer that a listener belongs to.
 fn load_balancer_of(listener: &str) -> String {
     let arn = listener.replacen(":listener/", ":loadbalancer/", 1);
@@ -53,11 +66,10 @@ impl Elbv2 {
         Elbv2 { connection, listeners: Recent::new(), rules: Recent::new() }
     }
 
-    /// A call changes routes, or has tried to: what was read before it is not shared any more.
-    fn changed<T>(&self, result: T) -> T {
-        self.listeners.forget();
-        self.rules.forget();
-        result
+    /// A call is about to change a listener or a rule: whatever comes of it, what was read before is not shared any more.
+    fn changing(&self, arn: &str) -> Changing<'_> {
+        let listener = if arn.contains(":listener-rule/") { listener_of(arn) } else { arn.to_owned() };
+        Changing { of: self, listener }
     }
 
     async fn listeners(&self, load_balancer: String, age: Freshness) -> Result<Listeners, PortError> {
@@ -228,17 +240,15 @@ impl LoadBalancer for Elbv2 {
     }
 
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError> {
+        let _changing = self.changing(arn);
         let actions = actions::with_terminal(self.actions(route, arn).await?, terminal);
         let client = self.connection.elbv2().await?;
         if let RouteSpec::Listener(_) = route {
             let result = client.modify_listener().listener_arn(arn).set_default_actions(Some(actions)).send().await;
-            return self
-                .changed(result)
-                .map(drop)
-                .map_err(|error| call_error("elasticloadbalancing", "ModifyListener", &error));
+            return result.map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyListener", &error));
         }
         let result = client.modify_rule().rule_arn(arn).set_actions(Some(actions)).send().await;
-        self.changed(result).map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
+        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
     }
 
     async fn create_rule(
@@ -249,21 +259,23 @@ impl LoadBalancer for Elbv2 {
         terminal: &Terminal,
         tags: &BTreeMap<String, String>,
     ) -> Result<String, PortError> {
+        let _changing = self.changing(listener);
         let call = self.connection.elbv2().await?.create_rule().listener_arn(listener).priority(priority);
         let call = call.set_conditions(Some(conditions::to_aws(conditions)));
         let call = call.set_actions(Some(actions::with_terminal(Vec::new(), terminal)));
         let tags = to_tags(tags);
         let result = call.set_tags((!tags.is_empty()).then_some(tags)).send().await;
-        let answer = self.changed(result).map_err(|error| call_error("elasticloadbalancing", "CreateRule", &error))?;
+        let answer = result.map_err(|error| call_error("elasticloadbalancing", "CreateRule", &error))?;
         let made = answer.rules().first().and_then(|rule| rule.rule_arn());
         let unsaid = || PortError::new(FailureKind::Other, "elasticloadbalancing CreateRule: the answer names no rule");
         made.map(str::to_owned).ok_or_else(unsaid)
     }
 
     async fn set_priority(&self, arn: &str, priority: i32) -> Result<(), PortError> {
+        let _changing = self.changing(arn);
         let pair = RulePriorityPair::builder().rule_arn(arn).priority(priority).build();
         let result = self.connection.elbv2().await?.set_rule_priorities().rule_priorities(pair).send().await;
-        self.changed(result).map(drop).map_err(|error| call_error("elasticloadbalancing", "SetRulePriorities", &error))
+        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "SetRulePriorities", &error))
     }
 
     async fn rule_tags(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, PortError> {
@@ -276,14 +288,16 @@ impl LoadBalancer for Elbv2 {
     }
 
     async fn set_conditions(&self, arn: &str, conditions: &Conditions) -> Result<(), PortError> {
+        let _changing = self.changing(arn);
         let call = self.connection.elbv2().await?.modify_rule().rule_arn(arn);
         let result = call.set_conditions(Some(conditions::to_aws(conditions))).send().await;
-        self.changed(result).map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
+        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
     }
 
     async fn delete_rule(&self, arn: &str) -> Result<(), PortError> {
+        let _changing = self.changing(arn);
         let result = self.connection.elbv2().await?.delete_rule().rule_arn(arn).send().await;
-        let result = self.changed(result).map(drop);
+        let result = result.map(drop);
         let result = result.map_err(|error| call_error("elasticloadbalancing", "DeleteRule", &error));
         or_if_gone(result, ())
     }

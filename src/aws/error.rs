@@ -94,6 +94,8 @@ fn kind_of(code: &str, message: &str) -> FailureKind {
         | "InvalidGroup.Duplicate"
         | "InvalidPermission.Duplicate"
         | "InvalidLaunchTemplateName.AlreadyExistsException" => FailureKind::Conflict,
+        // Auto Scaling has no code of its own for a group that isn't there.
+        "ValidationError" if message.contains("AutoScalingGroup name not found") => FailureKind::Gone,
         "ListenerNotFound"
         | "RuleNotFound"
         | "LoadBalancerNotFound"
@@ -142,6 +144,7 @@ mod tests {
         assert_eq!(kind("InvalidParameterException", group), FailureKind::NeedsListener);
         assert_eq!(kind("InvalidParameterValue", "The metric name x"), FailureKind::InvalidRequest);
         assert_eq!(kind("ValidationError", "Period must be a multiple of 60"), FailureKind::InvalidRequest);
+        assert_eq!(kind("ValidationError", "AutoScalingGroup name not found - x"), FailureKind::Gone);
         assert_eq!(kind("ServerException", "no"), FailureKind::Other);
     }
 

@@ -1,10 +1,11 @@
 //! When what a read doesn't show counts as gone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::run::ports::PortError;
+use crate::run::ports::{Freshness, PortError};
 
 /// So many looks in a row must not find a thing before it counts as gone: a read can be older than the thing, and one
 /// answer of "not found" has been seen for things that are there.
@@ -35,4 +36,10 @@ where
         seen = or(look().await?, seen);
     }
     Ok(seen)
+}
+
+/// How old each of several looks may be: the first one as old as its caller allows, the others are there to see more than it did.
+pub fn ages(first: Freshness) -> impl Fn() -> Freshness {
+    let is_first = AtomicBool::new(true);
+    move || if is_first.swap(false, Ordering::Relaxed) { first } else { Freshness::Now }
 }

@@ -36,7 +36,6 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -47,7 +46,7 @@ use super::{Context, Shared};
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
 use crate::rollout::{Intent, RouteSpec, Runbook, Scalable, Step, World};
-use crate::run::absence::believed;
+use crate::run::absence::{ages, believed};
 use crate::run::ports::Freshness;
 use crate::run::rollout::executor::{self, Scope};
 use crate::tf_provider::{
@@ -105,11 +104,8 @@ async fn look(
     diagnostics: &mut Diagnostics,
 ) -> Option<World> {
     let scope = model::scope(intent);
-    let first = AtomicBool::new(true);
-    let once = || {
-        let age = if first.swap(false, Ordering::Relaxed) { age } else { Freshness::Now };
-        executor::observe(&shared.ports, &scope, age)
-    };
+    let of_look = ages(age);
+    let once = || executor::observe(&shared.ports, &scope, of_look());
     let before = before.map(model::scope);
     let has_all = |seen: &World| has_all_of(seen, &scope, before.as_ref());
     // Of two looks the later one is told, whatever the one before had seen.

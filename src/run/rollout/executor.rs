@@ -698,7 +698,7 @@ impl Run<'_> {
             Step::Remove { route, before } => {
                 // Made by an earlier step, it has the ARN that is seen.
                 let arn = match before.arn.as_str() {
-                    "" => seen(route).map(|seen| seen.arn).or_else(|| made.map(str::to_owned)),
+                    "" => made.map(str::to_owned).or_else(|| seen(route).map(|seen| seen.arn)),
                     arn => Some(arn.to_owned()),
                 };
                 match arn {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::rollout::{Conditions, Forward, LAST_PRIORITY, RouteSpec, Terminal};
-use crate::run::absence::believed;
+use crate::run::absence::{ages, believed};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::stack::context::StackContext;
-use crate::run::stack::ports::SeenGroup;
 use crate::stack::{self, Lead, leads, live_by};
 
 /// The routes that have this target group in them.
@@ -14,10 +13,10 @@ use crate::stack::{self, Lead, leads, live_by};
 /// # Errors
 /// When AWS can't be asked.
 pub async fn leads_to(context: &StackContext, group: &str, age: Freshness) -> Result<Vec<Lead>, PortError> {
-    let find = || context.ports.target_groups.find(group);
-    let Some(seen) = believed(find, Option::is_some, Option::or).await? else { return Ok(Vec::new()) };
-    let mut leads =
-        believed(|| look(context, group, &seen, age), |leads| !leads.is_empty() || !is_behind(&seen), |l, _| l).await?;
+    // Where some load balancer has it, some route leads there, and a look that shows none is an old one.
+    let of_look = ages(age);
+    let has_all = |(leads, is_used): &(Vec<Lead>, bool)| !leads.is_empty() || !is_used;
+    let (mut leads, _) = believed(|| look(context, group, of_look()), has_all, |later, _| later).await?;
     if leads.iter().any(Lead::is_live) {
         let tags = context.ports.target_groups.tags(group).await?;
         for lead in &mut leads {
@@ -27,21 +26,19 @@ pub async fn leads_to(context: &StackContext, group: &str, age: Freshness) -> Re
     Ok(leads)
 }
 
-/// Whether AWS says that a load balancer has it: then some route of that one leads there, and a look that shows none is an old one.
-fn is_behind(seen: &SeenGroup) -> bool {
-    !seen.load_balancers.is_empty()
-}
-
-async fn look(context: &StackContext, group: &str, seen: &SeenGroup, age: Freshness) -> Result<Vec<Lead>, PortError> {
+/// The routes that a look shows, and whether a load balancer has the group.
+async fn look(context: &StackContext, group: &str, age: Freshness) -> Result<(Vec<Lead>, bool), PortError> {
+    let find = || context.ports.target_groups.find(group);
+    let Some(seen) = believed(find, Option::is_some, Option::or).await? else { return Ok((Vec::new(), false)) };
     let load_balancer = &context.load_balancer;
-    let routes = if !is_behind(seen) && is_used(context, group).await? {
-        // Which load balancers have a group is told late, and by some not at all; that its targets are checked says that one
-        // has it.
-        load_balancer.forwarding_routes(age).await?
-    } else {
-        load_balancer.routes_of(&seen.load_balancers, age).await?
-    };
-    Ok(leads(group, routes))
+    if !seen.load_balancers.is_empty() {
+        return Ok((leads(group, load_balancer.routes_of(&seen.load_balancers, age).await?), true));
+    }
+    if !is_used(context, group).await? {
+        return Ok((Vec::new(), false));
+    }
+    // Which load balancers have a group is told late, and by some not at all; that its targets are checked says that one has it.
+    Ok((leads(group, load_balancer.forwarding_routes(age).await?), true))
 }
 
 /// Whether a load balancer checks the group's targets, which it does where a listener or a rule has it.

@@ -127,18 +127,21 @@ impl Build<'_> {
 
     async fn delete_scaling_group(&mut self, name: &str) -> Result<(), PortError> {
         let autoscaling = &self.context.ports.autoscaling;
-        let (mut pauses, mut is_deleted) = (Pauses::new(), false);
-        // It is deleted before it is looked for: a read may show none that is there.
+        let mut pauses = Pauses::new();
+        let mut is_deleted = autoscaling.find(name).await?.is_some_and(|seen| seen.deleting);
+        // Only once it is deleted a read that shows none says that it is gone: an older one may show none that is there.
         loop {
             if !is_deleted {
                 match autoscaling.delete(name).await {
                     Err(error) if error.kind == FailureKind::Conflict => tracing::info!(%error, "it is still in use"),
-                    other => other?,
+                    other => {
+                        other?;
+                        is_deleted = true;
+                    }
                 }
             }
-            match autoscaling.find(name).await? {
-                None => break,
-                Some(seen) => is_deleted = seen.deleting,
+            if autoscaling.find(name).await?.is_none() && is_deleted {
+                break;
             }
             self.pause(&mut pauses, "the instances were terminating").await?;
         }

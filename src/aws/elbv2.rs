@@ -297,8 +297,7 @@ impl LoadBalancer for Elbv2 {
     async fn delete_rule(&self, arn: &str) -> Result<(), PortError> {
         let _changing = self.changing(arn);
         let result = self.connection.elbv2().await?.delete_rule().rule_arn(arn).send().await;
-        let result = result.map(drop);
-        let result = result.map_err(|error| call_error("elasticloadbalancing", "DeleteRule", &error));
+        let result = result.map(drop).map_err(|error| call_error("elasticloadbalancing", "DeleteRule", &error));
         or_if_gone(result, ())
     }
 
@@ -312,15 +311,13 @@ impl LoadBalancer for Elbv2 {
     }
 
     async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError> {
-        let (attributes, groups) = futures::future::join(
-            describe::attributes(&self.connection, group),
-            describe::target_groups(&self.connection, vec![group.to_owned()]),
-        )
-        .await;
-        // Who may not read groups goes without: a rollout needs the attributes, and this is only for a warning.
-        let speaks_grpc =
-            groups.is_ok_and(|groups| groups.iter().any(|group| group.protocol_version() == Some("GRPC")));
-        Ok(GroupFacts { speaks_grpc, ..group_attributes::facts(&attributes?) })
+        Ok(group_attributes::facts(&describe::attributes(&self.connection, group).await?))
+    }
+
+    async fn speaking_grpc(&self, groups: &[String]) -> Result<BTreeSet<String>, PortError> {
+        let seen = describe::target_groups(&self.connection, groups.to_vec()).await?;
+        let speaking = seen.iter().filter(|group| group.protocol_version() == Some("GRPC"));
+        Ok(speaking.filter_map(|group| group.target_group_arn()).map(str::to_owned).collect())
     }
 
     async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {

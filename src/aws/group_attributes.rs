@@ -43,8 +43,6 @@ pub(super) fn facts(attributes: &BTreeMap<String, String>) -> GroupFacts {
     GroupFacts {
         deregistration_delay: seconds(DELAY),
         is_sticky: attributes.get(STICKY).is_some_and(|on| on == "true"),
-        // That is no attribute.
-        speaks_grpc: false,
         fail_open_below: threshold("unhealthy_state_routing"),
         dns_failover_below: threshold("dns_failover"),
     }

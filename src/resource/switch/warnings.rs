@@ -52,7 +52,7 @@ pub(super) async fn tell(
         sticky(intent, world, diagnostics);
         nothing_watches(config, diagnostics);
     }
-    unseen_failures(config, &facts, diagnostics);
+    unseen_failures(shared, config, intent, diagnostics).await;
     for (name, facts) in &facts {
         thresholds(name, facts, diagnostics);
     }
@@ -228,24 +228,36 @@ fn nothing_watches(config: &Value, diagnostics: &mut Diagnostics) {
 }
 
 /// A gRPC call that fails is a request that was answered with 200 to the load balancer.
-fn unseen_failures(config: &Value, facts: &BTreeMap<&str, GroupFacts>, diagnostics: &mut Diagnostics) {
-    let speaking: Vec<&str> = facts.iter().filter(|(_, facts)| facts.speaks_grpc).map(|(name, _)| *name).collect();
-    if speaking.is_empty() {
+async fn unseen_failures(shared: &Shared, config: &Value, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let mut rates = Vec::new();
+    for block in ["validation", "verification"] {
+        let metrics = config.get(block).get("metrics").as_list().unwrap_or_default().iter().enumerate();
+        let of_rate = metrics.filter(|(_, metric)| metric.get("metric").as_str() == Some("error_rate"));
+        rates.extend(of_rate.map(|(n, _)| Path::attribute(block).attr("metrics").index(n)));
+    }
+    if rates.is_empty() {
         return;
     }
-    for block in ["validation", "verification"] {
-        for (n, metric) in config.get(block).get("metrics").as_list().unwrap_or_default().iter().enumerate() {
-            if metric.get("metric").as_str() != Some("error_rate") {
-                continue;
-            }
-            let path = Path::attribute(block).attr("metrics").index(n);
-            let detail = format!(
-                "{path}: {} {} gRPC, where a call that fails is answered with the HTTP status 200 and says so in its trailers. The load balancer counts it as a success, and error_rate stays at 0. Judge such calls by a query over metrics of your own, by alarms, or by a command.",
-                speaking.join(" and "),
-                if speaking.len() == 1 { "speaks" } else { "speak" }
-            );
-            diagnostics.warning_at(path, "error_rate does not see gRPC calls that fail", detail);
+    let groups: Vec<String> = intent.environments.values().map(|one| one.target_group_arn.clone()).collect();
+    let speaking = match shared.ports.load_balancer.speaking_grpc(&groups).await {
+        Ok(speaking) => speaking,
+        Err(error) => {
+            tracing::warn!(%error, "it can't be seen what the target groups speak");
+            return;
         }
+    };
+    let colors = intent.environments.iter().filter(|(_, one)| speaking.contains(&one.target_group_arn));
+    let colors: Vec<&str> = colors.map(|(name, _)| name.as_str()).collect();
+    if colors.is_empty() {
+        return;
+    }
+    let verb = if colors.len() == 1 { "speaks" } else { "speak" };
+    for path in rates {
+        let detail = format!(
+            "{path}: {} {verb} gRPC, where a call that fails is answered with the HTTP status 200 and says so in its trailers. The load balancer counts it as a success, and error_rate stays at 0. Judge such calls by a query over metrics of your own, by alarms, or by a command.",
+            colors.join(" and ")
+        );
+        diagnostics.warning_at(path, "error_rate does not see gRPC calls that fail", detail);
     }
 }
 

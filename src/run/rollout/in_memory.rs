@@ -883,9 +883,12 @@ impl LoadBalancer for Fake {
     }
 
     async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError> {
+        Ok(GroupFacts { is_sticky: self.state().world.sticky.contains(group), ..GroupFacts::default() })
+    }
+
+    async fn speaking_grpc(&self, groups: &[String]) -> Result<BTreeSet<String>, PortError> {
         let state = self.state();
-        let (is_sticky, speaks_grpc) = (state.world.sticky.contains(group), state.grpc.contains(group));
-        Ok(GroupFacts { is_sticky, speaks_grpc, ..GroupFacts::default() })
+        Ok(groups.iter().filter(|group| state.grpc.contains(*group)).cloned().collect())
     }
 
     async fn mark_previews(&self, groups: &[String], former: &[String], routes: &[String]) -> Result<(), PortError> {

@@ -1,6 +1,6 @@
 //! What the executor needs of the world, free of AWS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -60,6 +60,9 @@ pub trait LoadBalancer: Send + Sync {
 
     /// What of a group's attributes matters to a rollout.
     async fn group_facts(&self, group: &str) -> Result<GroupFacts, PortError>;
+
+    /// Those of these groups that speak gRPC, whose calls fail with the HTTP status 200.
+    async fn speaking_grpc(&self, groups: &[String]) -> Result<BTreeSet<String>, PortError>;
 
     /// Notes on those target groups that are an environment's which routes are previews: an idle color with all of a
     /// preview's traffic serves no users. Routes in `former` that are no previews any more are struck out; what others
@@ -194,8 +197,6 @@ pub struct GroupFacts {
     pub deregistration_delay: Option<Duration>,
     /// Whether clients are kept at a target.
     pub is_sticky: bool,
-    /// Whether it speaks gRPC, whose calls fail with the HTTP status 200.
-    pub speaks_grpc: bool,
     /// So few healthy targets make the load balancer fail open: `off`, a number, or a percentage.
     pub fail_open_below: Option<String>,
     /// So few healthy targets make DNS leave the load balancer out.

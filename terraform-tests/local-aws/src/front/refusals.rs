@@ -97,9 +97,7 @@ async fn one_load_balancer(moto: &MotoClient, scope: &Scope, call: &AwsCall, lis
     let mut groups: Vec<&str> = (1..=5).flat_map(|action| groups_of(call, list, action)).collect();
     groups.extend((1..=5).filter_map(|n| call.parameter(&format!("{list}.member.{n}.TargetGroupArn"))));
     for group in groups {
-        let answer = moto.call(scope, "DescribeTargetGroups", &[("TargetGroupArns.member.1", group)]).await.ok()?;
-        let text = String::from_utf8_lossy(answer.body()).into_owned();
-        let behind = xml::text_of(&text, "LoadBalancerArns").map(xml::members).unwrap_or_default();
+        let behind = load_balancers_of(moto, scope, group).await?;
         if behind.iter().any(|arn| name_of(arn) != name_of(here)) {
             let words = "The following target groups cannot be associated with more than one load balancer";
             return Some(call.refuse("TargetGroupAssociationLimit", &format!("{words}: {group}")));
@@ -121,13 +119,8 @@ async fn rules(moto: &MotoClient, scope: &Scope, call: &AwsCall) -> Option<Respo
     let listener = call.parameter("ListenerArn")?;
     let of = listener.replacen(":listener/app/", ":loadbalancer/app/", 1);
     let load_balancer = of.rsplit_once('/').filter(|_| of != listener)?.0;
-    let listeners = moto.call(scope, "DescribeListeners", &[("LoadBalancerArn", load_balancer)]).await.ok()?;
-    let text = String::from_utf8_lossy(listeners.body()).into_owned();
-    let mut count = 0;
-    for listener in text.split("<ListenerArn>").skip(1).filter_map(|rest| rest.split('<').next()) {
-        let answer = moto.call(scope, "DescribeRules", &[("ListenerArn", listener), ("PageSize", "400")]).await.ok()?;
-        count += String::from_utf8_lossy(answer.body()).matches("<IsDefault>false</IsDefault>").count();
-    }
+    let rules = rules_of(moto, scope, load_balancer).await?;
+    let count: usize = rules.iter().map(|rules| rules.matches("<IsDefault>false</IsDefault>").count()).sum();
     let words = "The maximum number of rules on the load balancer has been reached";
     (count >= MOST_RULES).then(|| call.refuse("TooManyRules", words))
 }
@@ -144,8 +137,7 @@ async fn group_stickiness(moto: &MotoClient, scope: &Scope, call: &AwsCall, list
         }
         for group in groups {
             let asked = [("TargetGroupArn", group)];
-            let answer = moto.call(scope, "DescribeTargetGroupAttributes", &asked).await.ok()?;
-            if is_sticky(&String::from_utf8_lossy(answer.body())) {
+            if is_sticky(&read(moto, scope, "DescribeTargetGroupAttributes", &asked).await?) {
                 return Some(call.refuse("InvalidConfigurationRequest", STICKY));
             }
         }
@@ -161,25 +153,41 @@ async fn target_stickiness(moto: &MotoClient, scope: &Scope, call: &AwsCall) -> 
     if call.parameter(&format!("Attributes.member.{n}.Value")) != Some("true") {
         return None;
     }
-    let described = moto.call(scope, "DescribeTargetGroups", &[("TargetGroupArns.member.1", group)]).await.ok()?;
-    let described = String::from_utf8_lossy(described.body()).into_owned();
-    for balancer in xml::text_of(&described, "LoadBalancerArns").map(xml::members).unwrap_or_default() {
-        let listeners = moto.call(scope, "DescribeListeners", &[("LoadBalancerArn", balancer)]).await.ok()?;
-        let listeners = String::from_utf8_lossy(listeners.body()).into_owned();
-        for listener in listeners.split("<ListenerArn>").skip(1).filter_map(|rest| rest.split('<').next()) {
-            let rules = moto.call(scope, "DescribeRules", &[("ListenerArn", listener)]).await.ok()?;
-            let rules = String::from_utf8_lossy(rules.body()).into_owned();
-            let is_barred = |forward: &str| {
-                let forward = forward.split("</ForwardConfig>").next().unwrap_or_default();
-                let is_sticky = forward.contains("<Enabled>true</Enabled>");
-                forward.contains(group) && forward.matches("<TargetGroupArn>").count() > 1 && !is_sticky
-            };
-            if rules.split("<ForwardConfig>").skip(1).any(is_barred) {
-                return Some(call.refuse("InvalidConfigurationRequest", STICKY));
-            }
+    let is_barred = |forward: &str| {
+        let forward = forward.split("</ForwardConfig>").next().unwrap_or_default();
+        let is_sticky = forward.contains("<Enabled>true</Enabled>");
+        forward.contains(group) && forward.matches("<TargetGroupArn>").count() > 1 && !is_sticky
+    };
+    for balancer in load_balancers_of(moto, scope, group).await? {
+        let rules = rules_of(moto, scope, &balancer).await?;
+        if rules.iter().any(|rules| rules.split("<ForwardConfig>").skip(1).any(is_barred)) {
+            return Some(call.refuse("InvalidConfigurationRequest", STICKY));
         }
     }
     None
+}
+
+/// What moto answers.
+async fn read(moto: &MotoClient, scope: &Scope, action: &str, asked: &[(&str, &str)]) -> Option<String> {
+    let answer = moto.call(scope, action, asked).await.ok()?;
+    Some(String::from_utf8_lossy(answer.body()).into_owned())
+}
+
+/// The load balancers that have a group.
+async fn load_balancers_of(moto: &MotoClient, scope: &Scope, group: &str) -> Option<Vec<String>> {
+    let text = read(moto, scope, "DescribeTargetGroups", &[("TargetGroupArns.member.1", group)]).await?;
+    let arns = xml::text_of(&text, "LoadBalancerArns").map(xml::members).unwrap_or_default();
+    Some(arns.into_iter().map(str::to_owned).collect())
+}
+
+/// The rules of a load balancer, an answer for each listener.
+async fn rules_of(moto: &MotoClient, scope: &Scope, load_balancer: &str) -> Option<Vec<String>> {
+    let listeners = read(moto, scope, "DescribeListeners", &[("LoadBalancerArn", load_balancer)]).await?;
+    let mut rules = Vec::new();
+    for listener in listeners.split("<ListenerArn>").skip(1).filter_map(|rest| rest.split('<').next()) {
+        rules.push(read(moto, scope, "DescribeRules", &[("ListenerArn", listener), ("PageSize", "400")]).await?);
+    }
+    Some(rules)
 }
 
 /// AWS's words.

@@ -17,6 +17,7 @@
 //! - [`variables`]: the environment of this process.
 //! - [`argument`]: what is known of an argument, declared once, at the field that holds it.
 //! - [`arn`]: the shapes of ARNs.
+//! - [`shell`]: commands of the AWS CLI that a person pastes.
 //! - [`cancel`]: the stop signal of a run.
 //! - [`clock`]: the only place that asks the machine for the time.
 
@@ -39,6 +40,7 @@ pub mod rollout;
 pub mod run;
 pub mod secrets;
 pub mod settings;
+pub mod shell;
 pub mod stack;
 pub mod tf_provider;
 pub mod variables;

@@ -52,13 +52,14 @@ fn forbid(words: &[&str], applies: impl Fn(&str) -> bool, law: &str) {
 /// The leaves know of nothing above them; the pure rooms of each other only where one domain asks another; what carries out
 /// knows what decides; the adapters know the ports that they implement; resources know everything but the adapters, and
 /// `compose` puts them together. A migration's address is a database's own.
-const EDGES: [Edges; 26] = [
+const EDGES: [Edges; 27] = [
     ("arn", &[]),
     ("cancel", &[]),
     ("clock", &[]),
     ("digest", &[]),
     ("duration", &[]),
     ("home", &[]),
+    ("shell", &[]),
     ("variables", &[]),
     ("argument", &["duration"]),
     ("secrets", &["digest", "variables"]),
@@ -74,7 +75,7 @@ const EDGES: [Edges; 26] = [
         "run::rollout",
         &["cancel", "clock", "duration", "migration", "network", "rollout", "run", "secrets", "settings", "variables"],
     ),
-    ("run::stack", &["argument", "cancel", "duration", "rollout", "run", "run::rollout", "stack"]),
+    ("run::stack", &["argument", "cancel", "duration", "rollout", "run", "run::rollout", "shell", "stack"]),
     ("run::migration", &["cancel", "clock", "duration", "migration", "rollout", "run", "run::rollout"]),
     (
         "aws",
@@ -118,6 +119,7 @@ const EDGES: [Edges; 26] = [
             "run::stack",
             "secrets",
             "settings",
+            "shell",
             "stack",
             "tf_provider",
         ],

@@ -1,4 +1,5 @@
-//! Tells a [`Call`] which of its attempts went without an answer, and begins none that was given up.
+//! Tells a [`Call`] which of its attempts went without an answer, begins none that was given up, and ends those that nobody is
+//! there to answer.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 
-use super::http::{is_name_of_read, never_left, was_answered};
+use super::http::{is_name_of_read, never_left, stranger, was_answered};
 use crate::run::call::Call;
 
 /// Watches the attempts of every client.
@@ -21,6 +22,59 @@ pub(super) struct Attempts;
 /// That an attempt is on its way.
 #[derive(Debug)]
 struct Sent(bool);
+
+/// How many attempts of a call met nobody, at a host that never took a connection.
+#[derive(Debug, Default)]
+struct Unmet(u32, String);
+
+impl Storable for Unmet {
+    type Storer = StoreReplace<Self>;
+}
+
+/// So many attempts meet nobody before a call ends, with up to 16 s between them: a network that comes up late is waited for,
+/// a wrong address or a dead DNS is told. Once a host took a connection it is there, and the retries that are configured count.
+const MAX_UNMET: u32 = 7;
+
+/// Gives up a call whose endpoint isn't there.
+#[derive(Debug)]
+pub(super) struct Presence;
+
+#[dyn_dispatch_hint]
+impl Intercept for Presence {
+    fn name(&self) -> &'static str {
+        "whether the endpoint is there"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        match cfg.load::<Unmet>() {
+            Some(Unmet(MAX_UNMET.., why)) => Err(format!(
+                "{why}; {MAX_UNMET} attempts came to nothing and none before ever did: check the region, the network, the \
+                 proxy, and endpoint_url and endpoints where they are set"
+            )
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let error = context.output_or_error().and_then(Result::err).and_then(|error| error.as_connector_error());
+        if let Some(why) = error.and_then(stranger) {
+            let before = cfg.load::<Unmet>().map_or(0, |unmet| unmet.0);
+            cfg.interceptor_state().store_put(Unmet(before + 1, why));
+        }
+        Ok(())
+    }
+}
 
 /// How many attempts of a call were met with silence.
 #[derive(Debug, Default)]

@@ -20,7 +20,7 @@ use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryA
 use aws_types::os_shim_internal::{Env, Fs};
 use tokio::sync::OnceCell;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Presence};
 use super::error::call_error;
 use super::http::SdkHttp;
 use super::identity::{AssumedRole, Confidential, WebIdentityRole};
@@ -137,7 +137,8 @@ impl Connection {
         // Each SDK crate has a builder type of its own, so this can't be a function.
         macro_rules! client {
             ($sdk:ident, $endpoint:expr) => {{
-                let builder = $sdk::config::Builder::from(&config).retry_partition(retries()).interceptor(Attempts);
+                let builder = $sdk::config::Builder::from(&config).retry_partition(retries());
+                let builder = builder.interceptor(Attempts).interceptor(Presence);
                 $endpoint.iter().fold(builder, |builder, url| builder.endpoint_url(url))
             }};
         }
@@ -313,7 +314,7 @@ fn profile_files(settings: &Settings) -> Option<ProfileFiles> {
 }
 
 fn sts(settings: &Settings, config: &SdkConfig) -> aws_sdk_sts::Client {
-    let builder = aws_sdk_sts::config::Builder::from(config);
+    let builder = aws_sdk_sts::config::Builder::from(config).interceptor(Presence);
     let builder = settings.endpoints.sts.iter().fold(builder, |builder, url| builder.endpoint_url(url));
     aws_sdk_sts::Client::from_conf(builder.build())
 }

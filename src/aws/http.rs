@@ -1,7 +1,9 @@
 //! The SDK's HTTP client on reqwest: one TLS stack and one place for proxies, CA bundles and timeouts.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -30,7 +32,11 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
 #[derive(Clone, Debug)]
-pub(super) struct SdkHttp(reqwest::Client);
+pub(super) struct SdkHttp {
+    client: reqwest::Client,
+    /// The hosts that ever took a connection: one that never did is hardly there.
+    known: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl SdkHttp {
     pub(super) fn new(settings: &Settings, connect_timeout: Duration) -> Result<SdkHttp, String> {
@@ -44,7 +50,25 @@ impl SdkHttp {
             .danger_accept_invalid_certs(settings.insecure);
         let builder = on_network(builder, settings)?;
         let client = builder.build().map_err(|error| format!("failed to set up HTTP: {}", chain(&error)))?;
-        Ok(SdkHttp(client))
+        Ok(SdkHttp { client, known: Arc::default() })
+    }
+
+    /// Sends it, and remembers whether its host took the connection.
+    async fn send(&self, request: reqwest::Request) -> Result<reqwest::Response, ConnectorError> {
+        let url = request.url();
+        let to = url.host_str().unwrap_or_default().to_owned();
+        let host = format!("{to}:{}", url.port_or_known_default().unwrap_or_default());
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.client.execute(request).await {
+            Ok(response) => {
+                known().insert(host);
+                Ok(response)
+            }
+            Err(error) => {
+                let is_stranger = error.is_connect() && !known().contains(&host);
+                Err(failed(&to, error, is_stranger))
+            }
+        }
     }
 }
 
@@ -56,15 +80,11 @@ impl HttpClient for SdkHttp {
 
 impl HttpConnector for SdkHttp {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.0.clone();
+        let http = self.clone();
         HttpConnectorFuture::new(async move {
             let reads = is_read(&request);
             let request = outgoing(request)?;
-            let work = async {
-                let to = request.url().host_str().unwrap_or_default().to_owned();
-                let response = client.execute(request).await.map_err(|error| failed(&to, error))?;
-                incoming(response).await
-            };
+            let work = async { incoming(http.send(request).await?).await };
             // A read that was begun before a stop tells nobody anything any more.
             match Call::current().as_ref().and_then(|call| call.stop()).filter(|stop| reads && !stop.is_cancelled()) {
                 None => work.await,
@@ -204,10 +224,10 @@ pub(super) fn never_left(error: &ConnectorError) -> bool {
 }
 
 /// The SDK repeats what broke on the way, and not what was wrong before it left.
-fn failed(to: &str, error: reqwest::Error) -> ConnectorError {
+fn failed(to: &str, error: reqwest::Error, is_stranger: bool) -> ConnectorError {
     let (is_timeout, is_builder) = (error.is_timeout(), error.is_builder());
     // An address may have a password in it.
-    let error = Box::new(Unreached { to: to.to_owned(), error: error.without_url() });
+    let error = Box::new(Unreached { to: to.to_owned(), error: error.without_url(), is_stranger });
     if is_timeout {
         ConnectorError::timeout(error)
     } else if is_builder {
@@ -222,6 +242,14 @@ fn failed(to: &str, error: reqwest::Error) -> ConnectorError {
 struct Unreached {
     to: String,
     error: reqwest::Error,
+    /// Whether nothing there ever took a connection.
+    is_stranger: bool,
+}
+
+/// What went wrong on the way to a host that never took a connection, in words.
+pub(super) fn stranger(error: &ConnectorError) -> Option<String> {
+    let unreached = causes(error).find_map(|cause| cause.downcast_ref::<Unreached>())?;
+    unreached.is_stranger.then(|| secrets::outside(&chain(unreached)))
 }
 
 impl fmt::Display for Unreached {

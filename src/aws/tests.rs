@@ -215,6 +215,41 @@ async fn p09_attempts_without_an_answer_are_noted() {
     assert_eq!(call.unanswered(), 0);
 }
 
+/// An endpoint that was never there is told soon, whatever the retries; one that was there is waited for.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_was_never_there_is_told() {
+    let ports = ports_to("http://127.0.0.1:9", 24);
+    let began = tokio::time::Instant::now();
+    let failed = ports.load_balancer.target_health(GROUP, false).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(failed.message.contains("failed to reach 127.0.0.1"), "{failed}");
+    assert!(failed.message.contains("7 attempts") && failed.message.contains("endpoint_url"), "{failed}");
+    let call = Call::new();
+    let failed = call.clone().make(ports.load_balancer.delete_rule("arn")).await.unwrap_err();
+    assert!(failed.message.contains("7 attempts") && call.unanswered() == 0, "{failed}");
+    // The same name, that nobody knows.
+    let ports = ports_to("http://nobody.invalid", 24);
+    let failed = ports.records.get("/app/live", Freshness::Now).await.unwrap_err();
+    assert!(failed.message.contains("failed to reach nobody.invalid"), "{failed}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_there_is_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let once = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_request(&mut stream, &mut Vec::new()).await;
+        drop(stream.write_all(b"HTTP/1.1 403 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await);
+    });
+    let ports = ports_to(&format!("http://{address}"), 9);
+    assert!(ports.load_balancer.target_health(GROUP, false).await.is_err());
+    once.await.unwrap();
+    tokio::time::pause();
+    let failed = ports.load_balancer.target_health(GROUP, false).await.unwrap_err();
+    assert!(!failed.message.contains("attempts came to nothing"), "{failed}");
+}
+
 /// What is no answer of AWS's is told in words, and was answered all the same: nothing is unknown of it.
 #[tokio::test]
 async fn an_answer_that_is_none_is_told_in_words() {

@@ -1,7 +1,6 @@
 //! What users write: the provider block, its resources and functions. Each turns configuration values into a wish free
 //! of Terraform, has it planned and carried out, and tells what came of it.
 
-mod cli;
 #[cfg(test)]
 mod declarations;
 mod environment;
@@ -27,6 +26,7 @@ use crate::platform::{Adapters, Platform};
 use crate::run::migration::ports::Databases;
 use crate::run::rollout::ports::Ports;
 use crate::run::stack::StackContext;
+use crate::shell::Shell;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub use provider::Bluegreen;
@@ -42,6 +42,14 @@ struct Shared {
     stack: StackContext,
     databases: Arc<dyn Databases>,
     switches: Arc<Switches>,
+}
+
+impl Shared {
+    /// For commands to paste: of this region, where it is known, or of the provider's.
+    fn shell(&self, region: Option<String>) -> Shell {
+        let profile = self.platform.settings().and_then(|settings| settings.profile.clone());
+        Shell { region: region.or_else(|| self.platform.region()), profile }
+    }
 }
 
 /// Tells which of these tags are the provider's own, or AWS's.

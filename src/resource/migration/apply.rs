@@ -37,12 +37,12 @@ pub(super) async fn apply(shared: &Shared, request: &ApplyRequest, diagnostics: 
         cancel: &request.cancel,
     };
     let outcome = migrator.run().await;
-    finish(request, planned, &intent, database.as_ref(), outcome, diagnostics)
+    finish((shared, request), planned, &intent, database.as_ref(), outcome, diagnostics)
 }
 
 /// The state after an apply.
 fn finish(
-    request: &ApplyRequest,
+    (shared, request): (&Shared, &ApplyRequest),
     planned: &Value,
     intent: &Intent,
     database: &dyn Database,
@@ -54,8 +54,9 @@ fn finish(
     let seen = seen.or_else(|| PrivateState::read(&request.private).seen).unwrap_or_default();
     let private = PrivateState { seen: Some(seen.clone()) }.bytes();
     if let Some(failure) = failure {
-        diagnostics::Told { config: &request.config, intent, database, ledger: &seen.ledger, seen: is_seen }
-            .failure(&failure, diagnostics);
+        let (config, ledger, shell) = (&request.config, &seen.ledger, &shared.shell(None));
+        let told = diagnostics::Told { config, intent, database, shell, ledger, seen: is_seen };
+        told.failure(&failure, diagnostics);
         // Without a state before, nothing is lost: what ran is in the ledger, and the next apply finds it there.
         let Some(mut state) = request.prior.clone() else { return Stored::default() };
         state::set_ledger(&mut state, &seen);

@@ -9,6 +9,7 @@ use crate::run::migration::contraction::Barred;
 use crate::run::migration::migrator::{Broken, Failure, Left};
 use crate::run::migration::ports::{Database, DatabaseError, Fault};
 use crate::run::rollout::lock::{self, Refused};
+use crate::shell::Shell;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// A destroy plans first, and is refused what a plan is refused.
@@ -209,9 +210,10 @@ fn dirty(config: &Value, intent: &Intent, phase: Phase, entry: &Entry, ledger: &
 }
 
 /// Why a contract does not run.
-pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnostics) {
+pub(super) fn barred(barred: &Barred, guard: &Guard, shell: &Shell, diagnostics: &mut Diagnostics) {
     let path = Path::attribute("guard");
     let lock = lock::name(&guard.parameter);
+    let delete = shell.command(&format!("ssm delete-parameter --name {lock}"));
     let (summary, detail) = match barred {
         Barred::Unmet(unmet) => {
             let then = match unmet {
@@ -223,9 +225,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
                     format!("Switch to {} first, and let it be for long enough to be sure.", guard.live)
                 }
                 Unmet::Rollout { .. } => {
-                    format!(
-                        "Bring it to its end first: apply the switch. If it is none any more: aws ssm delete-parameter --name {lock}"
-                    )
+                    format!("Bring it to its end first: apply the switch. If it is none any more: {delete}")
                 }
             };
             let detail = format!(
@@ -247,7 +247,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, diagnostics: &mut Diagnosti
         }
         Barred::Locked(Refused::Strange(why)) => {
             let detail = format!(
-                "guard: the parameter {lock}, which keeps rollouts apart, can't be read: {why}. Nothing was changed. If nothing is under way, delete it:\n  aws ssm delete-parameter --name {lock}"
+                "guard: the parameter {lock}, which keeps rollouts apart, can't be read: {why}. Nothing was changed. If nothing is under way, delete it:\n  {delete}"
             );
             ("The lock record can't be read", detail)
         }
@@ -270,6 +270,7 @@ pub(super) struct Told<'a> {
     pub config: &'a Value,
     pub intent: &'a Intent,
     pub database: &'a dyn Database,
+    pub shell: &'a Shell,
     pub ledger: &'a Ledger,
     /// Whether that is how it is now.
     pub seen: bool,
@@ -294,7 +295,7 @@ impl Told<'_> {
             }
             Failure::Refused(refusal) => refused(self.config, self.intent, self.ledger, refusal, diagnostics),
             Failure::Barred(barred_by) => match &self.intent.guard {
-                Some(guard) => barred(barred_by, guard, diagnostics),
+                Some(guard) => barred(barred_by, guard, self.shell, diagnostics),
                 None => diagnostics.error("contract was barred", format!("{barred_by:?}")),
             },
             Failure::Statement(broken) => self.broken(broken, diagnostics),

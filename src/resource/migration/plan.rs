@@ -119,7 +119,7 @@ impl Draft<'_> {
         if let Some(guard) = self.intent.guard.as_ref().filter(|_| contracts && self.shared.platform.is_known())
             && let Err(barred) = contraction::check(&self.shared.ports, guard).await
         {
-            diagnostics::barred(&barred, guard, diagnostics);
+            diagnostics::barred(&barred, guard, &self.shared.shell(None), diagnostics);
         }
         if contracts && self.intent.guard.is_none() {
             diagnostics::unguarded(diagnostics);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::contracts::Outdated;
-use super::diagnostics::{self, Failure};
+use super::diagnostics::{self, Failure, Place};
 use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
 use super::promise::Promise;
 use super::{OWNER_TAG, Shared, TAG, credentials, is_barred_by_label, look, model, name, planned, tags};
@@ -22,6 +22,7 @@ use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::{Ending, Outcome, Run};
 use crate::run::rollout::lock::{self, Lock, Refused};
 use crate::run::rollout::ports::Lasting;
+use crate::shell::Shell;
 use crate::tf_provider::{ApplyRequest, Cancel, Diagnostics, Path, Stored, Value};
 
 /// How often it is looked before it is believed that somebody moved the traffic since the plan, and with what pause.
@@ -34,6 +35,8 @@ pub(super) struct Apply<'a> {
     pub request: &'a ApplyRequest,
     pub planned: &'a Value,
     pub intent: Intent,
+    /// For commands to paste.
+    pub shell: Shell,
 }
 
 /// What a rollout is about, and an id for it that no other one has.
@@ -151,13 +154,14 @@ pub(super) fn as_found(lock: &Lock) -> Option<(Status, String)> {
 }
 
 /// Gives the lock up as it was found, by a run that did nothing.
-async fn give_back(lock: &Lock, intent: &Intent, diagnostics: &mut Diagnostics) {
-    told(lock.give_back().await, intent, diagnostics);
+async fn give_back(lock: &Lock, place: Place<'_>, diagnostics: &mut Diagnostics) {
+    told(lock.give_back().await, place, diagnostics);
 }
 
 /// Gives the lock up after a run, with what is written down of a rollout that did not come to its end, or of an earlier one
 /// that still has not.
-pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnostics: &mut Diagnostics) {
+pub(super) async fn end(lock: &Lock, outcome: &Outcome, place: Place<'_>, diagnostics: &mut Diagnostics) {
+    let (intent, _) = place;
     let reason = shortened(&outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default());
     let left = match (outcome.ending, &outcome.world) {
         (Ending::Held, _) => Some((Status::Held, format!("was held: {reason}"))),
@@ -165,7 +169,7 @@ pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnos
         (Ending::Unknown, _) => Some((Status::Unknown, format!("has a call without an answer: {reason}"))),
         // What a dead rollout of another switch left is that one's to go on with.
         _ if lock.found.as_ref().is_some_and(|found| found.what.is_empty() && found.switch != intent.name) => {
-            return give_back(lock, intent, diagnostics).await;
+            return give_back(lock, place, diagnostics).await;
         }
         // Without a record it is this run's end that says that all of it is over.
         (Ending::Done, _) if intent.record.is_none() => None,
@@ -181,34 +185,38 @@ pub(super) async fn end(lock: &Lock, outcome: &Outcome, intent: &Intent, diagnos
         (Ending::Done, None) => None,
         (Ending::RolledBack, None) => as_found(lock),
     };
-    release(lock, left, intent, diagnostics).await;
+    release(lock, left, place, diagnostics).await;
 }
 
 /// Takes the lock away with the switch.
-pub(super) async fn delete(lock: &Lock, intent: &Intent, diagnostics: &mut Diagnostics) {
-    told(lock.delete().await, intent, diagnostics);
+pub(super) async fn delete(lock: &Lock, place: Place<'_>, diagnostics: &mut Diagnostics) {
+    told(lock.delete().await, place, diagnostics);
 }
 
 /// Gives the lock up, with what is left undone.
 pub(super) async fn release(
     lock: &Lock,
     left: Option<(Status, String)>,
-    intent: &Intent,
+    place: Place<'_>,
     diagnostics: &mut Diagnostics,
 ) {
-    told(lock.release(left).await, intent, diagnostics);
+    told(lock.release(left).await, place, diagnostics);
 }
 
-fn told(released: Result<(), PortError>, intent: &Intent, diagnostics: &mut Diagnostics) {
+fn told(released: Result<(), PortError>, place: Place<'_>, diagnostics: &mut Diagnostics) {
     // One that is somebody else's by now is theirs to give up.
     if let Err(error) = released
         && error.kind != FailureKind::Conflict
     {
-        diagnostics::not_released(&error, intent, diagnostics);
+        diagnostics::not_released(&error, place, diagnostics);
     }
 }
 
 impl Apply<'_> {
+    fn place(&self) -> Place<'_> {
+        (&self.intent, &self.shell)
+    }
+
     pub async fn run(&self, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: self.request.prior.clone(), private: self.request.private.clone() };
         let cancel = &self.request.cancel;
@@ -217,7 +225,7 @@ impl Apply<'_> {
         let seen_lock_record = tokio::select! {
             lock_record = seen_lock_record(self.shared, &self.intent) => lock_record,
             () = cancel.cancelled() => {
-                diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
+                diagnostics::refused(&Refused::Interrupted { in_doubt: false }, self.place(), diagnostics);
                 return before;
             }
         };
@@ -246,14 +254,14 @@ impl Apply<'_> {
         let _turn = tokio::select! {
             turn = self.shared.switches.turn(&locked) => turn,
             () = cancel.cancelled() => {
-                diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
+                diagnostics::refused(&Refused::Interrupted { in_doubt: false }, self.place(), diagnostics);
                 return before;
             }
         };
         let lock = match lock(self.shared, &self.intent, (&world, &runbook), &about, cancel, diagnostics).await {
             Ok(lock) => lock,
             Err(refused) => {
-                diagnostics::refused(&refused, &self.intent, diagnostics);
+                diagnostics::refused(&refused, self.place(), diagnostics);
                 return before;
             }
         };
@@ -264,12 +272,12 @@ impl Apply<'_> {
         match self.look_again(&lock, world, &about, diagnostics).await {
             // It may have been waited for long.
             Some((_, runbook, _)) if credentials::are_too_short(self.shared, &runbook, diagnostics).await => {
-                give_back(&lock, &self.intent, diagnostics).await;
+                give_back(&lock, self.place(), diagnostics).await;
                 before
             }
             Some((world, runbook, about)) => self.carry_out((world, runbook), &about, Some(&lock), diagnostics).await,
             None => {
-                give_back(&lock, &self.intent, diagnostics).await;
+                give_back(&lock, self.place(), diagnostics).await;
                 before
             }
         }
@@ -397,7 +405,7 @@ impl Apply<'_> {
         };
         let outcome = run.run(world.clone()).await;
         if let Some(lock) = lock {
-            end(lock, &outcome, intent, diagnostics).await;
+            end(lock, &outcome, (intent, &self.shell), diagnostics).await;
         }
         let report = Report {
             about,
@@ -444,7 +452,7 @@ impl Apply<'_> {
         let Err(error) = call.make(self.claim(memory, world, &mut claimed)).await else { return Some(claimed) };
         self.give_claims_back(claimed).await;
         if let Some(lock) = lock {
-            give_back(lock, &self.intent, diagnostics).await;
+            give_back(lock, self.place(), diagnostics).await;
         }
         diagnostics::unclaimed(name(self.planned), &error, diagnostics);
         None
@@ -630,6 +638,7 @@ impl Apply<'_> {
         };
         let failure = Failure {
             summary,
+            shell: &self.shell,
             intent: &self.intent,
             config: &self.request.config,
             runbook: report.runbook,

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::diagnostics::{self, Failure};
+use super::diagnostics::{self, Failure, Place};
 use super::private_state::PrivateState;
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, wish, with_stickiness};
+use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, shell, wish, with_stickiness};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner;
 use crate::rollout::situation::is_ours_by_looks;
@@ -18,6 +18,7 @@ use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::RolloutContext;
 use crate::run::rollout::executor::{Ending, Outcome, Run};
 use crate::run::rollout::lock::{Lock, Refused, is_surely_dead};
+use crate::shell::Shell;
 use crate::tf_provider::{DestroyRequest, Diagnostics, Path, Stored, Value};
 
 /// A switch that goes.
@@ -27,6 +28,7 @@ struct End<'a> {
     request: &'a DestroyRequest,
     intent: Intent,
     memory: PrivateState,
+    shell: Shell,
 }
 
 /// What of a switch's things is still its own.
@@ -52,11 +54,16 @@ pub(super) async fn destroy(shared: &Shared, request: &DestroyRequest, diagnosti
     };
     let looking = look(shared, (&intent, Some(&intent)), Freshness::Now, name(prior), diagnostics);
     let Some(world) = Call::until(request.cancel.clone()).make(looking).await else { return before };
-    let end = End { shared, prior, request, intent, memory };
+    let shell = shell(shared, &intent);
+    let end = End { shared, prior, request, intent, memory, shell };
     end.run(world, diagnostics).await
 }
 
 impl End<'_> {
+    fn place(&self) -> Place<'_> {
+        (&self.intent, &self.shell)
+    }
+
     async fn run(mut self, world: World, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: Some(self.prior.clone()), private: self.request.private.clone() };
         // What is read until then tells nobody anything once the run was stopped.
@@ -77,7 +84,7 @@ impl End<'_> {
         // A lock that a dead run left goes, too.
         let is_left = matches!(until().make(apply::lock_parameter(self.shared, &self.intent)).await, Ok(Some(left)) if is_surely_dead(&left));
         if self.request.cancel.is_cancelled() {
-            diagnostics::refused(&Refused::Interrupted { in_doubt: false }, &self.intent, diagnostics);
+            diagnostics::refused(&Refused::Interrupted { in_doubt: false }, self.place(), diagnostics);
             return before;
         }
         let runbook = planner::plan_removal(&removal, &world);
@@ -90,7 +97,7 @@ impl End<'_> {
         let lock = match lock {
             Ok(lock) => lock,
             Err(refused) => {
-                diagnostics::refused(&refused, &self.intent, diagnostics);
+                diagnostics::refused(&refused, self.place(), diagnostics);
                 return before;
             }
         };
@@ -98,16 +105,16 @@ impl End<'_> {
         if let Some(lock) = &lock {
             // What an unfinished rollout left is still to be known if the switch stays.
             match (outcome.ending, apply::as_found(lock)) {
-                (Ending::Done, _) if owned.heir => apply::release(lock, None, &self.intent, diagnostics).await,
-                (Ending::Done, _) => apply::delete(lock, &self.intent, diagnostics).await,
-                (Ending::Held, found @ Some(_)) => apply::release(lock, found, &self.intent, diagnostics).await,
+                (Ending::Done, _) if owned.heir => apply::release(lock, None, self.place(), diagnostics).await,
+                (Ending::Done, _) => apply::delete(lock, self.place(), diagnostics).await,
+                (Ending::Held, found @ Some(_)) => apply::release(lock, found, self.place(), diagnostics).await,
                 // A removal that stopped half-way left nothing that a rollout would have to know.
                 (Ending::Held, None)
                     if !outcome.journal.has_external_change() && outcome.journal.doubts().is_empty() =>
                 {
-                    apply::release(lock, None, &self.intent, diagnostics).await;
+                    apply::release(lock, None, self.place(), diagnostics).await;
                 }
-                _ => apply::end(lock, &outcome, &self.intent, diagnostics).await,
+                _ => apply::end(lock, &outcome, self.place(), diagnostics).await,
             }
         }
         let is_unmarked = owned.heir || self.unmark(diagnostics).await;
@@ -202,6 +209,7 @@ impl End<'_> {
     fn failed(&self, runbook: &Runbook, outcome: &Outcome, diagnostics: &mut Diagnostics) {
         let failure = Failure {
             summary: format!("Failed to remove the switch {}", name(self.prior)),
+            shell: &self.shell,
             intent: &self.intent,
             config: &Value::Null,
             runbook,

@@ -6,15 +6,16 @@ use serde_json::json;
 
 use super::model;
 use crate::duration::shown;
-use crate::resource::cli;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
-    Check, Intent, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_summary, way_back,
+    Capacity, Check, Intent, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World, short,
+    terminal_summary, way_back,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::executor::{Ending, Outcome};
 use crate::run::rollout::lock::{self, Refused};
+use crate::shell::{Shell, quoted};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// Why there is no runbook.
@@ -115,11 +116,14 @@ fn advice(kind: FailureKind) -> &'static str {
     }
 }
 
+/// Which switch a message is about, and where its commands are meant.
+pub(super) type Place<'a> = (&'a Intent, &'a Shell);
+
 /// The lock could not be had.
-pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diagnostics) {
+pub(super) fn refused(refused: &Refused, (intent, shell): Place<'_>, diagnostics: &mut Diagnostics) {
     let path = lock_path(intent);
     let (lock, what) = (model::lock(intent), intent.record.as_deref().unwrap_or(&intent.name));
-    let delete = delete_parameter(&lock, intent);
+    let delete = delete_parameter(&lock, shell);
     match refused {
         Refused::Held(lock_record) => {
             let detail = format!(
@@ -165,8 +169,8 @@ pub(super) fn refused(refused: &Refused, intent: &Intent, diagnostics: &mut Diag
 }
 
 /// The lock could not be given up.
-pub(super) fn not_released(error: &PortError, intent: &Intent, diagnostics: &mut Diagnostics) {
-    let (delete, lease) = (delete_parameter(&model::lock(intent), intent), shown(lock::LEASE));
+pub(super) fn not_released(error: &PortError, (intent, shell): Place<'_>, diagnostics: &mut Diagnostics) {
+    let (delete, lease) = (delete_parameter(&model::lock(intent), shell), shown(lock::LEASE));
     let detail = format!(
         "{error}. It keeps other rollouts waiting until it expires, {lease} from now. Then the next one takes over. To remove it at once:\n  {delete}"
     );
@@ -186,14 +190,13 @@ pub(super) fn unclaimed(name: &str, error: &PortError, diagnostics: &mut Diagnos
 pub(super) fn barred_by_label(
     name: &str,
     (label, version): (String, i64),
-    intent: &Intent,
+    (intent, shell): Place<'_>,
     diagnostics: &mut Diagnostics,
 ) {
-    let (label, in_region) = (cli::quoted(&label), region(intent));
-    let command = cli::command(
-        &format!("ssm unlabel-parameter-version --name {name} --parameter-version {version} --labels {label}"),
-        in_region.as_deref(),
-    );
+    let label = quoted(&label);
+    let command = shell.command(&format!(
+        "ssm unlabel-parameter-version --name {name} --parameter-version {version} --labels {label}"
+    ));
     let detail = format!(
         "The parameter {name} has 100 versions, and the oldest one that Parameter Store would drop for another has the label {label}. A rollout could not write it down. Nothing was changed.\n\nNext: take the label away, or move it to a later version, and run it again:\n  {command}"
     );
@@ -205,14 +208,8 @@ fn lock_path(intent: &Intent) -> Path {
     Path::attribute(if intent.record.is_some() { "parameter" } else { "routes" })
 }
 
-/// The region of the routes, and of everything else that a switch calls.
-fn region(intent: &Intent) -> Option<String> {
-    let region = intent.routes.first()?.key().split(':').nth(3).map(str::to_owned);
-    region.filter(|region| !region.is_empty())
-}
-
-fn delete_parameter(name: &str, intent: &Intent) -> String {
-    cli::command(&format!("ssm delete-parameter --name {name}"), region(intent).as_deref())
+fn delete_parameter(name: &str, shell: &Shell) -> String {
+    shell.command(&format!("ssm delete-parameter --name {name}"))
 }
 
 /// That two rollouts of these routes are not kept apart.
@@ -316,6 +313,7 @@ pub(super) fn traffic_now(intent: &Intent, world: Option<&World>) -> String {
 /// A failed run.
 pub(super) struct Failure<'a> {
     pub summary: String,
+    pub shell: &'a Shell,
     pub intent: &'a Intent,
     pub config: &'a Value,
     pub runbook: &'a Runbook,
@@ -464,7 +462,7 @@ impl Failure<'_> {
             let Some(step) = self.runbook.step(id) else { continue };
             let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.summary());
             let command = undo_command(step, self.outcome.world.as_ref());
-            commands.extend(command.map(|command| cli::command(&command, region(self.intent).as_deref())));
+            commands.extend(command.map(|command| self.shell.command(&command)));
         }
         if !commands.is_empty() {
             commands.dedup();
@@ -540,7 +538,7 @@ pub(super) fn capitalized(text: &str) -> String {
 fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
     match step {
         Step::Route { route, before: Some(before), .. } => {
-            let actions = cli::quoted(&actions_json(&way_back(&before.terminal)));
+            let actions = quoted(&actions_json(&way_back(&before.terminal)));
             Some(match route {
                 RouteSpec::Listener(arn) => {
                     format!("elbv2 modify-listener --listener-arn {arn} --default-actions {actions}")
@@ -553,10 +551,33 @@ fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
             Some(format!("elbv2 delete-rule --rule-arn {made}"))
         }
         Step::Record { parameter, before: Some(before), .. } => {
-            Some(format!("ssm put-parameter --name {parameter} --value {} --overwrite", cli::quoted(before)))
+            Some(format!("ssm put-parameter --name {parameter} --value {} --overwrite", quoted(before)))
         }
         Step::Record { parameter, before: None, .. } => Some(format!("ssm delete-parameter --name {parameter}")),
+        Step::Priority { arn, before, .. } => {
+            Some(format!("elbv2 set-rule-priorities --rule-priorities RuleArn={arn},Priority={before}"))
+        }
+        Step::Capacity { scalable, before, .. } => Some(resize(scalable, before)),
         _ => None,
+    }
+}
+
+/// The command that gives a color this size.
+fn resize(scalable: &Scalable, size: &Capacity) -> String {
+    match scalable {
+        Scalable::ScalingGroup(name) => {
+            let name = quoted(name);
+            let min = size.pinned.or(size.min).map(|min| format!(" --min-size {min}")).unwrap_or_default();
+            let desired = size.desired;
+            format!(
+                "autoscaling update-auto-scaling-group --auto-scaling-group-name {name}{min} --desired-capacity {desired}"
+            )
+        }
+        Scalable::Service(arn) => {
+            let cluster = arn.split('/').rev().nth(1).filter(|cluster| !cluster.ends_with(":service"));
+            let cluster = cluster.map(|cluster| format!(" --cluster {cluster}")).unwrap_or_default();
+            format!("ecs update-service{cluster} --service {arn} --desired-count {}", size.desired)
+        }
     }
 }
 

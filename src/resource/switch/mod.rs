@@ -49,6 +49,7 @@ use crate::rollout::{Intent, RouteSpec, Runbook, Scalable, Step, World};
 use crate::run::absence::{ages, believed};
 use crate::run::ports::Freshness;
 use crate::run::rollout::executor::{self, Scope};
+use crate::shell::Shell;
 use crate::tf_provider::{
     ApplyRequest, Cancel, DestroyRequest, Diagnostics, PlanRequest, Planned, ReadRequest, Resource, Schema, Stored,
     Value,
@@ -151,6 +152,12 @@ async fn planned(shared: &Shared, intent: &Intent, world: World) -> Result<(Worl
     Ok((world, runbook))
 }
 
+/// For commands to paste: of the region of the routes, and of everything else that a switch calls.
+fn shell(shared: &Shared, intent: &Intent) -> Shell {
+    let region = intent.routes.first().and_then(|route| Shell::of(&route.key()).region);
+    shared.shell(region)
+}
+
 /// Whether what a rollout has to write of itself can't be written: that is found out before any traffic moves, and told.
 async fn is_barred_by_label(
     shared: &Shared,
@@ -167,7 +174,7 @@ async fn is_barred_by_label(
         match shared.ports.records.barring_label(&name).await {
             Ok(None) => {}
             Ok(Some(label)) => {
-                diagnostics::barred_by_label(&name, label, intent, diagnostics);
+                diagnostics::barred_by_label(&name, label, (intent, &shell(shared, intent)), diagnostics);
                 is_barred = true;
             }
             // Whoever may not read it is told by the write.
@@ -262,7 +269,8 @@ impl Resource for Switch {
             diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
             return before;
         };
-        let apply = Apply { shared: &shared, request: &request, planned: &request.planned, intent };
+        let shell = shell(&shared, &intent);
+        let apply = Apply { shared: &shared, request: &request, planned: &request.planned, intent, shell };
         apply.run(diagnostics).await
     }
 

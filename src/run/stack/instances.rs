@@ -7,6 +7,7 @@ use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::ports::{RefreshPace, RefreshState, SeenScalingGroup, Tags, VersionOf, failed};
 use crate::run::stack::wait::{Pauses, Watch};
+use crate::shell::Shell;
 use crate::stack::{self, Rules};
 
 impl Build<'_> {
@@ -73,9 +74,13 @@ impl Build<'_> {
             Ok(()) => format!(
                 "{error}\nThe Auto Scaling group {name} makes new instances of version {number} of its template again; instances that were replaced already are of version {version}."
             ),
-            Err(undo) => format!(
-                "{error}\nTHE TEMPLATE COULD NOT BE PUT BACK ({undo}): the Auto Scaling group {name} makes new instances of version {version}. By hand: aws autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --launch-template LaunchTemplateId={id},Version={number}"
-            ),
+            Err(undo) => {
+                let group = self.ids.target_group.as_deref().unwrap_or_default();
+                let command = Shell::of(group).command(&format!("autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --launch-template LaunchTemplateId={id},Version={number}"));
+                format!(
+                    "{error}\nTHE TEMPLATE COULD NOT BE PUT BACK ({undo}): the Auto Scaling group {name} makes new instances of version {version}. By hand:\n  {command}"
+                )
+            }
         };
         Err(PortError::new(error.kind, text))
     }

@@ -1,0 +1,61 @@
+//! Commands of the AWS CLI that a person pastes into a shell.
+
+/// What a command has to name so that it reaches the same account and region, wherever it is pasted: a shell that stands in another
+/// one would say that nothing is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shell {
+    /// The region, such as `eu-central-1`, where it is known.
+    pub region: Option<String>,
+    /// The profile that the provider block names.
+    pub profile: Option<String>,
+}
+
+impl Shell {
+    /// The region of this ARN.
+    pub fn of(arn: &str) -> Shell {
+        let region = arn.split(':').nth(3).filter(|region| !region.is_empty());
+        Shell { region: region.map(str::to_owned), profile: None }
+    }
+
+    /// The whole command; the words are what comes between `aws` and its general options.
+    pub fn command(&self, words: &str) -> String {
+        let option = |name: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!(" --{name} {}", quoted(value))).unwrap_or_default()
+        };
+        format!("aws {words}{}{}", option("region", &self.region), option("profile", &self.profile))
+    }
+}
+
+/// A value as one word of a POSIX shell.
+pub fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_one_word() {
+        assert_eq!(quoted("/app/live"), "/app/live");
+        assert_eq!(quoted("two words"), "'two words'");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+    }
+
+    #[test]
+    fn a_command_names_where_it_is_meant() {
+        let here = Shell::of("arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2");
+        assert_eq!(here.command("ssm get-parameter"), "aws ssm get-parameter --region eu-central-1");
+        let corp = Shell { profile: Some("my corp".to_owned()), ..here };
+        assert_eq!(
+            corp.command("sts get-caller-identity"),
+            "aws sts get-caller-identity --region eu-central-1 --profile 'my corp'"
+        );
+        assert_eq!(Shell::default().command("sts get-caller-identity"), "aws sts get-caller-identity");
+    }
+}

@@ -4,6 +4,7 @@ pub mod client;
 pub mod database;
 pub mod load;
 pub mod servers;
+pub mod shell;
 pub mod stage;
 pub mod stub;
 pub mod terraform;

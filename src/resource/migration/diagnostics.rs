@@ -225,7 +225,9 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, shell: &Shell, diagnostics:
                     format!("Switch to {} first, and let it be for long enough to be sure.", guard.live)
                 }
                 Unmet::Rollout { .. } => {
-                    format!("Bring it to its end first: apply the switch. If it is none any more: {delete}")
+                    format!(
+                        "Bring it to its end first: apply the switch. If it is none any more, delete its lock:\n  {delete}\n"
+                    )
                 }
             };
             let detail = format!(

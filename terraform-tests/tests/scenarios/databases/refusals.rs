@@ -4,6 +4,7 @@ use anyhow::ensure;
 use serde_json::json;
 use terraform_tests::database::Database;
 use terraform_tests::servers::{Kind, PASSWORD, Server};
+use terraform_tests::shell::Shell;
 use terraform_tests::stage::Stage;
 use terraform_tests::terraform::{Said, Terraform};
 
@@ -282,8 +283,11 @@ async fn a_contract_waits_for_its_guard_and_bars_the_way_back() -> anyhow::Resul
     let lock = json!({ "Name": "/myapp/current-live.rollout", "Type": "String", "Value": held.to_string(), "Overwrite": true });
     stage.client.ssm("PutParameter", lock).await?;
     write("green", "1", &guard("green", "0s"), "")?;
-    terraform.plan().await?.has(&["the rollout to green that me@elsewhere began at noon was stopped half-way"])?;
-    stage.client.ssm("DeleteParameter", json!({ "Name": "/myapp/current-live.rollout" })).await?;
+    let barred = terraform.plan().await?;
+    barred.has(&["the rollout to green that me@elsewhere began at noon was stopped half-way"])?;
+    let shell = Shell { endpoint: stage.aws.endpoint(), profiles: None };
+    ensure!(shell.paste(&barred).await? == 1);
+    ensure!(stage.client.parameter("/myapp/current-live.rollout").await?.is_none());
 
     stage.aws.clear_calls();
     let said = terraform.apply().await?.ok()?;

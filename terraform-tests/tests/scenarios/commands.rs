@@ -1,0 +1,104 @@
+//! Every command that a message prints, pasted into a shell with the real AWS CLI: it names its region and its profile, AWS takes
+//! it, and it does what the message says.
+
+use anyhow::ensure;
+use serde_json::json;
+use terraform_tests::client::ACCESS_KEY;
+use terraform_tests::shell::{Shell, commands};
+use terraform_tests::stage::Stage;
+use terraform_tests::terraform::{Terraform, said};
+
+use crate::rollouts::until_share;
+
+fn shell(stage: &Stage) -> Shell<'static> {
+    Shell { endpoint: stage.aws.endpoint(), profiles: None }
+}
+
+fn denied(operation: &str) -> local_aws::FaultSpec {
+    let action = json!({ "error": { "status": 403, "code": "AccessDenied", "message": "not allowed" } });
+    serde_json::from_value(json!({ "operation": operation, "times": null, "action": action })).unwrap()
+}
+
+/// Nothing that a rollout did can be undone: a listener, a rule of somebody else's and a rule that it made are put back by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_are_put_back_by_hand() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let (green, listener) = (stage.apps["green"].addresses()[0], stage.listeners[0].clone());
+    let rule = stage.rule(0, 5, "/it's*", "blue").await?;
+    let more = format!(
+        "  strategy = {{ settle = \"0s\" }}\n  verification = {{ duration = \"60s\", interval = \"500ms\", http = [{{ url = \"http://{green}/\" }}] }}"
+    );
+    let terraform = Terraform::new()?;
+    let routes = format!("[{{ listener_arn = \"{listener}\" }}, {{ rule_arn = \"{rule}\" }}]");
+    terraform.write(&stage.switch_over(Some("blue"), &routes, &more))?;
+    terraform.apply().await?.ok()?;
+    let own = format!(
+        "[{{ listener_arn = \"{listener}\" }}, {{ rule_arn = \"{rule}\" }}, {{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }} }}]"
+    );
+    terraform.write(&stage.switch_over(Some("green"), &own, &more))?;
+    let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
+    until_share(&stage, 100).await?;
+    for operation in ["ModifyListener", "ModifyRule", "DeleteRule"] {
+        stage.aws.add_fault(denied(operation));
+    }
+    stage.apps["green"].set_broken(Some(500));
+    let said = said(child).await?;
+    said.has(&["ROLLBACK FAILED. Act now:", "To put it back by hand:"])?;
+    stage.aws.clear_faults();
+    ensure!(shell(&stage).paste(&said).await? == 3, "{:?}", commands(&said));
+    ensure!(stage.weights(0).await?.get("green").is_none_or(|weight| *weight == 0));
+    ensure!(stage.rule_weights(&rule).await?.get("green").is_none_or(|weight| *weight == 0));
+    let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
+    ensure!(!rules.contains("/api/*"), "{rules}");
+    // Terraform finds everything as it was.
+    stage.apps["green"].set_broken(None);
+    terraform.write(&stage.switch_over(Some("blue"), &routes, &more))?;
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await
+}
+
+/// A lock that nobody can read is deleted, under the profile that the provider block names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strange_lock_is_deleted_by_hand() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let mut terraform = Terraform::new()?;
+    let profiles = format!("[profile corp]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = testing\n");
+    terraform.file("profiles", &profiles)?;
+    let file = terraform.folder().join("profiles");
+    terraform.set("AWS_CONFIG_FILE", &file.display().to_string());
+    let configured = stage.switch(Some("blue"), "");
+    let keys = format!("access_key   = \"{ACCESS_KEY}\"");
+    let configured = configured.replace(&keys, "profile = \"corp\"").replace("  secret_key   = \"testing\"\n", "");
+    terraform.write(&configured)?;
+    let lock = json!({ "Name": "/myapp/current-live.rollout", "Type": "String", "Value": "whatever" });
+    stage.client.ssm("PutParameter", lock).await?;
+    let refused = terraform.apply().await?;
+    refused.has(&["The lock record can't be read", "If nothing is under way, delete it:", "--profile corp"])?;
+    let shell = Shell { endpoint: stage.aws.endpoint(), profiles: Some(&file) };
+    ensure!(shell.paste(&refused).await? == 1);
+    ensure!(stage.client.parameter("/myapp/current-live.rollout").await?.is_none());
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await
+}
+
+/// The oldest of a hundred versions has a label: found before any traffic moves, taken away by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_is_taken_away_by_hand() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let terraform = Terraform::new()?;
+    let write = json!({ "Name": "/myapp/current-live", "Type": "String", "Value": "blue", "Overwrite": true });
+    for _ in 0..100 {
+        stage.client.ssm("PutParameter", write.clone()).await?;
+    }
+    let label = json!({ "Name": "/myapp/current-live", "ParameterVersion": 1, "Labels": ["release.1"] });
+    stage.client.ssm("LabelParameterVersion", label).await?;
+    terraform.write(&stage.switch(Some("blue"), ""))?;
+    terraform.apply().await?.ok()?;
+    terraform.write(&stage.switch(Some("green"), ""))?;
+    let refused = terraform.apply().await?;
+    refused.has(&["A label bars the next version of the parameter", "Nothing was changed"])?;
+    ensure!(shell(&stage).paste(&refused).await? == 1);
+    terraform.apply().await?.ok()?;
+    ensure!(stage.answers(0, "/").await? == "green");
+    terraform.plan_is_empty().await
+}

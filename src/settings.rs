@@ -141,6 +141,9 @@ pub struct DefaultTags {
 #[derive(Clone, Debug, Default, Arguments)]
 #[arguments(change = Aside)]
 pub struct Endpoints {
+    /// The endpoint for Application Auto Scaling.
+    #[argument(text = rules::endpoint)]
+    pub applicationautoscaling: Option<String>,
     /// The endpoint for Auto Scaling.
     #[argument(text = rules::endpoint)]
     pub autoscaling: Option<String>,
@@ -172,10 +175,10 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// Each of them.
-    pub fn all(&self) -> [&Option<String>; 9] {
+    pub fn all(&self) -> [&Option<String>; 10] {
         // One that is forgotten here would keep a password in its address unmasked.
-        let Self { autoscaling, cloudwatch, ec2, ecs, elbv2, lambda, sns, ssm, sts } = self;
-        [autoscaling, cloudwatch, ec2, ecs, elbv2, lambda, sns, ssm, sts]
+        let Self { applicationautoscaling, autoscaling, cloudwatch, ec2, ecs, elbv2, lambda, sns, ssm, sts } = self;
+        [applicationautoscaling, autoscaling, cloudwatch, ec2, ecs, elbv2, lambda, sns, ssm, sts]
     }
 }
 

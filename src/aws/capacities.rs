@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::join;
 
+use super::application_autoscaling::ApplicationAutoScaling;
 use super::autoscaling::{AutoScaling, PINNED_TAG};
 use super::connection::Connection;
 use super::ecs::{Ecs, cluster_of};
@@ -17,11 +19,16 @@ use crate::run::stack::ports::{Ecs as _, RefreshState, Rollout, ScalingGroups as
 pub(super) struct Sizes {
     autoscaling: AutoScaling,
     ecs: Ecs,
+    application: ApplicationAutoScaling,
 }
 
 impl Sizes {
     pub(super) fn new(connection: &Arc<Connection>) -> Sizes {
-        Sizes { autoscaling: AutoScaling::new(connection.clone()), ecs: Ecs::new(connection.clone()) }
+        Sizes {
+            autoscaling: AutoScaling::new(connection.clone()),
+            ecs: Ecs::new(connection.clone()),
+            application: ApplicationAutoScaling::new(connection.clone()),
+        }
     }
 }
 
@@ -39,9 +46,16 @@ impl Capacities for Sizes {
                 }))
             }
             Scalable::Service(arn) => {
-                let seen = self.ecs.find(cluster_of(arn)?, arn).await?;
-                let desired = seen.and_then(|seen| seen.service.desired_count);
-                Ok(desired.map(|desired| Capacity { min: None, max: i32::MAX, desired, pinned: None }))
+                let cluster = cluster_of(arn)?;
+                let (seen, bounds) = join(self.ecs.find(cluster, arn), self.application.bounds(cluster, arn)).await;
+                let Some(seen) = seen? else { return Ok(None) };
+                let pinned = seen.tags.get(PINNED_TAG).and_then(|text| text.parse().ok());
+                Ok(seen.service.desired_count.map(|desired| Capacity {
+                    min: bounds.map(|bounds| bounds.min),
+                    max: bounds.map_or(i32::MAX, |bounds| bounds.max),
+                    desired,
+                    pinned,
+                }))
             }
         }
     }
@@ -85,11 +99,27 @@ impl Capacities for Sizes {
                 }
                 Ok(())
             }
-            // A service has no minimum that could be held.
-            Scalable::Service(arn) => match desired {
-                Some(desired) => self.ecs.scale(cluster_of(arn)?, arn, desired).await,
-                None => Ok(()),
-            },
+            Scalable::Service(arn) => {
+                let cluster = cluster_of(arn)?;
+                if let Some(pinned) = after.pinned {
+                    let tag = BTreeMap::from([(PINNED_TAG.to_owned(), pinned.to_string())]);
+                    self.ecs.set_tags(arn, &tag, &[]).await?;
+                }
+                if let Some(min) = after.min.filter(|_| before.min != after.min) {
+                    self.application.set_min(cluster, arn, min).await?;
+                }
+                if let Some(desired) = desired {
+                    self.ecs.scale(cluster, arn, desired).await?;
+                }
+                if after.pinned.is_none() && before.pinned.is_some() {
+                    self.ecs.set_tags(arn, &BTreeMap::new(), &[PINNED_TAG.to_owned()]).await?;
+                }
+                Ok(())
+            }
         }
+    }
+
+    fn unseen(&self) -> Option<String> {
+        self.application.unseen()
     }
 }

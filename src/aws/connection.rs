@@ -13,6 +13,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
+use aws_sdk_applicationautoscaling::operation::register_scalable_target::RegisterScalableTargetError;
 use aws_sdk_ssm::operation::put_parameter::PutParameterError;
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
@@ -49,6 +50,7 @@ pub struct Connection {
 struct Clients {
     config: SdkConfig,
     identity: Identity,
+    application_autoscaling: aws_sdk_applicationautoscaling::Client,
     autoscaling: aws_sdk_autoscaling::Client,
     cloudwatch: aws_sdk_cloudwatch::Client,
     ec2: aws_sdk_ec2::Client,
@@ -79,6 +81,10 @@ impl Connection {
 
     pub(super) async fn elbv2(&self) -> Result<&aws_sdk_elasticloadbalancingv2::Client, PortError> {
         Ok(&self.clients().await?.elbv2)
+    }
+
+    pub(super) async fn application_autoscaling(&self) -> Result<&aws_sdk_applicationautoscaling::Client, PortError> {
+        Ok(&self.clients().await?.application_autoscaling)
     }
 
     pub(super) async fn autoscaling(&self) -> Result<&aws_sdk_autoscaling::Client, PortError> {
@@ -143,6 +149,8 @@ impl Connection {
             }};
         }
         let ssm = client!(aws_sdk_ssm, endpoints.ssm).retry_classifier(ConcurrentWrites);
+        let application = client!(aws_sdk_applicationautoscaling, endpoints.applicationautoscaling);
+        let application = application.retry_classifier(ConcurrentWrites);
         let autoscaling = client!(aws_sdk_autoscaling, endpoints.autoscaling);
         let cloudwatch = client!(aws_sdk_cloudwatch, endpoints.cloudwatch);
         let lambda = client!(aws_sdk_lambda, endpoints.lambda);
@@ -152,6 +160,7 @@ impl Connection {
         Ok(Clients {
             config: config.clone(),
             identity,
+            application_autoscaling: aws_sdk_applicationautoscaling::Client::from_conf(application.build()),
             autoscaling: aws_sdk_autoscaling::Client::from_conf(autoscaling.build()),
             cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch.build()),
             ec2: aws_sdk_ec2::Client::from_conf(client!(aws_sdk_ec2, endpoints.ec2).build()),
@@ -341,15 +350,18 @@ fn retries() -> RetryPartition {
     RetryPartition::custom("bluegreen").token_bucket(TokenBucket::unlimited()).build()
 }
 
-/// Parameter Store's word for two writes at a time, which the SDK doesn't know as transient.
+/// The words of Parameter Store and of Application Auto Scaling for two writes at a time, which the SDK doesn't know as transient.
 #[derive(Debug)]
 struct ConcurrentWrites;
 
 impl ClassifyRetry for ConcurrentWrites {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let error = context.output_or_error().and_then(Result::err).and_then(|error| error.as_operation_error());
-        let error = error.and_then(|error| error.downcast_ref::<PutParameterError>());
-        if error.is_some_and(PutParameterError::is_too_many_updates) {
+        let parameter = error.and_then(|error| error.downcast_ref::<PutParameterError>());
+        let target = error.and_then(|error| error.downcast_ref::<RegisterScalableTargetError>());
+        if parameter.is_some_and(PutParameterError::is_too_many_updates)
+            || target.is_some_and(RegisterScalableTargetError::is_concurrent_update_exception)
+        {
             RetryAction::throttling_error()
         } else {
             RetryAction::NoActionIndicated
@@ -357,7 +369,7 @@ impl ClassifyRetry for ConcurrentWrites {
     }
 
     fn name(&self) -> &'static str {
-        "concurrent writes of a parameter"
+        "concurrent writes"
     }
 }
 

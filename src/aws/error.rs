@@ -79,6 +79,7 @@ fn kind_of(code: &str, message: &str) -> FailureKind {
         | "RequestLimitExceeded"
         | "TooManyUpdates"
         | "TooManyRequestsException"
+        | "ConcurrentUpdateException"
         | "ResourceContention" => FailureKind::Throttled,
         "PriorityInUse"
         | "ParameterAlreadyExists"
@@ -110,6 +111,7 @@ fn kind_of(code: &str, message: &str) -> FailureKind {
         | "ServiceNotFoundException"
         | "ServiceNotActiveException"
         | "ResourceNotFoundException"
+        | "ObjectNotFoundException"
         | "ParameterVersionNotFound"
         // Parameter Store's word for a parameter that isn't there, where it is asked for its tags.
         | "InvalidResourceId"

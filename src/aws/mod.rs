@@ -1,5 +1,6 @@
 //! AWS behind the ports: the only room that knows the SDK. One file per service.
 
+mod application_autoscaling;
 mod attempts;
 mod autoscaling;
 mod batch;

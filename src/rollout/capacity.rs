@@ -14,9 +14,9 @@ pub enum Scalable {
 /// The size of a color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// The least; none for a service, which knows none.
+    /// The least; none for a service that Application Auto Scaling doesn't keep.
     pub min: Option<i32>,
-    /// The most; for a service as many as there can be.
+    /// The most; for such a service as many as there can be.
     pub max: i32,
     /// How many there are to be now.
     pub desired: i32,
@@ -55,10 +55,10 @@ impl Before {
 impl Capacity {
     /// With its minimum held at what there is now, so that no scale-in takes anything away.
     pub(super) fn pin(self) -> Capacity {
+        // A service can be larger than its maximum.
+        let floor = self.desired.min(self.max);
         match self.min {
-            Some(min) if min < self.desired => {
-                Capacity { min: Some(self.desired), pinned: Some(self.pinned.unwrap_or(min)), ..self }
-            }
+            Some(min) if min < floor => Capacity { min: Some(floor), pinned: Some(self.pinned.unwrap_or(min)), ..self },
             _ => self,
         }
     }

@@ -67,8 +67,8 @@ pub struct Switch {
     /// Notifications about rollouts.
     pub notify: Option<Notify>,
     /// The sizes of the colors, for environments with an Auto Scaling group or an ECS service: the size of a color before it
-    /// gets traffic, and what the other one keeps. During a rollout the minimum of the live Auto Scaling group is held at what
-    /// it has, so that no scale-in takes anything away.
+    /// gets traffic, and what the other one keeps. During a rollout the minimum of both Auto Scaling groups is held at what
+    /// they have, and that of services which Application Auto Scaling keeps, so that no scale-in takes anything away.
     pub capacity: Option<Capacity>,
     /// The attribute of that name of a `bluegreen_migration`. A color that still has the release that it had when the database
     /// contracted can then not become live.

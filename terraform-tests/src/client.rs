@@ -115,6 +115,14 @@ impl Client {
         self.json("ecs", "AmazonEC2ContainerServiceV20141113", action, body).await
     }
 
+    /// A call of Application Auto Scaling; its JSON.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn application_autoscaling(&self, action: &str, body: Value) -> anyhow::Result<Value> {
+        self.json("application-autoscaling", "AnyScaleFrontendService", action, body).await
+    }
+
     async fn json(&self, service: &str, target: &str, action: &str, body: Value) -> anyhow::Result<Value> {
         let request = self.http.post(&self.endpoint).header("authorization", Client::authorization(service));
         let request = request

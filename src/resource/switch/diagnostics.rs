@@ -461,8 +461,8 @@ impl Failure<'_> {
         for (id, reason) in self.outcome.journal.undo_failures() {
             let Some(step) = self.runbook.step(id) else { continue };
             let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.summary());
-            let command = undo_command(step, self.outcome.world.as_ref());
-            commands.extend(command.map(|command| self.shell.command(&command)));
+            let words = undo_commands(step, self.outcome.world.as_ref());
+            commands.extend(words.iter().map(|words| self.shell.command(words)));
         }
         if !commands.is_empty() {
             commands.dedup();
@@ -535,8 +535,8 @@ pub(super) fn capitalized(text: &str) -> String {
 }
 
 /// What a person would type to take a step back.
-fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
-    match step {
+fn undo_commands(step: &Step, world: Option<&World>) -> Vec<String> {
+    let one = match step {
         Step::Route { route, before: Some(before), .. } => {
             let actions = quoted(&actions_json(&way_back(&before.terminal)));
             Some(match route {
@@ -547,8 +547,8 @@ fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
             })
         }
         Step::Route { route, before: None, .. } => {
-            let made = &world?.routes.get(&route.key())?.arn;
-            Some(format!("elbv2 delete-rule --rule-arn {made}"))
+            let made = world.and_then(|world| world.routes.get(&route.key()));
+            made.map(|made| format!("elbv2 delete-rule --rule-arn {}", made.arn))
         }
         Step::Record { parameter, before: Some(before), .. } => {
             Some(format!("ssm put-parameter --name {parameter} --value {} --overwrite", quoted(before)))
@@ -557,26 +557,35 @@ fn undo_command(step: &Step, world: Option<&World>) -> Option<String> {
         Step::Priority { arn, before, .. } => {
             Some(format!("elbv2 set-rule-priorities --rule-priorities RuleArn={arn},Priority={before}"))
         }
-        Step::Capacity { scalable, before, .. } => Some(resize(scalable, before)),
+        Step::Capacity { scalable, before, .. } => return resize(scalable, before),
         _ => None,
-    }
+    };
+    one.into_iter().collect()
 }
 
-/// The command that gives a color this size.
-fn resize(scalable: &Scalable, size: &Capacity) -> String {
+/// The commands that give a color this size.
+fn resize(scalable: &Scalable, size: &Capacity) -> Vec<String> {
+    let least = size.pinned.or(size.min);
     match scalable {
         Scalable::ScalingGroup(name) => {
             let name = quoted(name);
-            let min = size.pinned.or(size.min).map(|min| format!(" --min-size {min}")).unwrap_or_default();
+            let min = least.map(|min| format!(" --min-size {min}")).unwrap_or_default();
             let desired = size.desired;
-            format!(
+            vec![format!(
                 "autoscaling update-auto-scaling-group --auto-scaling-group-name {name}{min} --desired-capacity {desired}"
-            )
+            )]
         }
         Scalable::Service(arn) => {
             let cluster = arn.split('/').rev().nth(1).filter(|cluster| !cluster.ends_with(":service"));
-            let cluster = cluster.map(|cluster| format!(" --cluster {cluster}")).unwrap_or_default();
-            format!("ecs update-service{cluster} --service {arn} --desired-count {}", size.desired)
+            let of = cluster.map(|cluster| format!(" --cluster {cluster}")).unwrap_or_default();
+            let id = arn.split_once(":service/").map_or(arn.as_str(), |(_, id)| id);
+            let floor = least.map(|min| {
+                format!(
+                    "application-autoscaling register-scalable-target --service-namespace ecs --scalable-dimension ecs:service:DesiredCount --resource-id service/{id} --min-capacity {min}"
+                )
+            });
+            let size = format!("ecs update-service{of} --service {arn} --desired-count {}", size.desired);
+            floor.into_iter().chain([size]).collect()
         }
     }
 }

@@ -7,7 +7,7 @@ use super::diagnostics::capitalized as sentence;
 use super::{Shared, credentials};
 use crate::duration::shown;
 use crate::rollout::lock_record::Status;
-use crate::rollout::{Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, short, situation};
+use crate::rollout::{Intent, LockRecord, RouteSpec, Runbook, Scalable, Step, Terminal, World, short, situation};
 use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -28,6 +28,9 @@ pub(super) async fn tell(
         unfinished(lock_record, intent, overtaken, diagnostics);
     }
     held_sizes(intent, world, diagnostics);
+    if moves {
+        unheld(shared, intent, diagnostics);
+    }
     needed_stickiness(intent, world, runbook, diagnostics);
     open_to_all(shared, intent, runbook, diagnostics).await;
     credentials::warn(shared, runbook, diagnostics).await;
@@ -111,6 +114,20 @@ fn held_sizes(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
         );
         diagnostics.warning_at(Path::attribute("capacity"), format!("The minimum of {color} is still held"), detail);
     }
+}
+
+/// What keeps the sizes of services can't be seen, so no minimum of theirs is held.
+fn unheld(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) {
+    let mut colors = intent.environments.values();
+    let has_service = colors.any(|one| matches!(one.scalable, Some(Scalable::Service(_))));
+    if intent.capacity.is_none() || !has_service || intent.active.is_none() {
+        return;
+    }
+    let Some(why) = shared.ports.capacities.unseen() else { return };
+    let detail = format!(
+        "{why}.\n\nThis apply sets the sizes of the services all the same. But if Application Auto Scaling keeps them, it may scale a color in while the rollout gives it little traffic. Allow application-autoscaling:DescribeScalableTargets and RegisterScalableTarget; where nothing scales the services, this means nothing."
+    );
+    diagnostics.warning_at(Path::attribute("capacity"), "The minimum of a service can't be held", detail);
 }
 
 /// Where AWS wants clients kept at a group that nobody asked to be kept, that is told.

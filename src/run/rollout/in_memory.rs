@@ -1010,6 +1010,10 @@ fn color_of(of: &Scalable) -> String {
 
 #[async_trait]
 impl Capacities for Fake {
+    fn unseen(&self) -> Option<String> {
+        None
+    }
+
     async fn get(&self, of: &Scalable) -> Result<Option<Capacity>, PortError> {
         Ok(self.state().world.capacities.get(&color_of(of)).copied())
     }

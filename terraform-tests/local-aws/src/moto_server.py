@@ -39,6 +39,7 @@ from werkzeug.wrappers import Request, Response
 
 # A call that changes nothing, by service: the call's text, and its target where it is JSON.
 FIRST_CALLS = {
+    "application-autoscaling": ('{"ServiceNamespace":"ecs"}', "AnyScaleFrontendService.DescribeScalableTargets"),
     "autoscaling": ("Action=DescribeAutoScalingGroups&Version=2011-01-01", None),
     "ec2": ("Action=DescribeSubnets&Version=2016-11-15", None),
     "ecs": ("{}", "AmazonEC2ContainerServiceV20141113.ListClusters"),

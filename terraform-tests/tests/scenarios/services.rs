@@ -7,7 +7,9 @@ use serde_json::json;
 use terraform_tests::client::element;
 use terraform_tests::load::Load;
 use terraform_tests::stage::{Leads, Stage, forward};
-use terraform_tests::terraform::Terraform;
+use terraform_tests::terraform::{Terraform, said};
+
+use crate::rollouts::until_share;
 
 /// Both colors as services in groups that a listener has, and their switch.
 struct Services {
@@ -18,6 +20,7 @@ struct Services {
     active: &'static str,
     service: String,
     more: String,
+    switch: String,
     task: String,
 }
 
@@ -43,10 +46,10 @@ impl Services {
             ],
         });
         let (images, task) = (["api:v1", "api:v1"], task.to_string());
-        let (service, more) = (String::new(), String::new());
+        let (service, more, switch) = (String::new(), String::new(), String::new());
         let network = (subnet, group);
         let terraform = Terraform::new()?;
-        Ok(Services { stage, terraform, network, images, active: "blue", service, more, task })
+        Ok(Services { stage, terraform, network, images, active: "blue", service, more, switch, task })
     }
 
     fn write(&self) -> anyhow::Result<()> {
@@ -84,6 +87,7 @@ resource "bluegreen_switch" "app" {{
   routes       = [{{ listener_arn = "{}" }}]
   parameter    = "/myapp/current-live"
   validation   = {{ healthy = {{ interval = "100ms", timeout = "20s" }} }}
+  {}
 }}
 "#,
             self.stage.provider(),
@@ -95,7 +99,20 @@ resource "bluegreen_switch" "app" {{
             self.more,
             self.active,
             self.stage.listeners[0],
+            self.switch,
         ))
+    }
+
+    /// The least sizes of both colors, as Application Auto Scaling has them.
+    async fn minimums(&self) -> anyhow::Result<[i64; 2]> {
+        let ecs = json!({ "ServiceNamespace": "ecs" });
+        let seen = self.stage.client.application_autoscaling("DescribeScalableTargets", ecs).await?;
+        let min = |color: &str| {
+            let mut targets = seen["ScalableTargets"].as_array().into_iter().flatten();
+            let target = targets.find(|target| target["ResourceId"] == format!("service/main/myapp-{color}"));
+            target.and_then(|target| target["MinCapacity"].as_i64()).unwrap_or(-1)
+        };
+        Ok([min("blue"), min("green")])
     }
 
     async fn apply(&self) -> anyhow::Result<()> {
@@ -228,6 +245,38 @@ async fn a_service_changed_by_hand() -> anyhow::Result<()> {
     let group = &described["services"][0]["loadBalancers"][0]["targetGroupArn"];
     ensure!(group == services.stage.group("green"), "{described}");
     Ok(())
+}
+
+/// Application Auto Scaling keeps both services: while traffic moves neither may become smaller, and afterwards it may again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_service_is_scaled_in_while_traffic_moves() -> anyhow::Result<()> {
+    let mut services = Services::new().await?;
+    services.apply().await?;
+    for color in ["blue", "green"] {
+        let target = json!({
+            "ServiceNamespace": "ecs", "ResourceId": format!("service/main/myapp-{color}"),
+            "ScalableDimension": "ecs:service:DesiredCount", "MinCapacity": 1, "MaxCapacity": 6,
+        });
+        services.stage.client.application_autoscaling("RegisterScalableTarget", target).await?;
+    }
+    services.switch = "capacity = { before = \"match_live\" }\n  strategy = { canary = { percent = 10, interval = \"2s\" }, settle = \"0s\" }".to_owned();
+    services.active = "green";
+    services.write()?;
+    let child = services.terraform.start(&["apply", "-auto-approve", "-no-color"])?;
+    until_share(&services.stage, 10).await?;
+    ensure!(services.minimums().await? == [2, 2], "{:?}", services.minimums().await?);
+    said(child).await?.ok()?;
+    ensure!(services.minimums().await? == [1, 1], "{:?}", services.minimums().await?);
+    services.terraform.plan_is_empty().await?;
+    // Whoever may not see it is told, and nothing is refused.
+    let denied = json!({ "error": { "status": 400, "code": "AccessDeniedException", "message": "not allowed" } });
+    let fault = json!({ "operation": "DescribeScalableTargets", "times": null, "action": denied });
+    services.stage.aws.add_fault(serde_json::from_value(fault)?);
+    services.active = "blue";
+    services.write()?;
+    let said = services.terraform.apply().await?.ok()?;
+    said.has(&["The minimum of a service can't be held", "AccessDeniedException: not allowed"])?;
+    services.terraform.plan_is_empty().await
 }
 
 /// Groups of the environments' own, from nothing in one apply: each is made known to the load balancer by a rule that no

@@ -130,7 +130,8 @@ async fn read_listeners(connection: Arc<Connection>, load_balancer: String) -> R
     let observed = |listener: &Listener| {
         let arn = listener.listener_arn()?.to_owned();
         let terminal = actions::terminal(listener.default_actions())?;
-        Some((arn.clone(), Observed { arn, terminal, conditions: None, place: None }))
+        let ahead = actions::ahead(listener.default_actions());
+        Some((arn.clone(), Observed { arn, terminal, conditions: None, place: None, ahead }))
     };
     Ok(Arc::new(or_if_gone(listeners, Vec::new())?.iter().filter_map(observed).collect()))
 }
@@ -156,7 +157,8 @@ async fn read_rules(connection: Arc<Connection>, listener: String) -> Result<Rul
     let observed = |rule: &Rule| {
         let arn = rule.rule_arn()?.to_owned();
         let terminal = actions::terminal(rule.actions())?;
-        let observed = Observed { arn, terminal, conditions: conditions::from_aws(rule.conditions()), place: None };
+        let (conditions, ahead) = (conditions::from_aws(rule.conditions()), actions::ahead(rule.actions()));
+        let observed = Observed { arn, terminal, conditions, place: None, ahead };
         Some(SeenRule { priority: rule.priority()?.to_owned(), observed })
     };
     Ok(Arc::new(rules.iter().filter_map(observed).collect()))

@@ -373,6 +373,20 @@ async fn records_that_are_read_together_share_calls() {
     assert_eq!(stub.operations(), ["GetParameters"; 3]);
 }
 
+/// What authenticates is there for a command to paste, without what is not said.
+#[tokio::test]
+async fn what_comes_before_the_forward_can_be_pasted() {
+    let stub = Stub::start(with_oidc).await;
+    let route = RouteSpec::Listener(LISTENER.to_owned());
+    let seen = stub.ports.load_balancer.observe(std::slice::from_ref(&route), Freshness::Now).await.unwrap();
+    let ahead = &seen[LISTENER].ahead;
+    assert!(ahead.is_whole);
+    let config = &ahead.actions[0]["AuthenticateOidcConfig"];
+    assert_eq!((&ahead.actions[0]["Type"], &ahead.actions[0]["Order"]), (&"authenticate-oidc".into(), &1.into()));
+    assert_eq!((&config["ClientId"], &config["UseExistingClientSecret"]), (&"me".into(), &true.into()));
+    assert_eq!(config["AuthenticationRequestExtraParams"], serde_json::json!({ "display": "page" }));
+}
+
 #[tokio::test]
 async fn listeners_that_are_read_together_share_a_call() {
     let stub = Stub::start(with_oidc).await;

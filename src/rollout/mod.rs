@@ -42,7 +42,7 @@ pub use intent::{Environment, Intent, OnFailure, Removal, Validation};
 pub use journal::{Entry, Illegal, IllegalEntry, Journal, StepId};
 pub use lock_record::{LockRecord, Raised};
 pub use route::{
-    Conditions, Forward, HeaderCondition, LAST_PRIORITY, Observed, Place, QueryCondition, QueryValue, Redirect,
+    Ahead, Conditions, Forward, HeaderCondition, LAST_PRIORITY, Observed, Place, QueryCondition, QueryValue, Redirect,
     RouteSpec, Stickiness, Terminal, short,
 };
 pub use runbook::{Convergence, Runbook, Stage, Step, Watch, is_made_by, terminal_summary, way_back};

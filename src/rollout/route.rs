@@ -243,6 +243,30 @@ pub struct Observed {
     /// Where a rule of the switch's own stands among the listener's rules; none for what is not its own, or not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// What comes before that (authentication), for commands to paste: no call of ours writes it.
+    #[serde(skip)]
+    pub ahead: Ahead,
+}
+
+/// The actions before the one that ends a list, as the AWS CLI takes them. It is no part of where a route leads, so that all are equal.
+#[derive(Clone, Debug)]
+pub struct Ahead {
+    /// AWS's own shapes, in order; a secret that AWS keeps is not in them.
+    pub actions: Vec<serde_json::Value>,
+    /// Whether that is all: AWS may know kinds that aren't known here.
+    pub is_whole: bool,
+}
+
+impl Default for Ahead {
+    fn default() -> Ahead {
+        Ahead { actions: Vec::new(), is_whole: true }
+    }
+}
+
+impl PartialEq for Ahead {
+    fn eq(&self, _: &Ahead) -> bool {
+        true
+    }
 }
 
 /// Where a rule stands: people move rules, and a rule is itself wherever it stands.

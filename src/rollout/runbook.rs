@@ -243,7 +243,8 @@ impl Step {
                     (None, _) => None,
                 };
                 let place = before.as_ref().and_then(|before| before.place.clone());
-                world.routes.insert(route.key(), Observed { arn, terminal: after.clone(), conditions, place });
+                let ahead = before.as_ref().map(|before| before.ahead.clone()).unwrap_or_default();
+                world.routes.insert(route.key(), Observed { arn, terminal: after.clone(), conditions, place, ahead });
             }
             Step::Priority { route, after, .. } => {
                 if let Some(observed) = world.routes.get_mut(&route.key()) {

@@ -14,6 +14,7 @@ fn listener(weights: &[(&str, u32)]) -> Observed {
         terminal: Terminal::Forward(Forward { groups, stickiness: None }),
         conditions: None,
         place: None,
+        ahead: Default::default(),
     }
 }
 

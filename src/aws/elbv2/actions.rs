@@ -1,11 +1,13 @@
 //! Action lists: reading the one that ends a list, and replacing it without touching what comes before.
 
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, FixedResponseActionConfig, ForwardActionConfig, RedirectActionConfig,
-    RedirectActionStatusCodeEnum, TargetGroupStickinessConfig, TargetGroupTuple,
+    Action, ActionTypeEnum, FixedResponseActionConfig, ForwardActionConfig, JwtValidationActionAdditionalClaim,
+    RedirectActionConfig, RedirectActionStatusCodeEnum, TargetGroupStickinessConfig, TargetGroupTuple,
 };
 
-use crate::rollout::{Forward, Redirect, Stickiness, Terminal};
+use serde_json::{Value, json};
+
+use crate::rollout::{Ahead, Forward, Redirect, Stickiness, Terminal};
 
 /// The weight of a group that an action names without one.
 const DEFAULT_WEIGHT: u32 = 1;
@@ -65,6 +67,66 @@ fn forward(action: &Action) -> Forward {
         duration_seconds: stickiness.duration_seconds(),
     });
     Forward { groups, stickiness }
+}
+
+/// What comes before the action that ends the list, as the AWS CLI takes it.
+pub(super) fn ahead(actions: &[Action]) -> Ahead {
+    let before: Vec<&Action> = actions.iter().filter(|action| !is_terminal(action)).collect();
+    let written: Vec<Value> = before.iter().filter_map(|action| written(action)).collect();
+    Ahead { is_whole: written.len() == before.len(), actions: written }
+}
+
+/// An action in AWS's own shape, without what is not said.
+fn written(action: &Action) -> Option<Value> {
+    let kind = action.r#type()?;
+    let mut value = json!({ "Type": kind.as_str(), "Order": action.order() });
+    match kind {
+        ActionTypeEnum::AuthenticateOidc => {
+            let config = action.authenticate_oidc_config()?;
+            // AWS never tells the secret, and keeps it if it is told to.
+            value["AuthenticateOidcConfig"] = json!({
+                "Issuer": config.issuer(),
+                "AuthorizationEndpoint": config.authorization_endpoint(),
+                "TokenEndpoint": config.token_endpoint(),
+                "UserInfoEndpoint": config.user_info_endpoint(),
+                "ClientId": config.client_id(),
+                "SessionCookieName": config.session_cookie_name(),
+                "Scope": config.scope(),
+                "SessionTimeout": config.session_timeout(),
+                "AuthenticationRequestExtraParams": config.authentication_request_extra_params(),
+                "OnUnauthenticatedRequest": config.on_unauthenticated_request().map(|what| what.as_str()),
+                "UseExistingClientSecret": true,
+            });
+        }
+        ActionTypeEnum::AuthenticateCognito => {
+            let config = action.authenticate_cognito_config()?;
+            value["AuthenticateCognitoConfig"] = json!({
+                "UserPoolArn": config.user_pool_arn(),
+                "UserPoolClientId": config.user_pool_client_id(),
+                "UserPoolDomain": config.user_pool_domain(),
+                "SessionCookieName": config.session_cookie_name(),
+                "Scope": config.scope(),
+                "SessionTimeout": config.session_timeout(),
+                "AuthenticationRequestExtraParams": config.authentication_request_extra_params(),
+                "OnUnauthenticatedRequest": config.on_unauthenticated_request().map(|what| what.as_str()),
+            });
+        }
+        ActionTypeEnum::JwtValidation => {
+            let config = action.jwt_validation_config()?;
+            let claim = |claim: &JwtValidationActionAdditionalClaim| {
+                let format = claim.format().map(|format| format.as_str());
+                json!({ "Format": format, "Name": claim.name(), "Values": claim.values() })
+            };
+            let claims: Vec<Value> = config.additional_claims().iter().map(claim).collect();
+            value["JwtValidationConfig"] = json!({
+                "JwksEndpoint": config.jwks_endpoint(),
+                "Issuer": config.issuer(),
+                "AdditionalClaims": (!claims.is_empty()).then_some(claims),
+            });
+        }
+        _ => return None,
+    }
+    Some(value)
 }
 
 /// The list with another end. What comes before stays to the letter, except that AWS never returns a client secret and

@@ -9,7 +9,7 @@ use crate::duration::shown;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
-    Capacity, Check, Intent, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World, short,
+    Ahead, Capacity, Check, Intent, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World, short,
     terminal_summary, way_back,
 };
 use crate::run::ports::{FailureKind, PortError};
@@ -457,23 +457,23 @@ impl Failure<'_> {
             let words = self.runbook.step(id).map(Step::summary).unwrap_or_default();
             let _ = write!(text, "\n  \"{words}\" was not answered: it may still take effect");
         }
-        let mut commands = Vec::new();
+        let (mut commands, mut is_whole) = (Vec::new(), true);
         for (id, reason) in self.outcome.journal.undo_failures() {
             let Some(step) = self.runbook.step(id) else { continue };
             let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.summary());
+            is_whole &= !matches!(step, Step::Route { before: Some(before), .. } if !before.ahead.is_whole);
             let words = undo_commands(step, self.outcome.world.as_ref());
             commands.extend(words.iter().map(|words| self.shell.command(words)));
         }
         if !commands.is_empty() {
             commands.dedup();
             let _ = write!(text, "\n\nTo put it back by hand:");
-            let lists = commands.iter().any(|command| command.contains("actions '"));
             for command in commands {
                 let _ = write!(text, "\n  {command}");
             }
-            if lists {
+            if !is_whole {
                 text.push_str(
-                    "\nThe list of actions is replaced as a whole: where a route authenticates users first, put those actions in front, as `aws elbv2 describe-listeners` or `describe-rules` shows them.",
+                    "\nA command replaces the list of actions as a whole, and there are actions before the last one that are not known here: put them in front, as `aws elbv2 describe-listeners` or `describe-rules` shows them.",
                 );
             }
         }
@@ -538,7 +538,7 @@ pub(super) fn capitalized(text: &str) -> String {
 fn undo_commands(step: &Step, world: Option<&World>) -> Vec<String> {
     let one = match step {
         Step::Route { route, before: Some(before), .. } => {
-            let actions = quoted(&actions_json(&way_back(&before.terminal)));
+            let actions = quoted(&actions_json(&before.ahead, &way_back(&before.terminal)));
             Some(match route {
                 RouteSpec::Listener(arn) => {
                     format!("elbv2 modify-listener --listener-arn {arn} --default-actions {actions}")
@@ -590,8 +590,8 @@ fn resize(scalable: &Scalable, size: &Capacity) -> Vec<String> {
     }
 }
 
-/// The end of an action list as the AWS CLI takes it.
-fn actions_json(terminal: &Terminal) -> String {
+/// An action list as the AWS CLI takes it.
+fn actions_json(ahead: &Ahead, terminal: &Terminal) -> String {
     let mut action = match terminal {
         Terminal::Forward(forward) => {
             let group = |(arn, weight): &(String, u32)| json!({ "TargetGroupArn": arn, "Weight": weight });
@@ -615,8 +615,11 @@ fn actions_json(terminal: &Terminal) -> String {
             },
         }),
     };
-    without_nulls(&mut action);
-    json!([action]).to_string()
+    let last = ahead.actions.iter().filter_map(|action| action["Order"].as_i64()).max();
+    action["Order"] = json!(last.map(|last| last + 1));
+    let mut list: Vec<serde_json::Value> = ahead.actions.iter().cloned().chain([action]).collect();
+    list.iter_mut().for_each(without_nulls);
+    json!(list).to_string()
 }
 
 /// The CLI takes no null for "not said".

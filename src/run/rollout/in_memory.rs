@@ -821,7 +821,13 @@ impl LoadBalancer for Fake {
         let conditions = Some(conditions.clone());
         let arn = if self.state().tags.contains_key(&key) { format!("{key} again") } else { key.clone() };
         self.state().tags.insert(arn.clone(), tags.clone());
-        let observed = Observed { arn: arn.clone(), terminal: terminal.clone(), conditions, place: None };
+        let observed = Observed {
+            arn: arn.clone(),
+            terminal: terminal.clone(),
+            conditions,
+            place: None,
+            ahead: Default::default(),
+        };
         let words = format!("create {key}");
         self.change(words, move |world| drop(world.routes.insert(key.clone(), observed.clone()))).await.map(|()| arn)
     }

@@ -51,7 +51,10 @@ fn before(check: Check) -> Checking {
 fn world() -> World {
     let observed = |name: &str| {
         let terminal = forward(&[("blue", 1)]);
-        (name.to_owned(), Observed { arn: name.to_owned(), terminal, conditions: None, place: None })
+        (
+            name.to_owned(),
+            Observed { arn: name.to_owned(), terminal, conditions: None, place: None, ahead: Default::default() },
+        )
     };
     World {
         routes: BTreeMap::from(["web", "api"].map(observed)),
@@ -255,6 +258,7 @@ async fn what_cannot_be_seen_is_not_taken_for_undone() {
                     terminal: forward(&[("blue", 1)]),
                     conditions: Some(Conditions { path_patterns: vec!["/api/*".to_owned()], ..Conditions::default() }),
                     place: None,
+                    ahead: Default::default(),
                 },
             );
             let fake = Fake::new(before.clone(), &GROUPS);
@@ -283,6 +287,7 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
         terminal: forward(&[("blue", 1)]),
         conditions: Some(Conditions { path_patterns: vec!["/theirs/*".to_owned()], ..Conditions::default() }),
         place: None,
+        ahead: Default::default(),
     };
     fake.insert_unseen("web#10", theirs.clone());
     let run = Run {

@@ -25,6 +25,22 @@ async fn routes_are_put_back_by_hand() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let (green, listener) = (stage.apps["green"].addresses()[0], stage.listeners[0].clone());
     let rule = stage.rule(0, 5, "/it's*", "blue").await?;
+    let oidc = "Actions.member.1.AuthenticateOidcConfig";
+    let authenticated = [
+        ("RuleArn", rule.as_str()),
+        ("Actions.member.1.Type", "authenticate-oidc"),
+        ("Actions.member.1.Order", "1"),
+        (&format!("{oidc}.Issuer"), "https://id.example.com"),
+        (&format!("{oidc}.AuthorizationEndpoint"), "https://id.example.com/a"),
+        (&format!("{oidc}.TokenEndpoint"), "https://id.example.com/t"),
+        (&format!("{oidc}.UserInfoEndpoint"), "https://id.example.com/u"),
+        (&format!("{oidc}.ClientId"), "it's me"),
+        (&format!("{oidc}.ClientSecret"), "hush"),
+        ("Actions.member.2.Type", "forward"),
+        ("Actions.member.2.Order", "2"),
+        ("Actions.member.2.TargetGroupArn", stage.group("blue")),
+    ];
+    stage.client.elb("ModifyRule", &authenticated).await?;
     let more = format!(
         "  strategy = {{ settle = \"0s\" }}\n  verification = {{ duration = \"60s\", interval = \"500ms\", http = [{{ url = \"http://{green}/\" }}] }}"
     );
@@ -50,6 +66,7 @@ async fn routes_are_put_back_by_hand() -> anyhow::Result<()> {
     ensure!(stage.rule_weights(&rule).await?.get("green").is_none_or(|weight| *weight == 0));
     let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
     ensure!(!rules.contains("/api/*"), "{rules}");
+    ensure!(rules.contains("authenticate-oidc") && rules.contains("https://id.example.com/u"), "{rules}");
     // Terraform finds everything as it was.
     stage.apps["green"].set_broken(None);
     terraform.write(&stage.switch_over(Some("blue"), &routes, &more))?;

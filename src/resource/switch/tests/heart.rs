@@ -46,6 +46,7 @@ fn rule(path: &str, blue: u32, green: u32) -> Observed {
         terminal: Terminal::Forward(Forward { groups, stickiness: None }),
         conditions: Some(Conditions { path_patterns: vec![path.to_owned()], ..Conditions::default() }),
         place: None,
+        ahead: Default::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::Switch;
 use crate::resource::Context;
 use crate::resource::testing::{apply_request, assert_kept, destroy_request, plan_request, read_request};
-use crate::rollout::{Forward, Observed, Terminal, World};
+use crate::rollout::{Ahead, Forward, Observed, Terminal, World};
 use crate::run::rollout::in_memory::{Fake, Fault};
 use crate::run::stack::in_memory::Cloud;
 use crate::tf_provider::{Cancel, Diagnostics, Planned, Resource as _, Stored, Value};
@@ -30,7 +30,8 @@ struct Stage {
 fn world(blue: u32, green: u32) -> World {
     let groups = vec![(BLUE.to_owned(), blue), (GREEN.to_owned(), green)];
     let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-    let observed = Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None };
+    let observed =
+        Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None, ahead: Default::default() };
     World {
         routes: BTreeMap::from([(LISTENER.to_owned(), observed)]),
         record: None,
@@ -273,7 +274,11 @@ async fn a_parameter_that_takes_no_further_version_bars_a_rollout_before_it_move
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_put_back_is_told_with_where_it_is() {
-    let stage = stage(world(100, 0));
+    let mut before = world(100, 0);
+    let cognito = serde_json::json!({ "Order": 1, "Type": "authenticate-cognito" });
+    let ahead = Ahead { actions: vec![cognito], is_whole: true };
+    before.routes.values_mut().for_each(|seen| seen.ahead = ahead.clone());
+    let stage = stage(before);
     let (applied, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
     stage.fake.heal();
     stage.fake.set_status(500);
@@ -293,8 +298,7 @@ async fn what_cannot_be_put_back_is_told_with_where_it_is() {
           could not undo "set listener web/2: blue 100 %, green 0 % → blue 0 %, green 100 %": it broke
 
         To put it back by hand:
-          aws elbv2 modify-listener --listener-arn arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2 --default-actions '[{"ForwardConfig":{"TargetGroups":[{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1","Weight":100},{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1","Weight":0}]},"Type":"forward"}]' --region eu-central-1
-        The list of actions is replaced as a whole: where a route authenticates users first, put those actions in front, as `aws elbv2 describe-listeners` or `describe-rules` shows them.
+          aws elbv2 modify-listener --listener-arn arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2 --default-actions '[{"Order":1,"Type":"authenticate-cognito"},{"ForwardConfig":{"TargetGroups":[{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1","Weight":100},{"TargetGroupArn":"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green/1","Weight":0}]},"Order":2,"Type":"forward"}]' --region eu-central-1
 
         Users reached green for 0s so far, at most 100.0 % of them.
 

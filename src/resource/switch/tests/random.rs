@@ -109,8 +109,18 @@ impl Case {
         let mut groups = vec![(BLUE.to_owned(), 100)];
         groups.extend(idle.filter(|_| self.attached));
         let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-        let observed =
-            |n| (listener(n), Observed { arn: listener(n), terminal: terminal.clone(), conditions: None, place: None });
+        let observed = |n| {
+            (
+                listener(n),
+                Observed {
+                    arn: listener(n),
+                    terminal: terminal.clone(),
+                    conditions: None,
+                    place: None,
+                    ahead: Default::default(),
+                },
+            )
+        };
         let record = Some("blue".to_owned());
         World { routes: (0..self.routes).map(observed).collect(), record, ..World::default() }
     }

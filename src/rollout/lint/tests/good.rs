@@ -151,7 +151,7 @@ fn observed(dice: &mut Dice, route: &RouteSpec, colors: usize) -> Observed {
         let colors_only = (0..colors).map(|n| (group(COLORS[n]), u32::from(n == 0))).collect();
         terminal = Terminal::Forward(Forward { groups: colors_only, stickiness: None });
     }
-    Observed { arn: route.key(), terminal, conditions, place }
+    Observed { arn: route.key(), terminal, conditions, place, ahead: Ahead::default() }
 }
 
 fn world(dice: &mut Dice, intent: &Intent) -> World {

@@ -30,7 +30,7 @@ fn forward(weights: &[(&str, u32)]) -> Terminal {
 }
 
 fn observed(arn: &str, weights: &[(&str, u32)]) -> Observed {
-    Observed { arn: arn.to_owned(), terminal: forward(weights), conditions: None, place: None }
+    Observed { arn: arn.to_owned(), terminal: forward(weights), conditions: None, place: None, ahead: Ahead::default() }
 }
 
 fn rule(priority: i32) -> RouteSpec {

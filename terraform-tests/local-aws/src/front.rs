@@ -193,7 +193,9 @@ async fn own_answer(core: &Core, call: &AwsCall) -> Option<Response<Bytes>> {
         ("elasticloadbalancing", "DescribeTags") => target_groups::refuse_gone(&core.converge, call).await,
         ("ec2", _) => ec2::answer(&core.compute, call).await,
         ("ecs", _) => core.ecs.answer(call).await,
-        ("monitoring", "GetMetricData") => core.metrics.answer(call),
+        ("monitoring", "GetMetricData") => {
+            core.metrics.answer(call, core.temper.has(Rule::LateMetrics).then_some(core.seed))
+        }
         ("lambda", _) => core.functions.answer(call),
         _ => None,
     }

@@ -159,6 +159,7 @@ impl LocalAws {
             temper: Temper::without(config.without),
             buckets: Buckets::new(config.pace),
             late: Late::new(seed),
+            seed,
             quit: Notify::new(),
         });
         let served = Arc::clone(&core);

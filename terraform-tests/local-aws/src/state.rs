@@ -42,5 +42,6 @@ pub(crate) struct Core {
     pub temper: Temper,
     pub buckets: Buckets,
     pub late: Late,
+    pub seed: u64,
     pub quit: Notify,
 }

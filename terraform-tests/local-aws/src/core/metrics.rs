@@ -1,7 +1,9 @@
-//! What the load balancers publish: one point for each second in which there were requests, as CloudWatch would tell them.
+//! What the load balancers publish: one point for each period in which there were requests, as CloudWatch would tell them: the
+//! last ones are not there yet, or not with all that belongs to them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,15 +53,18 @@ impl Metrics {
         second.latencies.push(latency.as_secs_f64());
     }
 
-    /// The answer to a call that asks for nothing but load balancers' metrics; `None`: moto knows.
-    pub(crate) fn answer(&self, call: &AwsCall) -> Option<Response<Bytes>> {
+    /// The answer to a call that asks for nothing but load balancers' metrics; `None`: moto knows. With a seed what is asked for
+    /// arrives late.
+    pub(crate) fn answer(&self, call: &AwsCall, late: Option<u64>) -> Option<Response<Bytes>> {
+        let arrival = Arrival { now: clock::epoch_seconds(), late };
         let queries = queries(&call.parameters)?;
         let time = |name: &str| call.parameter(name).and_then(clock::parse);
         let (from, to) = (time("StartTime")?, time("EndTime")?);
         let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for query in &queries {
-            let points = counted.get(&query.of).map(|seconds| query.points(seconds, from, to)).unwrap_or_default();
+            let points =
+                counted.get(&query.of).map(|seconds| query.points(seconds, (from, to), arrival)).unwrap_or_default();
             let times: String =
                 points.keys().map(|at| format!("<member>{}</member>", clock::rfc3339(*at as f64))).collect();
             let values: String = points.values().map(|value| format!("<member>{value}</member>")).collect();
@@ -112,9 +117,36 @@ fn queries(parameters: &Value) -> Option<Vec<Query>> {
     Some(queries)
 }
 
+/// How late it is, and whether anything comes late.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    now: f64,
+    late: Option<u64>,
+}
+
+impl Arrival {
+    /// How much of a period that ends then is there: nothing, half, or all of it. AWS's load balancers publish a minute one to
+    /// three minutes after it began: up to two periods after its end; and errors in half the time.
+    fn share(self, query: &Query, end: u64) -> f64 {
+        let Some(seed) = self.late else { return 1.0 };
+        let mut hasher = DefaultHasher::new();
+        (seed, &query.of, end).hash(&mut hasher);
+        let lateness = fastrand::Rng::with_seed(hasher.finish()).f64() * 2.0 * query.period as f64;
+        let lateness = if query.is_of_errors() { lateness / 2.0 } else { lateness };
+        let age = self.now - end as f64;
+        if age >= lateness {
+            1.0
+        } else if age >= lateness / 2.0 {
+            0.5
+        } else {
+            0.0
+        }
+    }
+}
+
 impl Query {
     /// A point for each period from one time, included, to another, excluded. What was never seen has none.
-    fn points(&self, seconds: &BTreeMap<u64, Second>, from: u64, to: u64) -> BTreeMap<u64, f64> {
+    fn points(&self, seconds: &BTreeMap<u64, Second>, (from, to): (u64, u64), arrival: Arrival) -> BTreeMap<u64, f64> {
         let mut periods: BTreeMap<u64, Second> = BTreeMap::new();
         let length = self.period.max(1);
         for (at, second) in seconds.range(from..to) {
@@ -122,7 +154,22 @@ impl Query {
             period.statuses.extend(&second.statuses);
             period.latencies.extend(&second.latencies);
         }
-        periods.into_iter().filter_map(|(at, period)| Some((at, self.value(&period)?))).collect()
+        let arrived = |(at, mut period): (u64, Second)| {
+            let share = arrival.share(self, at + length);
+            let count = |all: usize| (all as f64 * share) as usize;
+            // Errors are there at once when they are there; of requests a part is counted before the rest.
+            if !self.is_of_errors() {
+                period.statuses.truncate(count(period.statuses.len()));
+                period.latencies.truncate(count(period.latencies.len()));
+            }
+            (share > 0.0 && !period.statuses.is_empty()).then_some((at, period))
+        };
+        let periods = periods.into_iter().filter_map(arrived);
+        periods.filter_map(|(at, period)| Some((at, self.value(&period)?))).collect()
+    }
+
+    fn is_of_errors(&self) -> bool {
+        self.metric.ends_with("5XX_Count")
     }
 
     fn value(&self, period: &Second) -> Option<f64> {
@@ -149,5 +196,41 @@ impl Query {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(metric: &str) -> Query {
+        let of = ("app/web/1".to_owned(), "targetgroup/green/1".to_owned());
+        Query { id: "a".to_owned(), metric: metric.to_owned(), of, period: 60, stat: "Sum".to_owned() }
+    }
+
+    /// A hundred requests in each of ten minutes, of which ten failed.
+    fn minutes() -> BTreeMap<u64, Second> {
+        let statuses: Vec<u16> = (0..100).map(|n| if n < 10 { 503 } else { 200 }).collect();
+        let second = Second { statuses, latencies: vec![0.01; 100] };
+        (0..10).map(|minute| (minute * 60 + 30, second.clone())).collect()
+    }
+
+    #[test]
+    fn minutes_arrive_up_to_two_minutes_after_their_end_and_errors_first() {
+        let of = |metric: &str, now: f64, late| query(metric).points(&minutes(), (0, 600), Arrival { now, late });
+        let (mut halves, mut ahead) = (0, 0);
+        for seed in 0..50 {
+            for now in 600..=720 {
+                let requests = of("RequestCount", f64::from(now), Some(seed));
+                let errors = of("HTTPCode_Target_5XX_Count", f64::from(now), Some(seed));
+                assert!((0..8).all(|minute| requests[&(minute * 60)] > 99.0), "two minutes after its end all is there");
+                halves += requests.values().filter(|value| **value < 99.0).count();
+                ahead += errors.keys().filter(|at| !requests.contains_key(at)).count();
+                assert!(requests.keys().all(|at| errors.contains_key(at)), "no error comes after its request");
+            }
+        }
+        assert!(halves > 100 && ahead > 100, "{halves} {ahead}");
+        assert_eq!(of("RequestCount", 720.0, Some(7)).len(), 10);
+        assert_eq!(of("RequestCount", 600.0, None).len(), 10);
     }
 }

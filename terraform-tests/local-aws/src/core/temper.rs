@@ -18,19 +18,22 @@ pub enum Rule {
     OneLoadBalancerPerGroup,
     /// The reads after something was made, or deleted, may not see that yet.
     LateReads,
+    /// Metrics arrive late, errors before requests.
+    LateMetrics,
     /// There are so many calls a second, and no more.
     Throttling,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 7] = [
+    pub const ALL: [Rule; 8] = [
         Rule::ServiceModel,
         Rule::GroupStickiness,
         Rule::RulesPerLoadBalancer,
         Rule::GroupsPerAction,
         Rule::OneLoadBalancerPerGroup,
         Rule::LateReads,
+        Rule::LateMetrics,
         Rule::Throttling,
     ];
 
@@ -44,6 +47,7 @@ impl Rule {
             Rule::GroupsPerAction => "groups-per-action",
             Rule::OneLoadBalancerPerGroup => "one-load-balancer-per-group",
             Rule::LateReads => "late-reads",
+            Rule::LateMetrics => "late-metrics",
             Rule::Throttling => "throttling",
         }
     }

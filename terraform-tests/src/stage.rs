@@ -283,11 +283,12 @@ impl Stage {
         Ok(SocketAddr::from((found.address, self.port(listener))))
     }
 
-    /// The color that answers a request to a listener's path.
+    /// The color that answers a request to a listener's path, once every node knows the last change.
     ///
     /// # Errors
     /// When nobody does.
     pub async fn answers(&self, listener: usize, path: &str) -> anyhow::Result<String> {
+        self.aws.settled().await?;
         let url = format!("http://{}{path}", self.address(listener)?);
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
         let response = http.get(url).send().await?;

@@ -55,7 +55,7 @@ use crate::core::serve;
 use crate::core::temper::Temper;
 use crate::node::checker::Checker;
 use crate::node::choice::Node;
-use crate::node::converge::{Converge, Machines};
+use crate::node::converge::{Converge, Machines, NODES};
 use crate::node::data_plane::DataPlane;
 use crate::node::target_groups::GrpcCodes;
 use crate::state::Core;
@@ -99,6 +99,18 @@ impl Default for Config {
     }
 }
 
+/// How much later than the first node the others follow a change: within three seconds of a real one, by seed.
+fn lags(seed: u64, pace: f64) -> [Duration; NODES] {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut sum = 0.0;
+    std::array::from_fn(|node| {
+        if node > 0 {
+            sum += random.f64() * 3.0 / (NODES - 1) as f64 / pace;
+        }
+        Duration::from_secs_f64(sum)
+    })
+}
+
 /// A running local AWS. Dropping it ends everything, moto too.
 #[derive(Debug)]
 pub struct LocalAws {
@@ -124,17 +136,19 @@ impl LocalAws {
         let address = listener.local_addr()?;
         let moto = Moto::start(&config.moto_python).await?;
         let client = MotoClient::new(moto.address);
-        let (nodes, view) = watch::channel(Arc::default());
+        let (nodes, views) = (0..NODES).map(|_| watch::channel(crate::node::config::Known::default())).unzip();
+        let temper = Temper::without(config.without);
+        let lags = if temper.has(Rule::LateNodes) { lags(seed, config.pace) } else { [Duration::ZERO; NODES] };
         let checker = Arc::new(Checker::new(scale));
         let metrics = Arc::new(Metrics::default());
-        let node = Node::new(seed, view, Arc::clone(&checker), config.target_timeout, &metrics);
+        let node = Node::new(seed, views, Arc::clone(&checker), config.target_timeout, &metrics);
         let data_plane = Arc::new(DataPlane::new(address_base(address), node));
         let hosts = Arc::new(Hosts::new(config.converge));
         let compute = Arc::new(Compute::new(client, Arc::clone(&hosts)));
         let converge = Arc::new(Converge::new(
             client,
             config.converge,
-            nodes,
+            (nodes, lags),
             Arc::clone(&checker),
             Arc::clone(&data_plane),
             Arc::clone(&compute) as Arc<dyn Machines>,
@@ -156,7 +170,7 @@ impl LocalAws {
             calls: CallLog::new(),
             metrics,
             functions: Functions::default(),
-            temper: Temper::without(config.without),
+            temper,
             buckets: Buckets::new(config.pace),
             late: Late::new(seed),
             seed,
@@ -230,6 +244,14 @@ impl LocalAws {
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         self.core.temper.violations()
+    }
+
+    /// Waits until every node knows the last change.
+    ///
+    /// # Errors
+    /// When moto can't be read.
+    pub async fn settled(&self) -> anyhow::Result<()> {
+        self.core.converge.settled().await
     }
 
     /// Waits until somebody asks it to quit, by `POST /_local/quit`.

@@ -18,6 +18,8 @@ pub enum Rule {
     OneLoadBalancerPerGroup,
     /// The reads after something was made, or deleted, may not see that yet.
     LateReads,
+    /// The nodes of a load balancer follow one after the other.
+    LateNodes,
     /// Metrics arrive late, errors before requests.
     LateMetrics,
     /// There are so many calls a second, and no more.
@@ -26,13 +28,14 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 8] = [
+    pub const ALL: [Rule; 9] = [
         Rule::ServiceModel,
         Rule::GroupStickiness,
         Rule::RulesPerLoadBalancer,
         Rule::GroupsPerAction,
         Rule::OneLoadBalancerPerGroup,
         Rule::LateReads,
+        Rule::LateNodes,
         Rule::LateMetrics,
         Rule::Throttling,
     ];
@@ -47,6 +50,7 @@ impl Rule {
             Rule::GroupsPerAction => "groups-per-action",
             Rule::OneLoadBalancerPerGroup => "one-load-balancer-per-group",
             Rule::LateReads => "late-reads",
+            Rule::LateNodes => "late-nodes",
             Rule::LateMetrics => "late-metrics",
             Rule::Throttling => "throttling",
         }

@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use crate::core::metrics::Metrics;
 use crate::core::upstream::Upstream;
 use crate::node::checker::Checker;
-use crate::node::config::{Forward, Place, TargetGroup, View};
+use crate::node::config::{Forward, Known, Place, TargetGroup, View};
 use crate::node::health::State;
 use crate::node::routing::weighted_group;
 
-/// The listeners' shared state: what a request needs.
+/// The nodes' shared state: what a request needs.
 #[derive(Debug)]
 pub(crate) struct Node {
-    view: watch::Receiver<Arc<View>>,
+    views: Vec<watch::Receiver<Known>>,
     checker: Arc<Checker>,
     pub upstream: Upstream,
     pub metrics: Arc<Metrics>,
@@ -34,13 +34,13 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(
         seed: u64,
-        view: watch::Receiver<Arc<View>>,
+        views: Vec<watch::Receiver<Known>>,
         checker: Arc<Checker>,
         target_limit: Duration,
         metrics: &Arc<Metrics>,
     ) -> Self {
         Self {
-            view,
+            views,
             checker,
             upstream: Upstream::default(),
             metrics: Arc::clone(metrics),
@@ -52,8 +52,17 @@ impl Node {
         }
     }
 
+    /// What the first node knows.
     pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.borrow())
+        self.views.first().map(|view| Arc::clone(&view.borrow().1)).unwrap_or_default()
+    }
+
+    /// What the node knows that a client is connected to. One that does not know the listener yet has no open port: the client
+    /// is connected to the first.
+    pub(crate) fn view_of(&self, client: SocketAddr, listener: &str) -> Arc<View> {
+        let node = usize::from(client.port()).checked_rem(self.views.len()).unwrap_or_default();
+        let view = self.views.get(node).map(|view| Arc::clone(&view.borrow().1));
+        view.filter(|view| view.listener(listener).is_some()).unwrap_or_else(|| self.view())
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::core::describe;
 
+/// What a node knows, and by which reading.
+pub(crate) type Known = (u64, std::sync::Arc<View>);
+
 /// Everything the nodes know at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct View {

@@ -12,11 +12,14 @@ use tokio::sync::watch;
 use crate::core::describe;
 use crate::core::moto::{MotoClient, Scope};
 use crate::node::checker::Checker;
-use crate::node::config::{Listener, LoadBalancer, Rule, Target, TargetGroup, View};
+use crate::node::config::{Known, Listener, LoadBalancer, Rule, Target, TargetGroup, View};
 use crate::node::data_plane::DataPlane;
 
 /// More accounts and regions than any test has; a bound, not a limit to meet.
 const MOST_SCOPES: usize = 64;
+
+/// How many nodes a load balancer has.
+pub(crate) const NODES: usize = 3;
 
 /// The instances and tasks behind the nodes.
 pub(crate) trait Machines: std::fmt::Debug + Send + Sync {
@@ -43,8 +46,12 @@ pub(crate) struct Converge {
     reading: tokio::sync::Mutex<u64>,
     /// What moto said last.
     control: watch::Sender<Arc<View>>,
-    /// What the nodes know.
-    nodes: watch::Sender<Arc<View>>,
+    /// What each node knows.
+    nodes: Vec<watch::Sender<Known>>,
+    /// How much later than the first one each of the others follows.
+    lags: [Duration; NODES],
+    /// How many changes some node still has to follow.
+    behind: watch::Sender<usize>,
     /// The number of the last reading that was applied; held while applying.
     applied: tokio::sync::Mutex<u64>,
     checker: Arc<Checker>,
@@ -56,7 +63,7 @@ impl Converge {
     pub(crate) fn new(
         moto: MotoClient,
         delay: Duration,
-        nodes: watch::Sender<Arc<View>>,
+        (nodes, lags): (Vec<watch::Sender<Known>>, [Duration; NODES]),
         checker: Arc<Checker>,
         data_plane: Arc<DataPlane>,
         machines: Arc<dyn Machines>,
@@ -70,6 +77,8 @@ impl Converge {
             reading: tokio::sync::Mutex::default(),
             control: watch::Sender::new(Arc::default()),
             nodes,
+            lags,
+            behind: watch::Sender::new(0),
             applied: tokio::sync::Mutex::default(),
             checker,
             data_plane,
@@ -125,15 +134,46 @@ impl Converge {
         *covered = latest;
         let changed = **self.control.borrow() != *view;
         self.control.send_replace(Arc::clone(&view));
+        let at_once = self.delay.is_zero() && self.lags.iter().all(Duration::is_zero);
         if self.delay.is_zero() {
-            self.apply(latest, view).await;
-        } else if changed {
+            self.apply(latest, Arc::clone(&view)).await;
+        }
+        if changed && !at_once {
+            self.behind.send_modify(|behind| *behind += 1);
             let this = Arc::clone(self);
             tokio::spawn(async move {
-                tokio::time::sleep(this.delay).await;
-                this.apply(latest, view).await;
+                if !this.delay.is_zero() {
+                    tokio::time::sleep(this.delay).await;
+                    this.apply(latest, Arc::clone(&view)).await;
+                }
+                this.follow(latest, &view).await;
+                this.behind.send_modify(|behind| *behind -= 1);
             });
         }
+        Ok(())
+    }
+
+    /// One node after the other follows the first one.
+    async fn follow(&self, reading: u64, view: &Arc<View>) {
+        let mut waited = Duration::ZERO;
+        for (node, lag) in self.nodes.iter().zip(&self.lags).skip(1) {
+            tokio::time::sleep(lag.saturating_sub(waited)).await;
+            waited = (*lag).max(waited);
+            // A later change has its own way.
+            node.send_if_modified(|known| {
+                let is_newer = known.0 < reading;
+                if is_newer {
+                    *known = (reading, Arc::clone(view));
+                }
+                is_newer
+            });
+        }
+    }
+
+    /// Waits until every node knows what moto says.
+    pub(crate) async fn settled(self: &Arc<Self>) -> anyhow::Result<()> {
+        self.refresh().await?;
+        self.behind.subscribe().wait_for(|behind| *behind == 0).await?;
         Ok(())
     }
 
@@ -144,7 +184,10 @@ impl Converge {
         }
         *applied = reading;
         self.checker.apply(&view);
-        self.nodes.send_replace(Arc::clone(&view));
+        // The nodes that follow at once.
+        for (node, _) in self.nodes.iter().zip(&self.lags).filter(|(_, lag)| lag.is_zero()) {
+            node.send_replace((reading, Arc::clone(&view)));
+        }
         self.data_plane.apply(&view).await;
     }
 

@@ -129,8 +129,8 @@ impl DataPlane {
         let node = Arc::clone(&self.node);
         let arn: Arc<str> = arn.into();
         if tcp {
-            return tokio::spawn(serve::accept_streams(listener, move |stream, _: Peer| {
-                forward_stream(Arc::clone(&node), Arc::clone(&arn), stream)
+            return tokio::spawn(serve::accept_streams(listener, move |stream, peer: Peer| {
+                forward_stream(Arc::clone(&node), Arc::clone(&arn), stream, peer)
             }));
         }
         tokio::spawn(serve::accept(listener, move |peer, request| {
@@ -171,9 +171,9 @@ impl DataPlane {
 }
 
 /// A network load balancer's listener: chooses a target for each connection and splices.
-async fn forward_stream(node: Arc<Node>, arn: Arc<str>, mut client: TcpStream) {
+async fn forward_stream(node: Arc<Node>, arn: Arc<str>, mut client: TcpStream, peer: Peer) {
     let target = {
-        let view = node.view();
+        let view = node.view_of(peer.client, &arn);
         let rule = view.listener(&arn).and_then(|listener| listener.rules.last());
         let forward = rule.and_then(|rule| match crate::node::routing::final_action(rule) {
             Some(crate::node::config::Action::Forward(forward)) => Some(forward),

@@ -51,7 +51,7 @@ async fn answer_request(
         Ok(body) => Request::from_parts(parts, body),
         Err(status) => return Ok(own_answer(status)),
     };
-    let view = node.view();
+    let view = node.view_of(peer.client, listener);
     let serves =
         |balancer: &&crate::node::config::LoadBalancer| balancer.listeners.iter().any(|one| one.arn == listener);
     told.load_balancer = view.load_balancers.iter().find(serves).map(|balancer| balancer.arn.clone());

@@ -40,6 +40,9 @@ pub trait Platform: Send + Sync {
     /// The region that is named explicitly, by the provider block or the environment, without asking anybody.
     fn region(&self) -> Option<String>;
 
+    /// The profile that is named explicitly, by the provider block or the environment.
+    fn profile(&self) -> Option<String>;
+
     /// A token that a database takes for a password.
     ///
     /// # Errors

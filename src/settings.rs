@@ -39,7 +39,8 @@ pub struct Settings {
     /// An endpoint URL for all services. If omitted, `AWS_ENDPOINT_URL` names it.
     #[argument(text = rules::endpoint)]
     pub endpoint_url: Option<String>,
-    /// The number of retries of a call. If omitted, `AWS_MAX_ATTEMPTS` or `max_attempts` in the profile names one more.
+    /// The number of retries of a call. If omitted, `AWS_MAX_ATTEMPTS` or `max_attempts` in the profile names one more. A host
+    /// that never took a connection is given up after 8 attempts.
     #[argument(range = 0..=1000, default_is = "`24`")]
     pub max_retries: Option<u32>,
     /// How calls are retried: `standard` is back-off with jitter; `adaptive` also holds calls back after AWS throttled one, for

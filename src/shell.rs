@@ -6,15 +6,22 @@
 pub struct Shell {
     /// The region, such as `eu-central-1`, where it is known.
     pub region: Option<String>,
-    /// The profile that the provider block names.
+    /// The profile that the provider block or `AWS_PROFILE` names.
     pub profile: Option<String>,
+    /// The role that the provider block assumes, which no option of a command names.
+    pub role: Option<String>,
 }
 
 impl Shell {
     /// The region of this ARN.
     pub fn of(arn: &str) -> Shell {
         let region = arn.split(':').nth(3).filter(|region| !region.is_empty());
-        Shell { region: region.map(str::to_owned), profile: None }
+        Shell { region: region.map(str::to_owned), ..Shell::default() }
+    }
+
+    /// With which credentials its commands are meant, where that has to be said before them: ` (with the credentials of the role …)`.
+    pub fn whose(&self) -> String {
+        self.role.as_ref().map(|role| format!(" (with the credentials of the role {role})")).unwrap_or_default()
     }
 
     /// The whole command; the words are what comes between `aws` and its general options.
@@ -56,6 +63,9 @@ mod tests {
             corp.command("sts get-caller-identity"),
             "aws sts get-caller-identity --region eu-central-1 --profile 'my corp'"
         );
+        let assumed = Shell { role: Some("arn:aws:iam::123456789012:role/deploy".to_owned()), ..Shell::default() };
+        assert_eq!(assumed.whose(), " (with the credentials of the role arn:aws:iam::123456789012:role/deploy)");
+        assert_eq!(Shell::default().whose(), "");
         assert_eq!(Shell::default().command("sts get-caller-identity"), "aws sts get-caller-identity");
     }
 }

@@ -1,18 +1,24 @@
 //! Application Auto Scaling: between which sizes it keeps ECS services.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_sdk_applicationautoscaling::config::Builder;
 use aws_sdk_applicationautoscaling::types::{ScalableDimension, ServiceNamespace};
 use aws_smithy_types::retry::RetryConfig;
+use tokio::time::timeout;
 
-use super::connection::Connection;
+use super::connection::{Connection, FIRST_BACKOFF};
 use super::error::call_error;
-use crate::run::ports::PortError;
+use crate::run::ports::{FailureKind, PortError};
 
 const SERVICE: &str = "application-autoscaling";
 /// Whoever keeps no service this way may have no way to ask, or not be allowed to: it is not asked for long.
 const ATTEMPTS: u32 = 4;
+/// How long an answer is waited for as long as none ever came: everything else is read beside it, and users may wait for it.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
+/// How long one is waited for after that.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Between which sizes a service is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +27,31 @@ pub(super) struct Bounds {
     pub max: i32,
 }
 
+/// Who keeps a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// Application Auto Scaling.
+    Between(Bounds),
+    /// Nobody.
+    Nobody,
+    /// That can't be seen, and why.
+    Unknown(String),
+}
+
+/// Whether anything was ever answered.
+#[derive(Clone, Debug, Default)]
+enum Reach {
+    #[default]
+    Unasked,
+    Answers,
+    /// It does not, and is not asked again by this process.
+    Silent(String),
+}
+
 /// Application Auto Scaling in one account and region.
 pub(super) struct ApplicationAutoScaling {
     connection: Arc<Connection>,
-    unseen: Mutex<Option<String>>,
+    reach: Mutex<Reach>,
 }
 
 /// What it calls a service: `service/<cluster>/<name>`.
@@ -35,38 +62,49 @@ fn resource(cluster: &str, service: &str) -> String {
 
 impl ApplicationAutoScaling {
     pub(super) fn new(connection: Arc<Connection>) -> ApplicationAutoScaling {
-        ApplicationAutoScaling { connection, unseen: Mutex::default() }
+        ApplicationAutoScaling { connection, reach: Mutex::default() }
     }
 
-    /// Why it could not be seen between which sizes a service is kept, when that was asked last.
-    pub(super) fn unseen(&self) -> Option<String> {
-        self.unseen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Between which sizes a service is kept; none where it isn't, or where that can't be seen.
-    pub(super) async fn bounds(&self, cluster: &str, service: &str) -> Option<Bounds> {
-        let read = self.read(cluster, service).await;
-        let unseen = read.as_ref().err().map(ToString::to_string);
-        if let Some(why) = &unseen {
-            tracing::warn!(service, why, "it can't be seen between which sizes the service is kept");
+    /// Who keeps a service.
+    pub(super) async fn keeping(&self, cluster: &str, service: &str) -> Keeping {
+        let reach = || self.reach.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = reach().clone();
+        let limit = match known {
+            Reach::Silent(why) => return Keeping::Unknown(why),
+            Reach::Unasked => FIRST_ANSWER,
+            Reach::Answers => ANSWER,
+        };
+        let read = timeout(limit, self.read(cluster, service)).await;
+        let late = |_| Err(PortError::new(FailureKind::Other, format!("{SERVICE} DescribeScalableTargets: no answer")));
+        match read.unwrap_or_else(late) {
+            Ok(bounds) => {
+                *reach() = Reach::Answers;
+                bounds.map_or(Keeping::Nobody, Keeping::Between)
+            }
+            Err(error) => {
+                tracing::warn!(service, %error, "it can't be seen between which sizes the service is kept");
+                // Another read of the same refresh may have been answered meanwhile.
+                if error.kind != FailureKind::Throttled && matches!(*reach(), Reach::Unasked) {
+                    *reach() = Reach::Silent(error.message.clone());
+                }
+                Keeping::Unknown(error.message)
+            }
         }
-        *self.unseen.lock().unwrap_or_else(PoisonError::into_inner) = unseen;
-        read.ok().flatten()
     }
 
     async fn read(&self, cluster: &str, service: &str) -> Result<Option<Bounds>, PortError> {
         let call = self.connection.application_autoscaling().await?.describe_scalable_targets();
         let call = call.service_namespace(ServiceNamespace::Ecs).resource_ids(resource(cluster, service));
         let call = call.scalable_dimension(ScalableDimension::EcsServiceDesiredCount).customize();
-        let patience = Builder::new().retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
-        let answer = call.config_override(patience).send().await;
+        let patience = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF);
+        let answer = call.config_override(Builder::new().retry_config(patience)).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "DescribeScalableTargets", &error))?;
         let target = answer.scalable_targets().first();
         Ok(target.map(|target| Bounds { min: target.min_capacity(), max: target.max_capacity() }))
     }
 
     /// Sets the least size; the rest of what is registered stays: "Any parameters that you don't specify are not changed"
-    /// (`RegisterScalableTarget` in the API reference).
+    /// (`RegisterScalableTarget` in the API reference). A service that is out of its bounds is brought into them by the same call.
     pub(super) async fn set_min(&self, cluster: &str, service: &str, min: i32) -> Result<(), PortError> {
         let call = self.connection.application_autoscaling().await?.register_scalable_target();
         let call = call.service_namespace(ServiceNamespace::Ecs).resource_id(resource(cluster, service));

@@ -31,9 +31,9 @@ impl Storable for Unmet {
     type Storer = StoreReplace<Self>;
 }
 
-/// So many attempts meet nobody before a call ends, with up to 16 s between them: a network that comes up late is waited for,
-/// a wrong address or a dead DNS is told. Once a host took a connection it is there, and the retries that are configured count.
-const MAX_UNMET: u32 = 7;
+/// So many attempts meet nobody before a call ends, 16 s after the first on average and 32 s at most: a hiccup of the network is waited
+/// out, a wrong address or a dead DNS is told. Once a host took a connection it is there, and the retries that are configured count.
+const MAX_UNMET: u32 = 8;
 
 /// Gives up a call whose endpoint isn't there.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Intercept for Presence {
         match cfg.load::<Unmet>() {
             Some(Unmet(MAX_UNMET.., why)) => Err(format!(
                 "{why}; {MAX_UNMET} attempts came to nothing and none before ever did: check the region, the network, the \
-                 proxy, and endpoint_url and endpoints where they are set"
+                 proxy, custom_ca_bundle where TLS failed, and endpoint_url and endpoints where they are set"
             )
             .into()),
             _ => Ok(()),

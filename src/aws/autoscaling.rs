@@ -11,6 +11,7 @@ use aws_sdk_autoscaling::types::{
 use super::batch::Gather;
 use super::connection::Connection;
 use super::error::{call_error, kind_of_words, or_if_gone};
+use crate::rollout::PINNED_TAG;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::ports::{
     Refresh, RefreshPace, RefreshState, ScalingGroups, SeenInstance, SeenScalingGroup, Tags,
@@ -18,8 +19,6 @@ use crate::run::stack::ports::{
 use crate::stack::Instances;
 
 const SERVICE: &str = "autoscaling";
-/// On a group whose minimum a rollout holds up: the minimum to give back.
-pub(super) const PINNED_TAG: &str = "bluegreen:pinned-min";
 /// As many as DescribeAutoScalingGroups takes by name.
 const BATCH: usize = 50;
 

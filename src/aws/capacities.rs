@@ -1,17 +1,17 @@
 //! The sizes of colors: Auto Scaling groups and ECS services.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::future::join;
 
-use super::application_autoscaling::ApplicationAutoScaling;
-use super::autoscaling::{AutoScaling, PINNED_TAG};
+use super::application_autoscaling::{ApplicationAutoScaling, Bounds, Keeping};
+use super::autoscaling::AutoScaling;
 use super::connection::Connection;
 use super::ecs::{Ecs, cluster_of};
-use crate::rollout::{Capacity, Scalable};
-use crate::run::ports::PortError;
+use crate::rollout::{Capacity, PINNED_TAG, Scalable};
+use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::ports::Capacities;
 use crate::run::stack::ports::{Ecs as _, RefreshState, Rollout, ScalingGroups as _};
 
@@ -20,6 +20,17 @@ pub(super) struct Sizes {
     autoscaling: AutoScaling,
     ecs: Ecs,
     application: ApplicationAutoScaling,
+    /// The services whose minimum is not held.
+    unheld: Mutex<BTreeMap<String, Unheld>>,
+}
+
+/// Why the minimum of a service is not held.
+#[derive(Clone, Debug)]
+enum Unheld {
+    /// It can't be seen whether there is one.
+    Unseen(String),
+    /// It may not be set.
+    Denied(String),
 }
 
 impl Sizes {
@@ -28,7 +39,87 @@ impl Sizes {
             autoscaling: AutoScaling::new(connection.clone()),
             ecs: Ecs::new(connection.clone()),
             application: ApplicationAutoScaling::new(connection.clone()),
+            unheld: Mutex::default(),
         }
+    }
+
+    fn unheld(&self) -> MutexGuard<'_, BTreeMap<String, Unheld>> {
+        self.unheld.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_denied(&self, arn: &str) -> bool {
+        matches!(self.unheld().get(arn), Some(Unheld::Denied(_)))
+    }
+
+    async fn of_service(&self, arn: &str) -> Result<Option<Capacity>, PortError> {
+        let cluster = cluster_of(arn)?;
+        let (seen, keeping) = join(self.ecs.find(cluster, arn), self.application.keeping(cluster, arn)).await;
+        let Some(seen) = seen? else { return Ok(None) };
+        let Some(desired) = seen.service.desired_count else { return Ok(None) };
+        if !matches!(keeping, Keeping::Unknown(_)) && !self.is_denied(arn) {
+            self.unheld().remove(arn);
+        }
+        let pinned = seen.tags.get(PINNED_TAG).and_then(|text| text.parse().ok());
+        Ok(Some(match keeping {
+            Keeping::Between(Bounds { min, max }) => Capacity { min: Some(min), max, desired, pinned },
+            Keeping::Nobody => Capacity { min: None, max: i32::MAX, desired, pinned },
+            // What was noted is for whoever sees what it is about.
+            Keeping::Unknown(why) => {
+                self.unheld().entry(arn.to_owned()).or_insert(Unheld::Unseen(why));
+                Capacity { min: None, max: i32::MAX, desired, pinned: None }
+            }
+        }))
+    }
+
+    /// What has to be given back is noted before it is taken, and struck out after it was given.
+    async fn set_service(&self, arn: &str, before: Capacity, after: Capacity) -> Result<(), PortError> {
+        let cluster = cluster_of(arn)?;
+        if after.min > before.min || (after.pinned.is_some() && before.pinned.is_none()) {
+            match self.hold(cluster, arn, after).await {
+                // Without a floor the rollout is as it was without Application Auto Scaling: that is told, and is no reason to stop it.
+                Err(error) if error.kind == FailureKind::Denied => {
+                    tracing::warn!(%error, "the minimum of the service is not held");
+                    self.unheld().insert(arn.to_owned(), Unheld::Denied(error.message));
+                    if before.pinned.is_none() {
+                        self.strike_out(arn).await.unwrap_or_else(|error| tracing::warn!(%error, "the note stays"));
+                    }
+                }
+                held => held?,
+            }
+        }
+        if before.desired != after.desired {
+            self.ecs.scale(cluster, arn, after.desired).await?;
+        }
+        if after.pinned.is_none() && before.pinned.is_some() && !self.is_denied(arn) {
+            // Where somebody set another one meanwhile, that is theirs.
+            let now = self.application.keeping(cluster, arn).await;
+            let is_ours = |bounds: &Bounds| before.min.is_none_or(|held| held == bounds.min);
+            if let (Keeping::Between(bounds), Some(own)) = (&now, after.min)
+                && is_ours(bounds)
+            {
+                self.application.set_min(cluster, arn, own).await?;
+            }
+            if let Keeping::Unknown(why) = now {
+                return Err(PortError::new(FailureKind::Other, why));
+            }
+            self.strike_out(arn).await?;
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, cluster: &str, arn: &str, size: Capacity) -> Result<(), PortError> {
+        if let Some(pinned) = size.pinned {
+            let tag = BTreeMap::from([(PINNED_TAG.to_owned(), pinned.to_string())]);
+            self.ecs.set_tags(arn, &tag, &[]).await?;
+        }
+        match size.min {
+            Some(min) => self.application.set_min(cluster, arn, min).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn strike_out(&self, arn: &str) -> Result<(), PortError> {
+        self.ecs.set_tags(arn, &BTreeMap::new(), &[PINNED_TAG.to_owned()]).await
     }
 }
 
@@ -45,18 +136,7 @@ impl Capacities for Sizes {
                     pinned: seen.pinned,
                 }))
             }
-            Scalable::Service(arn) => {
-                let cluster = cluster_of(arn)?;
-                let (seen, bounds) = join(self.ecs.find(cluster, arn), self.application.bounds(cluster, arn)).await;
-                let Some(seen) = seen? else { return Ok(None) };
-                let pinned = seen.tags.get(PINNED_TAG).and_then(|text| text.parse().ok());
-                Ok(seen.service.desired_count.map(|desired| Capacity {
-                    min: bounds.map(|bounds| bounds.min),
-                    max: bounds.map_or(i32::MAX, |bounds| bounds.max),
-                    desired,
-                    pinned,
-                }))
-            }
+            Scalable::Service(arn) => self.of_service(arn).await,
         }
     }
 
@@ -99,27 +179,14 @@ impl Capacities for Sizes {
                 }
                 Ok(())
             }
-            Scalable::Service(arn) => {
-                let cluster = cluster_of(arn)?;
-                if let Some(pinned) = after.pinned {
-                    let tag = BTreeMap::from([(PINNED_TAG.to_owned(), pinned.to_string())]);
-                    self.ecs.set_tags(arn, &tag, &[]).await?;
-                }
-                if let Some(min) = after.min.filter(|_| before.min != after.min) {
-                    self.application.set_min(cluster, arn, min).await?;
-                }
-                if let Some(desired) = desired {
-                    self.ecs.scale(cluster, arn, desired).await?;
-                }
-                if after.pinned.is_none() && before.pinned.is_some() {
-                    self.ecs.set_tags(arn, &BTreeMap::new(), &[PINNED_TAG.to_owned()]).await?;
-                }
-                Ok(())
-            }
+            Scalable::Service(arn) => self.set_service(arn, before, after).await,
         }
     }
 
-    fn unseen(&self) -> Option<String> {
-        self.application.unseen()
+    fn unheld(&self, of: &Scalable) -> Option<String> {
+        let Scalable::Service(arn) = of else { return None };
+        self.unheld().get(arn).map(|why| match why {
+            Unheld::Unseen(why) | Unheld::Denied(why) => why.clone(),
+        })
     }
 }

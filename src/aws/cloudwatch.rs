@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_cloudwatch::primitives::DateTime;
-use aws_sdk_cloudwatch::types::{AlarmType, Dimension, MetricDataQuery, MetricStat, ScanBy};
+use aws_sdk_cloudwatch::types::{AlarmType, Dimension, MetricAlarm, MetricDataQuery, MetricStat, ScanBy};
 
 use super::connection::Connection;
 use super::error::call_error;
@@ -34,29 +34,36 @@ impl CloudWatch {
     }
 }
 
+/// How long something has to last for an alarm to go off: its period, or the longest of its metrics', times the datapoints that have
+/// to be beyond the threshold.
+fn least_of(alarm: &MetricAlarm) -> Option<Duration> {
+    let of_metric = |query: &MetricDataQuery| query.period().or_else(|| query.metric_stat()?.period());
+    let period = alarm.period().or_else(|| alarm.metrics().iter().filter_map(of_metric).max())?;
+    let count = alarm.datapoints_to_alarm().or(alarm.evaluation_periods())?;
+    Some(Duration::from_secs(u64::try_from(period).ok()? * u64::try_from(count).ok()?))
+}
+
 #[async_trait]
 impl Monitoring for CloudWatch {
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, PortError> {
-        let mut states: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
+        let mut states: BTreeMap<String, AlarmState> = BTreeMap::new();
         for names in names.chunks(NAMES_PER_CALL) {
             let call = self.connection.cloudwatch().await?.describe_alarms().set_alarm_names(Some(names.to_vec()));
             let call = call.alarm_types(AlarmType::MetricAlarm).alarm_types(AlarmType::CompositeAlarm);
             let call = call.max_records(i32::try_from(NAMES_PER_CALL).unwrap_or(i32::MAX));
             let answer = call.send().await.map_err(|error| call_error("cloudwatch", "DescribeAlarms", &error))?;
-            let metric =
-                answer.metric_alarms().iter().map(|one| (one.alarm_name(), one.state_value(), one.state_reason()));
+            let metric = answer.metric_alarms().iter();
+            let metric = metric.map(|one| (one.alarm_name(), one.state_value(), one.state_reason(), least_of(one)));
             let composite = answer.composite_alarms().iter();
-            let composite = composite.map(|one| (one.alarm_name(), one.state_value(), one.state_reason()));
-            for (name, state, reason) in metric.chain(composite) {
-                let state = state.map(|state| state.as_str().to_owned()).unwrap_or_default();
-                states.insert(name.unwrap_or_default().to_owned(), (state, reason.map(str::to_owned)));
+            let composite = composite.map(|one| (one.alarm_name(), one.state_value(), one.state_reason(), None));
+            for (name, state, reason, least) in metric.chain(composite) {
+                let name = name.unwrap_or_default().to_owned();
+                let state = Some(state.map(|state| state.as_str().to_owned()).unwrap_or_default());
+                states.insert(name.clone(), AlarmState { name, state, reason: reason.map(str::to_owned), least });
             }
         }
-        let found = |name: &String| {
-            let (state, reason) = states.get(name).cloned().unzip();
-            AlarmState { name: name.clone(), state, reason: reason.flatten() }
-        };
-        Ok(names.iter().map(found).collect())
+        let missing = |name: &String| AlarmState { name: name.clone(), state: None, reason: None, least: None };
+        Ok(names.iter().map(|name| states.get(name).cloned().unwrap_or_else(|| missing(name))).collect())
     }
 
     async fn sample(

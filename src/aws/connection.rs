@@ -36,7 +36,7 @@ use crate::settings::{RetryMode, Settings};
 /// AWS's control planes answer within a second or two; a connection that is silent for longer is dead.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Shorter than the SDK's second: a way back shall not wait for a hiccup. It doubles each time, up to 20 s, with jitter.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// AWS, as the provider block describes it.
@@ -181,6 +181,12 @@ impl Platform for Connection {
 
     fn region(&self) -> Option<String> {
         self.explicit_region()
+    }
+
+    fn profile(&self) -> Option<String> {
+        let settings = self.settings.as_ref()?;
+        let named = || variable("AWS_PROFILE").filter(|_| settings.access_key.is_none());
+        settings.profile.clone().or_else(named)
     }
 
     async fn lifetime(&self) -> Result<Lifetime, PortError> {

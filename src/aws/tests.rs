@@ -10,7 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::compose;
 use crate::network;
-use crate::rollout::{Conditions, CountsAs, Forward, Metric, MetricCheck, RouteSpec, Stickiness, Terminal};
+use crate::rollout::{
+    Capacity, Conditions, CountsAs, Forward, Metric, MetricCheck, RouteSpec, Scalable, Stickiness, Terminal,
+};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness};
 use crate::run::rollout::ports::{MetricOf, Ports};
@@ -67,7 +69,7 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<BTreeMap<String, String
     let mut buffer = Vec::new();
     loop {
         let Some((head, body)) = read_request(&mut stream, &mut buffer).await else { return };
-        let target = head.lines().find_map(|line| line.strip_prefix("x-amz-target: AmazonSSM."));
+        let target = head.lines().find_map(|line| line.strip_prefix("x-amz-target: ")?.rsplit('.').next());
         let call: BTreeMap<String, String> = match target {
             Some(action) => BTreeMap::from([("Action".to_owned(), action.to_owned()), ("body".to_owned(), body)]),
             None => reqwest::Url::parse(&format!("http://x/?{body}")).unwrap().query_pairs().into_owned().collect(),
@@ -223,10 +225,10 @@ async fn an_endpoint_that_was_never_there_is_told() {
     let failed = ports.load_balancer.target_health(GROUP, false).await.unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert!(failed.message.contains("failed to reach 127.0.0.1"), "{failed}");
-    assert!(failed.message.contains("7 attempts") && failed.message.contains("endpoint_url"), "{failed}");
+    assert!(failed.message.contains("8 attempts") && failed.message.contains("endpoint_url"), "{failed}");
     let call = Call::new();
     let failed = call.clone().make(ports.load_balancer.delete_rule("arn")).await.unwrap_err();
-    assert!(failed.message.contains("7 attempts") && call.unanswered() == 0, "{failed}");
+    assert!(failed.message.contains("8 attempts") && call.unanswered() == 0, "{failed}");
     // The same name, that nobody knows.
     let ports = ports_to("http://nobody.invalid", 24);
     let failed = ports.records.get("/app/live", Freshness::Now).await.unwrap_err();
@@ -371,6 +373,85 @@ async fn records_that_are_read_together_share_calls() {
         assert_eq!(value, Ok(expected), "{n}");
     }
     assert_eq!(stub.operations(), ["GetParameters"; 3]);
+}
+
+const SERVICE: &str = "arn:aws:ecs:eu-central-1:123456789012:service/main/web";
+
+/// A service of four tasks that is kept between 4 and 6, with the note that its own minimum is 1.
+fn kept(call: &BTreeMap<String, String>) -> (u16, String) {
+    let answer = match call["Action"].as_str() {
+        "DescribeServices" => {
+            let note = serde_json::json!([{ "key": "bluegreen:pinned-min", "value": "1" }]);
+            let service = serde_json::json!({ "serviceName": "web", "serviceArn": SERVICE, "status": "ACTIVE", "desiredCount": 4, "tags": note });
+            serde_json::json!({ "services": [service] })
+        }
+        "DescribeScalableTargets" => serde_json::json!({ "ScalableTargets": [{
+            "ServiceNamespace": "ecs", "ResourceId": "service/main/web", "ScalableDimension": "ecs:service:DesiredCount",
+            "MinCapacity": 4, "MaxCapacity": 6, "RoleARN": "arn:aws:iam::123456789012:role/x", "CreationTime": 0,
+        }] }),
+        _ => serde_json::json!({}),
+    };
+    (200, answer.to_string())
+}
+
+fn kept_by_others(call: &BTreeMap<String, String>) -> (u16, String) {
+    let (status, answer) = kept(call);
+    (status, answer.replace("\"MinCapacity\":4", "\"MinCapacity\":5"))
+}
+
+fn denied(call: &BTreeMap<String, String>, operation: &str) -> (u16, String) {
+    if call["Action"] == operation {
+        return (400, r#"{"__type":"AccessDeniedException","message":"no"}"#.to_owned());
+    }
+    kept(call)
+}
+
+const HELD: Capacity = Capacity { min: Some(4), max: 6, desired: 4, pinned: Some(1) };
+const FREE: Capacity = Capacity { min: Some(1), max: 6, desired: 4, pinned: None };
+
+/// What a rollout took is given back and struck out, unless somebody set another minimum meanwhile.
+#[tokio::test]
+async fn the_minimum_of_a_service_is_given_back() {
+    let service = Scalable::Service(SERVICE.to_owned());
+    let stub = Stub::start(kept).await;
+    let capacities = &stub.ports.capacities;
+    assert_eq!(capacities.get(&service).await.unwrap(), Some(HELD));
+    capacities.set(&service, HELD, FREE).await.unwrap();
+    let operations = ["DescribeServices", "DescribeScalableTargets", "DescribeScalableTargets"];
+    let mut asked = stub.operations();
+    asked[..2].sort_by(|a, b| b.cmp(a));
+    assert_eq!(asked[..3], operations);
+    assert_eq!(asked[3..], ["RegisterScalableTarget", "UntagResource"]);
+    let stub = Stub::start(kept_by_others).await;
+    stub.ports.capacities.set(&service, HELD, FREE).await.unwrap();
+    assert_eq!(stub.operations(), ["DescribeScalableTargets", "UntagResource"]);
+}
+
+/// Whoever may not hold it goes on without, gives nothing back that was not taken, and is told.
+#[tokio::test]
+async fn a_minimum_that_may_not_be_held_stops_nothing() {
+    let service = Scalable::Service(SERVICE.to_owned());
+    let stub = Stub::start(|call| denied(call, "RegisterScalableTarget")).await;
+    let capacities = &stub.ports.capacities;
+    capacities.set(&service, FREE, HELD).await.unwrap();
+    capacities.set(&service, HELD, FREE).await.unwrap();
+    assert_eq!(stub.operations(), ["TagResource", "RegisterScalableTarget", "UntagResource"]);
+    assert!(capacities.unheld(&service).unwrap().contains("AccessDeniedException: no"));
+}
+
+/// Where it can't be seen who keeps a service, the note of what was taken stays for whoever can; and it is asked once.
+#[tokio::test]
+async fn a_note_stays_where_nobody_sees_what_it_is_about() {
+    let service = Scalable::Service(SERVICE.to_owned());
+    let stub = Stub::start(|call| denied(call, "DescribeScalableTargets")).await;
+    let capacities = &stub.ports.capacities;
+    for _ in 0..2 {
+        let seen = capacities.get(&service).await.unwrap().unwrap();
+        assert_eq!((seen.min, seen.pinned), (None, None));
+    }
+    assert!(capacities.unheld(&service).unwrap().contains("AccessDeniedException: no"));
+    let asked = stub.operations();
+    assert_eq!(asked.iter().filter(|operation| *operation == "DescribeScalableTargets").count(), 1, "{asked:?}");
 }
 
 /// What authenticates is there for a command to paste, without what is not said.

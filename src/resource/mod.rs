@@ -44,11 +44,18 @@ struct Shared {
     switches: Arc<Switches>,
 }
 
+/// What commands to paste have to name.
+fn shell(platform: &dyn Platform) -> Shell {
+    let settings = platform.settings();
+    let assumed = settings.and_then(|settings| settings.assume_role.as_ref().map(|role| role.role_arn.clone()));
+    let web = settings.and_then(|settings| settings.web_identity.as_ref().map(|role| role.role_arn.clone()));
+    Shell { region: platform.region(), profile: platform.profile(), role: assumed.or(web) }
+}
+
 impl Shared {
     /// For commands to paste: of this region, where it is known, or of the provider's.
     fn shell(&self, region: Option<String>) -> Shell {
-        let profile = self.platform.settings().and_then(|settings| settings.profile.clone());
-        Shell { region: region.or_else(|| self.platform.region()), profile }
+        Shell { region: region.or_else(|| self.platform.region()), ..shell(self.platform.as_ref()) }
     }
 }
 
@@ -126,6 +133,7 @@ impl Context {
             load_balancer: ports.load_balancer.clone(),
             routes: Arc::default(),
             objects: Arc::default(),
+            shell: shell(platform.as_ref()),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Shared { platform, ports, stack, databases, switches: Arc::default() });

@@ -33,6 +33,10 @@ impl Platform for Nowhere {
         None
     }
 
+    fn profile(&self) -> Option<String> {
+        self.0.profile.clone()
+    }
+
     async fn lifetime(&self) -> Result<Lifetime, PortError> {
         Ok(self.1.clone())
     }

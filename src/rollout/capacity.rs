@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What notes on a group or a service the minimum that a rollout took away.
+pub const PINNED_TAG: &str = "bluegreen:pinned-min";
+
 /// What keeps a color's instances or tasks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scalable {
@@ -55,12 +58,17 @@ impl Before {
 impl Capacity {
     /// With its minimum held at what there is now, so that no scale-in takes anything away.
     pub(super) fn pin(self) -> Capacity {
-        // A service can be larger than its maximum.
-        let floor = self.desired.min(self.max);
         match self.min {
-            Some(min) if min < floor => Capacity { min: Some(floor), pinned: Some(self.pinned.unwrap_or(min)), ..self },
+            Some(min) if min < self.desired && !self.is_too_large() => {
+                Capacity { min: Some(self.desired), pinned: Some(self.pinned.unwrap_or(min)), ..self }
+            }
             _ => self,
         }
+    }
+
+    /// A service can be larger than its maximum; whoever then touches its bounds makes AWS shrink it.
+    fn is_too_large(self) -> bool {
+        self.desired > self.max
     }
 
     /// The least that it can be lowered to.
@@ -70,6 +78,9 @@ impl Capacity {
 
     /// With its own minimum again.
     pub(super) fn unpin(self) -> Capacity {
+        if self.is_too_large() {
+            return self;
+        }
         Capacity { min: self.min.map(|min| self.pinned.unwrap_or(min)), pinned: None, ..self }
     }
 
@@ -100,7 +111,24 @@ pub(super) fn summary(color: &str, before: Capacity, after: Capacity) -> String 
         words.push(format!("lower {color} from {} to {}", before.desired, after.desired));
     }
     if words.is_empty() {
-        words.push(format!("give {color} its minimum of {} back", after.least()));
+        words.push(format!("strike out that the minimum of {color} is held"));
     }
     words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AWS shrinks a service that is larger than its maximum as soon as its bounds are touched.
+    #[test]
+    fn what_is_larger_than_its_maximum_is_left_alone() {
+        let large = Capacity { min: Some(2), max: 6, desired: 8, pinned: None };
+        assert_eq!(large.pin(), large);
+        let held = Capacity { min: Some(6), pinned: Some(2), ..large };
+        assert_eq!(held.unpin(), held);
+        let fits = Capacity { desired: 6, ..large };
+        assert_eq!(fits.pin(), Capacity { min: Some(6), pinned: Some(2), ..fits });
+        assert_eq!(fits.pin().unpin(), fits);
+    }
 }

@@ -91,6 +91,9 @@ pub struct AlarmState {
     pub state: Option<String>,
     /// Why, in CloudWatch's words.
     pub reason: Option<String>,
+    /// How long something has to last at least before it goes off: its period, as often as it has to be beyond the threshold. None
+    /// for a composite alarm.
+    pub least: Option<Duration>,
 }
 
 /// Whether no alarm is on.

@@ -264,8 +264,12 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
     // A stage that was passed on the way back stays passed: an earlier stage's undo may look like a later one's effect.
     let undone = |unit: &&&(StepId, &Step)| journal.undos().any(|id| id == unit.0);
     let passed = units.iter().filter(undone).map(|unit| place(unit) + 1).min().unwrap_or(runbook.stages.len());
+    // Where a route could not go back, users are at a color still: it keeps its size.
+    let is_size = |id: StepId| matches!(runbook.step(id), Some(Step::Capacity { .. }));
+    let is_route = |id: StepId| matches!(runbook.step(id), Some(Step::Route { .. }));
+    let keeps_size = journal.undo_failures().any(|(id, _)| is_route(id) && !journal.undone(id));
     for stage in (0..passed).rev() {
-        let of_stage = units.iter().filter(|unit| place(unit) == stage);
+        let of_stage = units.iter().filter(|unit| place(unit) == stage && !(keeps_size && is_size(unit.0)));
         let open: Vec<StepId> =
             of_stage.filter(|unit| is_to_undo(unit.0, unit.1, journal, world)).map(|unit| unit.0).collect();
         if !open.is_empty() {
@@ -273,7 +277,6 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
         }
     }
     // A size that can't be given back hurts no user, and the next apply tries again: nobody is called for it.
-    let is_size = |id: StepId| matches!(runbook.step(id), Some(Step::Capacity { .. }));
     if journal.undo_failures().any(|(id, _)| !is_size(id)) {
         return Decision::Stuck;
     }

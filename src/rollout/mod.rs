@@ -33,7 +33,7 @@ mod journal_tests;
 mod tests;
 
 pub use accepts::{condition_header, condition_value};
-pub use capacity::{Before, Capacity, CapacityPolicy, Scalable};
+pub use capacity::{Before, Capacity, CapacityPolicy, PINNED_TAG, Scalable};
 pub use check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck,
     Metric, MetricCheck, MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,

@@ -68,7 +68,8 @@ pub struct Switch {
     pub notify: Option<Notify>,
     /// The sizes of the colors, for environments with an Auto Scaling group or an ECS service: the size of a color before it
     /// gets traffic, and what the other one keeps. During a rollout the minimum of both Auto Scaling groups is held at what
-    /// they have, and that of services which Application Auto Scaling keeps, so that no scale-in takes anything away.
+    /// they have, and that of services which Application Auto Scaling keeps, so that no scale-in takes anything away. The tag
+    /// `bluegreen:pinned-min` notes what is to be given back: a provider that manages the group or the service should ignore it.
     pub capacity: Option<Capacity>,
     /// The attribute of that name of a `bluegreen_migration`. A color that still has the release that it had when the database
     /// contracted can then not become live.

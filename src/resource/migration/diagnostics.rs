@@ -213,7 +213,7 @@ fn dirty(config: &Value, intent: &Intent, phase: Phase, entry: &Entry, ledger: &
 pub(super) fn barred(barred: &Barred, guard: &Guard, shell: &Shell, diagnostics: &mut Diagnostics) {
     let path = Path::attribute("guard");
     let lock = lock::name(&guard.parameter);
-    let delete = shell.command(&format!("ssm delete-parameter --name {lock}"));
+    let (delete, whose) = (shell.command(&format!("ssm delete-parameter --name {lock}")), shell.whose());
     let (summary, detail) = match barred {
         Barred::Unmet(unmet) => {
             let then = match unmet {
@@ -226,7 +226,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, shell: &Shell, diagnostics:
                 }
                 Unmet::Rollout { .. } => {
                     format!(
-                        "Bring it to its end first: apply the switch. If it is none any more, delete its lock:\n  {delete}\n"
+                        "Bring it to its end first: apply the switch. If it is none any more, delete its lock{whose}:\n  {delete}\n"
                     )
                 }
             };
@@ -249,7 +249,7 @@ pub(super) fn barred(barred: &Barred, guard: &Guard, shell: &Shell, diagnostics:
         }
         Barred::Locked(Refused::Strange(why)) => {
             let detail = format!(
-                "guard: the parameter {lock}, which keeps rollouts apart, can't be read: {why}. Nothing was changed. If nothing is under way, delete it:\n  {delete}"
+                "guard: the parameter {lock}, which keeps rollouts apart, can't be read: {why}. Nothing was changed. If nothing is under way, delete it{whose}:\n  {delete}"
             );
             ("The lock record can't be read", detail)
         }

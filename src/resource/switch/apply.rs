@@ -10,7 +10,7 @@ use super::contracts::Outdated;
 use super::diagnostics::{self, Failure, Place};
 use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, credentials, is_barred_by_label, look, model, name, planned, tags};
+use super::{OWNER_TAG, Shared, TAG, credentials, is_barred_by_label, look, model, name, planned, tags, warnings};
 use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::lock_record::Status;
@@ -404,6 +404,7 @@ impl Apply<'_> {
             lasting,
         };
         let outcome = run.run(world.clone()).await;
+        warnings::unheld(self.shared, intent, diagnostics);
         if let Some(lock) = lock {
             end(lock, &outcome, (intent, &self.shell), diagnostics).await;
         }

@@ -9,8 +9,8 @@ use crate::duration::shown;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
-    Ahead, Capacity, Check, Intent, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World, short,
-    terminal_summary, way_back,
+    Ahead, Capacity, Check, Intent, OnFailure, PINNED_TAG, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World,
+    short, terminal_summary, way_back,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::executor::{Ending, Outcome};
@@ -127,7 +127,7 @@ pub(super) fn refused(refused: &Refused, (intent, shell): Place<'_>, diagnostics
     match refused {
         Refused::Held(lock_record) => {
             let detail = format!(
-                "{} has it under way: {}. It {}.\n\nNothing was changed. Wait until it has ended, then plan again. If it is dead for sure, its lock ends {} s after its last sign of life; to end it at once:\n  {delete}",
+                "{} has it under way: {}. It {}.\n\nNothing was changed. Wait until it has ended, then plan again. If it is dead for sure, its lock ends {} s after its last sign of life; to end it at once{}:\n  {delete}",
                 lock_record.holder,
                 lock_record.summary(),
                 if lock_record.phase.is_empty() {
@@ -135,13 +135,15 @@ pub(super) fn refused(refused: &Refused, (intent, shell): Place<'_>, diagnostics
                 } else {
                     format!("said last: {}", lock_record.phase)
                 },
-                lock_record.lease_seconds
+                lock_record.lease_seconds,
+                shell.whose()
             );
             diagnostics.error_at(path, format!("Another rollout of {what} is under way"), detail);
         }
         Refused::Strange(why) => {
             let detail = format!(
-                "The parameter {lock} keeps rollouts apart, and can't be read: {why}. Nothing was changed. If a newer version of this provider wrote it, use that one. If nothing is under way, delete it:\n  {delete}"
+                "The parameter {lock} keeps rollouts apart, and can't be read: {why}. Nothing was changed. If a newer version of this provider wrote it, use that one. If nothing is under way, delete it{}:\n  {delete}",
+                shell.whose()
             );
             diagnostics.error_at(path, "The lock record can't be read", detail);
         }
@@ -172,7 +174,8 @@ pub(super) fn refused(refused: &Refused, (intent, shell): Place<'_>, diagnostics
 pub(super) fn not_released(error: &PortError, (intent, shell): Place<'_>, diagnostics: &mut Diagnostics) {
     let (delete, lease) = (delete_parameter(&model::lock(intent), shell), shown(lock::LEASE));
     let detail = format!(
-        "{error}. It keeps other rollouts waiting until it expires, {lease} from now. Then the next one takes over. To remove it at once:\n  {delete}"
+        "{error}. It keeps other rollouts waiting until it expires, {lease} from now. Then the next one takes over. To remove it at once{}:\n  {delete}",
+        shell.whose()
     );
     diagnostics.warning_at(lock_path(intent), "The lock record is left", detail);
 }
@@ -198,7 +201,8 @@ pub(super) fn barred_by_label(
         "ssm unlabel-parameter-version --name {name} --parameter-version {version} --labels {label}"
     ));
     let detail = format!(
-        "The parameter {name} has 100 versions, and the oldest one that Parameter Store would drop for another has the label {label}. A rollout could not write it down. Nothing was changed.\n\nNext: take the label away, or move it to a later version, and run it again:\n  {command}"
+        "The parameter {name} has 100 versions, and the oldest one that Parameter Store would drop for another has the label {label}. A rollout could not write it down. Nothing was changed.\n\nNext: take the label away{}, or move it to a later version, and run it again:\n  {command}",
+        shell.whose()
     );
     diagnostics.error_at(lock_path(intent), "A label bars the next version of the parameter", detail);
 }
@@ -411,8 +415,12 @@ impl Failure<'_> {
             if let Some(Step::Capacity { color, .. }) = self.runbook.step(id) {
                 let _ = write!(
                     text,
-                    "\nThe size of {color} could not be given back: {reason}. The next apply tries again."
+                    "\nThe size of {color} could not be given back: {reason}. The next apply tries again. By hand{}:",
+                    self.shell.whose()
                 );
+                for words in self.runbook.step(id).into_iter().flat_map(|step| undo_commands(step, None)) {
+                    let _ = write!(text, "\n  {}", self.shell.command(&words));
+                }
             }
         }
         text
@@ -463,11 +471,15 @@ impl Failure<'_> {
             let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.summary());
             is_whole &= !matches!(step, Step::Route { before: Some(before), .. } if !before.ahead.is_whole);
             let words = undo_commands(step, self.outcome.world.as_ref());
-            commands.extend(words.iter().map(|words| self.shell.command(words)));
+            for command in words.iter().map(|words| self.shell.command(words)) {
+                // What was tried twice is told once.
+                if !commands.contains(&command) {
+                    commands.push(command);
+                }
+            }
         }
         if !commands.is_empty() {
-            commands.dedup();
-            let _ = write!(text, "\n\nTo put it back by hand:");
+            let _ = write!(text, "\n\nTo put it back by hand{}:", self.shell.whose());
             for command in commands {
                 let _ = write!(text, "\n  {command}");
             }
@@ -557,23 +569,28 @@ fn undo_commands(step: &Step, world: Option<&World>) -> Vec<String> {
         Step::Priority { arn, before, .. } => {
             Some(format!("elbv2 set-rule-priorities --rule-priorities RuleArn={arn},Priority={before}"))
         }
-        Step::Capacity { scalable, before, .. } => return resize(scalable, before),
+        Step::Capacity { scalable, before, after, .. } => return resize(scalable, (*after, *before)),
         _ => None,
     };
     one.into_iter().collect()
 }
 
-/// The commands that give a color this size.
-fn resize(scalable: &Scalable, size: &Capacity) -> Vec<String> {
-    let least = size.pinned.or(size.min);
+/// The commands that bring a color from one size to another: what did not differ may be another one by now, and stays.
+fn resize(scalable: &Scalable, (from, to): (Capacity, Capacity)) -> Vec<String> {
+    let least = to.min.filter(|_| from.min != to.min);
+    let desired = (from.desired != to.desired).then_some(to.desired);
+    let is_noted = from.pinned.is_some() && to.pinned.is_none();
+    let option = |name: &str, value: Option<i32>| value.map(|value| format!(" --{name} {value}")).unwrap_or_default();
     match scalable {
         Scalable::ScalingGroup(name) => {
-            let name = quoted(name);
-            let min = least.map(|min| format!(" --min-size {min}")).unwrap_or_default();
-            let desired = size.desired;
-            vec![format!(
-                "autoscaling update-auto-scaling-group --auto-scaling-group-name {name}{min} --desired-capacity {desired}"
-            )]
+            let group = quoted(name);
+            let size = (least.is_some() || desired.is_some()).then(|| {
+                let (min, desired) = (option("min-size", least), option("desired-capacity", desired));
+                format!("autoscaling update-auto-scaling-group --auto-scaling-group-name {group}{min}{desired}")
+            });
+            let tag = format!("ResourceId={name},ResourceType=auto-scaling-group,Key={PINNED_TAG}");
+            let note = is_noted.then(|| format!("autoscaling delete-tags --tags {}", quoted(&tag)));
+            size.into_iter().chain(note).collect()
         }
         Scalable::Service(arn) => {
             let cluster = arn.split('/').rev().nth(1).filter(|cluster| !cluster.ends_with(":service"));
@@ -584,8 +601,9 @@ fn resize(scalable: &Scalable, size: &Capacity) -> Vec<String> {
                     "application-autoscaling register-scalable-target --service-namespace ecs --scalable-dimension ecs:service:DesiredCount --resource-id service/{id} --min-capacity {min}"
                 )
             });
-            let size = format!("ecs update-service{of} --service {arn} --desired-count {}", size.desired);
-            floor.into_iter().chain([size]).collect()
+            let size = desired.map(|count| format!("ecs update-service{of} --service {arn} --desired-count {count}"));
+            let note = is_noted.then(|| format!("ecs untag-resource --resource-arn {arn} --tag-keys {PINNED_TAG}"));
+            floor.into_iter().chain(size).chain(note).collect()
         }
     }
 }

@@ -7,7 +7,7 @@ use super::diagnostics::capitalized as sentence;
 use super::{Shared, credentials};
 use crate::duration::shown;
 use crate::rollout::lock_record::Status;
-use crate::rollout::{Intent, LockRecord, RouteSpec, Runbook, Scalable, Step, Terminal, World, short, situation};
+use crate::rollout::{Check, Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, short, situation};
 use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -56,6 +56,7 @@ pub(super) async fn tell(
         nothing_watches(config, diagnostics);
     }
     unseen_failures(shared, config, intent, diagnostics).await;
+    slow_alarms(shared, intent, &color, diagnostics).await;
     for (name, facts) in &facts {
         thresholds(name, facts, diagnostics);
     }
@@ -116,18 +117,20 @@ fn held_sizes(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// What keeps the sizes of services can't be seen, so no minimum of theirs is held.
-fn unheld(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) {
-    let mut colors = intent.environments.values();
-    let has_service = colors.any(|one| matches!(one.scalable, Some(Scalable::Service(_))));
-    if intent.capacity.is_none() || !has_service || intent.active.is_none() {
+/// The minimum of a service can't be held.
+pub(super) fn unheld(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) {
+    if intent.capacity.is_none() || intent.active.is_none() {
         return;
     }
-    let Some(why) = shared.ports.capacities.unseen() else { return };
-    let detail = format!(
-        "{why}.\n\nThis apply sets the sizes of the services all the same. But if Application Auto Scaling keeps them, it may scale a color in while the rollout gives it little traffic. Allow application-autoscaling:DescribeScalableTargets and RegisterScalableTarget; where nothing scales the services, this means nothing."
-    );
-    diagnostics.warning_at(Path::attribute("capacity"), "The minimum of a service can't be held", detail);
+    for (color, environment) in &intent.environments {
+        let why = environment.scalable.as_ref().and_then(|scalable| shared.ports.capacities.unheld(scalable));
+        let Some(why) = why else { continue };
+        let detail = format!(
+            "{why}.\n\nThe size of {color} is set all the same. But if Application Auto Scaling keeps its service, it may scale it in while a rollout gives it little traffic. Allow application-autoscaling:DescribeScalableTargets and RegisterScalableTarget, and ecs:TagResource and UntagResource; where nothing scales the service, this means nothing."
+        );
+        let path = Path::attribute("capacity");
+        diagnostics.warning_at(path, format!("The minimum of {color}'s service is not held"), detail);
+    }
 }
 
 /// Where AWS wants clients kept at a group that nobody asked to be kept, that is told.
@@ -201,9 +204,7 @@ async fn open_to_all(shared: &Shared, intent: &Intent, runbook: &Runbook, diagno
 
 /// A color whose instances leave while requests are under way answers longer than the rollout watches.
 fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostics: &mut Diagnostics) {
-    let shortest = intent.strategy.steps.iter().map(|step| step.hold).filter(|hold| !hold.is_zero()).min();
-    let last = intent.verification.as_ref().map(|one| one.duration).filter(|duration| !duration.is_zero());
-    let Some(hold) = shortest.into_iter().chain(last).min() else { return };
+    let Some(hold) = shortest_hold(intent) else { return };
     for (name, facts) in facts {
         let Some(delay) = facts.deregistration_delay.filter(|delay| *delay > hold) else { continue };
         let detail = format!(
@@ -212,6 +213,34 @@ fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostic
             shown(hold)
         );
         diagnostics.warning_at(Path::attribute("strategy"), "The deregistration delay is longer than a hold", detail);
+    }
+}
+
+/// The shortest time that a step is watched for, the last one's among them.
+fn shortest_hold(intent: &Intent) -> Option<Duration> {
+    let steps = intent.strategy.steps.iter().map(|step| step.hold).filter(|hold| !hold.is_zero()).min();
+    let last = intent.verification.as_ref().map(|one| one.duration).filter(|duration| !duration.is_zero());
+    steps.into_iter().chain(last).min()
+}
+
+/// An alarm that takes longer to go off than a hold takes has nothing to say of it.
+async fn slow_alarms(shared: &Shared, intent: &Intent, color: &str, diagnostics: &mut Diagnostics) {
+    let (Some(verification), Some(hold)) = (&intent.verification, shortest_hold(intent)) else { return };
+    for checking in &verification.checks {
+        let Check::Alarms(check) = &checking.check else { continue };
+        // Who can't read them is told by the check.
+        let Ok(seen) = shared.ports.monitoring.alarms(&check.for_color(color).names).await else { continue };
+        for alarm in seen {
+            let Some(least) = alarm.least.filter(|least| *least > hold) else { continue };
+            let detail = format!(
+                "verification.alarms: {} goes off when something has lasted for {} at least, and the shortest hold is {}: of what begins in that hold it says nothing before the hold is over. Hold longer, or take an alarm with a shorter period or fewer datapoints.",
+                alarm.name,
+                shown(least),
+                shown(hold)
+            );
+            let path = Path::attribute("verification").attr("alarms");
+            diagnostics.warning_at(path, "An alarm is slower than a hold", detail);
+        }
     }
 }
 

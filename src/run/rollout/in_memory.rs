@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::sample::select;
@@ -219,6 +220,8 @@ struct State {
     functions: Vec<FunctionAnswer>,
     commands: Vec<CommandEnd>,
     alarms: BTreeMap<String, String>,
+    /// How long something has to last for an alarm to go off.
+    least: BTreeMap<String, Duration>,
     samples: BTreeMap<String, Sample>,
     /// Until when metrics were asked for, and when.
     sampled: Vec<(std::time::SystemTime, std::time::SystemTime)>,
@@ -340,6 +343,10 @@ impl Fake {
 
     pub(crate) fn set_commands(&self, ends: Vec<CommandEnd>) {
         self.state().commands = ends;
+    }
+
+    pub(crate) fn set_least(&self, name: &str, least: Duration) {
+        self.state().least.insert(name.to_owned(), least);
     }
 
     pub(crate) fn set_alarm(&self, name: &str, state: &str) {
@@ -1016,7 +1023,7 @@ fn color_of(of: &Scalable) -> String {
 
 #[async_trait]
 impl Capacities for Fake {
-    fn unseen(&self) -> Option<String> {
+    fn unheld(&self, _: &Scalable) -> Option<String> {
         None
     }
 
@@ -1074,8 +1081,12 @@ impl Commands for Fake {
 impl Monitoring for Fake {
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, PortError> {
         let state = self.state();
-        let alarm =
-            |name: &String| AlarmState { name: name.clone(), state: state.alarms.get(name).cloned(), reason: None };
+        let alarm = |name: &String| AlarmState {
+            name: name.clone(),
+            state: state.alarms.get(name).cloned(),
+            reason: None,
+            least: state.least.get(name).copied(),
+        };
         Ok(names.iter().map(alarm).collect())
     }
 

@@ -215,8 +215,8 @@ pub trait Capacities: Send + Sync {
     /// Brings it from one size to another: what doesn't differ is left alone.
     async fn set(&self, of: &Scalable, before: Capacity, after: Capacity) -> Result<(), PortError>;
 
-    /// Why the last [`Capacities::get`] of a service could not see between which sizes it is kept; none if it could.
-    fn unseen(&self) -> Option<String>;
+    /// Why the minimum of a service can't be held, as far as that was found out so far.
+    fn unheld(&self, of: &Scalable) -> Option<String>;
 }
 
 /// All ports.

@@ -410,6 +410,11 @@ fn a_run_that_lost_count_goes_back_or_calls_a_person() {
     let mut journal = refused(&runbook, &undone, Entry::Began(id(4)));
     journal.push(Entry::Undone(id(0))).unwrap();
     assert_eq!(machine::next(&runbook, &journal, None), Decision::Stuck);
+    // Where a route can't go back, its users stay where they are, and no size is taken from under them.
+    let mut journal = Journal::default();
+    let failed = [begun.as_slice(), &[Entry::Interrupted, Entry::UndoFailed(id(1), "no".to_owned())]].concat();
+    failed.into_iter().for_each(|entry| journal.push(entry).unwrap());
+    assert_eq!(machine::next(&runbook, &journal, Some(&moved)), Decision::Stuck);
     // One that has arrived stays.
     let last = runbook.afterwards.unwrap();
     let before = runbook.steps().map(|(id, _)| id).filter(|id| id.stage < last);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::run::rollout::ports::LoadBalancer;
 use crate::run::stack::objects::Objects;
 use crate::run::stack::ports::StackPorts;
+use crate::shell::Shell;
 
 /// What the making of stacks shares within one run of Terraform.
 #[derive(Clone)]
@@ -17,4 +18,6 @@ pub struct StackContext {
     pub routes: Arc<tokio::sync::Mutex<()>>,
     /// The objects of this run.
     pub objects: Arc<Objects>,
+    /// For commands to paste.
+    pub shell: Shell,
 }

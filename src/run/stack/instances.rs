@@ -7,7 +7,7 @@ use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::ports::{RefreshPace, RefreshState, SeenScalingGroup, Tags, VersionOf, failed};
 use crate::run::stack::wait::{Pauses, Watch};
-use crate::shell::Shell;
+use crate::shell::quoted;
 use crate::stack::{self, Rules};
 
 impl Build<'_> {
@@ -75,10 +75,14 @@ impl Build<'_> {
                 "{error}\nThe Auto Scaling group {name} makes new instances of version {number} of its template again; instances that were replaced already are of version {version}."
             ),
             Err(undo) => {
-                let group = self.ids.target_group.as_deref().unwrap_or_default();
-                let command = Shell::of(group).command(&format!("autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --launch-template LaunchTemplateId={id},Version={number}"));
+                let shell = &self.context.shell;
+                let command = shell.command(&format!(
+                    "autoscaling update-auto-scaling-group --auto-scaling-group-name {} --launch-template LaunchTemplateId={id},Version={number}",
+                    quoted(&name)
+                ));
                 format!(
-                    "{error}\nTHE TEMPLATE COULD NOT BE PUT BACK ({undo}): the Auto Scaling group {name} makes new instances of version {version}. By hand:\n  {command}"
+                    "{error}\nTHE TEMPLATE COULD NOT BE PUT BACK ({undo}): the Auto Scaling group {name} makes new instances of version {version}. By hand{}:\n  {command}",
+                    shell.whose()
                 )
             }
         };

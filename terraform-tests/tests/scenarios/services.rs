@@ -6,6 +6,7 @@ use anyhow::ensure;
 use serde_json::json;
 use terraform_tests::client::element;
 use terraform_tests::load::Load;
+use terraform_tests::shell::Shell;
 use terraform_tests::stage::{Leads, Stage, forward};
 use terraform_tests::terraform::{Terraform, said};
 
@@ -268,14 +269,31 @@ async fn no_service_is_scaled_in_while_traffic_moves() -> anyhow::Result<()> {
     said(child).await?.ok()?;
     ensure!(services.minimums().await? == [1, 1], "{:?}", services.minimums().await?);
     services.terraform.plan_is_empty().await?;
-    // Whoever may not see it is told, and nothing is refused.
+    // A rollout goes back, and can't give back what it took: a person does.
     let denied = json!({ "error": { "status": 400, "code": "AccessDeniedException", "message": "not allowed" } });
+    let fault = json!({ "operation": "RegisterScalableTarget", "skip": 2, "times": null, "action": denied });
+    services.stage.aws.add_fault(serde_json::from_value(fault)?);
+    let usual = services.switch.clone();
+    services.switch += "\n  verification = { http = [{ url = \"http://127.0.0.1:9/\" }] }";
+    services.active = "blue";
+    services.write()?;
+    let back = services.terraform.apply().await?;
+    ensure!(back.code == 1 && services.minimums().await? == [2, 2], "{}", back.text);
+    back.has(&["The size of blue could not be given back", "The size of green could not be given back"])?;
+    services.stage.aws.clear_faults();
+    let shell = Shell { endpoint: services.stage.aws.endpoint(), profiles: None };
+    ensure!(shell.paste(&back).await? == 4, "{}", back.text);
+    ensure!(services.minimums().await? == [1, 1]);
+    services.switch = usual;
+    services.active = "green";
+    services.apply().await?;
+    // Whoever may not see it is told, and nothing is refused.
     let fault = json!({ "operation": "DescribeScalableTargets", "times": null, "action": denied });
     services.stage.aws.add_fault(serde_json::from_value(fault)?);
     services.active = "blue";
     services.write()?;
     let said = services.terraform.apply().await?.ok()?;
-    said.has(&["The minimum of a service can't be held", "AccessDeniedException: not allowed"])?;
+    said.has(&["The minimum of green's service is not held", "AccessDeniedException: not allowed"])?;
     services.terraform.plan_is_empty().await
 }
 

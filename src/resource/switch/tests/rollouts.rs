@@ -973,6 +973,29 @@ async fn a_rule_without_its_listeners_authentication_is_told() {
     assert_eq!(told(&diagnostics), "");
 }
 
+/// What an alarm says too late for a hold is told before that.
+#[tokio::test(start_paused = true)]
+async fn an_alarm_that_is_slower_than_a_hold_is_told() {
+    let (stage, stored) = on_blue().await;
+    stage.fake.set_alarm("green-5xx", "OK");
+    stage.fake.set_least("green-5xx", Duration::from_secs(180));
+    let watched = |hold: &str| {
+        let mut wish = config(&stage.switch, text("green"));
+        let canary = Value::object([("percent", Value::from(10)), ("interval", text(hold))]);
+        wish.set("strategy", Value::object([("canary", canary)]));
+        let alarms = Value::List(vec![text("{color}-5xx")]);
+        wish.set("verification", Value::object([("alarms", alarms), ("duration", text("10m"))]));
+        wish
+    };
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.plan(&watched("2m"), Some(&read)).await;
+    let words = told(&diagnostics);
+    let says = "green-5xx goes off when something has lasted for 3m at least, and the shortest hold is 2m";
+    assert!(words.contains(says), "{words}");
+    let (_, diagnostics) = stage.plan(&watched("3m"), Some(&read)).await;
+    assert!(!told(&diagnostics).contains("green-5xx"), "{}", told(&diagnostics));
+}
+
 /// What was there is looked for again before it is said to be gone, and nothing is made twice.
 #[tokio::test(start_paused = true)]
 async fn what_a_look_misses_is_not_gone() {

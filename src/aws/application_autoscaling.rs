@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_applicationautoscaling::config::Builder;
 use aws_sdk_applicationautoscaling::types::{ScalableDimension, ServiceNamespace};
 use aws_smithy_types::retry::RetryConfig;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, FIRST_BACKOFF};
 use super::error::call_error;
@@ -16,9 +16,12 @@ const SERVICE: &str = "application-autoscaling";
 /// Whoever keeps no service this way may have no way to ask, or not be allowed to: it is not asked for long.
 const ATTEMPTS: u32 = 4;
 /// How long an answer is waited for as long as none ever came: everything else is read beside it, and users may wait for it.
-const FIRST_ANSWER: Duration = Duration::from_secs(3);
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// How long one is waited for after that.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Who did not answer is asked again after so long, and for a moment only.
+const REST: Duration = Duration::from_secs(60);
+const MOMENT: Duration = Duration::from_millis(1500);
 
 /// Between which sizes a service is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +47,8 @@ enum Reach {
     #[default]
     Unasked,
     Answers,
-    /// It does not, and is not asked again by this process.
-    Silent(String),
+    /// It does not, since then.
+    Silent(String, Instant),
 }
 
 /// Application Auto Scaling in one account and region.
@@ -70,10 +73,15 @@ impl ApplicationAutoScaling {
         let reach = || self.reach.lock().unwrap_or_else(PoisonError::into_inner);
         let known = reach().clone();
         let limit = match known {
-            Reach::Silent(why) => return Keeping::Unknown(why),
+            Reach::Silent(why, since) if since.elapsed() < REST => return Keeping::Unknown(why),
+            Reach::Silent(..) => MOMENT,
             Reach::Unasked => FIRST_ANSWER,
             Reach::Answers => ANSWER,
         };
+        // Credentials and connections are made for everybody.
+        if let Err(error) = self.connection.application_autoscaling().await {
+            return Keeping::Unknown(error.message);
+        }
         let read = timeout(limit, self.read(cluster, service)).await;
         let late = |_| Err(PortError::new(FailureKind::Other, format!("{SERVICE} DescribeScalableTargets: no answer")));
         match read.unwrap_or_else(late) {
@@ -84,8 +92,8 @@ impl ApplicationAutoScaling {
             Err(error) => {
                 tracing::warn!(service, %error, "it can't be seen between which sizes the service is kept");
                 // Another read of the same refresh may have been answered meanwhile.
-                if error.kind != FailureKind::Throttled && matches!(*reach(), Reach::Unasked) {
-                    *reach() = Reach::Silent(error.message.clone());
+                if error.kind != FailureKind::Throttled && !matches!(*reach(), Reach::Answers) {
+                    *reach() = Reach::Silent(error.message.clone(), Instant::now());
                 }
                 Keeping::Unknown(error.message)
             }

@@ -26,11 +26,19 @@ pub(super) struct Sizes {
 
 /// Why the minimum of a service is not held.
 #[derive(Clone, Debug)]
-enum Unheld {
+struct Unheld {
+    why: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
     /// It can't be seen whether there is one.
-    Unseen(String),
+    Unseen,
+    /// The same, and something is to be given back.
+    Noted,
     /// It may not be set.
-    Denied(String),
+    Denied,
 }
 
 impl Sizes {
@@ -48,7 +56,7 @@ impl Sizes {
     }
 
     fn is_denied(&self, arn: &str) -> bool {
-        matches!(self.unheld().get(arn), Some(Unheld::Denied(_)))
+        self.unheld().get(arn).is_some_and(|unheld| unheld.kind == Kind::Denied)
     }
 
     async fn of_service(&self, arn: &str) -> Result<Option<Capacity>, PortError> {
@@ -59,13 +67,22 @@ impl Sizes {
         if !matches!(keeping, Keeping::Unknown(_)) && !self.is_denied(arn) {
             self.unheld().remove(arn);
         }
-        let pinned = seen.tags.get(PINNED_TAG).and_then(|text| text.parse().ok());
+        let pinned: Option<i32> = seen.tags.get(PINNED_TAG).and_then(|text| text.parse().ok());
         Ok(Some(match keeping {
             Keeping::Between(Bounds { min, max }) => Capacity { min: Some(min), max, desired, pinned },
             Keeping::Nobody => Capacity { min: None, max: i32::MAX, desired, pinned },
             // What was noted is for whoever sees what it is about.
             Keeping::Unknown(why) => {
-                self.unheld().entry(arn.to_owned()).or_insert(Unheld::Unseen(why));
+                let unheld = match pinned {
+                    Some(pinned) => Unheld {
+                        why: format!(
+                            "{why}. Its tag {PINNED_TAG} says that a rollout has to give a minimum of {pinned} back"
+                        ),
+                        kind: Kind::Noted,
+                    },
+                    None => Unheld { why, kind: Kind::Unseen },
+                };
+                self.unheld().entry(arn.to_owned()).or_insert(unheld);
                 Capacity { min: None, max: i32::MAX, desired, pinned: None }
             }
         }))
@@ -74,35 +91,28 @@ impl Sizes {
     /// What has to be given back is noted before it is taken, and struck out after it was given.
     async fn set_service(&self, arn: &str, before: Capacity, after: Capacity) -> Result<(), PortError> {
         let cluster = cluster_of(arn)?;
-        if after.min > before.min || (after.pinned.is_some() && before.pinned.is_none()) {
+        let is_struck_out = before.pinned.is_some() && after.pinned.is_none();
+        if after.min > before.min {
             match self.hold(cluster, arn, after).await {
                 // Without a floor the rollout is as it was without Application Auto Scaling: that is told, and is no reason to stop it.
                 Err(error) if error.kind == FailureKind::Denied => {
                     tracing::warn!(%error, "the minimum of the service is not held");
-                    self.unheld().insert(arn.to_owned(), Unheld::Denied(error.message));
+                    self.unheld().insert(arn.to_owned(), Unheld { why: error.message, kind: Kind::Denied });
                     if before.pinned.is_none() {
                         self.strike_out(arn).await.unwrap_or_else(|error| tracing::warn!(%error, "the note stays"));
                     }
                 }
                 held => held?,
             }
+        } else if after.min < before.min || is_struck_out {
+            self.lower(cluster, arn, (before, after)).await?;
+            if is_struck_out {
+                self.strike_out(arn).await?;
+            }
         }
+        // Within the bounds that hold by now.
         if before.desired != after.desired {
             self.ecs.scale(cluster, arn, after.desired).await?;
-        }
-        if after.pinned.is_none() && before.pinned.is_some() && !self.is_denied(arn) {
-            // Where somebody set another one meanwhile, that is theirs.
-            let now = self.application.keeping(cluster, arn).await;
-            let is_ours = |bounds: &Bounds| before.min.is_none_or(|held| held == bounds.min);
-            if let (Keeping::Between(bounds), Some(own)) = (&now, after.min)
-                && is_ours(bounds)
-            {
-                self.application.set_min(cluster, arn, own).await?;
-            }
-            if let Keeping::Unknown(why) = now {
-                return Err(PortError::new(FailureKind::Other, why));
-            }
-            self.strike_out(arn).await?;
         }
         Ok(())
     }
@@ -116,6 +126,28 @@ impl Sizes {
             Some(min) => self.application.set_min(cluster, arn, min).await,
             None => Ok(()),
         }
+    }
+
+    /// Gives a minimum back, as far as it is the one that was set: another one is somebody else's.
+    async fn lower(&self, cluster: &str, arn: &str, (before, after): (Capacity, Capacity)) -> Result<(), PortError> {
+        let (seen, keeping) = join(self.ecs.find(cluster, arn), self.application.keeping(cluster, arn)).await;
+        let bounds = match keeping {
+            Keeping::Between(bounds) => bounds,
+            Keeping::Nobody => return Ok(()),
+            Keeping::Unknown(why) => return Err(PortError::new(FailureKind::Other, why)),
+        };
+        // What a denied call should have set is not there: the minimum is still the one from before it.
+        let is_ours = before.min.is_none_or(|held| held == bounds.min) || self.is_denied(arn);
+        let Some(own) = after.min.filter(|own| *own != bounds.min && is_ours) else { return Ok(()) };
+        let desired = seen?.and_then(|seen| seen.service.desired_count).unwrap_or_default();
+        if desired > bounds.max {
+            let why = format!(
+                "{arn} has {desired} tasks, and its maximum is {}: whoever touches its bounds makes AWS take the others away",
+                bounds.max
+            );
+            return Err(PortError::new(FailureKind::Other, why));
+        }
+        self.application.set_min(cluster, arn, own).await
     }
 
     async fn strike_out(&self, arn: &str) -> Result<(), PortError> {
@@ -183,10 +215,9 @@ impl Capacities for Sizes {
         }
     }
 
-    fn unheld(&self, of: &Scalable) -> Option<String> {
+    fn unheld(&self, of: &Scalable, is_idle: bool) -> Option<String> {
         let Scalable::Service(arn) = of else { return None };
-        self.unheld().get(arn).map(|why| match why {
-            Unheld::Unseen(why) | Unheld::Denied(why) => why.clone(),
-        })
+        let unheld = self.unheld().get(arn).cloned().filter(|unheld| !is_idle || unheld.kind != Kind::Unseen);
+        unheld.map(|unheld| unheld.why)
     }
 }

@@ -185,7 +185,10 @@ impl Platform for Connection {
 
     fn profile(&self) -> Option<String> {
         let settings = self.settings.as_ref()?;
-        let named = || variable("AWS_PROFILE").filter(|_| settings.access_key.is_none());
+        let named = || {
+            let has_keys = settings.access_key.is_some() || variable("AWS_ACCESS_KEY_ID").is_some();
+            variable("AWS_PROFILE").filter(|_| !has_keys)
+        };
         settings.profile.clone().or_else(named)
     }
 

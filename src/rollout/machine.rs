@@ -243,10 +243,11 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
     let place = |(id, step): &(StepId, &Step)| {
         begun.iter().rev().find(|(_, other)| is_of(step, other)).map_or(id.stage, |(last, _)| last.stage)
     };
-    let units: Vec<&(StepId, &Step)> = begun
+    let is_size = |id: StepId| matches!(runbook.step(id), Some(Step::Capacity { .. }));
+    let (sizes, units): (Vec<_>, Vec<_>) = begun
         .iter()
         .filter(|(id, step)| begun.iter().find(|(_, other)| is_of(step, other)).is_none_or(|(first, _)| first == id))
-        .collect();
+        .partition(|unit| is_size(unit.0));
     let is_late = |(id, step): &(StepId, &Step)| {
         journal.may_come_late(*id)
             || begun.iter().any(|(other, moved)| is_of(step, moved) && journal.may_come_late(*other))
@@ -262,16 +263,23 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
         return Decision::Undo(again);
     }
     // A stage that was passed on the way back stays passed: an earlier stage's undo may look like a later one's effect.
-    let undone = |unit: &&&(StepId, &Step)| journal.undos().any(|id| id == unit.0);
+    let undone = |unit: &&(StepId, &Step)| journal.undos().any(|id| id == unit.0);
     let passed = units.iter().filter(undone).map(|unit| place(unit) + 1).min().unwrap_or(runbook.stages.len());
-    // Where a route could not go back, users are at a color still: it keeps its size.
-    let is_size = |id: StepId| matches!(runbook.step(id), Some(Step::Capacity { .. }));
-    let is_route = |id: StepId| matches!(runbook.step(id), Some(Step::Route { .. }));
-    let keeps_size = journal.undo_failures().any(|(id, _)| is_route(id) && !journal.undone(id));
     for stage in (0..passed).rev() {
-        let of_stage = units.iter().filter(|unit| place(unit) == stage && !(keeps_size && is_size(unit.0)));
+        let of_stage = units.iter().filter(|unit| place(unit) == stage);
         let open: Vec<StepId> =
             of_stage.filter(|unit| is_to_undo(unit.0, unit.1, journal, world)).map(|unit| unit.0).collect();
+        if !open.is_empty() {
+            return Decision::Undo(open);
+        }
+    }
+    // Users are led back before any size is taken from under them; where a route could not go back, its color keeps it.
+    let is_route = |id: StepId| matches!(runbook.step(id), Some(Step::Route { .. }));
+    if !journal.undo_failures().any(|(id, _)| is_route(id) && !journal.undone(id)) {
+        // Twice at most: what somebody else sets meanwhile is never as it was.
+        let is_tried = |id: StepId| journal.undos().filter(|undone| *undone == id).count() > 1;
+        let open = sizes.iter().filter(|(id, step)| !is_tried(*id) && is_to_undo(*id, step, journal, world));
+        let open: Vec<StepId> = open.map(|unit| unit.0).collect();
         if !open.is_empty() {
             return Decision::Undo(open);
         }

@@ -404,7 +404,8 @@ impl Apply<'_> {
             lasting,
         };
         let outcome = run.run(world.clone()).await;
-        warnings::unheld(self.shared, intent, diagnostics);
+        // What is only not seen was told by the plan.
+        warnings::unheld(self.shared, intent, true, diagnostics);
         if let Some(lock) = lock {
             end(lock, &outcome, (intent, &self.shell), diagnostics).await;
         }

@@ -415,10 +415,13 @@ impl Failure<'_> {
             if let Some(Step::Capacity { color, .. }) = self.runbook.step(id) {
                 let _ = write!(
                     text,
-                    "\nThe size of {color} could not be given back: {reason}. The next apply tries again. By hand{}:",
-                    self.shell.whose()
+                    "\nThe size of {color} could not be given back: {reason}. The next apply tries again."
                 );
-                for words in self.runbook.step(id).into_iter().flat_map(|step| undo_commands(step, None)) {
+                let commands = self.runbook.step(id).map(|step| undo_commands(step, None)).unwrap_or_default();
+                if !commands.is_empty() {
+                    let _ = write!(text, " By hand{}:", self.shell.whose());
+                }
+                for words in commands {
                     let _ = write!(text, "\n  {}", self.shell.command(&words));
                 }
             }

@@ -28,9 +28,7 @@ pub(super) async fn tell(
         unfinished(lock_record, intent, overtaken, diagnostics);
     }
     held_sizes(intent, world, diagnostics);
-    if moves {
-        unheld(shared, intent, diagnostics);
-    }
+    unheld(shared, intent, !moves, diagnostics);
     needed_stickiness(intent, world, runbook, diagnostics);
     open_to_all(shared, intent, runbook, diagnostics).await;
     credentials::warn(shared, runbook, diagnostics).await;
@@ -118,12 +116,12 @@ fn held_sizes(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
 }
 
 /// The minimum of a service can't be held.
-pub(super) fn unheld(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) {
+pub(super) fn unheld(shared: &Shared, intent: &Intent, is_idle: bool, diagnostics: &mut Diagnostics) {
     if intent.capacity.is_none() || intent.active.is_none() {
         return;
     }
     for (color, environment) in &intent.environments {
-        let why = environment.scalable.as_ref().and_then(|scalable| shared.ports.capacities.unheld(scalable));
+        let why = environment.scalable.as_ref().and_then(|scalable| shared.ports.capacities.unheld(scalable, is_idle));
         let Some(why) = why else { continue };
         let detail = format!(
             "{why}.\n\nThe size of {color} is set all the same. But if Application Auto Scaling keeps its service, it may scale it in while a rollout gives it little traffic. Allow application-autoscaling:DescribeScalableTargets and RegisterScalableTarget, and ecs:TagResource and UntagResource; where nothing scales the service, this means nothing."

@@ -1023,7 +1023,7 @@ fn color_of(of: &Scalable) -> String {
 
 #[async_trait]
 impl Capacities for Fake {
-    fn unheld(&self, _: &Scalable) -> Option<String> {
+    fn unheld(&self, _: &Scalable, _: bool) -> Option<String> {
         None
     }
 

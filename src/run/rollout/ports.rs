@@ -215,8 +215,9 @@ pub trait Capacities: Send + Sync {
     /// Brings it from one size to another: what doesn't differ is left alone.
     async fn set(&self, of: &Scalable, before: Capacity, after: Capacity) -> Result<(), PortError>;
 
-    /// Why the minimum of a service can't be held, as far as that was found out so far.
-    fn unheld(&self, of: &Scalable) -> Option<String>;
+    /// Why the minimum of a service can't be held, as far as that was found out so far. Where nothing is to be held, only what was
+    /// tried, or has to be given back.
+    fn unheld(&self, of: &Scalable, is_idle: bool) -> Option<String>;
 }
 
 /// All ports.

@@ -410,6 +410,20 @@ fn a_run_that_lost_count_goes_back_or_calls_a_person() {
     let mut journal = refused(&runbook, &undone, Entry::Began(id(4)));
     journal.push(Entry::Undone(id(0))).unwrap();
     assert_eq!(machine::next(&runbook, &journal, None), Decision::Stuck);
+    // A size whose call was repeated is not taken back before the route.
+    let late = [begun.as_slice(), &[Entry::Repeated(id(0)), Entry::Interrupted]].concat();
+    let mut journal = Journal::default();
+    late.into_iter().for_each(|entry| journal.push(entry).unwrap());
+    assert_eq!(machine::next(&runbook, &journal, Some(&moved)), Decision::Undo(vec![id(1)]));
+    // And not for ever, where its undo changes nothing.
+    journal.push(Entry::Undone(id(1))).unwrap();
+    let back = runbook.after(&world, |step| step.stage < 1);
+    for _ in 0..2 {
+        assert_eq!(machine::next(&runbook, &journal, Some(&back)), Decision::Undo(vec![id(0)]));
+        journal.push(Entry::Undone(id(0))).unwrap();
+    }
+    // What may still come is waited for, as ever.
+    assert_eq!(machine::next(&runbook, &journal, Some(&back)), Decision::Await(vec![id(0)]));
     // Where a route can't go back, its users stay where they are, and no size is taken from under them.
     let mut journal = Journal::default();
     let failed = [begun.as_slice(), &[Entry::Interrupted, Entry::UndoFailed(id(1), "no".to_owned())]].concat();

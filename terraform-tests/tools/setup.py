@@ -5,7 +5,7 @@
 
 Steps:
 
-    venv          Python packages of requirements.txt (moto, boto3, microburst)
+    venv          Python packages of requirements.txt (moto, boto3, microburst, awscli)
                     -> .tools/venv/bin/python
     engine:X      a Terraform engine, X one of 1.6 1.8 1.10 1.11 1.12 1.14 1.15
                     -> .tools/engines/X/terraform

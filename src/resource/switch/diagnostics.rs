@@ -481,6 +481,15 @@ impl Failure<'_> {
                 }
             }
         }
+        for (id, step) in self.runbook.steps() {
+            if let Step::Capacity { color, .. } = step
+                && self.outcome.journal.done(id)
+                && !self.outcome.journal.undone(id)
+            {
+                let _ =
+                    write!(text, "\n  {color} keeps its size, since users may be there: the next apply gives it back");
+            }
+        }
         if !commands.is_empty() {
             let _ = write!(text, "\n\nTo put it back by hand{}:", self.shell.whose());
             for command in commands {

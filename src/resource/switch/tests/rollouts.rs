@@ -1,6 +1,7 @@
 //! Rollouts in steps over a world in memory: what they say, what they do when something goes wrong, and that at most one
 //! runs at a time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{BLUE, GREEN, LISTENER, Stage, config, own_rule, stage, world};
@@ -9,7 +10,7 @@ use crate::resource::switch::{apply, model};
 use crate::resource::testing::frozen;
 use crate::rollout::gate::{FunctionAnswer, HttpAnswer};
 use crate::rollout::metrics::Sample;
-use crate::rollout::{LockRecord, lock_record};
+use crate::rollout::{Capacity, LockRecord, lock_record};
 use crate::run::holder::MACHINE;
 use crate::run::rollout::in_memory::{Bucket, Fault};
 use crate::run::rollout::lock;
@@ -748,6 +749,43 @@ async fn a_color_that_is_being_replaced_gets_no_traffic() {
     config.set("active", Value::from("blue"));
     let (_, diagnostics) = stage.apply(&config, None).await;
     assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+}
+
+/// Users whose route can't go back keep what carries them, and the next apply gives it back.
+#[tokio::test(start_paused = true)]
+async fn no_size_is_taken_from_users_that_can_not_go_back() {
+    let mut before = world(100, 0);
+    let size = |desired| Capacity { min: Some(1), max: 6, desired, pinned: None };
+    before.capacities = BTreeMap::from([("blue".to_owned(), size(4)), ("green".to_owned(), size(2))]);
+    let stage = stage(before.clone());
+    let environment = |arn: &str, name: &str| {
+        Value::object([("target_group_arn", Value::from(arn)), ("autoscaling_group_name", Value::from(name))])
+    };
+    let environments = Value::object([("blue", environment(BLUE, "blue")), ("green", environment(GREEN, "green"))]);
+    let wish = |active: &str| {
+        let mut wish = config(&stage.switch, text(active));
+        wish.set("environments", environments.clone());
+        wish.set("capacity", Value::object([("before", text("match_live"))]));
+        wish
+    };
+    let (applied, _) = stage.apply(&wish("blue"), None).await;
+    stage.fake.heal();
+    stage.fake.set_status(500);
+    // Both sizes, the step, and then the way back.
+    stage.fake.fault(3, Fault::Refused);
+    let mut watched = wish("green");
+    let check = Value::object([("url", Value::from("http://{color}.test/"))]);
+    watched.set("verification", Value::object([("http", Value::List(vec![check]))]));
+    let (stored, diagnostics) = stage.apply(&watched, Some(&applied)).await;
+    let words = told(&diagnostics);
+    assert!(words.contains("ROLLBACK FAILED"), "{words}");
+    assert!(words.contains("green keeps its size, since users may be there"), "{words}");
+    assert_eq!(stage.fake.world().capacities["green"], Capacity { min: Some(4), pinned: Some(1), ..size(4) });
+    stage.fake.heal();
+    stage.fake.set_status(200);
+    let (_, diagnostics) = stage.apply(&wish("blue"), Some(&stored)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert_eq!(stage.fake.world().capacities, before.capacities);
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,11 @@ impl Shell {
         };
         format!("aws {words}{}{}", option("region", &self.region), option("profile", &self.profile))
     }
+
+    /// The command that deletes a parameter.
+    pub fn delete_parameter(&self, name: &str) -> String {
+        self.command(&format!("ssm delete-parameter --name {name}"))
+    }
 }
 
 /// A value as one word of a POSIX shell.

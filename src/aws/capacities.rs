@@ -199,8 +199,7 @@ impl Capacities for Sizes {
             Scalable::ScalingGroup(name) => {
                 // What has to be given back is noted before it is taken, and struck out after it was given.
                 if let Some(pinned) = after.pinned {
-                    let tag = BTreeMap::from([(PINNED_TAG.to_owned(), pinned.to_string())]);
-                    self.autoscaling.set_tags(name, &tag, &[]).await?;
+                    self.autoscaling.note_minimum(name, pinned).await?;
                 }
                 let min = after.min.filter(|_| before.min != after.min);
                 if min.is_some() || desired.is_some() {

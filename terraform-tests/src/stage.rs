@@ -10,6 +10,7 @@ use local_aws::app::{App, AppConfig, Handler};
 use local_aws::{Config, LocalAws};
 
 use crate::client::{ACCESS_KEY, Client, REGION, element, elements};
+use crate::shell::Shell;
 use crate::terraform::repository;
 
 /// The listeners' first port; each load balancer has an address of its own.
@@ -294,6 +295,12 @@ impl Stage {
         let response = http.get(url).send().await?;
         let color = response.headers().get("x-color").and_then(|color| color.to_str().ok()).map(str::to_owned);
         Ok(color.unwrap_or_else(|| response.status().as_u16().to_string()))
+    }
+
+    /// A shell in which a person pastes commands for this stage.
+    #[must_use]
+    pub fn shell(&self) -> Shell<'static> {
+        Shell { endpoint: self.aws.endpoint(), profiles: None }
     }
 
     /// What providers are needed, and the provider block that leads to this stage.

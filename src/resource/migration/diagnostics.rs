@@ -213,7 +213,7 @@ fn dirty(config: &Value, intent: &Intent, phase: Phase, entry: &Entry, ledger: &
 pub(super) fn barred(barred: &Barred, guard: &Guard, shell: &Shell, diagnostics: &mut Diagnostics) {
     let path = Path::attribute("guard");
     let lock = lock::name(&guard.parameter);
-    let (delete, whose) = (shell.command(&format!("ssm delete-parameter --name {lock}")), shell.whose());
+    let (delete, whose) = (shell.delete_parameter(&lock), shell.whose());
     let (summary, detail) = match barred {
         Barred::Unmet(unmet) => {
             let then = match unmet {

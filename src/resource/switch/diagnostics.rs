@@ -123,7 +123,7 @@ pub(super) type Place<'a> = (&'a Intent, &'a Shell);
 pub(super) fn refused(refused: &Refused, (intent, shell): Place<'_>, diagnostics: &mut Diagnostics) {
     let path = lock_path(intent);
     let (lock, what) = (model::lock(intent), intent.record.as_deref().unwrap_or(&intent.name));
-    let delete = delete_parameter(&lock, shell);
+    let delete = shell.delete_parameter(&lock);
     match refused {
         Refused::Held(lock_record) => {
             let detail = format!(
@@ -172,7 +172,7 @@ pub(super) fn refused(refused: &Refused, (intent, shell): Place<'_>, diagnostics
 
 /// The lock could not be given up.
 pub(super) fn not_released(error: &PortError, (intent, shell): Place<'_>, diagnostics: &mut Diagnostics) {
-    let (delete, lease) = (delete_parameter(&model::lock(intent), shell), shown(lock::LEASE));
+    let (delete, lease) = (shell.delete_parameter(&model::lock(intent)), shown(lock::LEASE));
     let detail = format!(
         "{error}. It keeps other rollouts waiting until it expires, {lease} from now. Then the next one takes over. To remove it at once{}:\n  {delete}",
         shell.whose()
@@ -210,10 +210,6 @@ pub(super) fn barred_by_label(
 /// Where a person looks for what the lock is about.
 fn lock_path(intent: &Intent) -> Path {
     Path::attribute(if intent.record.is_some() { "parameter" } else { "routes" })
-}
-
-fn delete_parameter(name: &str, shell: &Shell) -> String {
-    shell.command(&format!("ssm delete-parameter --name {name}"))
 }
 
 /// That two rollouts of these routes are not kept apart.

@@ -1,5 +1,5 @@
-//! Every command that a message prints, pasted into a shell with the real AWS CLI: it names its region and its profile, AWS takes
-//! it, and it does what the message says.
+//! Commands that messages print, pasted into a shell with the real AWS CLI: they name their region and profile, AWS takes them, and
+//! they do what the message says. Those of a service's size are in `services`, that of a migration's guard in `databases`.
 
 use anyhow::ensure;
 use serde_json::json;
@@ -9,10 +9,6 @@ use terraform_tests::stage::Stage;
 use terraform_tests::terraform::{Terraform, said};
 
 use crate::rollouts::until_share;
-
-fn shell(stage: &Stage) -> Shell<'static> {
-    Shell { endpoint: stage.aws.endpoint(), profiles: None }
-}
 
 fn denied(operation: &str) -> local_aws::FaultSpec {
     let action = json!({ "error": { "status": 403, "code": "AccessDenied", "message": "not allowed" } });
@@ -61,7 +57,7 @@ async fn routes_are_put_back_by_hand() -> anyhow::Result<()> {
     let said = said(child).await?;
     said.has(&["ROLLBACK FAILED. Act now:", "To put it back by hand:"])?;
     stage.aws.clear_faults();
-    ensure!(shell(&stage).paste(&said).await? == 3, "{:?}", commands(&said));
+    ensure!(stage.shell().paste(&said).await? == 3, "{:?}", commands(&said));
     ensure!(stage.weights(0).await?.get("green").is_none_or(|weight| *weight == 0));
     ensure!(stage.rule_weights(&rule).await?.get("green").is_none_or(|weight| *weight == 0));
     let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
@@ -91,7 +87,7 @@ async fn a_strange_lock_is_deleted_by_hand() -> anyhow::Result<()> {
     stage.client.ssm("PutParameter", lock).await?;
     let refused = terraform.apply().await?;
     refused.has(&["The lock record can't be read", "If nothing is under way, delete it:", "--profile corp"])?;
-    let shell = Shell { endpoint: stage.aws.endpoint(), profiles: Some(&file) };
+    let shell = Shell { profiles: Some(&file), ..stage.shell() };
     ensure!(shell.paste(&refused).await? == 1);
     ensure!(stage.client.parameter("/myapp/current-live.rollout").await?.is_none());
     terraform.apply().await?.ok()?;
@@ -114,7 +110,7 @@ async fn a_label_is_taken_away_by_hand() -> anyhow::Result<()> {
     terraform.write(&stage.switch(Some("green"), ""))?;
     let refused = terraform.apply().await?;
     refused.has(&["A label bars the next version of the parameter", "Nothing was changed"])?;
-    ensure!(shell(&stage).paste(&refused).await? == 1);
+    ensure!(stage.shell().paste(&refused).await? == 1);
     terraform.apply().await?.ok()?;
     ensure!(stage.answers(0, "/").await? == "green");
     terraform.plan_is_empty().await

@@ -6,7 +6,6 @@ use anyhow::ensure;
 use serde_json::json;
 use terraform_tests::client::element;
 use terraform_tests::load::Load;
-use terraform_tests::shell::Shell;
 use terraform_tests::stage::{Leads, Stage, forward};
 use terraform_tests::terraform::{Terraform, said};
 
@@ -281,8 +280,7 @@ async fn no_service_is_scaled_in_while_traffic_moves() -> anyhow::Result<()> {
     ensure!(back.code == 1 && services.minimums().await? == [2, 2], "{}", back.text);
     back.has(&["The size of blue could not be given back", "The size of green could not be given back"])?;
     services.stage.aws.clear_faults();
-    let shell = Shell { endpoint: services.stage.aws.endpoint(), profiles: None };
-    ensure!(shell.paste(&back).await? == 4, "{}", back.text);
+    ensure!(services.stage.shell().paste(&back).await? == 4, "{}", back.text);
     ensure!(services.minimums().await? == [1, 1]);
     services.switch = usual;
     services.active = "green";

@@ -4,7 +4,6 @@ use anyhow::ensure;
 use serde_json::json;
 use terraform_tests::database::Database;
 use terraform_tests::servers::{Kind, PASSWORD, Server};
-use terraform_tests::shell::Shell;
 use terraform_tests::stage::Stage;
 use terraform_tests::terraform::{Said, Terraform};
 
@@ -285,8 +284,7 @@ async fn a_contract_waits_for_its_guard_and_bars_the_way_back() -> anyhow::Resul
     write("green", "1", &guard("green", "0s"), "")?;
     let barred = terraform.plan().await?;
     barred.has(&["the rollout to green that me@elsewhere began at noon was stopped half-way"])?;
-    let shell = Shell { endpoint: stage.aws.endpoint(), profiles: None };
-    ensure!(shell.paste(&barred).await? == 1);
+    ensure!(stage.shell().paste(&barred).await? == 1);
     ensure!(stage.client.parameter("/myapp/current-live.rollout").await?.is_none());
 
     stage.aws.clear_calls();

@@ -521,6 +521,7 @@ fn measured(call: &BTreeMap<String, String>) -> (u16, String) {
 async fn a_function_that_fails_is_an_error_of_its_color() {
     let stub = Stub::start(measured).await;
     let check = MetricCheck {
+        target_group: None,
         metric: Metric::ErrorRate,
         max: Some(0.01),
         min: None,

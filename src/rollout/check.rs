@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::accepts;
-use super::route::short;
+use super::route::{called, short};
 use crate::argument::{Argument, Arguments, Choice, Field, Holds, Kind, rules};
 use crate::arn;
 
@@ -54,6 +54,8 @@ pub enum Block {
 pub struct Subject {
     /// The color to go live.
     pub color: String,
+    /// The name of its target group, where it has one.
+    pub name: Option<String>,
     /// Its target group.
     pub group: String,
     /// The color that is live, if a color is.
@@ -62,6 +64,17 @@ pub struct Subject {
     pub live_group: Option<String>,
     /// The listener or rule that the traffic comes by.
     pub route: Option<String>,
+}
+
+/// Of which target groups of a color a check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Groups<'a> {
+    /// Of none: it is about the color.
+    Any,
+    /// Of each that has traffic, or is to get some.
+    Each,
+    /// Of the one of that name.
+    Named(&'a str),
 }
 
 /// How many targets of the color must be healthy.
@@ -326,6 +339,9 @@ pub struct MetricCheck {
     /// Which number.
     #[argument(flatten)]
     pub metric: Metric,
+    /// The name, in the `target_groups` of the colors, of the target group that is measured. If omitted, each target group that a route
+    /// of production leads to is measured by itself, a `query` that holds nothing of a target group once.
+    pub target_group: Option<String>,
     /// The maximum value.
     pub max: Option<f64>,
     /// The minimum value.
@@ -362,6 +378,16 @@ impl MetricCheck {
     /// requests, so that what is younger says nothing yet.
     pub fn lag(&self) -> Duration {
         self.period * 2
+    }
+
+    /// Whether it says anything of a target group.
+    fn is_of_group(&self) -> bool {
+        let Metric::Query(query) = &self.metric else { return true };
+        let ids = query.expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let values = query.metrics.values().flat_map(|source| source.dimensions.values());
+        self.least_requests() > 0
+            || ids.into_iter().any(|id| METRIC_IDS.contains(&id))
+            || values.into_iter().any(|value| value.contains("{target_group}") || value.contains("{load_balancer}"))
     }
 
     /// Below so many requests nothing can be said.
@@ -455,6 +481,10 @@ impl Field for Metric {
     }
 }
 
+/// What an expression can use of a target group without a metric of its own.
+pub const METRIC_IDS: [&str; 6] =
+    ["requests", "errors_4xx", "errors_5xx", "connection_errors", "elb_5xx", "response_time"];
+
 /// A metric-math expression over metrics of the user's.
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(change = InPlace)]
@@ -534,6 +564,19 @@ impl Check {
         }
     }
 
+    /// Of which target groups of a color it is.
+    pub fn groups(&self) -> Groups<'_> {
+        match self {
+            Check::Healthy(_) => Groups::Each,
+            Check::Metric(check) => match &check.target_group {
+                Some(name) => Groups::Named(name),
+                None if check.is_of_group() => Groups::Each,
+                None => Groups::Any,
+            },
+            Check::Http(_) | Check::Lambda(_) | Check::Command(_) | Check::Session(_) | Check::Alarms(_) => Groups::Any,
+        }
+    }
+
     /// What must hold, as part of a sentence.
     pub fn summary(&self, subject: &Subject) -> String {
         let color = &subject.color;
@@ -545,7 +588,8 @@ impl Check {
                 };
                 let zone = if policy.each_zone { ", in each of its zones" } else { "" };
                 let plural = if policy.min_count == 1 { "" } else { "s" };
-                format!("{color} has at least {} healthy target{plural}{relative}{zone}", policy.min_count)
+                let who = subject.shown();
+                format!("{who} has at least {} healthy target{plural}{relative}{zone}", policy.min_count)
             }
             Check::Http(check) => {
                 format!("{color} answers {} {}", check.method, check.for_color(color).shown_url())
@@ -556,7 +600,7 @@ impl Check {
                 format!("a session of {} goes on in {color}", subject.live_color.as_deref().unwrap_or("the live color"))
             }
             Check::Alarms(check) => format!("no alarm is on ({})", check.for_color(color).names.join(", ")),
-            Check::Metric(check) => check.summary(color),
+            Check::Metric(check) => check.summary(&subject.shown()),
         }
     }
 }
@@ -607,6 +651,11 @@ impl Block {
 }
 
 impl Subject {
+    /// Who is looked at, for people: the color, and which of its target groups where that has a name.
+    pub fn shown(&self) -> String {
+        called(&self.color, self.name.as_deref())
+    }
+
     /// The load balancer's dimension in CloudWatch, such as `app/web/49ea1cb665d534d9`.
     pub fn load_balancer_dimension(&self) -> Option<String> {
         arn::load_balancer(self.route.as_deref()?)
@@ -619,9 +668,7 @@ impl Subject {
 
     /// What is measured by, for people.
     pub fn live_name(&self) -> String {
-        self.live_color
-            .clone()
-            .or_else(|| self.live_group.as_deref().map(short))
-            .unwrap_or_else(|| "nothing".to_owned())
+        let live = self.live_color.as_ref().map(|color| called(color, self.name.as_deref()));
+        live.or_else(|| self.live_group.as_deref().map(short)).unwrap_or_else(|| "nothing".to_owned())
     }
 }

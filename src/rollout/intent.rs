@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::capacity::{CapacityPolicy, Scalable};
 use super::check::{Checking, HealthyPolicy};
-use super::route::RouteSpec;
+use super::route::{RouteSpec, Terminal, called};
 use super::strategy::{Strategy, Verification};
 
 /// The whole wish for one switch.
@@ -21,6 +21,9 @@ pub struct Intent {
     pub routes: Vec<RouteSpec>,
     /// Routes that always lead to the idle color.
     pub preview_routes: Vec<RouteSpec>,
+    /// The names of the target groups that routes lead to, by the keys of the routes; one that isn't here leads to the colors'
+    /// `target_group_arn`.
+    pub names: BTreeMap<String, String>,
     /// The name of the SSM parameter that holds the live color.
     pub record: Option<String>,
     /// What must hold before a color goes live.
@@ -45,8 +48,59 @@ impl Intent {
     /// The color that a target group belongs to.
     pub fn color_of(&self, arn: &str) -> Option<&str> {
         let mut environments = self.environments.iter();
-        environments.find(|(_, environment)| environment.target_group_arn == arn).map(|(color, _)| color.as_str())
+        environments.find(|(_, environment)| environment.has(arn)).map(|(color, _)| color.as_str())
     }
+
+    /// Which of its target groups a color has for a route.
+    pub fn group(&self, route: &RouteSpec, color: &str) -> Option<&str> {
+        self.environments.get(color)?.group(self.name(route))
+    }
+
+    /// The name of the target groups that a route leads to; none for the colors' `target_group_arn`.
+    pub fn name(&self, route: &RouteSpec) -> Option<&str> {
+        self.names.get(&route.key()).map(String::as_str)
+    }
+
+    /// The names of the target groups that production traffic comes to, in the order of the routes.
+    pub fn names(&self) -> Vec<Option<&str>> {
+        let mut names: Vec<Option<&str>> = Vec::new();
+        for name in self.routes.iter().map(|route| self.name(route)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The routes of production that lead to the target groups of this name.
+    pub fn routes_of<'i>(&'i self, name: Option<&'i str>) -> impl Iterator<Item = &'i RouteSpec> {
+        self.routes.iter().filter(move |route| self.name(route) == name)
+    }
+
+    /// What a target group is called, by its color and its name: `green`, `green (api)`; none for one that is no color's.
+    pub fn called(&self, arn: &str) -> Option<String> {
+        let mut environments = self.environments.iter();
+        environments.find_map(|(color, one)| Some(called(color, one.name_of(arn)?)))
+    }
+
+    /// The target groups of all colors.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.environments.values().flat_map(Environment::groups)
+    }
+}
+
+/// What a target group is kept by, whatever its ARN is by then: its color, and its name where it has one.
+pub fn label(environments: &BTreeMap<String, Environment>, arn: &str) -> Option<String> {
+    let label = |(color, one): (&String, &Environment)| {
+        one.name_of(arn).map(|name| name.map_or_else(|| color.clone(), |name| format!("{color}/{name}")))
+    };
+    environments.iter().find_map(label)
+}
+
+/// The target group that is kept by this label. No color has a `/` in it.
+pub fn labeled<'e>(environments: &'e BTreeMap<String, Environment>, label: &str) -> Option<&'e str> {
+    let (color, name) = label.split_once('/').map_or((label, None), |(color, name)| (color, Some(name)));
+    environments.get(color)?.group(name)
 }
 
 /// What goes with a switch.
@@ -61,12 +115,45 @@ pub struct Removal {
 /// One color.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Environment {
-    /// The ARN of its target group.
+    /// The ARN of the target group of routes that name none.
     pub target_group_arn: String,
+    /// The ARNs of its further target groups by name.
+    pub target_groups: BTreeMap<String, String>,
     /// What runs there, in the user's words.
     pub release: Option<String>,
     /// What keeps its instances or tasks.
     pub scalable: Option<Scalable>,
+}
+
+impl Environment {
+    /// Its target groups.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.target_group_arn).chain(self.target_groups.values()).map(String::as_str)
+    }
+
+    /// Its target group of that name; without one, that of routes that name none.
+    pub fn group(&self, name: Option<&str>) -> Option<&str> {
+        match name {
+            Some(name) => self.target_groups.get(name).map(String::as_str),
+            None => Some(&self.target_group_arn),
+        }
+    }
+
+    /// Whether a target group is one of its own.
+    pub fn has(&self, arn: &str) -> bool {
+        self.groups().any(|group| group == arn)
+    }
+
+    /// The name of one of its target groups, if it has one; none for any other group.
+    pub fn name_of(&self, arn: &str) -> Option<Option<&str>> {
+        let named = self.target_groups.iter().find(|(_, group)| *group == arn);
+        named.map(|(name, _)| Some(name.as_str())).or_else(|| (self.target_group_arn == arn).then_some(None))
+    }
+
+    /// The percentage of requests that an action leads to it, by whichever of its target groups.
+    pub fn share(&self, terminal: &Terminal) -> f64 {
+        self.groups().map(|group| terminal.share(group)).sum()
+    }
 }
 
 /// What must hold before a color goes live.

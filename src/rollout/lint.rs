@@ -262,10 +262,9 @@ impl<'a> Walk<'a> {
     }
 
     /// The target color of a rollout.
-    fn target(&self) -> Option<(String, &'a Environment)> {
+    fn target(&self) -> Option<String> {
         let color = situation::target_color(self.intent, &self.worlds[0]).filter(|_| self.is_rollout())?;
-        let environment = self.intent.environments.get(&color)?;
-        Some((color, environment))
+        self.intent.environments.contains_key(&color).then_some(color)
     }
 
     /// Whether a route carries production traffic.
@@ -279,7 +278,7 @@ impl<'a> Walk<'a> {
 
     /// Whether it is the rule that no request takes.
     fn is_trial(&self, route: &RouteSpec) -> bool {
-        self.worlds[0].trial.as_ref().is_some_and(|trial| trial.key() == route.key())
+        self.worlds[0].trials.iter().any(|trial| trial.key() == route.key())
     }
 
     /// Whether a dead rollout did this step.
@@ -308,19 +307,20 @@ impl<'a> Walk<'a> {
         last.max(self.records().map(|id| id.stage).max())
     }
 
-    /// How much of a production route a group has before a stage, at most.
-    fn most(&self, stage: usize, group: &str) -> f64 {
+    /// How much of a production route a color has before a stage, at most.
+    fn most(&self, stage: usize, environment: &Environment) -> f64 {
         let routes = self.intent.routes.iter().filter_map(|route| self.before(stage).routes.get(&route.key()));
-        routes.map(|observed| observed.terminal.share(group)).fold(0.0, f64::max)
+        routes.map(|observed| environment.share(&observed.terminal)).fold(0.0, f64::max)
     }
 
     /// The groups that gain production traffic, in order.
     fn gains(&self) -> Vec<Gain<'_>> {
-        let target = self.target().map(|(_, environment)| environment.target_group_arn.as_str());
+        let target = self.target();
         let mut gains = Vec::new();
         for (at, route, after) in self.production() {
             let Terminal::Forward(forward) = after else { continue };
             let before = self.before(at.stage).routes.get(&route.key()).map(|observed| &observed.terminal);
+            let target = target.as_ref().and_then(|color| self.intent.group(route, color));
             let total = forward.groups.iter().fold(0_u32, |sum, (_, weight)| sum.saturating_add(*weight));
             for (group, _) in &forward.groups {
                 let had = before.map_or(0.0, |before| before.share(group));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::intent::Environment;
+use super::intent::{Environment, label, labeled};
 use super::route::{Forward, Observed, Stickiness, Terminal};
 
 /// The format's version; a lock record of another one is not read further.
@@ -232,10 +232,7 @@ impl Origin {
         let Terminal::Forward(forward) = terminal else {
             return Origin { routes, weights: None, sticky: None, other: Some(terminal.clone()) };
         };
-        let name = |arn: &String| {
-            let color = environments.iter().find(|(_, one)| one.target_group_arn == *arn);
-            color.map_or_else(|| arn.clone(), |(color, _)| color.clone())
-        };
+        let name = |arn: &String| label(environments, arn).unwrap_or_else(|| arn.clone());
         let weights = forward.groups.iter().map(|(arn, weight)| (name(arn), *weight)).collect();
         let on = forward.stickiness.as_ref().filter(|stickiness| stickiness.enabled);
         let sticky = on.map(|stickiness| stickiness.duration_seconds.unwrap_or(1));
@@ -246,8 +243,7 @@ impl Origin {
         if let Some(other) = &self.other {
             return other.clone();
         }
-        let arn =
-            |name: &String| environments.get(name).map_or_else(|| name.clone(), |one| one.target_group_arn.clone());
+        let arn = |name: &String| labeled(environments, name).map_or_else(|| name.clone(), str::to_owned);
         let groups = self.weights.iter().flatten().map(|(name, weight)| (arn(name), *weight)).collect();
         let stickiness = Stickiness { enabled: self.sticky.is_some(), duration_seconds: self.sticky };
         Terminal::Forward(Forward { groups, stickiness: Some(stickiness) })

@@ -124,6 +124,7 @@ mod tests {
 
     fn check() -> MetricCheck {
         MetricCheck {
+            target_group: None,
             metric: Metric::ErrorRate,
             max: Some(0.01),
             min: None,

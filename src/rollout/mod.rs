@@ -36,14 +36,14 @@ pub use accepts::{condition_header, condition_value};
 pub use capacity::{Before, Capacity, CapacityPolicy, PINNED_TAG, Scalable};
 pub use check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck,
-    Metric, MetricCheck, MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
+    METRIC_IDS, Metric, MetricCheck, MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
 };
-pub use intent::{Environment, Intent, OnFailure, Removal, Validation};
+pub use intent::{Environment, Intent, OnFailure, Removal, Validation, label, labeled};
 pub use journal::{Entry, Illegal, IllegalEntry, Journal, StepId};
 pub use lock_record::{LockRecord, Raised};
 pub use route::{
     Ahead, Conditions, Forward, HeaderCondition, LAST_PRIORITY, Observed, Place, QueryCondition, QueryValue, Redirect,
-    RouteSpec, Stickiness, Terminal, short,
+    RouteSpec, Stickiness, Terminal, called, short,
 };
 pub use runbook::{Convergence, Runbook, Stage, Step, Watch, is_made_by, terminal_summary, way_back};
 pub use strategy::{Prove, Shift, Strategy, Tell, Verification};

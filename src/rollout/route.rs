@@ -49,6 +49,11 @@ impl RouteSpec {
         }
     }
 
+    /// Its load balancer, as CloudWatch calls it: `app/web/49ea1cb665d534d9`.
+    pub fn load_balancer(&self) -> Option<String> {
+        arn::load_balancer(&self.listener())
+    }
+
     /// A name that stays the same as long as it is the same route.
     pub fn key(&self) -> String {
         match self {
@@ -87,6 +92,11 @@ pub fn short(arn: &str) -> String {
         ["targetgroup", name, _] => (*name).to_owned(),
         _ => resource.to_owned(),
     }
+}
+
+/// What a color's target group is called, for people: by the color, and by its name where it has one.
+pub fn called(color: &str, name: Option<&str>) -> String {
+    name.map_or_else(|| color.to_owned(), |name| format!("{color} ({name})"))
 }
 
 /// What a request must match to take a rule. A request matches if it matches every kind that is not empty.

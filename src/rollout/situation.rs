@@ -20,10 +20,11 @@ pub fn is_settled(intent: &Intent, world: &World) -> bool {
 
 /// Whether a color has all the traffic of all routes.
 pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
-    intent.environments.get(color).is_some_and(|environment| {
-        let mut seen = intent.routes.iter().map(|route| world.routes.get(&route.key()));
-        seen.all(|seen| seen.is_some_and(|seen| seen.terminal.share(&environment.target_group_arn) > 99.999))
-    })
+    intent.environments.contains_key(color)
+        && intent.routes.iter().all(|route| {
+            let (seen, group) = (world.routes.get(&route.key()), intent.group(route, color));
+            seen.zip(group).is_some_and(|(seen, group)| seen.terminal.share(group) > 99.999)
+        })
 }
 
 /// What a rollout left that moved something before it died; one that moved nothing left nothing. Where it never led,
@@ -54,15 +55,14 @@ fn open<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
 
 fn is_as_left(intent: &Intent, world: &World, lock_record: &LockRecord) -> bool {
     let mut seen = intent.routes.iter().filter_map(|route| Some((route, world.routes.get(&route.key())?)));
-    seen.all(|(route, seen)| is_led(intent, lock_record, &route.key(), &seen.terminal))
+    seen.all(|(route, seen)| is_led(intent, lock_record, route, &seen.terminal))
 }
 
 /// Whether a route leads where it led before a rollout, or where that rollout led it.
-fn is_led(intent: &Intent, lock_record: &LockRecord, key: &str, now: &Terminal) -> bool {
-    let to =
-        lock_record.to.as_ref().and_then(|to| intent.environments.get(to)).map(|one| one.target_group_arn.as_str());
+fn is_led(intent: &Intent, lock_record: &LockRecord, route: &RouteSpec, now: &Terminal) -> bool {
+    let to = lock_record.to.as_ref().and_then(|to| intent.group(route, to));
     let (Some(led), Some(to)) = (&lock_record.led, to) else { return true };
-    let was = lock_record.origin(key, &intent.environments);
+    let was = lock_record.origin(&route.key(), &intent.environments);
     let share = now.share(to);
     let is_step = led.iter().any(|permille| (f64::from(*permille) / 10.0 - share).abs() < 0.15);
     match was {
@@ -101,13 +101,13 @@ pub(super) fn arn<'w>(world: &'w World, route: &RouteSpec) -> Option<&'w str> {
 
 /// The target group that gets the most traffic, be it a color's or not; none if no route forwards.
 pub fn busiest(intent: &Intent, world: &World) -> Option<String> {
-    busiest_but(intent, world, None)
+    busiest_but(intent, world, &intent.routes.iter().collect::<Vec<_>>(), None)
 }
 
-/// The same, of all groups but one.
-pub(super) fn busiest_but(intent: &Intent, world: &World, but: Option<&str>) -> Option<String> {
+/// The same of some routes, and of all groups but one.
+pub(super) fn busiest_but(intent: &Intent, world: &World, routes: &[&RouteSpec], but: Option<&str>) -> Option<String> {
     let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
-    for observed in intent.routes.iter().filter_map(|route| world.routes.get(&route.key())) {
+    for observed in routes.iter().filter_map(|route| world.routes.get(&route.key())) {
         let Terminal::Forward(forward) = &observed.terminal else { continue };
         for (group, _) in forward.groups.iter().filter(|(group, _)| Some(group.as_str()) != but) {
             *shares.entry(group).or_default() += observed.terminal.share(group);
@@ -115,7 +115,7 @@ pub(super) fn busiest_but(intent: &Intent, world: &World, but: Option<&str>) -> 
     }
     // Of two that have as much the live one is meant.
     let live = current(intent, world).live.and_then(|live| intent.environments.get(&live));
-    let is_live = |group: &str| live.is_some_and(|live| live.target_group_arn == group);
+    let is_live = |group: &str| live.is_some_and(|live| live.has(group));
     let busiest = shares
         .into_iter()
         .filter(|(_, share)| *share > 0.0)
@@ -136,5 +136,5 @@ pub fn is_ours_by_looks(intent: &Intent, route: &RouteSpec, seen: &Observed) -> 
 
 fn leads_only_to(environments: &BTreeMap<String, Environment>, seen: &Observed) -> bool {
     let Terminal::Forward(forward) = &seen.terminal else { return false };
-    forward.groups.iter().all(|(arn, _)| environments.values().any(|e| e.target_group_arn == *arn))
+    forward.groups.iter().all(|(arn, _)| environments.values().any(|environment| environment.has(arn)))
 }

@@ -92,9 +92,12 @@ pub struct Switch {
 #[derive(Clone, Debug, Default, PartialEq, Arguments)]
 #[arguments(change = InPlace)]
 pub struct Environment {
-    /// The target group of the color.
+    /// The target group of the color, for routes without `target_group`.
     #[argument(required)]
     pub target_group_arn: String,
+    /// Further target groups of the color by name, for routes that name one: of an API beside a website, of an internal load balancer
+    /// beside a public one, for gRPC beside HTTP. All colors have the same names.
+    pub target_groups: BTreeMap<String, String>,
     /// The release that runs there, in your words, for logs and reports, and for `contracted_for` to compare.
     pub release: Option<String>,
     /// Everything that must be equal in all colors, as `bluegreen_environment` computes it.
@@ -115,6 +118,9 @@ pub struct Route {
     pub listener_arn: Option<String>,
     /// An existing rule. Conflicts with `listener_arn`, `priority` and `conditions`.
     pub rule_arn: Option<String>,
+    /// The name of the target groups that this route leads to, a key of `target_groups` in all `environments`. If omitted, it leads to
+    /// the `target_group_arn` of the colors. All routes move together, whichever target groups they lead to.
+    pub target_group: Option<String>,
     /// The priority of the rule that the switch makes.
     #[argument(range = 1..=50_000)]
     pub priority: Option<i32>,

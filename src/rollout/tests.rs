@@ -20,7 +20,7 @@ fn listener(weights: &[(&str, u32)]) -> Observed {
 
 fn intent(active: &str) -> Intent {
     let environment = |color: &str| {
-        let environment = Environment { target_group_arn: format!("tg-{color}"), release: None, scalable: None };
+        let environment = Environment { target_group_arn: format!("tg-{color}"), ..Environment::default() };
         (color.to_owned(), environment)
     };
     Intent {

@@ -28,10 +28,10 @@ pub struct World {
     /// Target groups that some other rule of a listener has, as far as that was asked: see [`super::planner::unproved`].
     #[serde(default)]
     pub known: BTreeSet<String>,
-    /// The rule that no request takes by which a color's health is to be known before it gets traffic, or that an earlier run
-    /// left; none where none is needed, or can be made.
+    /// The rules that no request takes by which a color's health is to be known before it gets traffic, or that an earlier run
+    /// left: one for each load balancer at most; none where none is needed, or can be made.
     #[serde(skip)]
-    pub trial: Option<RouteSpec>,
+    pub trials: Vec<RouteSpec>,
 }
 
 impl World {
@@ -61,7 +61,7 @@ pub fn traffic(
     for route in routes {
         count += 1.0;
         for (color, environment) in environments {
-            *sums.entry(color).or_default() += route.borrow().terminal.share(&environment.target_group_arn);
+            *sums.entry(color).or_default() += environment.share(&route.borrow().terminal);
         }
     }
     let mean = |sum: f64| if count == 0.0 { 0.0 } else { sum / count };

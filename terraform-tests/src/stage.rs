@@ -171,9 +171,26 @@ impl Stage {
     /// # Errors
     /// When it is refused.
     pub async fn listener(&mut self, default: Leads<'_>) -> anyhow::Result<String> {
+        let load_balancer = self.load_balancer.clone();
+        self.listener_of(load_balancer, default).await
+    }
+
+    /// Adds another load balancer with a listener on the next port; where clients find it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn load_balancer(&mut self, name: &str, default: Leads<'_>) -> anyhow::Result<SocketAddr> {
+        let (arn, port) = (make_load_balancer(&self.client, name).await?, self.port(self.listeners.len()));
+        self.listener_of(arn.clone(), default).await?;
+        let served = self.aws.load_balancers();
+        let found = served.iter().find(|served| served.arn == arn).context("it isn't served")?;
+        Ok(SocketAddr::from((found.address, port)))
+    }
+
+    async fn listener_of(&mut self, load_balancer: String, default: Leads<'_>) -> anyhow::Result<String> {
         let port = self.port(self.listeners.len()).to_string();
         let mut parameters = vec![
-            ("LoadBalancerArn".to_owned(), self.load_balancer.clone()),
+            ("LoadBalancerArn".to_owned(), load_balancer),
             ("Protocol".to_owned(), "HTTP".to_owned()),
             ("Port".to_owned(), port),
         ];

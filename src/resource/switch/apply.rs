@@ -53,12 +53,7 @@ pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value
         from: earlier.or_else(|| situation::current(intent, world).live),
         release: to.as_ref().and_then(|to| intent.environments.get(to)?.release.clone()),
         to,
-        groups: intent.environments.iter().map(|(color, one)| (color.clone(), one.target_group_arn.clone())).collect(),
-        scalables: intent
-            .environments
-            .iter()
-            .filter_map(|(color, one)| Some((color.clone(), one.scalable.clone()?)))
-            .collect(),
+        environments: intent.environments.clone(),
         routes: intent.routes.clone(),
         topic: config.get("notify").get("sns_topic_arn").as_str().map(str::to_owned),
     }
@@ -537,7 +532,7 @@ impl Apply<'_> {
         let routes: Vec<String> = previews.iter().filter_map(arn).collect();
         let production: Vec<String> = self.intent.routes.iter().filter_map(arn).collect();
         let former: Vec<String> = memory.previews.iter().cloned().chain(production).collect();
-        let groups: Vec<String> = self.intent.environments.values().map(|one| one.target_group_arn.clone()).collect();
+        let groups: Vec<String> = self.intent.groups().map(str::to_owned).collect();
         match self.shared.ports.load_balancer.mark_previews(&groups, &former, &routes).await {
             Ok(()) => memory.previews = routes,
             Err(error) => {

@@ -62,7 +62,7 @@ impl Outdated {
     ) -> bool {
         let Some(to) = situation::target_color(intent, world) else { return false };
         let contracted = config.get("contracted_for").get("color").as_str();
-        let gains = intent.environments.get(&to).is_some_and(|to| gains(runbook, &to.target_group_arn));
+        let gains = intent.environments.get(&to).is_some_and(|to| to.groups().any(|group| gains(runbook, group)));
         if self.contract.is_empty() || !gains || contracted == Some(to.as_str()) || !self.has(&to, config) {
             return false;
         }

@@ -11,7 +11,9 @@ use crate::rollout::lint::Purpose;
 use crate::rollout::planner;
 use crate::rollout::situation::is_ours_by_looks;
 use crate::rollout::spec::OnDestroy;
-use crate::rollout::{Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, short, terminal_summary};
+use crate::rollout::{
+    Intent, Observed, Removal, RouteSpec, Runbook, Step, Terminal, World, labeled, short, terminal_summary,
+};
 use crate::run::absence::believed;
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -75,7 +77,7 @@ impl End<'_> {
                 return before;
             }
         };
-        let (world, owned) = until().make(self.with_trial(world, owned)).await;
+        let (world, owned) = until().make(self.with_trials(world, owned)).await;
         let planning = self.restoration_as_planned(world, &owned, diagnostics);
         let Some((world, restoration)) = until().make(planning).await else {
             return before;
@@ -125,24 +127,25 @@ impl End<'_> {
         Stored { state: Some(self.prior.clone()), private: self.memory.bytes() }
     }
 
-    /// A rule that no request takes, which a killed rollout left, goes, too.
-    async fn with_trial(&self, world: World, mut owned: Owned) -> (World, Owned) {
-        let Some(listener) = planner::trial_listener(&self.intent) else { return (world, owned) };
-        match self.shared.ports.load_balancer.rules_of(&listener).await {
-            Ok(rules) => {
-                let seen = planner::tried(&self.intent, world.clone(), &listener, &rules);
-                let left = seen.trial.clone().filter(|trial| seen.routes.contains_key(&trial.key()));
-                let Some(left) = left.filter(|_| !owned.heir) else { return (world, owned) };
-                if !owned.rules.iter().any(|own| own.key() == left.key()) {
-                    owned.rules.push(left);
+    /// Rules that no request takes, which a killed rollout left, go, too.
+    async fn with_trials(&self, mut world: World, mut owned: Owned) -> (World, Owned) {
+        for listener in planner::trial_listeners(&self.intent) {
+            let rules = match self.shared.ports.load_balancer.rules_of(&listener).await {
+                Ok(rules) => rules,
+                Err(error) => {
+                    tracing::warn!(%error, listener, "it can't be seen whether a rollout left a rule there");
+                    continue;
                 }
-                (seen, owned)
+            };
+            let seen = planner::tried(&self.intent, world.clone(), &listener, &rules);
+            let is_left = |trial: &&RouteSpec| trial.listener() == listener && seen.routes.contains_key(&trial.key());
+            let Some(left) = seen.trials.iter().find(is_left).filter(|_| !owned.heir).cloned() else { continue };
+            if !owned.rules.iter().any(|own| own.key() == left.key()) {
+                owned.rules.push(left);
             }
-            Err(error) => {
-                tracing::warn!(%error, listener, "it can't be seen whether a rollout left a rule there");
-                (world, owned)
-            }
+            world = seen;
         }
+        (world, owned)
     }
 
     async fn lock(
@@ -314,9 +317,9 @@ impl End<'_> {
         let Terminal::Forward(forward) = terminal else { return terminal.clone() };
         let mut forward = forward.clone();
         for (arn, _) in &mut forward.groups {
-            let color = self.memory.original_colors.get(arn);
-            if let Some(now) = color.and_then(|color| self.intent.environments.get(color)) {
-                arn.clone_from(&now.target_group_arn);
+            let label = self.memory.original_colors.get(arn);
+            if let Some(now) = label.and_then(|label| labeled(&self.intent.environments, label)) {
+                now.clone_into(arn);
             }
         }
         Terminal::Forward(forward)
@@ -382,7 +385,7 @@ impl End<'_> {
         if self.memory.previews.is_empty() && self.intent.preview_routes.is_empty() {
             return true;
         }
-        let groups: Vec<String> = self.intent.environments.values().map(|one| one.target_group_arn.clone()).collect();
+        let groups: Vec<String> = self.intent.groups().map(str::to_owned).collect();
         let routes = self.intent.preview_routes.iter();
         let seen = |route: &RouteSpec| match route {
             RouteSpec::Listener(arn) | RouteSpec::Rule(arn) => Some(arn.clone()),

@@ -162,7 +162,7 @@ fn colors(names: &BTreeMap<String, String>, record: Option<&str>) -> Colors {
         text.to_ascii_lowercase()
     };
     let environment = |(n, (arn, name)): (usize, (&String, &String))| {
-        (color(n, name), Environment { target_group_arn: arn.clone(), release: None, scalable: None })
+        (color(n, name), Environment { target_group_arn: arn.clone(), ..Environment::default() })
     };
     names.iter().enumerate().map(environment).collect()
 }

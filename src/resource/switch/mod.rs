@@ -143,7 +143,7 @@ fn has_all_of(seen: &World, scope: &Scope, before: Option<&Scope>) -> bool {
 async fn planned(shared: &Shared, intent: &Intent, world: World) -> Result<(World, Runbook), Refusal> {
     let mut world = world;
     let mut runbook = planner::plan(intent, &world)?;
-    if let Some(more) = with_trial(shared, intent, &runbook, &world).await {
+    if let Some(more) = with_trials(shared, intent, &runbook, &world).await {
         (runbook, world) = (planner::plan(intent, &more)?, more);
     }
     if let Some(more) = with_stickiness(shared, &runbook, &world).await {
@@ -187,15 +187,20 @@ async fn is_barred_by_label(
 }
 
 /// The world with a listener's rules, where one is needed that no request takes; none where none is.
-async fn with_trial(shared: &Shared, intent: &Intent, runbook: &Runbook, world: &World) -> Option<World> {
-    let listener = planner::unproved(intent, world, runbook)?;
-    match shared.ports.load_balancer.rules_of(&listener).await {
-        Ok(rules) => Some(planner::tried(intent, world.clone(), &listener, &rules)),
-        Err(error) => {
-            tracing::warn!(%error, listener, "the listener's rules can't be seen: health is checked after the move");
-            None
+async fn with_trials(shared: &Shared, intent: &Intent, runbook: &Runbook, world: &World) -> Option<World> {
+    let mut tried: Option<World> = None;
+    for listener in planner::unproved(intent, world, runbook) {
+        match shared.ports.load_balancer.rules_of(&listener).await {
+            Ok(rules) => {
+                let so_far = tried.take().unwrap_or_else(|| world.clone());
+                tried = Some(planner::tried(intent, so_far, &listener, &rules));
+            }
+            Err(error) => {
+                tracing::warn!(%error, listener, "the listener's rules can't be seen: health is checked after the move");
+            }
         }
     }
+    tried
 }
 
 /// The world with the groups of these steps that keep clients at a target; none where there are no further ones.

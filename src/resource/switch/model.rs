@@ -25,6 +25,7 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         environments: environments(value.get("environments"))?,
         routes: routes(value.get("routes"))?,
         preview_routes: routes(value.get("preview_routes"))?,
+        names: names(value)?,
         record: value.get("parameter").as_str().map(str::to_owned),
         validation: block::<spec::Validation>(value, "validation")?.unwrap_or_default().wanted(),
         strategy: block::<spec::Strategy>(value, "strategy")?.unwrap_or_default().wanted(),
@@ -82,10 +83,14 @@ pub(super) fn locked(intent: &Intent) -> String {
     })
 }
 
-/// Everything of a wish that is looked at, and the rule that no request takes where there is one.
+/// Everything of a wish that is looked at, and the rules that no request takes where there are some.
 pub(super) fn scope_of(intent: &Intent, world: &World) -> Scope {
     let mut scope = scope(intent);
-    scope.routes.extend(world.trial.clone().filter(|trial| !scope.routes.iter().any(|own| own.key() == trial.key())));
+    for trial in &world.trials {
+        if !scope.routes.iter().any(|own| own.key() == trial.key()) {
+            scope.routes.push(trial.clone());
+        }
+    }
     scope
 }
 
@@ -102,11 +107,16 @@ pub(super) fn scope(intent: &Intent) -> Scope {
 fn environments(value: &Value) -> Option<BTreeMap<String, Environment>> {
     let environment = |(color, value): (&String, &Value)| {
         let target_group_arn = value.get("target_group_arn").as_str()?.to_owned();
+        let target_groups = match value.get("target_groups") {
+            Value::Null => BTreeMap::new(),
+            groups if groups.is_wholly_known() => Field::read(&groups.known_json())?,
+            _ => return None,
+        };
         // What runs there decides nothing: it may be unknown.
         let release = value.get("release").as_str().map(str::to_owned);
         let group = value.get("autoscaling_group_name").as_str().map(|name| Scalable::ScalingGroup(name.to_owned()));
         let service = value.get("service_arn").as_str().map(|arn| Scalable::Service(arn.to_owned()));
-        Some((color.clone(), Environment { target_group_arn, release, scalable: group.or(service) }))
+        Some((color.clone(), Environment { target_group_arn, target_groups, release, scalable: group.or(service) }))
     };
     value.as_map()?.iter().map(environment).collect()
 }
@@ -116,6 +126,16 @@ fn routes(value: &Value) -> Option<Vec<RouteSpec>> {
         Value::Null => Some(Vec::new()),
         value => value.as_list()?.iter().map(route).collect(),
     }
+}
+
+/// The names of the target groups that routes lead to, by the keys of the routes.
+fn names(value: &Value) -> Option<BTreeMap<String, String>> {
+    let lists = ["routes", "preview_routes"].map(|list| value.get(list).as_list().unwrap_or_default());
+    let named = lists.into_iter().flatten().filter_map(|value| match value.get("target_group") {
+        Value::Null => None,
+        name => Some(name.as_str().and_then(|name| Some((route(value)?.key(), name.to_owned())))),
+    });
+    named.collect()
 }
 
 fn route(value: &Value) -> Option<RouteSpec> {

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::contracts::Outdated;
 use crate::clock;
-use crate::rollout::{Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, situation};
+use crate::rollout::{
+    Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, label, situation,
+};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::Ending;
 use crate::tf_provider::{Number, Value};
@@ -101,9 +103,9 @@ impl PrivateState {
             let Some(observed) = world.routes.get(&route.key()) else { continue };
             if let Entry::Vacant(free) = self.originals.routes.entry(route.key()) {
                 free.insert(observed.clone());
-                let colors =
-                    intent.environments.iter().filter(|(_, one)| observed.terminal.mentions(&one.target_group_arn));
-                self.original_colors.extend(colors.map(|(color, one)| (one.target_group_arn.clone(), color.clone())));
+                let own = intent.groups().filter(|group| observed.terminal.mentions(group));
+                let labels = own.filter_map(|group| Some((group.to_owned(), label(&intent.environments, group)?)));
+                self.original_colors.extend(labels);
             }
         }
         if intent.record.is_some() && self.original_record_of != intent.record {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::rollout::{Intent, RouteSpec, Runbook, Step, Terminal, World, terminal_summary};
+use crate::rollout::{Intent, RouteSpec, Runbook, Step, Terminal, World, label, labeled, terminal_summary};
 use crate::tf_provider::{Diagnostics, Path};
 
 /// Where the plan saw the traffic.
@@ -74,8 +74,8 @@ impl Promise<'_> {
     fn is_detached(&self, was: &Terminal, is: &Terminal, intent: &Intent) -> bool {
         let Terminal::Forward(forward) = was else { return false };
         let gone = |group: &str| {
-            let color = self.prior.color_of(group).and_then(|color| intent.environments.get(color));
-            color.is_some_and(|now| now.target_group_arn != group)
+            let known_by = label(&self.prior.environments, group);
+            known_by.and_then(|label| labeled(&intent.environments, &label)).is_some_and(|now| now != group)
         };
         let mut left = forward.clone();
         left.groups.retain(|(group, _)| !gone(group));

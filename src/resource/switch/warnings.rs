@@ -7,7 +7,7 @@ use super::diagnostics::capitalized as sentence;
 use super::{Shared, credentials};
 use crate::duration::shown;
 use crate::rollout::lock_record::Status;
-use crate::rollout::{Check, Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, short, situation};
+use crate::rollout::{Check, Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, called, short, situation};
 use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::ports::GroupFacts;
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -42,9 +42,9 @@ pub(super) async fn tell(
         return;
     }
     let mut facts: BTreeMap<&str, GroupFacts> = BTreeMap::new();
-    for (name, environment) in &intent.environments {
-        match shared.ports.load_balancer.group_facts(&environment.target_group_arn).await {
-            Ok(seen) => drop(facts.insert(name, seen)),
+    for group in groups_in_use(intent) {
+        match shared.ports.load_balancer.group_facts(group).await {
+            Ok(seen) => drop(facts.insert(group, seen)),
             Err(error) => tracing::warn!(%error, "the target group's attributes can't be read"),
         }
     }
@@ -55,8 +55,8 @@ pub(super) async fn tell(
     }
     unseen_failures(shared, config, intent, diagnostics).await;
     slow_alarms(shared, intent, &color, diagnostics).await;
-    for (name, facts) in &facts {
-        thresholds(name, facts, diagnostics);
+    for (group, facts) in &facts {
+        thresholds(&name(intent, group), facts, diagnostics);
     }
     smaller(shared, intent, (&color, live.as_deref()), &facts, diagnostics).await;
 }
@@ -143,8 +143,7 @@ fn needed_stickiness(intent: &Intent, world: &World, runbook: &Runbook, diagnost
         }
     }
     let Some(first) = routes.first() else { return };
-    let name = |group: &String| intent.color_of(group).map_or_else(|| short(group), str::to_owned);
-    let keeping = world.sticky.iter().map(name).collect::<Vec<_>>().join(" and ");
+    let keeping = world.sticky.iter().map(|group| name(intent, group)).collect::<Vec<_>>().join(" and ");
     let verb = if world.sticky.len() == 1 { "keeps" } else { "keep" };
     let names = routes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let how = if first.is_network() {
@@ -156,6 +155,17 @@ fn needed_stickiness(intent: &Intent, world: &World, runbook: &Runbook, diagnost
         "The target group of {keeping} {verb} clients at a target (its own stickiness). AWS lets an action forward to several groups then only with group stickiness, so it is turned on for {names}. {how}."
     );
     diagnostics.warning_at(Path::attribute("routes"), "The routes get group stickiness", detail);
+}
+
+/// The target groups of all colors that production traffic comes to.
+fn groups_in_use(intent: &Intent) -> impl Iterator<Item = &str> {
+    let names = intent.names();
+    intent.environments.values().flat_map(move |one| names.clone().into_iter().filter_map(|name| one.group(name)))
+}
+
+/// What a target group is called.
+fn name(intent: &Intent, group: &str) -> String {
+    intent.called(group).unwrap_or_else(|| short(group))
 }
 
 /// Traffic that somebody leads back after each apply is moved by two hands, and flips with every other apply.
@@ -203,15 +213,20 @@ async fn open_to_all(shared: &Shared, intent: &Intent, runbook: &Runbook, diagno
 /// A color whose instances leave while requests are under way answers longer than the rollout watches.
 fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostics: &mut Diagnostics) {
     let Some(hold) = shortest_hold(intent) else { return };
-    for (name, facts) in facts {
-        let Some(delay) = facts.deregistration_delay.filter(|delay| *delay > hold) else { continue };
-        let detail = format!(
-            "Targets of {name} that are taken out go on with their requests for up to {} (deregistration_delay), and the shortest hold is {}: what replaced targets still answer is seen after the step has passed. Hold longer, or lower the delay.",
-            shown(delay),
-            shown(hold)
-        );
-        diagnostics.warning_at(Path::attribute("strategy"), "The deregistration delay is longer than a hold", detail);
+    let slow = facts.iter().filter_map(|(group, facts)| {
+        let delay = facts.deregistration_delay.filter(|delay| *delay > hold)?;
+        Some(format!("{} for up to {}", name(intent, group), shown(delay)))
+    });
+    let slow: Vec<String> = slow.collect();
+    if slow.is_empty() {
+        return;
     }
+    let detail = format!(
+        "Targets that are taken out go on with their requests: those of {} (deregistration_delay). The shortest hold is {}: what replaced targets still answer is seen after the step has passed. Hold longer, or lower the delay.",
+        slow.join(", of "),
+        shown(hold)
+    );
+    diagnostics.warning_at(Path::attribute("strategy"), "The deregistration delay is longer than a hold", detail);
 }
 
 /// The shortest time that a step is watched for, the last one's among them.
@@ -282,7 +297,7 @@ async fn unseen_failures(shared: &Shared, config: &Value, intent: &Intent, diagn
     if rates.is_empty() {
         return;
     }
-    let groups: Vec<String> = intent.environments.values().map(|one| one.target_group_arn.clone()).collect();
+    let groups: Vec<String> = groups_in_use(intent).map(str::to_owned).collect();
     let speaking = match shared.ports.load_balancer.speaking_grpc(&groups).await {
         Ok(speaking) => speaking,
         Err(error) => {
@@ -290,8 +305,7 @@ async fn unseen_failures(shared: &Shared, config: &Value, intent: &Intent, diagn
             return;
         }
     };
-    let colors = intent.environments.iter().filter(|(_, one)| speaking.contains(&one.target_group_arn));
-    let colors: Vec<&str> = colors.map(|(name, _)| name.as_str()).collect();
+    let colors: Vec<String> = speaking.iter().map(|group| name(intent, group)).collect();
     if colors.is_empty() {
         return;
     }
@@ -330,28 +344,31 @@ async fn smaller(
     diagnostics: &mut Diagnostics,
 ) {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for (name, environment) in &intent.environments {
-        if let Ok(targets) = shared.ports.load_balancer.target_health(&environment.target_group_arn, false).await {
-            counts.insert(name, targets.len());
+    for group in groups_in_use(intent) {
+        if let Ok(targets) = shared.ports.load_balancer.target_health(group, false).await {
+            counts.insert(group, targets.len());
         }
     }
-    let count = |name: &str| counts.get(name).copied();
-    if let (Some(own), Some(of_live), Some(live)) = (count(color), live.and_then(count), live)
-        && own < of_live
-        && intent.capacity.is_none()
-    {
+    for of in intent.names() {
+        let count = |color: &str| counts.get(intent.environments.get(color)?.group(of)?).copied();
+        let (Some(own), Some(of_live), Some(live)) = (count(color), live.and_then(count), live) else { continue };
+        if own >= of_live || intent.capacity.is_some() {
+            continue;
+        }
+        let (small, live) = (called(color, of), called(live, of));
         let detail = format!(
-            "{color} has {own} registered targets, {live} has {of_live}. validation.healthy.min_percent_of_live ({} %) decides whether that is enough; capacity = {{ before = \"match_live\" }} makes {color} as large first.",
+            "{small} has {own} registered targets, {live} has {of_live}. validation.healthy.min_percent_of_live ({} %) decides whether that is enough; capacity = {{ before = \"match_live\" }} makes {color} as large first.",
             intent.validation.healthy.min_percent_of_live
         );
-        diagnostics.warning_at(Path::attribute("environments"), format!("{color} is smaller than {live}"), detail);
+        diagnostics.warning_at(Path::attribute("environments"), format!("{small} is smaller than {live}"), detail);
     }
-    for (name, environment) in &intent.environments {
-        let set_off = facts.get(name.as_str()).is_some_and(|facts| facts.dns_failover_below.is_none());
-        if counts.get(name.as_str()) == Some(&0) && !set_off {
+    for (group, count) in counts {
+        let set_off = facts.get(group).is_some_and(|facts| facts.dns_failover_below.is_none());
+        let name = name(intent, group);
+        if count == 0 && !set_off {
             let detail = format!(
                 "The target group of {name} ({}) has no target. With an alias record that evaluates target health, Route 53 takes the whole load balancer for unhealthy while one of its groups is empty, also at weight 0. Set target_group_health.dns_failover.minimum_healthy_targets_count to \"off\" on it.",
-                short(&environment.target_group_arn)
+                short(group)
             );
             diagnostics.warning_at(Path::attribute("environments"), format!("{name} is empty"), detail);
         }

@@ -41,7 +41,7 @@ fn record(walk: &mut Walk<'_>) {
 /// What the record says in the end.
 fn record_of_rollout(walk: &mut Walk<'_>) {
     let (intent, follows) = (walk.intent, walk.follows());
-    let Some((color, _)) = walk.target() else { return };
+    let Some(color) = walk.target() else { return };
     for (id, step) in walk.steps() {
         let Step::Record { parameter, before, after } = step else { continue };
         if intent.record.as_ref() != Some(parameter) || after.as_deref() != Some(color.as_str()) {
@@ -149,10 +149,10 @@ fn previews(walk: &mut Walk<'_>) {
             continue;
         }
         let checked = walk.steps().find_map(|(later, step)| match step {
-            Step::Check(checking) if later.stage > id.stage && is_users(checking) => Some(&checking.subject),
+            Step::Check(checking) if later.stage > id.stage && is_users(checking) => Some(&checking.subject.color),
             _ => None,
         });
-        if !checked.is_some_and(|subject| is_all_on(after, &subject.group)) {
+        if !checked.and_then(|color| walk.intent.group(route, color)).is_some_and(|group| is_all_on(after, group)) {
             let message = format!("the preview {route} would move before production, and not for a check");
             walk.find(Kind::PreviewMovedTooEarly, Some(id), message);
         }

@@ -23,8 +23,7 @@ pub(super) fn judge(walk: &mut Walk<'_>) {
             let message = format!("{color} would be made smaller before the traffic and the record have moved");
             walk.find(Kind::ShrinksBeforeRecord, Some(id), message);
         }
-        let group = walk.intent.environments.get(color).map(|one| one.target_group_arn.as_str());
-        let serves = group.is_some_and(|group| walk.most(id.stage, group) > 0.0);
+        let serves = walk.intent.environments.get(color).is_some_and(|one| walk.most(id.stage, one) > 0.0);
         if after.desired < before.desired && serves {
             let message = format!(
                 "{color} gets production traffic and would be lowered from {} to {}",

@@ -77,8 +77,8 @@ fn forward(walk: &mut Walk<'_>, id: StepId, route: &RouteSpec, after: &Terminal)
             walk.find(Kind::GroupTwice, at, format!("{route} would forward to {name} twice"));
         }
     }
-    let Some((color, target)) = walk.target().filter(|_| !walk.follows()) else { return };
-    let share = after.share(&target.target_group_arn);
+    let Some(color) = walk.target().filter(|_| !walk.follows()) else { return };
+    let share = walk.intent.group(route, &color).map_or(0.0, |group| after.share(group));
     let splits = share > SAME && share < super::ALL && former.is_none_or(|former| !former.shares_like(after));
     if splits && walk.is_production(route) && !walk.is_taken_over(id) && total != 100 && total != 1000 {
         let message = format!("the weights of {route} would add up to {total}, which makes {share:.2} % for {color}");
@@ -184,8 +184,11 @@ fn origin(walk: &Walk<'_>, step: &Step) -> Option<String> {
 fn subject(walk: &mut Walk<'_>, id: StepId, subject: &Subject) {
     let color = &subject.color;
     let wrong = match (walk.intent.environments.get(color), walk.target()) {
-        (_, Some((target, _))) if target != *color => Some(format!("{color} is checked, but {target} is to go live")),
-        (Some(environment), _) if environment.target_group_arn != subject.group => {
+        (_, Some(target)) if target != *color => Some(format!("{color} is checked, but {target} is to go live")),
+        (Some(environment), Some(_)) if environment.group(subject.name.as_deref()) != Some(subject.group.as_str()) => {
+            Some(format!("{} is checked by {}, which is another target group", subject.shown(), short(&subject.group)))
+        }
+        (Some(environment), _) if !environment.has(&subject.group) => {
             Some(format!("{color} is checked by {}, which is not its target group", short(&subject.group)))
         }
         _ if subject.live_group.as_ref() == Some(&subject.group) => Some(format!("{color} is compared with itself")),

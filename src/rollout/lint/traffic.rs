@@ -1,7 +1,7 @@
 //! Who gets traffic, and what is known of it before.
 
 use super::{Gain, Kind, Purpose, Walk};
-use crate::rollout::check::{Block, Check, Checking};
+use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::journal::StepId;
 use crate::rollout::route::{Stickiness, Terminal};
 use crate::rollout::runbook::{Convergence, Step, Watch};
@@ -39,8 +39,8 @@ fn checked_first(walk: &mut Walk<'_>) {
         let name = walk.name(gain.group);
         let route = gain.route;
         let is_health = |checking: &Checking| matches!(checking.check, Check::Healthy(_));
-        let health = checks(walk, gain.group).filter(|(_, checking)| is_health(checking)).map(|(stage, _)| stage);
-        let stages: Vec<usize> = health.collect();
+        let about = validations(walk).filter(|(_, checking)| checking.subject.group == gain.group);
+        let stages: Vec<usize> = about.filter(|(_, checking)| is_health(checking)).map(|(stage, _)| stage).collect();
         if !stages.iter().any(|stage| *stage < gain.at.stage) {
             let last = walk.production().map(|(id, ..)| id.stage).max().unwrap_or_default();
             if can_be_known(walk, &gain) {
@@ -76,12 +76,10 @@ fn can_be_known(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
     !walk.is_rollout() || walk.before(0).mentions(gain.group) || given.map(|(_, step)| step).any(is_given)
 }
 
-/// The checks before traffic that are about a group, with their stages.
-fn checks<'a>(walk: &Walk<'a>, group: &str) -> impl Iterator<Item = (usize, &'a Checking)> {
-    walk.steps().filter_map(move |(id, step)| match step {
-        Step::Check(checking) if checking.block == Block::Validation && checking.subject.group == group => {
-            Some((id.stage, checking))
-        }
+/// The checks before traffic, with their stages.
+fn validations<'a>(walk: &Walk<'a>) -> impl Iterator<Item = (usize, &'a Checking)> {
+    walk.steps().filter_map(|(id, step)| match step {
+        Step::Check(checking) if checking.block == Block::Validation => Some((id.stage, checking)),
         _ => None,
     })
 }
@@ -93,11 +91,18 @@ fn is_whole(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
     let world = walk.before(0);
     let left =
         situation::unfinished(walk.intent, world).filter(|lock_record| lock_record.from.as_deref() == Some(color));
+    let environment = &walk.intent.environments[color];
     let is_back =
-        left.is_some_and(|lock_record| lock_record.to.as_deref() != Some(color)) && walk.most(0, gain.group) > 0.0;
+        left.is_some_and(|lock_record| lock_record.to.as_deref() != Some(color)) && walk.most(0, environment) > 0.0;
     let is_made = |wanted: &Checking| {
-        let mut made = checks(walk, gain.group).filter(|(stage, _)| *stage < gain.at.stage);
-        made.any(|(_, checking)| checking.index == wanted.index && checking.check == wanted.check)
+        let is_about = |subject: &Subject| match wanted.check.groups() {
+            Groups::Each => subject.group == gain.group,
+            Groups::Named(_) | Groups::Any => subject.color == color,
+        };
+        let mut made = validations(walk).filter(|(stage, _)| *stage < gain.at.stage);
+        made.any(|(_, checking)| {
+            checking.index == wanted.index && checking.check == wanted.check && is_about(&checking.subject)
+        })
     };
     (walk.is_rollout() && is_back) || walk.intent.validation.checks.iter().all(is_made)
 }
@@ -142,7 +147,7 @@ fn is_weighted_so(walk: &Walk<'_>, stage: usize, convergence: &Convergence) -> b
     routes.any(|observed| {
         convergence.shares.iter().all(|(color, share)| {
             let environment = walk.intent.environments.get(color);
-            let now = environment.map_or(0.0, |one| observed.terminal.share(&one.target_group_arn));
+            let now = environment.map_or(0.0, |one| one.share(&observed.terminal));
             (now - share * 100.0).abs() < ROUNDED
         })
     })
@@ -162,11 +167,10 @@ fn arrival(walk: &mut Walk<'_>) {
             }
         }
     }
-    if let Some((color, environment)) = walk.target().filter(|_| !walk.follows()) {
-        let group = &environment.target_group_arn;
+    if let Some(color) = walk.target().filter(|_| !walk.follows()) {
         for route in &walk.intent.routes {
-            let now = end.routes.get(&route.key());
-            if !now.is_some_and(|now| now.terminal.share(group) > super::ALL) {
+            let (now, group) = (end.routes.get(&route.key()), walk.intent.group(route, &color));
+            if !now.zip(group).is_some_and(|(now, group)| now.terminal.share(group) > super::ALL) {
                 astray.push(format!("{route} would not forward to {color} alone in the end"));
             }
         }
@@ -191,9 +195,9 @@ fn follower(walk: &mut Walk<'_>) {
 
 /// What a rollout to a named color keeps.
 fn rollout(walk: &mut Walk<'_>) {
-    let Some((color, environment)) = walk.target() else { return };
-    let group = environment.target_group_arn.as_str();
+    let Some(color) = walk.target() else { return };
     for (id, route, after) in walk.production().collect::<Vec<_>>() {
+        let Some(group) = walk.intent.group(route, &color) else { continue };
         let had = walk.before(id.stage).routes.get(&route.key()).map_or(0.0, |now| now.terminal.share(group));
         let share = after.share(group);
         if share < had - ROUNDED {

@@ -24,7 +24,7 @@ pub use self::route_steps::to_be_asked;
 use self::route_steps::{
     about, attach, conditions, health_check, join_route, lead, part, priorities, record, remove, step, with_all,
 };
-pub use self::trial::{trial_listener, tried, unproved};
+pub use self::trial::{trial_listeners, tried, unproved};
 
 /// Why there can be no runbook.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,13 +74,13 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     let mut plan = Draft { intent, world: world.clone(), runbook, left: None };
     let moves = match color.as_deref() {
         Some(color) if intent.active.is_some() || current(intent, world).live.is_none() => plan.lead_to(color),
-        Some(_) => plan.follow(),
+        Some(color) => plan.follow(Some(color)),
         None => {
             let mut routes = intent.routes.iter().chain(&intent.preview_routes);
             if intent.environments.is_empty() || routes.any(|route| !world.routes.contains_key(&route.key())) {
                 return Err(Refusal::NothingToFollow);
             }
-            plan.follow()
+            plan.follow(None)
         }
     };
     for routes in [&intent.routes, &intent.preview_routes] {
@@ -128,21 +128,25 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
     };
     let steps: Vec<Step> = originals.iter().filter_map(|original| step(original, world)).collect();
     let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None };
-    let mut gaining: BTreeMap<String, String> = BTreeMap::new();
+    let mut gaining: BTreeMap<(String, String), Vec<&RouteSpec>> = BTreeMap::new();
     for step in &steps {
-        let Step::Route { before: Some(before), after: after @ Terminal::Forward(forward), .. } = step else {
+        let Step::Route { route, before: Some(before), after: after @ Terminal::Forward(forward), .. } = step else {
             continue;
         };
-        let gains = forward.groups.iter().filter(|(arn, _)| after.gives_more(arn, Some(&before.terminal)));
-        gaining.extend(gains.map(|(arn, _)| (arn.clone(), color_of(arn).map_or_else(|| short(arn), str::to_owned))));
+        for (arn, _) in forward.groups.iter().filter(|(arn, _)| after.gives_more(arn, Some(&before.terminal))) {
+            let color = color_of(arn).map_or_else(|| short(arn), str::to_owned);
+            gaining.entry((color, arn.clone())).or_default().push(route);
+        }
     }
-    for (group, color) in gaining {
-        let subject = plan.subject(&color, &group, Direction::Start);
-        plan.push(vec![health_check(intent, &subject)]);
+    let subjects = gaining.iter().map(|((color, arn), routes)| plan.subject(color, arn, routes, Direction::Start));
+    let subjects: Vec<Subject> = subjects.collect();
+    for subjects in subjects.chunk_by(|one, other| one.color == other.color) {
+        plan.push(subjects.iter().map(|subject| health_check(intent, subject)).collect());
         // The user's own checks are about colors.
-        if color_of(&group).is_some() && !intent.validation.checks.is_empty() {
-            plan.show(&color);
-            plan.push(intent.validation.checks.iter().map(|checking| about(checking, &subject)).collect());
+        let color = &subjects[0].color;
+        if intent.environments.contains_key(color) && !intent.validation.checks.is_empty() {
+            plan.show(color);
+            plan.push(about(&intent.validation.checks, subjects).into_iter().map(Step::Check).collect());
         }
     }
     // A preview that was led to whom its checks are about is no longer where it was.
@@ -199,78 +203,79 @@ impl Draft<'_> {
     /// Checks the color if it is to gain traffic, and moves the routes to it; whether any traffic is moved.
     fn lead_to(&mut self, color: &str) -> bool {
         let intent = self.intent;
-        let Some(environment) = intent.environments.get(color) else { return false };
-        let group = environment.target_group_arn.as_str();
-        let moves = intent.routes.iter().filter_map(|route| self.shift(route, color)).any(|step| {
-            let Step::Route { before, after, .. } = &step else { return false };
-            after.gives_more(group, before.as_ref().map(|before| &before.terminal))
+        let moves = intent.routes.iter().any(|route| {
+            let Some(Step::Route { before, after, .. }) = self.shift(route, color) else { return false };
+            let before = before.as_ref().map(|before| &before.terminal);
+            intent.group(route, color).is_some_and(|group| after.gives_more(group, before))
         });
-        let direction = self.direction(color, group, moves);
-        let subject = self.subject(color, group, direction);
+        let direction = self.direction(color, moves);
+        let subjects = self.subjects(color, direction);
+        if subjects.is_empty() {
+            return false;
+        }
         // What is already done comes first: whatever comes after it is still to be done, the checks too.
         if matches!(direction, Direction::Resume | Direction::Start) {
             self.take_over();
         }
-        let health_after = moves && self.validate(&subject, direction);
-        let shifts = self.steps_left(direction, group);
+        let unseen = if moves { self.validate(&subjects, direction) } else { Vec::new() };
+        let shifts = self.steps_left(direction, color);
         for (n, shift) in shifts.iter().enumerate() {
             if n > 0 {
-                self.recheck(&subject, direction);
+                self.recheck(&subjects, direction);
             }
-            self.step_to(color, *shift, &subject);
+            self.step_to(color, *shift, &subjects);
         }
         let last: Vec<Step> = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
         if !shifts.is_empty() && !last.is_empty() {
-            self.recheck(&subject, direction);
+            self.recheck(&subjects, direction);
         }
         self.push(last);
-        if health_after {
-            self.push(vec![health_check(intent, &subject)]);
-        }
+        self.push(unseen.iter().map(|subject| health_check(intent, subject)).collect());
         if matches!(direction, Direction::Start | Direction::Resume) && (moves || direction == Direction::Resume) {
-            self.verify(&subject);
+            self.verify(&subjects);
         }
         moves || direction == Direction::Resume
     }
 
-    /// Makes room for a color and checks it before it gets a request. Whether its health can only be known afterwards.
-    fn validate(&mut self, subject: &Subject, direction: Direction) -> bool {
-        let intent = self.intent;
+    /// Makes room for a color and checks it before it gets a request. What can only be seen of it afterwards.
+    fn validate<'s>(&mut self, subjects: &'s [Subject], direction: Direction) -> Vec<&'s Subject> {
+        let (intent, color) = (self.intent, subjects[0].color.as_str());
         // The way back waits for no size.
-        let sizes = if direction == Direction::Rollback { Vec::new() } else { self.room(&subject.color) };
+        let sizes = if direction == Direction::Rollback { Vec::new() } else { self.room(color) };
         self.push(sizes);
-        let attach = attach(intent, &self.world, &subject.group);
-        self.push(attach.into_iter().collect());
-        let trial = trial::step(intent, &self.world, &subject.group);
-        self.push(trial.into_iter().collect());
+        let attach = subjects.iter().filter_map(|subject| attach(intent, &self.world, subject)).collect();
+        self.push(attach);
+        let trials = trial::steps(intent, &self.world, subjects);
+        self.push(trials);
         // A group that no action refers to is never checked by the load balancer.
-        let health_after = !self.world.mentions(&subject.group);
+        let (seen, unseen): (Vec<&Subject>, Vec<&Subject>) =
+            subjects.iter().partition(|subject| self.world.mentions(&subject.group));
         // What has to come up first has nothing to answer with yet.
-        if !health_after {
-            let measured = self.measured(subject, direction);
-            self.push(vec![health_check(intent, &measured)]);
-        }
+        let checks = seen.iter().map(|subject| health_check(intent, &self.measured(subject, direction))).collect();
+        self.push(checks);
         // A color that a rollout has not even left yet needs no second look.
         if direction != Direction::Rollback && !intent.validation.checks.is_empty() {
-            self.show(&subject.color);
-            self.push(intent.validation.checks.iter().map(|checking| about(checking, subject)).collect());
+            self.show(color);
+            self.push(about(&intent.validation.checks, subjects).into_iter().map(Step::Check).collect());
         }
-        health_after
+        unseen
     }
 
     /// What was large enough once may have been scaled in since, or broken: targets are counted again before every rise.
-    fn recheck(&mut self, subject: &Subject, direction: Direction) {
+    fn recheck(&mut self, subjects: &[Subject], direction: Direction) {
         // Where no route could take a step it was just checked, or can't be.
-        if self.intent.routes.iter().any(|route| self.share(route, &subject.group) > 0.0) {
-            let measured = self.measured(subject, direction);
-            let mut step = health_check(self.intent, &measured);
+        let led = subjects.iter().filter(|subject| self.most(&subject.group) > 0.0);
+        let recheck = |subject: &Subject| {
+            let mut step = health_check(self.intent, &self.measured(subject, direction));
             // Users are there already: nobody waits for a color that is no longer well.
             if let Step::Check(Checking { check: Check::Healthy(policy), .. }) = &mut step {
                 policy.timeout = policy.timeout.min(RECHECK);
                 policy.sustained = None;
             }
-            self.push(vec![step]);
-        }
+            step
+        };
+        let steps = led.map(recheck).collect();
+        self.push(steps);
     }
 
     /// By whom a color's health is measured: by the one that carries the most. A color that carries the most itself, or
@@ -289,23 +294,36 @@ impl Draft<'_> {
     }
 
     /// Where no color was named nothing moves: colors that a route lacks join it at weight 0, and a new rule leads where
-    /// the others do.
-    fn follow(&mut self) -> bool {
+    /// the others do that lead to the same target groups. Where there is none, the live color's target group is checked first; whether
+    /// there is such a rule.
+    fn follow(&mut self, live: Option<&str>) -> bool {
         let (intent, world) = (self.intent, &self.world);
-        let mut seen = intent.routes.iter().filter_map(|route| world.routes.get(&route.key()));
-        let serves = |seen: &&Observed| {
-            let mut groups = intent.environments.values().map(|one| &one.target_group_arn);
-            groups.any(|group| seen.terminal.share(group) > 0.0)
+        let model = |route: &RouteSpec| {
+            let serves = |seen: &&Observed| intent.environments.values().any(|one| one.share(&seen.terminal) > 0.0);
+            let mut beside = intent.routes_of(intent.name(route)).filter_map(|route| world.routes.get(&route.key()));
+            beside.find(serves).map(|seen| &seen.terminal)
         };
-        let model = seen.find(serves).map(|seen| seen.terminal.clone());
-        let step = |route: &RouteSpec| match (world.routes.get(&route.key()), &model) {
+        let step = |route: &RouteSpec| match (world.routes.get(&route.key()), model(route)) {
             (Some(_), _) => join_route(intent, world, route),
-            (None, Some(model)) => Some(step((intent, world), route, None, with_all(intent, model))),
+            (None, Some(model)) => Some(step((intent, world), route, None, with_all(intent, route, model))),
             (None, None) => None,
         };
-        let steps = intent.routes.iter().filter_map(step).collect();
+        let steps: Vec<Step> = intent.routes.iter().filter_map(step).collect();
+        let is_new = |route: &&RouteSpec| !world.routes.contains_key(&route.key()) && model(route).is_none();
+        let new: Vec<&RouteSpec> = intent.routes.iter().filter(is_new).collect();
         self.push(steps);
-        false
+        let Some(live) = live.filter(|_| !new.is_empty()) else { return false };
+        let subjects = self.subjects(live, Direction::Start).into_iter();
+        let is_led = |subject: &Subject| new.iter().any(|route| intent.group(route, live) == Some(&subject.group));
+        let subjects: Vec<Subject> = subjects.filter(is_led).collect();
+        if subjects.is_empty() {
+            return false;
+        }
+        let unseen = self.validate(&subjects, Direction::Start);
+        let steps = new.into_iter().filter_map(|route| lead(intent, &self.world, route, live, None)).collect();
+        self.push(steps);
+        self.push(unseen.iter().map(|subject| health_check(intent, subject)).collect());
+        true
     }
 
     /// What comes once the rollout has arrived and is written down. What fails of it is the next apply's work; where nothing was
@@ -327,7 +345,7 @@ impl Draft<'_> {
             let ours = |seen: &Observed| route.is_made(seen) || is_ours_by_looks(intent, route, seen);
             seen.is_some_and(|seen| ours(seen) && !wanted.contains(&seen.arn.as_str()))
         });
-        let trial = world.trial.iter().filter(|trial| !intent.removed.iter().any(|route| route.key() == trial.key()));
+        let trial = world.trials.iter().filter(|trial| !intent.removed.iter().any(|route| route.key() == trial.key()));
         let removed = removed.chain(trial).filter_map(|route| remove(&world, route)).collect();
         self.push(removed);
     }
@@ -360,11 +378,10 @@ impl Draft<'_> {
     }
 
     /// Whether this is a way back, or one that another run began.
-    fn direction(&self, color: &str, group: &str, moves: bool) -> Direction {
+    fn direction(&self, color: &str, moves: bool) -> Direction {
         let lock_record = unfinished(self.intent, &self.world);
         let undoes = |lock_record: &LockRecord| undoes(lock_record, color);
-        let seen = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
-        let has_some = seen.into_iter().any(|seen| seen.terminal.share(group) > 0.0);
+        let has_some = self.intent.routes.iter().any(|route| self.share(route, color) > 0.0);
         match (moves, lock_record.is_some_and(undoes), has_some) {
             (true, true, true) => return Direction::Rollback,
             (true, true, false) => return Direction::Return,
@@ -377,7 +394,9 @@ impl Draft<'_> {
         let arrived = self.intent.routes.iter().any(|route| {
             let seen = self.world.routes.get(&route.key());
             let was = on.and_then(|lock_record| lock_record.origin(&route.key(), &self.intent.environments));
-            on.is_some() && seen.is_some_and(|seen| seen.terminal.gives_more(group, was.as_ref()))
+            let group = self.intent.group(route, color);
+            let gives = |(seen, group): (&Observed, &str)| seen.terminal.gives_more(group, was.as_ref());
+            on.is_some() && seen.zip(group).is_some_and(gives)
         });
         let is_recorded = self.world.record.as_deref() == Some(color);
         match (arrived, moves && has_some && is_recorded) {
@@ -388,20 +407,32 @@ impl Draft<'_> {
         }
     }
 
-    fn subject(&self, color: &str, group: &str, direction: Direction) -> Subject {
+    /// Whom the checks of a color are about: each of its target groups that production traffic comes to.
+    fn subjects(&self, color: &str, direction: Direction) -> Vec<Subject> {
+        let subject = |name: Option<&str>| {
+            let routes: Vec<&RouteSpec> = self.intent.routes_of(name).collect();
+            let group = self.intent.environments.get(color)?.group(name)?;
+            Some(self.subject(color, group, &routes, direction))
+        };
+        self.intent.names().into_iter().filter_map(subject).collect()
+    }
+
+    fn subject(&self, color: &str, group: &str, routes: &[&RouteSpec], direction: Direction) -> Subject {
+        let first = routes.first();
         let from = self
             .world
             .lock_record
             .as_ref()
             .filter(|_| direction == Direction::Resume)
             .and_then(|lock_record| lock_record.from.as_ref());
-        let from = from.and_then(|from| self.intent.environments.get(from)).map(|one| one.target_group_arn.clone());
-        let now = from.or_else(|| busiest_but(self.intent, &self.world, Some(group)));
-        let route = self.intent.routes.first().map(|route| match route {
+        let from = from.zip(first).and_then(|(from, first)| self.intent.group(first, from)).map(str::to_owned);
+        let now = from.or_else(|| busiest_but(self.intent, &self.world, routes, Some(group)));
+        let route = first.map(|route| match route {
             RouteSpec::Listener(arn) | RouteSpec::Rule(arn) | RouteSpec::OwnRule { listener: arn, .. } => arn.as_str(),
         });
         Subject {
             color: color.to_owned(),
+            name: first.and_then(|route| self.intent.name(route)).map(str::to_owned),
             group: group.to_owned(),
             live_color: now.as_deref().and_then(|now| self.intent.color_of(now)).map(str::to_owned),
             live_group: now,
@@ -438,20 +469,24 @@ impl Draft<'_> {
     }
 
     /// The steps before the last one that are still to be taken. Where an earlier run stopped, its hold begins anew.
-    fn steps_left(&self, direction: Direction, group: &str) -> Vec<Shift> {
-        let shares = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
-        let shares: Vec<&Observed> = shares.collect();
-        let split = |seen: &Observed| {
-            let Terminal::Forward(forward) = &seen.terminal else { return false };
+    fn steps_left(&self, direction: Direction, color: &str) -> Vec<Shift> {
+        let split = |route: &&RouteSpec| {
+            let Some(seen) = self.world.routes.get(&route.key()) else { return false };
+            let (Terminal::Forward(forward), Some(group)) = (&seen.terminal, self.intent.group(route, color)) else {
+                return false;
+            };
             forward.groups.iter().any(|(other, _)| other != group && seen.terminal.share(other) > 0.0)
         };
-        let splits = shares.iter().any(|seen| split(seen));
+        let split: Vec<&RouteSpec> = self.intent.routes.iter().filter(split).collect();
         // Whoever follows splits nothing: where no color has anything yet, it is somebody else's to give.
-        if matches!(direction, Direction::Rollback | Direction::Return) || !splits || self.intent.active.is_none() {
+        if matches!(direction, Direction::Rollback | Direction::Return)
+            || split.is_empty()
+            || self.intent.active.is_none()
+        {
             return Vec::new();
         }
         // A route that is ahead waits for the others.
-        let now = shares.iter().filter(|seen| split(seen)).map(|seen| seen.terminal.share(group)).fold(100.0, f64::min);
+        let now = split.iter().map(|route| self.share(route, color)).fold(100.0, f64::min);
         let steps = self.intent.strategy.steps.iter().copied();
         steps
             .filter(|step| {
@@ -461,15 +496,20 @@ impl Draft<'_> {
     }
 
     /// Leads a part of the traffic to the color, and stays there.
-    fn step_to(&mut self, color: &str, shift: Shift, subject: &Subject) {
+    fn step_to(&mut self, color: &str, shift: Shift, subjects: &[Subject]) {
         let intent = self.intent;
         let steps = intent.routes.iter().filter_map(|route| part(intent, &self.world, route, color, shift)).collect();
         self.push(steps);
         // Routes that can't take one more group go all at once: where none was led so far there is nothing to stay for.
-        if !intent.routes.iter().any(|route| (self.share(route, &subject.group) - shift.percent()).abs() < 0.05) {
+        let is_there = |group: &str| {
+            let seen = intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
+            seen.into_iter().any(|seen| (seen.terminal.share(group) - shift.percent()).abs() < 0.05)
+        };
+        let led: Vec<Subject> = subjects.iter().filter(|subject| is_there(&subject.group)).cloned().collect();
+        if led.is_empty() {
             return;
         }
-        let hold = self.watch(subject, shift.percent(), shift.hold);
+        let hold = self.watch(&led, shift.percent(), shift.hold);
         // A step that neither waits nor looks is only passed through.
         if hold.hold.is_zero() && hold.checks.is_empty() {
             self.converge();
@@ -490,35 +530,45 @@ impl Draft<'_> {
         }
     }
 
-    /// How much of a route a group has by then.
-    fn share(&self, route: &RouteSpec, group: &str) -> f64 {
-        self.world.routes.get(&route.key()).map_or(0.0, |seen| seen.terminal.share(group))
+    /// How much of a route a color has by then, by the target group that it has for it.
+    fn share(&self, route: &RouteSpec, color: &str) -> f64 {
+        let seen = self.world.routes.get(&route.key()).zip(self.intent.group(route, color));
+        seen.map_or(0.0, |(seen, group)| seen.terminal.share(group))
     }
 
-    fn watch(&self, subject: &Subject, percent: f64, hold: std::time::Duration) -> Watch {
+    /// How much of a route a target group has by then, at most.
+    fn most(&self, group: &str) -> f64 {
+        let seen = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
+        seen.map(|seen| seen.terminal.share(group)).fold(0.0, f64::max)
+    }
+
+    fn watch(&self, subjects: &[Subject], percent: f64, hold: std::time::Duration) -> Watch {
         let verification = self.intent.verification.clone().unwrap_or_default();
-        let of = |one: Checking| Checking { subject: subject.clone(), ..one };
         Watch {
-            subject: subject.clone(),
+            subject: subjects[0].clone(),
             percent,
             hold,
             interval: verification.interval,
             max_failures: verification.max_failures,
-            checks: verification.checks.into_iter().map(of).collect(),
+            checks: about(&verification.checks, subjects),
             convergence: None,
         }
     }
 
     /// Watches the color once it has everything.
-    fn verify(&mut self, subject: &Subject) {
+    fn verify(&mut self, subjects: &[Subject]) {
         let Some(verification) = &self.intent.verification else {
             if self.intent.strategy.prove.is_some() {
                 self.converge();
             }
             return;
         };
-        let watch = self.watch(subject, 100.0, verification.duration);
-        self.push_watch(watch);
+        // Who follows leads no more users anywhere but by new rules.
+        let led: Vec<Subject> = subjects.iter().filter(|subject| self.most(&subject.group) > 0.0).cloned().collect();
+        if !led.is_empty() {
+            let watch = self.watch(&led, 100.0, verification.duration);
+            self.push_watch(watch);
+        }
     }
 
     /// Waits until the nodes do what the API says.
@@ -534,9 +584,7 @@ impl Draft<'_> {
             return None;
         }
         let first = self.intent.routes.iter().find_map(|route| self.world.routes.get(&route.key()));
-        let share = |environment: &Environment| {
-            first.map_or(0.0, |seen| seen.terminal.share(&environment.target_group_arn) / 100.0)
-        };
+        let share = |environment: &Environment| first.map_or(0.0, |seen| environment.share(&seen.terminal) / 100.0);
         let shares: BTreeMap<String, f64> =
             self.intent.environments.iter().map(|(name, one)| (name.clone(), share(one))).collect();
         Some(Convergence { shares, prove: strategy.prove.clone(), settle: strategy.settle, previews: false })
@@ -594,9 +642,9 @@ impl Draft<'_> {
             // A floor that a killed rollout left is under the color that was live then.
             let led_to = world.lock_record.as_ref().and_then(|lock_record| lock_record.to.as_ref());
             let was_live = now.pinned.is_some() && active != color && led_to != Some(color);
-            let group = intent.environments.get(color).map(|one| one.target_group_arn.as_str()).unwrap_or_default();
             let mut routes = intent.routes.iter().filter_map(|route| world.routes.get(&route.key()));
-            let serves = routes.any(|seen| seen.terminal.share(group) > 0.0);
+            let environment = intent.environments.get(color);
+            let serves = routes.any(|seen| environment.is_some_and(|one| one.share(&seen.terminal) > 0.0));
             if (self.left.as_ref() == Some(color) || was_live)
                 && let Some(keep) = policy.after_idle.filter(|_| !serves)
             {

@@ -1,8 +1,9 @@
 //! What a rollout will do as far as its intent alone tells, in words.
 
+use super::route_steps::about;
 use crate::duration::shown;
 use crate::rollout::capacity::Before;
-use crate::rollout::check::{Check, Subject};
+use crate::rollout::check::{Block, Check, Checking, Subject};
 use crate::rollout::intent::Intent;
 use crate::rollout::route::RouteSpec;
 use crate::rollout::situation::idle;
@@ -24,12 +25,20 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         Some(Before::Number(number)) => words.push(format!("raise {color} to {number}, if it is smaller")),
         None => {}
     }
-    let group = intent.environments.get(color).map(|one| one.target_group_arn.clone()).unwrap_or_default();
-    let subject = Subject { color: color.to_owned(), group, ..Subject::default() };
-    let checks = std::iter::once(Check::Healthy(intent.validation.healthy.clone()));
-    let checks = checks.chain(intent.validation.checks.iter().map(|checking| checking.check.clone()));
+    let subject =
+        |name: Option<&str>| Subject { color: color.to_owned(), name: name.map(str::to_owned), ..Subject::default() };
+    let subjects: Vec<Subject> = intent.names().into_iter().map(subject).collect();
+    let healthy = Checking {
+        block: Block::Validation,
+        index: None,
+        subject: Subject::default(),
+        check: Check::Healthy(intent.validation.healthy.clone()),
+    };
+    let checks = [about(&[healthy], &subjects), about(&intent.validation.checks, &subjects)].concat();
     words.extend(
-        checks.map(|check| format!("check that {}, unless it has all the traffic already", check.summary(&subject))),
+        checks
+            .iter()
+            .map(|checking| format!("check that {}, unless it has all the traffic already", checking.summary())),
     );
     if !intent.preview_routes.is_empty() && !intent.validation.checks.is_empty() && !intent.strategy.settle.is_zero() {
         let settle = shown(intent.strategy.settle);

@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::MAX_GROUPS;
-use crate::rollout::check::{Block, Check, Checking, Subject};
-use crate::rollout::intent::{Environment, Intent};
+use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
+use crate::rollout::intent::Intent;
 use crate::rollout::route::{Forward, Observed, RouteSpec, Stickiness, Terminal};
 use crate::rollout::runbook::{Runbook, Step, terminal_summary};
 use crate::rollout::strategy::Shift;
 use crate::rollout::world::World;
 
-/// Brings the group into a route at weight 0, unless some route has it already or none can take it.
-pub(super) fn attach(intent: &Intent, world: &World, group: &str) -> Option<Step> {
-    if world.mentions(group) {
+/// Brings the group of whom the checks are about into a route at weight 0, unless some route has it already or none can take it.
+pub(super) fn attach(intent: &Intent, world: &World, subject: &Subject) -> Option<Step> {
+    if world.mentions(&subject.group) {
         return None;
     }
-    intent.routes.iter().find_map(|route| join((intent, world), route, [group]))
+    let mut routes = intent.routes_of(subject.name.as_deref());
+    routes.find_map(|route| join((intent, world), route, [subject.group.as_str()]))
 }
 
 /// The color is measured by what carries the traffic now, be it a color or not.
@@ -28,8 +29,19 @@ pub(super) fn health_check(intent: &Intent, subject: &Subject) -> Step {
     })
 }
 
-pub(super) fn about(checking: &Checking, subject: &Subject) -> Step {
-    Step::Check(Checking { subject: subject.clone(), ..checking.clone() })
+/// Checks, and whom they are about: what is seen of a target group is looked at for each, everything else is about the color.
+pub(super) fn about(checks: &[Checking], subjects: &[Subject]) -> Vec<Checking> {
+    let of = |checking: &Checking| -> Vec<Checking> {
+        let about = |subject: &Subject| Checking { subject: subject.clone(), ..checking.clone() };
+        match checking.check.groups() {
+            Groups::Each => subjects.iter().map(about).collect(),
+            Groups::Named(name) => {
+                subjects.iter().filter(|subject| subject.name.as_deref() == Some(name)).map(about).collect()
+            }
+            Groups::Any => subjects.iter().take(1).map(about).collect(),
+        }
+    };
+    checks.iter().flat_map(of).collect()
 }
 
 /// The step that gives a color a part of what a route forwards; the others share the rest as they did. None where the
@@ -37,12 +49,12 @@ pub(super) fn about(checking: &Checking, subject: &Subject) -> Step {
 pub(super) fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: Shift) -> Option<Step> {
     let before = world.routes.get(&route.key())?;
     let Terminal::Forward(forward) = &before.terminal else { return None };
-    let group = &intent.environments.get(color)?.target_group_arn;
+    let group = intent.group(route, color)?;
     let others: Vec<(&String, f64)> = forward
         .groups
         .iter()
         .map(|(arn, _)| arn)
-        .filter(|arn| *arn != group)
+        .filter(|arn| arn.as_str() != group)
         .map(|arn| (arn, before.terminal.share(arn)))
         .filter(|(_, share)| *share > 0.0)
         .collect();
@@ -55,13 +67,10 @@ pub(super) fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &st
     let (own, of) = if is_whole { (shift.permille / 10, 100) } else { (shift.permille, 1000) };
     let rests = divide(of - own, &others, rest);
     let weight = |arn: &String| rests.get(arn).copied().unwrap_or_default();
-    let mut groups: Vec<(String, u32)> = intent
-        .environments
-        .values()
-        .map(|one| &one.target_group_arn)
-        .map(|arn| (arn.clone(), if arn == group { own } else { weight(arn) }))
-        .collect();
-    let foreign = others.iter().filter(|(arn, _)| intent.color_of(arn).is_none());
+    let of_colors = colors(intent, route);
+    let mut groups: Vec<(String, u32)> =
+        of_colors.iter().map(|arn| (arn.clone(), if arn == group { own } else { weight(arn) })).collect();
+    let foreign = others.iter().filter(|(arn, _)| !of_colors.contains(arn));
     groups.extend(foreign.map(|(arn, _)| ((*arn).clone(), weight(arn))));
     if groups.len() > MAX_GROUPS {
         return None;
@@ -90,14 +99,18 @@ pub(super) fn divide<'a>(weight: u32, groups: &[(&'a String, f64)], sum: f64) ->
     parts
 }
 
-/// A forward with every color in it, those that it lacks at weight 0.
-pub(super) fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
+/// The target groups that the colors have for a route.
+fn colors(intent: &Intent, route: &RouteSpec) -> Vec<String> {
+    intent.environments.keys().filter_map(|color| intent.group(route, color)).map(str::to_owned).collect()
+}
+
+/// A forward with every color in it that a route leads to, those that it lacks at weight 0.
+pub(super) fn with_all(intent: &Intent, route: &RouteSpec, terminal: &Terminal) -> Terminal {
     let Terminal::Forward(forward) = terminal else { return terminal.clone() };
     let mut forward = forward.clone();
-    for environment in intent.environments.values() {
-        let group = &environment.target_group_arn;
-        if forward.groups.len() < MAX_GROUPS && !terminal.mentions(group) {
-            forward.groups.push((group.clone(), 0));
+    for group in colors(intent, route) {
+        if forward.groups.len() < MAX_GROUPS && !terminal.mentions(&group) {
+            forward.groups.push((group, 0));
         }
     }
     Terminal::Forward(forward)
@@ -105,8 +118,8 @@ pub(super) fn with_all(intent: &Intent, terminal: &Terminal) -> Terminal {
 
 /// Brings the colors that a route lacks into it at weight 0.
 pub(super) fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
-    let groups = intent.environments.values().map(|environment| environment.target_group_arn.as_str());
-    join((intent, world), route, groups)
+    let groups = colors(intent, route);
+    join((intent, world), route, groups.iter().map(String::as_str))
 }
 
 /// Brings those groups that a forward lacks into it at weight 0; none if it lacks none or can't take them.
@@ -135,10 +148,9 @@ pub(super) fn lead(
     stickiness: Option<Stickiness>,
 ) -> Option<Step> {
     let before = world.routes.get(&route.key());
-    let group = |(name, environment): (&String, &Environment)| {
-        (environment.target_group_arn.clone(), if name == color { 100 } else { 0 })
-    };
-    let forward = Forward { groups: intent.environments.iter().map(group).collect(), stickiness };
+    let own = intent.group(route, color)?;
+    let groups = colors(intent, route).into_iter().map(|arn| (arn.clone(), if arn == own { 100 } else { 0 }));
+    let forward = Forward { groups: groups.collect(), stickiness };
     let step = step((intent, world), route, before, Terminal::Forward(forward));
     if step.holds(world) { None } else { Some(step) }
 }

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::route_steps;
+use super::{MAX_GROUPS, route_steps};
+use crate::arn;
 use crate::digest::sha256;
+use crate::rollout::check::Subject;
 use crate::rollout::intent::Intent;
 use crate::rollout::route::{Conditions, Forward, LAST_PRIORITY, Observed, RouteSpec, Terminal};
 use crate::rollout::runbook::{Runbook, Step};
@@ -16,27 +18,40 @@ const SPREAD: i32 = 2000;
 /// A load balancer has no more rules, unless its quota was raised.
 const MOST_RULES: usize = 100;
 
-/// The listener whose rules have to be looked at before the target color can be led anywhere: where it would get traffic before
+/// The listeners whose rules have to be looked at before the target color can be led anywhere: where it would get traffic before
 /// its health could be known, or where a dead rollout may have left a rule that no request takes. None on Network Load Balancers:
 /// their listeners always forward, so that a color can join them.
-pub fn unproved(intent: &Intent, world: &World, runbook: &Runbook) -> Option<String> {
-    let listener = trial_listener(intent)?;
+pub fn unproved(intent: &Intent, world: &World, runbook: &Runbook) -> Vec<String> {
+    let listeners = trial_listeners(intent);
     if world.lock_record.is_some() {
-        return Some(listener);
+        return listeners;
     }
-    let color = target_color(intent, world)?;
-    let group = intent.environments.get(&color)?.target_group_arn.as_str();
+    let Some(color) = target_color(intent, world) else { return Vec::new() };
     let production: BTreeSet<String> = intent.routes.iter().map(RouteSpec::key).collect();
-    let first = runbook.steps().find_map(|(_, step)| match step {
-        Step::Route { route, after, .. } if production.contains(&route.key()) && after.mentions(group) => Some(after),
-        _ => None,
-    })?;
-    (!world.mentions(group) && first.share(group) > 0.0).then_some(listener)
+    let is_unproved = |name: &Option<&str>| {
+        let Some(group) = intent.environments.get(&color).and_then(|one| one.group(*name)) else { return false };
+        let first = runbook.steps().find_map(|(_, step)| match step {
+            Step::Route { route, after, .. } if production.contains(&route.key()) && after.mentions(group) => {
+                Some(after)
+            }
+            _ => None,
+        });
+        !world.mentions(group) && first.is_some_and(|first| first.share(group) > 0.0)
+    };
+    let names: Vec<Option<&str>> = intent.names().into_iter().filter(is_unproved).collect();
+    let is_beside = |listener: &String| {
+        names
+            .iter()
+            .any(|name| intent.routes_of(*name).any(|route| route.load_balancer() == arn::load_balancer(listener)))
+    };
+    listeners.into_iter().filter(is_beside).collect()
 }
 
-/// The listener on which a color is tried out; none where all are on Network Load Balancers.
-pub fn trial_listener(intent: &Intent) -> Option<String> {
-    intent.routes.iter().find(|route| !route.is_network()).map(RouteSpec::listener)
+/// The listeners on which a color is tried out: one of each load balancer, and none of Network Load Balancers.
+pub fn trial_listeners(intent: &Intent) -> Vec<String> {
+    let mut met: BTreeSet<Option<String>> = BTreeSet::new();
+    let routes = intent.routes.iter().filter(|route| !route.is_network());
+    routes.filter(|route| met.insert(route.load_balancer())).map(RouteSpec::listener).collect()
 }
 
 /// The world with what the listener's rules tell: groups that one of them has, the rule that an earlier run left, and where one can
@@ -49,8 +64,8 @@ pub fn tried(intent: &Intent, world: World, listener: &str, rules: &[Observed]) 
     let start = LAST_PRIORITY - i32::from_str_radix(&digest[12..18], 16).unwrap_or_default() % SPREAD;
     let left = rules.iter().find(|rule| rule.conditions.as_ref() == Some(&conditions));
     let others = rules.iter().filter(|rule| left.is_none_or(|left| left.arn != rule.arn));
-    let groups = intent.environments.values().map(|one| &one.target_group_arn);
-    let known = groups.filter(|group| others.clone().any(|rule| rule.terminal.mentions(group))).cloned().collect();
+    let known = intent.groups().filter(|group| others.clone().any(|rule| rule.terminal.mentions(group)));
+    let known: BTreeSet<String> = known.map(str::to_owned).collect();
     let route = |priority, arn: Option<&Observed>| RouteSpec::OwnRule {
         listener: listener.to_owned(),
         priority,
@@ -72,20 +87,34 @@ pub fn tried(intent: &Intent, world: World, listener: &str, rules: &[Observed]) 
             from_there.find(is_free).map(|priority| route(priority, None))
         }
     };
-    let mut world = World { known, trial, ..world };
-    if let (Some(trial), Some(rule)) = (&world.trial, left) {
+    let mut world = world;
+    world.known.extend(known);
+    if let (Some(trial), Some(rule)) = (&trial, left) {
         world.routes.insert(trial.key(), rule.clone());
     }
+    world.trials.retain(|other| other.listener() != listener);
+    world.trials.extend(trial);
     world
 }
 
-/// The step that gives the group to the rule that no request takes, where no route has it.
-pub(super) fn step(intent: &Intent, world: &World, group: &str) -> Option<Step> {
-    let trial = world.trial.as_ref().filter(|_| !world.mentions(group))?;
-    let after = Terminal::Forward(Forward { groups: vec![(group.to_owned(), 1)], stickiness: None });
-    let mut step = route_steps::step((intent, world), trial, world.routes.get(&trial.key()), after);
-    if let Step::Route { words, .. } = &mut step {
-        words.push_str(", so that its health is known before it gets traffic");
-    }
-    Some(step)
+/// The steps that give groups that no route has to rules that no request takes, each to that of its own load balancer.
+pub(super) fn steps(intent: &Intent, world: &World, subjects: &[Subject]) -> Vec<Step> {
+    let step = |trial: &RouteSpec| {
+        let is_its_own = |subject: &&Subject| {
+            let beside = subject.load_balancer_dimension() == trial.load_balancer();
+            beside && !world.mentions(&subject.group)
+        };
+        let groups = subjects.iter().filter(is_its_own).map(|subject| (subject.group.clone(), 1));
+        let groups: Vec<(String, u32)> = groups.take(MAX_GROUPS).collect();
+        if groups.is_empty() {
+            return None;
+        }
+        let after = Terminal::Forward(Forward { groups, stickiness: None });
+        let mut step = route_steps::step((intent, world), trial, world.routes.get(&trial.key()), after);
+        if let Step::Route { words, .. } = &mut step {
+            words.push_str(", so that its health is known before it gets traffic");
+        }
+        Some(step)
+    };
+    world.trials.iter().filter_map(step).collect()
 }

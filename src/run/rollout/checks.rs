@@ -273,7 +273,7 @@ impl CheckRunner<'_> {
 
     async fn look_at_health(self, subject: &Subject, policy: &HealthyPolicy) -> Verdict {
         match self.health(subject, policy.each_zone).await {
-            Ok((targets, live)) => gate::healthy(&subject.color, &targets, live.as_deref(), policy),
+            Ok((targets, live)) => gate::healthy(&subject.shown(), &targets, live.as_deref(), policy),
             Err(error) => Verdict::Fail(error.message),
         }
     }
@@ -285,7 +285,7 @@ impl CheckRunner<'_> {
         let mut sustained = policy.sustained;
         loop {
             let (targets, live) = self.health(subject, policy.each_zone).await.map_err(|error| error.message)?;
-            match gate::healthy(&subject.color, &targets, live.as_deref(), policy) {
+            match gate::healthy(&subject.shown(), &targets, live.as_deref(), policy) {
                 Verdict::Pass => {
                     let since = *healthy_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= sustained.unwrap_or_default() {
@@ -296,7 +296,7 @@ impl CheckRunner<'_> {
                         let waited = shown(policy.timeout);
                         return Err(format!(
                             "{} has enough healthy targets, but not for {needed} yet, after {waited} (validation.healthy.timeout)",
-                            subject.color
+                            subject.shown()
                         ));
                     }
                 }
@@ -428,12 +428,12 @@ impl CheckRunner<'_> {
             return Verdict::Inconclusive(format!(
                 "{} of {}: not a load balancer of AWS's",
                 check.metric.name(),
-                subject.color
+                subject.shown()
             ));
         };
         let window = window(check, since);
         let Some((from, to)) = window else {
-            return metrics::judge(check, &subject.color, &subject.live_name(), &Measured::default());
+            return metrics::judge(check, &subject.shown(), &subject.live_name(), &Measured::default());
         };
         let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer };
         let color = match self.ports.monitoring.sample(check, of, (from, to)).await {
@@ -443,7 +443,7 @@ impl CheckRunner<'_> {
         let mut measured = Measured { color, is_complete: true, ..Measured::default() };
         let compares = check.max_ratio_to_live.is_some() || check.significance.is_some();
         if let Some(live) = subject.live_group.as_deref().and_then(Subject::group_dimension).filter(|_| compares) {
-            let name = subject.live_name();
+            let name = subject.live_color.clone().unwrap_or_else(|| subject.live_name());
             let of = MetricOf { color: &name, group: live, load_balancer: &load_balancer };
             let mut sample = self.ports.monitoring.sample(check, of.clone(), (from, to)).await;
             // A color that has no traffic any more is measured by what it had before.
@@ -461,7 +461,7 @@ impl CheckRunner<'_> {
                 Err(error) => return unread(error),
             }
         }
-        metrics::judge(check, &subject.color, &subject.live_name(), &measured)
+        metrics::judge(check, &subject.shown(), &subject.live_name(), &measured)
     }
 
     /// Waits until the nodes do what they were told.

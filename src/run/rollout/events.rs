@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::rollout::{RouteSpec, Scalable};
+use crate::rollout::{Environment, RouteSpec};
 use crate::run::rollout::ports::Ports;
 use crate::secrets;
 
@@ -28,10 +28,8 @@ pub struct RolloutContext {
     pub to: Option<String>,
     /// What runs there.
     pub release: Option<String>,
-    /// The target groups by color.
-    pub groups: BTreeMap<String, String>,
-    /// What keeps the instances or tasks, by color, where it is known.
-    pub scalables: BTreeMap<String, Scalable>,
+    /// The colors by name.
+    pub environments: BTreeMap<String, Environment>,
     /// The routes that users come by.
     pub routes: Vec<RouteSpec>,
     /// The topic that is told.

@@ -12,8 +12,8 @@ use crate::cancel::Cancel;
 use crate::duration::shown;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
-    Conditions, Entry, IllegalEntry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step, StepId,
-    Terminal, World, is_made_by, way_back,
+    Conditions, Entry, Environment, IllegalEntry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step,
+    StepId, Terminal, World, is_made_by, way_back,
 };
 use crate::run::call::{Call, SILENCE};
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -290,15 +290,15 @@ impl Run<'_> {
 
     /// The part of the color to go live, over all routes; of what it had before this rollout, nothing.
     fn share(&self, world: Option<&World>) -> Option<f64> {
-        let (world, group) = (world?, self.about.groups.get(self.about.to.as_ref()?)?);
+        let (world, environment) = (world?, self.about.environments.get(self.about.to.as_ref()?)?);
         let had = |key: &str| {
             let origin = self.runbook.origin(key)?;
-            Some(origin.map_or(0.0, |before| before.terminal.share(group)))
+            Some(origin.map_or(0.0, |before| environment.share(&before.terminal)))
         };
         let routes =
             self.about.routes.iter().filter_map(|route| Some((world.routes.get(&route.key())?, had(&route.key())?)));
         let gained = |(seen, had): (&Observed, f64)| {
-            let share = seen.terminal.share(group);
+            let share = environment.share(&seen.terminal);
             if share > had + 0.05 { share } else { 0.0 }
         };
         routes.map(gained).reduce(f64::max)
@@ -306,8 +306,8 @@ impl Run<'_> {
 
     fn weights(&self, world: Option<&World>) -> BTreeMap<String, u32> {
         let first = world.and_then(|world| self.about.routes.iter().find_map(|route| world.routes.get(&route.key())));
-        let share = |group: &String| first.map_or(0.0, |seen| seen.terminal.share(group)).round() as u32;
-        self.about.groups.iter().map(|(color, group)| (color.clone(), share(group))).collect()
+        let share = |one: &Environment| first.map_or(0.0, |seen| one.share(&seen.terminal)).round() as u32;
+        self.about.environments.iter().map(|(color, one)| (color.clone(), share(one))).collect()
     }
 
     fn tell_progress(&self, ids: &[StepId], journal: &Journal, world: Option<&World>, events: &EventSink) {
@@ -334,8 +334,8 @@ impl Run<'_> {
         };
         let mut weights = self.weights(world);
         if let Some(Step::Route { after, .. }) = steps.first() {
-            for (color, group) in &self.about.groups {
-                weights.insert(color.clone(), after.share(group).round() as u32);
+            for (color, environment) in &self.about.environments {
+                weights.insert(color.clone(), environment.share(after).round() as u32);
             }
         }
         events.emit(phase, &weights, &words);
@@ -450,17 +450,17 @@ impl Run<'_> {
     /// Why a color can't get its first requests now: what serves there is just being replaced, by whomever. What can't be
     /// seen bars nobody: its targets are checked all the same.
     async fn rolling(&self, ids: &[StepId]) -> Option<String> {
-        let colors = self.about.scalables.iter().filter(|(color, _)| {
-            let Some(group) = self.about.groups.get(*color) else { return false };
+        let colors = self.about.environments.iter().filter(|(_, environment)| {
             ids.iter().filter_map(|id| self.runbook.step(*id)).any(|step| match step {
                 Step::Route { route, before, after, .. } if self.about.routes.contains(route) => {
-                    let led = before.as_ref().map_or(0.0, |before| before.terminal.share(group));
-                    led <= 0.0 && after.share(group) > 0.0
+                    let led = before.as_ref().map_or(0.0, |before| environment.share(&before.terminal));
+                    led <= 0.0 && environment.share(after) > 0.0
                 }
                 _ => false,
             })
         });
-        for (color, scalable) in colors {
+        for (color, environment) in colors {
+            let Some(scalable) = &environment.scalable else { continue };
             match self.ports.capacities.turnover(scalable).await {
                 Ok(Some(what)) => {
                     return Some(format!("{color} is being replaced: {what}. Wait until that has ended, or cancel it"));
@@ -486,9 +486,9 @@ impl Run<'_> {
         if led.is_empty() {
             return Ok(());
         }
-        let groups = self.about.groups.clone();
+        let environments = self.about.environments.clone();
         let part = move |color: &str| {
-            let share = |after: &Terminal| groups.get(color).map_or(0.0, |group| after.share(group));
+            let share = |after: &Terminal| environments.get(color).map_or(0.0, |one| one.share(after));
             led.iter().map(|after| (share(after) * 10.0).round() as u32).collect()
         };
         lock.lead(part).await

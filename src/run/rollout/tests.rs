@@ -30,7 +30,7 @@ fn own_rule() -> RouteSpec {
 /// Two listeners that lead to blue alone, a rule to be made, and a record.
 fn intent() -> Intent {
     let environment = |color: &str| {
-        (color.to_owned(), Environment { target_group_arn: format!("tg-{color}"), release: None, scalable: None })
+        (color.to_owned(), Environment { target_group_arn: format!("tg-{color}"), ..Environment::default() })
     };
     let listener = |name: &str| RouteSpec::Listener(name.to_owned());
     Intent {

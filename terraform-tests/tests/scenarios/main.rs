@@ -10,6 +10,7 @@ mod environments;
 mod faults;
 mod fuzz;
 mod gates;
+mod groups;
 mod heart;
 mod imports;
 mod invalid;

@@ -451,7 +451,7 @@ async fn warnings_before_a_rollout() -> anyhow::Result<()> {
     terraform.write(&stage.switch(Some("green"), more))?;
     terraform.plan().await?.has(&[
         "Warning: The deregistration delay is longer than a hold",
-        "Targets of blue that are taken out go on with their requests for up to 2m",
+        "Targets that are taken out go on with their requests: those of blue for up to 2m, of green for up to 5m",
         "Warning: Clients stick longer than a step holds",
         "stickiness.duration keeps a client at its color for 1h",
         "Warning: Nothing is verified",

@@ -1,6 +1,7 @@
 //! The resource over a world in memory: what it plans, applies and reads, without a Terraform.
 
 mod credentials;
+mod groups;
 mod heart;
 mod random;
 mod rollouts;

@@ -11,7 +11,7 @@ use super::{BLUE, GREEN, Stage};
 use crate::cancel::CancelSource;
 use crate::resource::switch::Switch;
 use crate::resource::{Context, testing};
-use crate::rollout::{Forward, Observed, Terminal, World};
+use crate::rollout::{Conditions, Forward, Observed, Terminal, World};
 use crate::run::migration::in_memory::Server;
 use crate::run::rollout::in_memory::{Fake, Fault};
 use crate::run::stack::in_memory::Cloud;
@@ -19,6 +19,12 @@ use crate::tf_provider::{Cancel, Diagnostics, Number, Stored, Value};
 
 const RED: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/red/1";
 const GROUPS: [&str; 3] = [BLUE, GREEN, RED];
+/// The target groups of the colors for routes that name another one.
+const API: [&str; 3] = [
+    "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue-api/2",
+    "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green-api/2",
+    "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/red-api/2",
+];
 const COLORS: [&str; 3] = ["blue", "green", "red"];
 /// How many rollouts are tried after each edit, and by `make test`.
 const CASES: u32 = 400;
@@ -29,6 +35,8 @@ struct Case {
     colors: usize,
     routes: usize,
     own_rule: bool,
+    /// Whether every second route leads to target groups of its own, the rule too.
+    named: bool,
     weights: Vec<u32>,
     attached: bool,
     verified: bool,
@@ -64,7 +72,8 @@ enum Turn {
 
 fn case() -> impl Strategy<Value = Case> {
     let weights = prop::collection::btree_set(1_u32..1000, 0..4);
-    let shape = (2_usize..4, 1_usize..4, any::<bool>(), weights, any::<bool>(), any::<bool>(), any::<bool>());
+    let shape =
+        (2_usize..4, 1_usize..4, any::<bool>(), any::<bool>(), weights, any::<bool>(), any::<bool>(), any::<bool>());
     let trouble = (
         prop::collection::vec((0_usize..12, Fault::any()), 0..3),
         prop::option::weighted(0.2, 0_usize..8),
@@ -77,12 +86,13 @@ fn case() -> impl Strategy<Value = Case> {
     );
     (shape, trouble).prop_map(
         |(
-            (colors, routes, own_rule, weights, attached, verified, hold),
+            (colors, routes, own_rule, named, weights, attached, verified, hold),
             (faults, breaks, meddled, stopped, stale, turn, wishes, last),
         )| Case {
             colors,
             routes,
             own_rule,
+            named,
             weights: weights.into_iter().collect(),
             attached,
             verified,
@@ -104,22 +114,19 @@ fn listener(n: usize) -> String {
 }
 
 impl Case {
+    fn is_named(&self, route: usize) -> bool {
+        self.named && route % 2 == 1
+    }
+
     fn world(&self) -> World {
-        let idle = GROUPS[1..self.colors].iter().map(|group| ((*group).to_owned(), 0));
-        let mut groups = vec![(BLUE.to_owned(), 100)];
-        groups.extend(idle.filter(|_| self.attached));
-        let terminal = Terminal::Forward(Forward { groups, stickiness: None });
         let observed = |n| {
-            (
-                listener(n),
-                Observed {
-                    arn: listener(n),
-                    terminal: terminal.clone(),
-                    conditions: None,
-                    place: None,
-                    ahead: Default::default(),
-                },
-            )
+            let own = if self.is_named(n) { API } else { GROUPS };
+            let idle = own[1..self.colors].iter().map(|group| ((*group).to_owned(), 0));
+            let mut groups = vec![(own[0].to_owned(), 100)];
+            groups.extend(idle.filter(|_| self.attached));
+            let terminal = Terminal::Forward(Forward { groups, stickiness: None });
+            let (arn, ahead) = (listener(n), Default::default());
+            (listener(n), Observed { arn, terminal, conditions: None, place: None, ahead })
         };
         let record = Some("blue".to_owned());
         World { routes: (0..self.routes).map(observed).collect(), record, ..World::default() }
@@ -127,17 +134,33 @@ impl Case {
 
     fn config(&self, switch: &Switch, wish: Option<usize>) -> Value {
         let mut config = super::config(switch, Value::from(wish.map(|wish| COLORS[wish])));
-        let environment = |n: usize| (COLORS[n], Value::object([("target_group_arn", Value::from(GROUPS[n]))]));
+        let environment = |n: usize| {
+            let mut color = Value::object([("target_group_arn", Value::from(GROUPS[n]))]);
+            if self.named {
+                color.set("target_groups", Value::object([("api", Value::from(API[n]))]));
+            }
+            (COLORS[n], color)
+        };
         config.set("environments", Value::object((0..self.colors).map(environment)));
-        let mut routes: Vec<Value> =
-            (0..self.routes).map(|n| Value::object([("listener_arn", Value::from(listener(n)))])).collect();
+        let route = |n: usize| {
+            let mut route = Value::object([("listener_arn", Value::from(listener(n)))]);
+            if self.is_named(n) {
+                route.set("target_group", Value::from("api"));
+            }
+            route
+        };
+        let mut routes: Vec<Value> = (0..self.routes).map(route).collect();
         if self.own_rule {
             let paths = Value::List(vec![Value::from("/api/*")]);
-            routes.push(Value::object([
+            let mut rule = Value::object([
                 ("listener_arn", Value::from(listener(0))),
                 ("priority", Value::Number(Number::Int(10))),
                 ("conditions", Value::object([("path_patterns", paths)])),
-            ]));
+            ]);
+            if self.named {
+                rule.set("target_group", Value::from("api"));
+            }
+            routes.push(rule);
         }
         config.set("routes", Value::List(routes));
         let step = |weight: &u32| {
@@ -240,7 +263,7 @@ impl Case {
                 let (gone, diagnostics) = stage.destroy(known).await;
                 prop_assert!(gone.state.is_none(), "{diagnostics:?}");
                 prop_assert_eq!(&stage.fake.world(), &made, "what the heir has was taken away");
-                for (key, seen) in &before.routes {
+                for (key, seen) in with_users(&before) {
                     prop_assert!(made.routes.get(key).is_some_and(|now| now.terminal.shares_like(&seen.terminal)));
                 }
                 drop(heir);
@@ -256,23 +279,29 @@ impl Case {
         let allowed: Vec<f64> = steps.filter(|_| wish.is_some()).chain(seen.iter().copied()).collect();
         for world in stage.fake.history() {
             for (key, seen) in &world.routes {
-                let shares: Vec<f64> = GROUPS.iter().map(|group| seen.terminal.share(group)).collect();
+                let shares = shares(&seen.terminal);
                 let sum: f64 = shares.iter().sum();
                 prop_assert!((sum - 100.0).abs() < 0.01, "{key}: {shares:?}");
+                let leads_to = |groups: [&str; 3]| groups.iter().any(|group| seen.terminal.share(group) > 0.0);
+                prop_assert!(!(leads_to(GROUPS) && leads_to(API)), "{key} leads to both: {seen:?}");
+                prop_assert!(
+                    leads_to(API) == (self.named && (key.contains('#') || key.ends_with("/1"))),
+                    "{key}: {seen:?}"
+                );
                 let own = wish.map_or(shares[0], |wish| shares[wish]);
                 let fits = allowed.iter().any(|step| (own - step).abs() < 0.01);
                 prop_assert!(fits, "{key}: {own} of {shares:?} is no step of {allowed:?}");
             }
         }
         for route in stage.fake.world().routes.values() {
-            seen.extend(GROUPS.iter().map(|group| route.terminal.share(group)));
+            seen.extend(shares(&route.terminal));
         }
         stage.fake.forget();
         Ok(())
     }
 
     async fn play(&self, switch: &Arc<Switch>) -> Result<(), TestCaseError> {
-        let fake = Fake::new(self.world(), &GROUPS);
+        let fake = Fake::new(self.world(), &[GROUPS, API].concat());
         switch.context.set(&fake, &Cloud::new(fake.clone()), &Server::new());
         let stage = Stage { fake, switch: switch.clone() };
         let mut stored: Option<Stored> = None;
@@ -319,8 +348,8 @@ impl Case {
         let wish = self.wishes.last().copied().flatten().unwrap_or_default();
         let world = stage.fake.world();
         prop_assert_eq!(world.record.as_deref(), Some(COLORS[wish]));
-        for (key, seen) in &world.routes {
-            prop_assert!((seen.terminal.share(GROUPS[wish]) - 100.0).abs() < 0.01, "{}: {:?}", key, seen);
+        for (key, seen) in with_users(&world) {
+            prop_assert!((shares(&seen.terminal)[wish] - 100.0).abs() < 0.01, "{}: {:?}", key, seen);
         }
         // One that died before it moved anything is left until there is something to do.
         if !stage.fake.calls().is_empty() {
@@ -372,9 +401,9 @@ impl Case {
                 // Where an earlier one was stuck halfway, or killed before it wrote the record, it goes back to where that one
                 // began.
                 let has_all =
-                    |group: &str| before.routes.values().all(|seen| (seen.terminal.share(group) - 100.0).abs() < 0.01);
+                    |n: usize| before.routes.values().all(|seen| (shares(&seen.terminal)[n] - 100.0).abs() < 0.01);
                 let recorded = |n: usize| before.record.as_deref().is_none_or(|record| record == COLORS[n]);
-                if (0..COLORS.len()).any(|n| has_all(GROUPS[n]) && recorded(n)) {
+                if (0..COLORS.len()).any(|n| has_all(n) && recorded(n)) {
                     prop_assert_eq!(leads(&after), leads(before));
                 }
             }
@@ -386,8 +415,19 @@ impl Case {
 
 /// Where every route leads.
 fn leads(world: &World) -> Vec<String> {
-    let shares = |seen: &Observed| GROUPS.map(|group| format!("{:.1}", seen.terminal.share(group))).join("/");
-    world.routes.iter().map(|(key, seen)| format!("{key} {}", shares(seen))).collect()
+    let parts = |seen: &Observed| shares(&seen.terminal).map(|share| format!("{share:.1}")).join("/");
+    with_users(world).map(|(key, seen)| format!("{key} {}", parts(seen))).collect()
+}
+
+/// The routes but for rules that no request takes: those come and go.
+fn with_users(world: &World) -> impl Iterator<Item = (&String, &Observed)> {
+    let is_nobody = |seen: &Observed| seen.conditions.as_ref().is_some_and(Conditions::is_nobody);
+    world.routes.iter().filter(move |(_, seen)| !is_nobody(seen))
+}
+
+/// What each color gets, by whichever of its target groups.
+fn shares(terminal: &Terminal) -> [f64; 3] {
+    std::array::from_fn(|n| terminal.share(GROUPS[n]) + terminal.share(API[n]))
 }
 
 /// Whether a plan tells of a rollout.

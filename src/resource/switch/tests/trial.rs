@@ -165,7 +165,7 @@ async fn a_foreign_rule_in_its_place_stays() {
     let read = stage.read(&stored).await;
     let planned = stage.plan(&wish, Some(&read)).await;
     let intent = crate::resource::switch::model::parse(&wish).unwrap();
-    let trial = crate::rollout::planner::tried(&intent, closed(), LISTENER, &[]).trial.unwrap();
+    let trial = crate::rollout::planner::tried(&intent, closed(), LISTENER, &[]).trials.remove(0);
     let key = trial.key();
     stage.fake.heal();
     // It comes in the very moment in which ours is made.

@@ -8,7 +8,7 @@ use crate::arn;
 use crate::duration;
 use crate::resource::switch::model::{self, read};
 use crate::rollout::spec::{Checks, Verification};
-use crate::rollout::{CountsAs, HttpCheck, MetricCheck, is_plain_url};
+use crate::rollout::{CountsAs, HttpCheck, METRIC_IDS, MetricCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// How often load balancers publish their numbers.
@@ -16,9 +16,6 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// What is wrong with the checks, the steps, or the times of a configuration.
 pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
-    let routes = config.get("routes").as_list().unwrap_or_default();
-    let arns = |route: &Value, name: &str| route.get(name).as_str().is_some_and(arn::is_network);
-    let network = routes.iter().any(|route| arns(route, "listener_arn") || arns(route, "rule_arn"));
     for block in ["validation", "verification"] {
         let (value, path) = (config.get(block), Path::attribute(block));
         for (n, check) in config.get(block).get("http").as_list().unwrap_or_default().iter().enumerate() {
@@ -26,9 +23,7 @@ pub(in crate::resource::switch) fn validate(config: &Value, diagnostics: &mut Di
         }
         for (n, check) in config.get(block).get("metrics").as_list().unwrap_or_default().iter().enumerate() {
             metric(check, &path.attr("metrics").index(n), diagnostics);
-            if network {
-                of_network(check, &path.attr("metrics").index(n), diagnostics);
-            }
+            measured(config, check, &path.attr("metrics").index(n), diagnostics);
         }
         for part in ["login", "check"] {
             request(value.get("session").get(part), &path.attr("session").attr(part), diagnostics);
@@ -127,14 +122,35 @@ fn placeholders(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Network Load Balancers count flows, not requests.
-fn of_network(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
-    let Some(metric) = check.get("metric").as_str() else { return };
-    let path = path.attr("metric");
-    let detail = format!(
-        "{path}: a Network Load Balancer knows no requests, so it has no {metric}. Use query over metrics of your own, alarms, or healthy."
-    );
-    diagnostics.error_at(path, "A Network Load Balancer has no such metric", detail);
+/// What is measured has to be a target group that traffic comes to. Network Load Balancers count flows, not requests.
+fn measured(config: &Value, check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    let (routes, of) = (config.get("routes").as_list().unwrap_or_default(), check.get("target_group"));
+    if of.is_unknown() {
+        return;
+    }
+    let leads_there = |route: &&Value| {
+        let name = route.get("target_group");
+        of.is_null() || name.is_unknown() || name.as_str() == of.as_str()
+    };
+    let routes: Vec<&Value> = routes.iter().filter(leads_there).collect();
+    if let Some(name) = of.as_str().filter(|_| routes.is_empty() && config.get("routes").as_list().is_some()) {
+        let path = path.attr("target_group");
+        let detail =
+            format!("{path} is {name:?}, which is the target_group of none of the routes: nothing comes there.");
+        diagnostics.error_at(path, "No route leads to the target group", detail);
+    }
+    let is_network = |route: &&Value| {
+        ["listener_arn", "rule_arn"].iter().any(|name| route.get(name).as_str().is_some_and(arn::is_network))
+    };
+    if let Some(metric) = check.get("metric").as_str().filter(|_| routes.iter().any(is_network)) {
+        let path = path.attr("metric");
+        let other =
+            if routes.iter().all(is_network) { "" } else { ", or target_group for the ones of another load balancer" };
+        let detail = format!(
+            "{path}: a Network Load Balancer knows no requests, so it has no {metric}. Use query over metrics of your own, alarms, or healthy{other}."
+        );
+        diagnostics.error_at(path, "A Network Load Balancer has no such metric", detail);
+    }
 }
 
 fn metric(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
@@ -162,10 +178,7 @@ fn metric(check: &Value, path: &Path, diagnostics: &mut Diagnostics) {
         let mut bytes = id.bytes();
         let fits = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
             && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !fits
-            || ["requests", "errors_4xx", "errors_5xx", "connection_errors", "elb_5xx", "response_time", "answer"]
-                .contains(&id.as_str())
-        {
+        if !fits || METRIC_IDS.contains(&id.as_str()) || id == "answer" {
             let path = path.attr("query").attr("metrics").key(id);
             let detail = format!(
                 "{path}: an id is a lower-case letter with letters, digits and underscores after it, and none of those that are there already."

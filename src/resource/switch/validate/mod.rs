@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::argument::rules;
 use crate::arn::{self, Kind};
+use crate::rollout::called;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
@@ -18,6 +19,7 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         for (n, route) in config.get(list).as_list().unwrap_or_default().iter().enumerate() {
             let path = Path::attribute(list).index(n);
             validate_route(route, &path, &mut regions, diagnostics);
+            target_group(config, route, &path, diagnostics);
             if let Some(key) = key(route).filter(|key| !seen.insert(key.clone())) {
                 let detail = format!("{path}: this route ({key}) is there already. Each route can be given once.");
                 diagnostics.error_at(path, "Route given twice", detail);
@@ -63,24 +65,46 @@ impl Regions {
 
 /// A target group serves one load balancer only, so all routes to it are on that one.
 fn one_load_balancer(config: &Value, diagnostics: &mut Diagnostics) {
-    let mut first: Option<(Path, String)> = None;
+    let mut first: BTreeMap<Option<&str>, (Path, String)> = BTreeMap::new();
     for list in ["routes", "preview_routes"] {
         for (n, route) in config.get(list).as_list().unwrap_or_default().iter().enumerate() {
+            let name = route.get("target_group");
+            if name.is_unknown() {
+                continue;
+            }
             let arn = route.get("listener_arn").as_str().or_else(|| route.get("rule_arn").as_str());
             let parts = arn.and_then(|arn| arn.splitn(6, ':').nth(5)).map(|resource| resource.split('/'));
             let Some(own) = parts.map(|parts| parts.skip(1).take(3).collect::<Vec<_>>().join("/")) else { continue };
             let path = Path::attribute(list).index(n);
-            match &first {
-                None => first = Some((path, own)),
-                Some((_, load_balancer)) if *load_balancer == own => {}
-                Some((other, load_balancer)) => {
-                    let detail = format!(
-                        "{path}: this route is on the load balancer {own}, but {other} is on {load_balancer}. AWS lets a target group serve one load balancer only; use a switch and target groups for each."
-                    );
-                    diagnostics.error_at(path, "The route is on another load balancer", detail);
-                }
+            let (other, load_balancer) = first.entry(name.as_str()).or_insert_with(|| (path.clone(), own.clone()));
+            if *load_balancer != own {
+                let detail = format!(
+                    "{path}: this route is on the load balancer {own}, but {other} is on {load_balancer}. AWS lets a target group serve one load balancer only: name other ones in target_groups of the environments and in target_group of this route."
+                );
+                diagnostics.error_at(path, "The route is on another load balancer", detail);
             }
         }
+    }
+}
+
+/// A route leads to target groups that all colors have.
+fn target_group(config: &Value, route: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    let Some(name) = route.get("target_group").as_str() else { return };
+    let environments = config.get("environments").as_map().into_iter().flatten();
+    let lacks = |environment: &Value| match environment.get("target_groups") {
+        Value::Null => true,
+        groups => groups.as_map().is_some_and(|groups| !groups.contains_key(name)),
+    };
+    let lacking = environments.filter(|(_, environment)| environment.as_map().is_some() && lacks(environment));
+    let lacking: Vec<&str> = lacking.map(|(color, _)| color.as_str()).collect();
+    if !lacking.is_empty() {
+        let path = path.attr("target_group");
+        let verb = if lacking.len() == 1 { "has" } else { "have" };
+        let detail = format!(
+            "{path} is {name:?}, but {} {verb} no target group of that name in target_groups. Each color needs one, so that all routes move together.",
+            lacking.join(" and ")
+        );
+        diagnostics.error_at(path, "A color lacks the target group", detail);
     }
 }
 
@@ -104,18 +128,27 @@ fn validate_environments(config: &Value, regions: &mut Regions, diagnostics: &mu
         );
         diagnostics.error_at(environments.clone(), "Two to five environments are needed", detail);
     }
-    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut owners: BTreeMap<&str, String> = BTreeMap::new();
     for (color, environment) in map {
         let path = environments.key(color);
         if let Err(detail) = rules::color(color) {
             diagnostics.error_at(path.clone(), "Invalid color", format!("{path}: {detail}."));
         }
-        let (group, path) = (environment.get("target_group_arn"), path.attr("target_group_arn"));
-        regions.arn(group, &path, Kind::TargetGroup, diagnostics);
-        let Some(arn) = group.as_str() else { continue };
-        if let Some(owner) = owners.insert(arn, color) {
-            let detail = format!("{path}: {owner} has the same target group. Each color needs one of its own.");
-            diagnostics.error_at(path, "Target group given twice", detail);
+        let mut groups = vec![(None, environment.get("target_group_arn"), path.attr("target_group_arn"))];
+        let named = environment.get("target_groups").as_map().into_iter().flatten();
+        groups.extend(named.map(|(name, group)| (Some(name.as_str()), group, path.attr("target_groups").key(name))));
+        for (name, group, path) in groups {
+            if let Some(Err(detail)) = name.map(rules::color) {
+                diagnostics.error_at(path.clone(), "Invalid name of a target group", format!("{path}: {detail}."));
+            }
+            regions.arn(group, &path, Kind::TargetGroup, diagnostics);
+            let Some(arn) = group.as_str() else { continue };
+            if let Some(owner) = owners.insert(arn, called(color, name)) {
+                let detail = format!(
+                    "{path}: {owner} has the same target group. Each color needs its own, and each name another one."
+                );
+                diagnostics.error_at(path, "Target group given twice", detail);
+            }
         }
     }
 }

@@ -82,7 +82,10 @@ fn intent(dice: &mut Dice, colors: usize) -> Intent {
     let scalable = dice.once_in(2);
     let environment = |color: &&str| {
         let scalable = scalable.then(|| Scalable::ScalingGroup((*color).to_owned()));
-        ((*color).to_owned(), Environment { target_group_arn: group(color), release: None, scalable })
+        let target_groups = BTreeMap::from([("api".to_owned(), group(&format!("{color}-api")))]);
+        let environment =
+            Environment { target_group_arn: group(color), target_groups, scalable, ..Environment::default() };
+        ((*color).to_owned(), environment)
     };
     let mut routes = vec![RouteSpec::Listener("web".to_owned())];
     if dice.once_in(2) {
@@ -99,8 +102,12 @@ fn intent(dice: &mut Dice, colors: usize) -> Intent {
         1 => vec![own_rule(11, dice.once_in(2).then_some("web#11"))],
         _ => Vec::new(),
     };
+    let names_some = dice.once_in(2);
+    let named = routes.iter().chain(&preview_routes).filter(|_| names_some && dice.once_in(2));
+    let names = named.map(|route| (route.key(), "api".to_owned())).collect();
     let intent = Intent {
         name: "app".to_owned(),
+        names,
         active: None,
         environments: COLORS[..colors].iter().map(environment).collect(),
         routes,
@@ -154,6 +161,16 @@ fn observed(dice: &mut Dice, route: &RouteSpec, colors: usize) -> Observed {
     Observed { arn: route.key(), terminal, conditions, place, ahead: Ahead::default() }
 }
 
+/// The same to the target groups of the colors that have a name.
+fn lead_to_named(terminal: &mut Terminal, colors: &[&str]) {
+    let Terminal::Forward(forward) = terminal else { return };
+    for (arn, _) in &mut forward.groups {
+        if let Some(color) = colors.iter().find(|color| group(color) == *arn) {
+            *arn = group(&format!("{color}-api"));
+        }
+    }
+}
+
 fn world(dice: &mut Dice, intent: &Intent) -> World {
     let colors = intent.environments.len();
     let alike = (!dice.once_in(3)).then(|| terminal(dice, colors));
@@ -167,6 +184,10 @@ fn world(dice: &mut Dice, intent: &Intent) -> World {
         if let Some(alike) = alike.as_ref().filter(|_| !is_own) {
             seen.terminal = alike.clone();
         }
+        // Somebody may have led it to another target group of a color.
+        if intent.name(route).is_some() != dice.once_in(12) {
+            lead_to_named(&mut seen.terminal, &COLORS[..colors]);
+        }
         routes.insert(route.key(), seen);
     }
     let record = dice.pick(&[None, Some("blue"), Some("green"), Some("purple")]).filter(|_| intent.record.is_some());
@@ -177,7 +198,7 @@ fn world(dice: &mut Dice, intent: &Intent) -> World {
     let mut capacities: BTreeMap<String, Capacity> =
         intent.environments.keys().map(|color| (color.clone(), capacity(dice))).collect();
     capacities.retain(|_, _| !dice.once_in(8));
-    let groups = intent.environments.values().map(|one| one.target_group_arn.clone()).chain([group("legacy")]);
+    let groups = intent.groups().map(str::to_owned).chain([group("legacy")]);
     let sticky = groups.filter(|_| dice.once_in(5)).collect();
     World { routes, record: record.map(str::to_owned), capacities, sticky, ..World::default() }
 }
@@ -215,7 +236,7 @@ fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -
     for (id, step) in runbook.steps() {
         match step {
             Step::Route { route, after, .. } if intent.routes.contains(route) && done.contains(&id) => {
-                let share = target.map_or(0.0, |one| after.share(&one.target_group_arn));
+                let share = target.map_or(0.0, |one| one.share(after));
                 led.get_or_insert_default().push((share * 10.0).round() as u32);
             }
             Step::Capacity { color, before, after, .. } if after.desired > before.desired => {

@@ -51,7 +51,7 @@ fn left(priority: i32, weights: &[(&str, u32)]) -> (String, Observed) {
 fn simple() -> Case {
     let environment = |color: &str| {
         let scalable = Some(Scalable::ScalingGroup(color.to_owned()));
-        (color.to_owned(), Environment { target_group_arn: format!("tg-{color}"), release: None, scalable })
+        (color.to_owned(), Environment { target_group_arn: format!("tg-{color}"), scalable, ..Environment::default() })
     };
     let intent = Intent {
         name: "app".to_owned(),

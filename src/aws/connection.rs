@@ -14,10 +14,13 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_runtime::env_config::file::{EnvConfigFileKind as ProfileFileKind, EnvConfigFiles as ProfileFiles};
 use aws_sdk_applicationautoscaling::operation::register_scalable_target::RegisterScalableTargetError;
+use aws_sdk_autoscaling::operation::update_auto_scaling_group::UpdateAutoScalingGroupError;
+use aws_sdk_ssm::operation::add_tags_to_resource::AddTagsToResourceError;
 use aws_sdk_ssm::operation::put_parameter::PutParameterError;
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use aws_types::os_shim_internal::{Env, Fs};
 use tokio::sync::OnceCell;
 
@@ -151,7 +154,7 @@ impl Connection {
         let ssm = client!(aws_sdk_ssm, endpoints.ssm).retry_classifier(ConcurrentWrites);
         let application = client!(aws_sdk_applicationautoscaling, endpoints.applicationautoscaling);
         let application = application.retry_classifier(ConcurrentWrites);
-        let autoscaling = client!(aws_sdk_autoscaling, endpoints.autoscaling);
+        let autoscaling = client!(aws_sdk_autoscaling, endpoints.autoscaling).retry_classifier(ConcurrentWrites);
         let cloudwatch = client!(aws_sdk_cloudwatch, endpoints.cloudwatch);
         let lambda = client!(aws_sdk_lambda, endpoints.lambda);
         let sns = client!(aws_sdk_sns, endpoints.sns);
@@ -359,17 +362,25 @@ fn retries() -> RetryPartition {
     RetryPartition::custom("bluegreen").token_bucket(TokenBucket::unlimited()).build()
 }
 
-/// The words of Parameter Store and of Application Auto Scaling for two writes at a time, which the SDK doesn't know as transient.
+/// The words of Parameter Store, Auto Scaling and Application Auto Scaling for two changes at a time, which the SDK doesn't know as
+/// transient.
 #[derive(Debug)]
 struct ConcurrentWrites;
+
+/// An Auto Scaling group that is just changing: from the errors of UpdateAutoScalingGroup.
+const GROUP_IS_BUSY: [&str; 2] = ["ResourceContention", "ScalingActivityInProgress"];
 
 impl ClassifyRetry for ConcurrentWrites {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let error = context.output_or_error().and_then(Result::err).and_then(|error| error.as_operation_error());
         let parameter = error.and_then(|error| error.downcast_ref::<PutParameterError>());
+        let tags = error.and_then(|error| error.downcast_ref::<AddTagsToResourceError>());
         let target = error.and_then(|error| error.downcast_ref::<RegisterScalableTargetError>());
+        let group = error.and_then(|error| error.downcast_ref::<UpdateAutoScalingGroupError>());
         if parameter.is_some_and(PutParameterError::is_too_many_updates)
+            || tags.is_some_and(AddTagsToResourceError::is_too_many_updates)
             || target.is_some_and(RegisterScalableTargetError::is_concurrent_update_exception)
+            || group.is_some_and(|error| error.code().is_some_and(|code| GROUP_IS_BUSY.contains(&code)))
         {
             RetryAction::throttling_error()
         } else {

@@ -120,9 +120,17 @@ fn kind_of(code: &str, message: &str) -> FailureKind {
         | "AccessDeniedException"
         | "UnauthorizedOperation"
         | "AuthFailure"
+        | "AuthorizationError"
         | "ExpiredToken"
         | "ExpiredTokenException"
+        | "IncompleteSignature"
+        | "InvalidAccessKeyId"
         | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        // EC2's word for a session that has ended.
+        | "RequestExpired"
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
         | "OptInRequired" => FailureKind::Denied,
@@ -148,6 +156,10 @@ mod tests {
         assert_eq!(kind("ValidationError", "Period must be a multiple of 60"), FailureKind::InvalidRequest);
         assert_eq!(kind("ValidationError", "AutoScalingGroup name not found - x"), FailureKind::Gone);
         assert_eq!(kind("ServerException", "no"), FailureKind::Other);
+        // Each service has its own word for credentials that have ended.
+        for code in ["ExpiredToken", "ExpiredTokenException", "RequestExpired"] {
+            assert_eq!(kind(code, "Request has expired."), FailureKind::Denied);
+        }
     }
 
     #[test]

@@ -539,3 +539,45 @@ async fn a_function_that_fails_is_an_error_of_its_color() {
     let sample = stub.ports.monitoring.sample(&check, of, window).await.unwrap();
     assert_eq!((sample.value, sample.requests, sample.points), (Some(0.08), 100.0, vec![0.08]));
 }
+
+/// Every change finds something else under way once.
+fn contended(call: &BTreeMap<String, String>) -> (u16, String) {
+    static MET: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let (action, mut met) = (call["Action"].clone(), MET.lock().unwrap_or_else(PoisonError::into_inner));
+    let is_second = met.contains(&action);
+    let code = match action.as_str() {
+        "UpdateAutoScalingGroup" => "ScalingActivityInProgress",
+        "CreateOrUpdateTags" | "DeleteTags" => "ResourceContention",
+        "PutParameter" | "AddTagsToResource" => "TooManyUpdates",
+        _ => return measured(call),
+    };
+    if !is_second {
+        met.push(action);
+        return match code.starts_with("Too") {
+            true => (400, format!("{{\"__type\":\"{code}\",\"message\":\"not now\"}}")),
+            false => (
+                if code == "ResourceContention" { 500 } else { 400 },
+                format!("<ErrorResponse><Error><Code>{code}</Code><Message>not now</Message></Error></ErrorResponse>"),
+            ),
+        };
+    }
+    (200, if code.starts_with("Too") { "{\"Version\":1}".to_owned() } else { format!("<{action}Response/>") })
+}
+
+#[tokio::test]
+async fn what_is_refused_because_something_else_is_under_way_is_asked_again() {
+    let stub = Stub::start(contended).await;
+    let records = &stub.ports.records;
+    records.write("/app/live", "green").await.unwrap();
+    records.add_tags("/app/live", &BTreeMap::from([("a".to_owned(), "b".to_owned())])).await.unwrap();
+    let (before, after) = (
+        Capacity { min: Some(1), max: 9, desired: 2, pinned: None },
+        Capacity { min: Some(2), max: 9, desired: 3, pinned: Some(1) },
+    );
+    let group = Scalable::ScalingGroup("app".to_owned());
+    stub.ports.capacities.set(&group, before, after).await.unwrap();
+    let asked = stub.operations();
+    for action in ["PutParameter", "AddTagsToResource", "UpdateAutoScalingGroup", "CreateOrUpdateTags"] {
+        assert!(asked.iter().filter(|asked| *asked == action).count() >= 2, "{action}: {asked:?}");
+    }
+}

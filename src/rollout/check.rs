@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::accepts;
-use super::route::{called, short};
+use super::route::called;
 use crate::argument::{Argument, Arguments, Choice, Field, Holds, Kind, rules};
 use crate::arn;
 
@@ -62,6 +62,8 @@ pub struct Subject {
     pub live_color: Option<String>,
     /// The target group that has the traffic, unless nothing has any.
     pub live_group: Option<String>,
+    /// What that one is called.
+    pub live_name: Option<String>,
     /// The listener or rule that the traffic comes by.
     pub route: Option<String>,
 }
@@ -73,6 +75,8 @@ pub enum Groups<'a> {
     Any,
     /// Of each that has traffic, or is to get some.
     Each,
+    /// The same of those that have requests: of Application Load Balancers.
+    EachOfRequests,
     /// Of the one of that name.
     Named(&'a str),
 }
@@ -380,14 +384,18 @@ impl MetricCheck {
         self.period * 2
     }
 
-    /// Whether it says anything of a target group.
+    /// Whether it says anything of the requests to a target group.
+    fn is_of_requests(&self) -> bool {
+        let Metric::Query(query) = &self.metric else { return true };
+        let mut ids = query.expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        self.least_requests() > 0 || ids.any(|id| METRIC_IDS.contains(&id))
+    }
+
+    /// Whether it says anything of a target group by its dimensions.
     fn is_of_group(&self) -> bool {
         let Metric::Query(query) = &self.metric else { return true };
-        let ids = query.expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let values = query.metrics.values().flat_map(|source| source.dimensions.values());
-        self.least_requests() > 0
-            || ids.into_iter().any(|id| METRIC_IDS.contains(&id))
-            || values.into_iter().any(|value| value.contains("{target_group}") || value.contains("{load_balancer}"))
+        values.into_iter().any(|value| value.contains("{target_group}") || value.contains("{load_balancer}"))
     }
 
     /// Below so many requests nothing can be said.
@@ -570,6 +578,7 @@ impl Check {
             Check::Healthy(_) => Groups::Each,
             Check::Metric(check) => match &check.target_group {
                 Some(name) => Groups::Named(name),
+                None if check.is_of_requests() => Groups::EachOfRequests,
                 None if check.is_of_group() => Groups::Each,
                 None => Groups::Any,
             },
@@ -668,7 +677,6 @@ impl Subject {
 
     /// What is measured by, for people.
     pub fn live_name(&self) -> String {
-        let live = self.live_color.as_ref().map(|color| called(color, self.name.as_deref()));
-        live.or_else(|| self.live_group.as_deref().map(short)).unwrap_or_else(|| "nothing".to_owned())
+        self.live_name.clone().unwrap_or_else(|| "nothing".to_owned())
     }
 }

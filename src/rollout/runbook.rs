@@ -423,12 +423,12 @@ fn percent(share: f64) -> String {
     format!("{tenths}")
 }
 
-/// A terminal action in words; colors are named where they are known.
-pub fn terminal_summary<'a>(terminal: &Terminal, color_of: impl Fn(&str) -> Option<&'a str>) -> String {
+/// A terminal action in words; target groups are called by their colors where those are known.
+pub fn terminal_summary(terminal: &Terminal, called: impl Fn(&str) -> Option<String>) -> String {
     match terminal {
         Terminal::Forward(forward) => {
             let part = |(arn, _): &(String, u32)| {
-                let name = color_of(arn).map_or_else(|| short(arn), str::to_owned);
+                let name = called(arn).unwrap_or_else(|| short(arn));
                 format!("{name} {} %", percent(terminal.share(arn)))
             };
             forward.groups.iter().map(part).collect::<Vec<_>>().join(", ")

@@ -101,15 +101,15 @@ pub(super) fn arn<'w>(world: &'w World, route: &RouteSpec) -> Option<&'w str> {
 
 /// The target group that gets the most traffic, be it a color's or not; none if no route forwards.
 pub fn busiest(intent: &Intent, world: &World) -> Option<String> {
-    busiest_but(intent, world, &intent.routes.iter().collect::<Vec<_>>(), None)
+    busiest_but(intent, world, &intent.routes.iter().collect::<Vec<_>>(), &[])
 }
 
-/// The same of some routes, and of all groups but one.
-pub(super) fn busiest_but(intent: &Intent, world: &World, routes: &[&RouteSpec], but: Option<&str>) -> Option<String> {
+/// The same of some routes, and of all groups but some.
+pub(super) fn busiest_but(intent: &Intent, world: &World, routes: &[&RouteSpec], but: &[&str]) -> Option<String> {
     let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
     for observed in routes.iter().filter_map(|route| world.routes.get(&route.key())) {
         let Terminal::Forward(forward) = &observed.terminal else { continue };
-        for (group, _) in forward.groups.iter().filter(|(group, _)| Some(group.as_str()) != but) {
+        for (group, _) in forward.groups.iter().filter(|(group, _)| !but.contains(&group.as_str())) {
             *shares.entry(group).or_default() += observed.terminal.share(group);
         }
     }

@@ -29,7 +29,7 @@ pub struct World {
     #[serde(default)]
     pub known: BTreeSet<String>,
     /// The rules that no request takes by which a color's health is to be known before it gets traffic, or that an earlier run
-    /// left: one for each load balancer at most; none where none is needed, or can be made.
+    /// left: one for each listener at most; none where none is needed, or can be made.
     #[serde(skip)]
     pub trials: Vec<RouteSpec>,
 }

@@ -18,6 +18,10 @@ pub struct Shell<'a> {
     pub profiles: Option<&'a Path>,
 }
 
+/// How AWS says that something else was under way.
+const CONTENTION: [&str; 4] =
+    ["ConcurrentUpdateException", "ResourceContention", "ScalingActivityInProgress", "TooManyUpdates"];
+
 /// The commands of a message, in order, each on a line of its own.
 #[must_use]
 pub fn commands(said: &Said) -> Vec<String> {
@@ -40,7 +44,12 @@ impl Shell<'_> {
         let commands = commands(said);
         ensure!(!commands.is_empty(), "there is nothing to paste in:\n{}", said.text);
         for command in &commands {
-            self.run(command).await?;
+            let mut ran = self.run(command).await;
+            // What is refused because something else was just under way is repeated, as a person does.
+            if ran.as_ref().is_err_and(|error| CONTENTION.iter().any(|code| error.to_string().contains(code))) {
+                ran = self.run(command).await;
+            }
+            ran?;
         }
         Ok(commands.len())
     }

@@ -54,6 +54,7 @@ pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value
         release: to.as_ref().and_then(|to| intent.environments.get(to)?.release.clone()),
         to,
         environments: intent.environments.clone(),
+        names: intent.names.clone(),
         routes: intent.routes.clone(),
         topic: config.get("notify").get("sns_topic_arn").as_str().map(str::to_owned),
     }
@@ -150,7 +151,7 @@ pub(super) fn as_found(lock: &Lock) -> Option<(Status, String)> {
 
 /// Gives the lock up as it was found, by a run that did nothing.
 async fn give_back(lock: &Lock, place: Place<'_>, diagnostics: &mut Diagnostics) {
-    told(lock.give_back().await, place, diagnostics);
+    told(lock.give_back().await, lock.as_found().is_none(), place, diagnostics);
 }
 
 /// Gives the lock up after a run, with what is written down of a rollout that did not come to its end, or of an earlier one
@@ -185,7 +186,7 @@ pub(super) async fn end(lock: &Lock, outcome: &Outcome, place: Place<'_>, diagno
 
 /// Takes the lock away with the switch.
 pub(super) async fn delete(lock: &Lock, place: Place<'_>, diagnostics: &mut Diagnostics) {
-    told(lock.delete().await, place, diagnostics);
+    told(lock.delete().await, true, place, diagnostics);
 }
 
 /// Gives the lock up, with what is left undone.
@@ -195,15 +196,16 @@ pub(super) async fn release(
     place: Place<'_>,
     diagnostics: &mut Diagnostics,
 ) {
-    told(lock.release(left).await, place, diagnostics);
+    let is_over = left.is_none();
+    told(lock.release(left).await, is_over, place, diagnostics);
 }
 
-fn told(released: Result<(), PortError>, place: Place<'_>, diagnostics: &mut Diagnostics) {
+fn told(released: Result<(), PortError>, is_over: bool, place: Place<'_>, diagnostics: &mut Diagnostics) {
     // One that is somebody else's by now is theirs to give up.
     if let Err(error) = released
         && error.kind != FailureKind::Conflict
     {
-        diagnostics::not_released(&error, place, diagnostics);
+        diagnostics::not_released(&error, is_over, place, diagnostics);
     }
 }
 

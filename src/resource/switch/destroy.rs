@@ -317,7 +317,8 @@ impl End<'_> {
         let Terminal::Forward(forward) = terminal else { return terminal.clone() };
         let mut forward = forward.clone();
         for (arn, _) in &mut forward.groups {
-            let label = self.memory.original_colors.get(arn);
+            // One that is still a color's is what it was, whatever name it has by now.
+            let label = self.memory.original_colors.get(arn).filter(|_| self.intent.color_of(arn).is_none());
             if let Some(now) = label.and_then(|label| labeled(&self.intent.environments, label)) {
                 now.clone_into(arn);
             }
@@ -365,9 +366,9 @@ impl End<'_> {
     /// The routes could not be led back: that is told, and the rest goes.
     fn kept(&self, restoration: &Runbook, outcome: &Outcome, diagnostics: &mut Diagnostics) {
         let why = outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default();
-        let color_of = |arn: &str| self.intent.color_of(arn);
+        let called = |arn: &str| self.intent.called(arn);
         let wanted = restoration.steps().filter_map(|(_, step)| match step {
-            Step::Route { route, after, .. } => Some(format!("\n  {route}: {}", terminal_summary(after, color_of))),
+            Step::Route { route, after, .. } => Some(format!("\n  {route}: {}", terminal_summary(after, called))),
             _ => None,
         });
         let detail = format!(

@@ -170,13 +170,23 @@ pub(super) fn refused(refused: &Refused, (intent, shell): Place<'_>, diagnostics
     }
 }
 
-/// The lock could not be given up.
-pub(super) fn not_released(error: &PortError, (intent, shell): Place<'_>, diagnostics: &mut Diagnostics) {
-    let (delete, lease) = (shell.delete_parameter(&model::lock(intent)), shown(lock::LEASE));
-    let detail = format!(
-        "{error}. It keeps other rollouts waiting until it expires, {lease} from now. Then the next one takes over. To remove it at once{}:\n  {delete}",
-        shell.whose()
-    );
+/// The lock could not be given up. That of a rollout that is not over says where it began, and is not to be removed.
+pub(super) fn not_released(
+    error: &PortError,
+    is_over: bool,
+    (intent, shell): Place<'_>,
+    diagnostics: &mut Diagnostics,
+) {
+    let (lock, lease) = (model::lock(intent), shown(lock::LEASE));
+    let then = if is_over {
+        let delete = shell.delete_parameter(&lock);
+        format!("Then the next one takes over. To remove it at once{}:\n  {delete}", shell.whose())
+    } else {
+        format!(
+            "Then the next one takes over, and goes on from there, or back. Leave {lock}: it says where this one began."
+        )
+    };
+    let detail = format!("{error}. It keeps other rollouts waiting until it expires, {lease} from now. {then}");
     diagnostics.warning_at(lock_path(intent), "The lock record is left", detail);
 }
 
@@ -297,7 +307,7 @@ pub(super) fn traffic_now(intent: &Intent, world: Option<&World>) -> String {
     let mut text = "Traffic now:".to_owned();
     for route in model::all_routes(intent) {
         let words = match world.routes.get(&route.key()) {
-            Some(observed) => terminal_summary(&observed.terminal, |arn| intent.color_of(arn)),
+            Some(observed) => terminal_summary(&observed.terminal, |arn| intent.called(arn)),
             None => "not there".to_owned(),
         };
         let _ = write!(text, "\n  {route}: {words}");
@@ -353,7 +363,7 @@ impl Failure<'_> {
             parts.push(format!("These calls were not answered and may still take effect:\n  {steps}"));
         }
         parts.extend(self.exposed());
-        parts.push(traffic_now(self.intent, self.outcome.world.as_ref()));
+        parts.push(traffic_now(self.intent, self.outcome.world.as_ref()) + &self.led_last());
         parts.push(self.next());
         let detail = parts.join("\n\n");
         match path {
@@ -387,6 +397,33 @@ impl Failure<'_> {
         text
     }
 
+    /// Where the routes were led last, where it can't be seen where they lead.
+    fn led_last(&self) -> String {
+        let journal = &self.outcome.journal;
+        if self.outcome.world.is_some() {
+            return String::new();
+        }
+        let mut text = String::new();
+        for route in &self.intent.routes {
+            let mut steps = self.runbook.steps().filter_map(|(id, step)| match step {
+                Step::Route { route: own, after, .. } if own == route && journal.done(id) && !journal.undone(id) => {
+                    Some(after)
+                }
+                _ => None,
+            });
+            let Some(after) = steps.next_back() else { continue };
+            let _ = write!(text, "\n  {route}: {}", terminal_summary(after, |arn| self.intent.called(arn)));
+        }
+        if text.is_empty() { text } else { format!("\nThis run led them last to:{text}") }
+    }
+
+    /// Whether the credentials have ended: each service has its own word for that.
+    fn has_lost_credentials(&self) -> bool {
+        let journal = &self.outcome.journal;
+        let ended = |reason: &str| ["ExpiredToken", "RequestExpired"].iter().any(|code| reason.contains(code));
+        journal.failures().any(|(_, reason)| ended(reason)) || journal.undo_failures().any(|(_, reason)| ended(reason))
+    }
+
     fn changed_anything(&self) -> bool {
         self.runbook.steps().any(|(id, step)| self.outcome.journal.began(id) && !step.is_check())
     }
@@ -400,7 +437,7 @@ impl Failure<'_> {
             let Terminal::Forward(forward) = &before.terminal else { continue };
             let left_out = forward.groups.iter().map(|(arn, _)| arn).filter(|arn| !seen.terminal.mentions(arn));
             for arn in left_out {
-                let name = self.intent.color_of(arn).map_or_else(|| short(arn), str::to_owned);
+                let name = self.intent.called(arn).unwrap_or_else(|| short(arn));
                 let _ = write!(
                     text,
                     "\n{name} is left out of the action of {route}, whose stickiness would keep clients there: the next apply adds it again, with weight 0."
@@ -505,9 +542,14 @@ impl Failure<'_> {
             Some(from) if self.intent.active.as_deref() != Some(from) => format!("active = \"{from}\""),
             _ => "active to the old color".to_owned(),
         };
+        let cause = if self.has_lost_credentials() {
+            "get new credentials, since those of this run have ended"
+        } else {
+            "remove the cause above"
+        };
         match self.outcome.ending {
             Ending::Stuck => format!(
-                "Next: remove the cause above, then run `terraform apply`: it starts from what is there. To roll back instead, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
+                "Next: {cause}, then run `terraform apply`: it starts from what is there. To roll back instead, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."
             ),
             Ending::Unknown => format!(
                 "Next: look where the traffic is in a minute, then run `terraform apply`: it starts from what is there. To roll back, set {back} first. If Terraform calls the switch tainted, run `terraform untaint` before that, so that it is not replaced."

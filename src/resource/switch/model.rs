@@ -76,8 +76,9 @@ pub(super) fn lock(intent: &Intent) -> String {
 /// What the lock is about.
 pub(super) fn locked(intent: &Intent) -> String {
     intent.record.clone().unwrap_or_else(|| {
-        // Routes come and go; their load balancer and the switch stay.
-        let listener = intent.routes.iter().map(RouteSpec::listener).min().unwrap_or_default();
+        // Routes come and go; the switch stays, and the load balancer of those that name no target group.
+        let by_name = intent.routes.iter().map(|route| (intent.name(route), route.listener())).min();
+        let listener = by_name.map(|(_, listener)| listener).unwrap_or_default();
         let load_balancer = arn::load_balancer(&listener).unwrap_or(listener);
         format!("/bluegreen/routes/{}", &sha256(&format!("{load_balancer} {}", intent.name))[..16])
     })

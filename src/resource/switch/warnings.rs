@@ -352,12 +352,17 @@ async fn smaller(
     for of in intent.names() {
         let count = |color: &str| counts.get(intent.environments.get(color)?.group(of)?).copied();
         let (Some(own), Some(of_live), Some(live)) = (count(color), live.and_then(count), live) else { continue };
-        if own >= of_live || intent.capacity.is_some() {
+        if own >= of_live || (intent.capacity.is_some() && of.is_none()) {
             continue;
         }
         let (small, live) = (called(color, of), called(live, of));
+        // A color has one thing that capacity sizes.
+        let cure = match of {
+            None => format!("; capacity = {{ before = \"match_live\" }} makes {color} as large first"),
+            Some(_) => ", and capacity sizes no target group that has a name".to_owned(),
+        };
         let detail = format!(
-            "{small} has {own} registered targets, {live} has {of_live}. validation.healthy.min_percent_of_live ({} %) decides whether that is enough; capacity = {{ before = \"match_live\" }} makes {color} as large first.",
+            "{small} has {own} registered targets, {live} has {of_live}. validation.healthy.min_percent_of_live ({} %) decides whether that is enough{cure}.",
             intent.validation.healthy.min_percent_of_live
         );
         diagnostics.warning_at(Path::attribute("environments"), format!("{small} is smaller than {live}"), detail);

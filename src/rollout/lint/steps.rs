@@ -89,7 +89,12 @@ fn forward(walk: &mut Walk<'_>, id: StepId, route: &RouteSpec, after: &Terminal)
 /// Whether a restoration is to bring just that back.
 fn restores(walk: &Walk<'_>, route: &RouteSpec, after: &Terminal) -> bool {
     let Purpose::Restoration(originals) = walk.purpose else { return false };
-    originals.iter().any(|(other, original)| other == route && original == after)
+    let is_so = |original: &Terminal| match (original, after) {
+        // Stickiness may have to be on by now.
+        (Terminal::Forward(original), Terminal::Forward(after)) => original.groups == after.groups,
+        _ => original == after,
+    };
+    originals.iter().any(|(other, original)| other == route && is_so(original))
 }
 
 /// Whether a route sends requests anywhere, or answers them.
@@ -135,7 +140,7 @@ fn differs(step: &Step, intent: &Intent, world: &World) -> Option<String> {
             let summary = |observed: Option<&Observed>| {
                 observed.map_or_else(
                     || "nothing".to_owned(),
-                    |one| terminal_summary(&one.terminal, |arn| intent.color_of(arn)),
+                    |one| terminal_summary(&one.terminal, |arn| intent.called(arn)),
                 )
             };
             let (was, is) = (summary(before.as_ref()), summary(observed(route)));

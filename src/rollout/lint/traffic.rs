@@ -97,8 +97,13 @@ fn is_whole(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
     let is_made = |wanted: &Checking| {
         let is_about = |subject: &Subject| match wanted.check.groups() {
             Groups::Each => subject.group == gain.group,
-            Groups::Named(_) | Groups::Any => subject.color == color,
+            Groups::EachOfRequests | Groups::Named(_) | Groups::Any => subject.color == color,
         };
+        // One of another target group says nothing of this one.
+        let name = environment.name_of(gain.group).flatten();
+        if matches!(wanted.check.groups(), Groups::Named(named) if name != Some(named)) {
+            return true;
+        }
         let mut made = validations(walk).filter(|(stage, _)| *stage < gain.at.stage);
         made.any(|(_, checking)| {
             checking.index == wanted.index && checking.check == wanted.check && is_about(&checking.subject)

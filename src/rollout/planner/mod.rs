@@ -71,7 +71,7 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         refuse_too_small(intent, world, color)?;
     }
     let runbook = Runbook { on_failure: intent.on_failure, on_interrupt: intent.on_interrupt, ..Runbook::default() };
-    let mut plan = Draft { intent, world: world.clone(), runbook, left: None };
+    let mut plan = Draft { intent, world: world.clone(), runbook, left: None, shown: Vec::new() };
     let moves = match color.as_deref() {
         Some(color) if intent.active.is_some() || current(intent, world).live.is_none() => plan.lead_to(color),
         Some(color) => plan.follow(Some(color)),
@@ -127,7 +127,7 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         (!step.holds(world)).then_some(step)
     };
     let steps: Vec<Step> = originals.iter().filter_map(|original| step(original, world)).collect();
-    let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None };
+    let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None, shown: Vec::new() };
     let mut gaining: BTreeMap<(String, String), Vec<&RouteSpec>> = BTreeMap::new();
     for step in &steps {
         let Step::Route { route, before: Some(before), after: after @ Terminal::Forward(forward), .. } = step else {
@@ -144,9 +144,10 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         plan.push(subjects.iter().map(|subject| health_check(intent, subject)).collect());
         // The user's own checks are about colors.
         let color = &subjects[0].color;
-        if intent.environments.contains_key(color) && !intent.validation.checks.is_empty() {
+        let checks = about(&intent.validation.checks, subjects, &subjects[0]);
+        if intent.environments.contains_key(color) && !checks.is_empty() {
             plan.show(color);
-            plan.push(about(&intent.validation.checks, subjects).into_iter().map(Step::Check).collect());
+            plan.push(checks.into_iter().map(Step::Check).collect());
         }
     }
     // A preview that was led to whom its checks are about is no longer where it was.
@@ -197,17 +198,15 @@ struct Draft<'i> {
     runbook: Runbook,
     /// The color that loses its traffic.
     left: Option<String>,
+    /// Where the previews led before they were led to the color that is checked.
+    shown: Vec<(RouteSpec, Terminal)>,
 }
 
 impl Draft<'_> {
     /// Checks the color if it is to gain traffic, and moves the routes to it; whether any traffic is moved.
     fn lead_to(&mut self, color: &str) -> bool {
         let intent = self.intent;
-        let moves = intent.routes.iter().any(|route| {
-            let Some(Step::Route { before, after, .. }) = self.shift(route, color) else { return false };
-            let before = before.as_ref().map(|before| &before.terminal);
-            intent.group(route, color).is_some_and(|group| after.gives_more(group, before))
-        });
+        let moves = intent.routes.iter().any(|route| self.gains(route, color));
         let direction = self.direction(color, moves);
         let subjects = self.subjects(color, direction);
         if subjects.is_empty() {
@@ -223,7 +222,7 @@ impl Draft<'_> {
             if n > 0 {
                 self.recheck(&subjects, direction);
             }
-            self.step_to(color, *shift, &subjects);
+            self.step_to(color, *shift, (&subjects, direction));
         }
         let last: Vec<Step> = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
         if !shifts.is_empty() && !last.is_empty() {
@@ -232,9 +231,16 @@ impl Draft<'_> {
         self.push(last);
         self.push(unseen.iter().map(|subject| health_check(intent, subject)).collect());
         if matches!(direction, Direction::Start | Direction::Resume) && (moves || direction == Direction::Resume) {
-            self.verify(&subjects);
+            self.verify(&subjects, direction);
         }
         moves || direction == Direction::Resume
+    }
+
+    /// Whether a route is still to lead more users to the color's target group.
+    fn gains(&self, route: &RouteSpec, color: &str) -> bool {
+        let Some(Step::Route { before, after, .. }) = self.shift(route, color) else { return false };
+        let before = before.as_ref().map(|before| &before.terminal);
+        self.intent.group(route, color).is_some_and(|group| after.gives_more(group, before))
     }
 
     /// Makes room for a color and checks it before it gets a request. What can only be seen of it afterwards.
@@ -254,17 +260,22 @@ impl Draft<'_> {
         let checks = seen.iter().map(|subject| health_check(intent, &self.measured(subject, direction))).collect();
         self.push(checks);
         // A color that a rollout has not even left yet needs no second look.
-        if direction != Direction::Rollback && !intent.validation.checks.is_empty() {
+        let checks = about(&intent.validation.checks, subjects, &self.whole(color, direction));
+        if direction != Direction::Rollback && !checks.is_empty() {
             self.show(color);
-            self.push(about(&intent.validation.checks, subjects).into_iter().map(Step::Check).collect());
+            self.push(checks.into_iter().map(Step::Check).collect());
         }
         unseen
     }
 
     /// What was large enough once may have been scaled in since, or broken: targets are counted again before every rise.
     fn recheck(&mut self, subjects: &[Subject], direction: Direction) {
-        // Where no route could take a step it was just checked, or can't be.
-        let led = subjects.iter().filter(|subject| self.most(&subject.group) > 0.0);
+        // Where no route could take a step it was just checked, or can't be. Else all are counted, also those that get everything
+        // in the last step.
+        if !subjects.iter().any(|subject| self.most(&subject.group) > 0.0) {
+            return;
+        }
+        let known = subjects.iter().filter(|subject| self.world.mentions(&subject.group));
         let recheck = |subject: &Subject| {
             let mut step = health_check(self.intent, &self.measured(subject, direction));
             // Users are there already: nobody waits for a color that is no longer well.
@@ -274,7 +285,7 @@ impl Draft<'_> {
             }
             step
         };
-        let steps = led.map(recheck).collect();
+        let steps = known.map(recheck).collect();
         self.push(steps);
     }
 
@@ -288,7 +299,7 @@ impl Draft<'_> {
         };
         let carries_most = subject.live_group.as_deref().is_some_and(|live| share(&subject.group) >= share(live));
         if direction == Direction::Rollback || (direction == Direction::Return && carries_most) {
-            return Subject { live_color: None, live_group: None, ..subject.clone() };
+            return Subject { live_color: None, live_group: None, live_name: None, ..subject.clone() };
         }
         subject.clone()
     }
@@ -299,8 +310,12 @@ impl Draft<'_> {
     fn follow(&mut self, live: Option<&str>) -> bool {
         let (intent, world) = (self.intent, &self.world);
         let model = |route: &RouteSpec| {
-            let serves = |seen: &&Observed| intent.environments.values().any(|one| one.share(&seen.terminal) > 0.0);
-            let mut beside = intent.routes_of(intent.name(route)).filter_map(|route| world.routes.get(&route.key()));
+            let name = intent.name(route);
+            let has = |one: &Environment, seen: &Observed| {
+                one.group(name).is_some_and(|group| seen.terminal.share(group) > 0.0)
+            };
+            let serves = |seen: &&Observed| intent.environments.values().any(|one| has(one, seen));
+            let mut beside = intent.routes_of(name).filter_map(|route| world.routes.get(&route.key()));
             beside.find(serves).map(|seen| &seen.terminal)
         };
         let step = |route: &RouteSpec| match (world.routes.get(&route.key()), model(route)) {
@@ -333,6 +348,15 @@ impl Draft<'_> {
         let settled = color.is_some_and(|color| is_all_on(intent, &self.world, color));
         if let Some(idle) = color.and_then(|color| idle(&intent.environments, color)).filter(|_| settled || !followed) {
             self.lead_previews(idle);
+        } else {
+            // Who follows somebody that is still moving leads previews back to where they were.
+            let steps = self.shown.iter().filter_map(|(route, was)| {
+                let now = self.world.routes.get(&route.key())?;
+                let back = route_steps::step((intent, &self.world), route, Some(now), was.clone());
+                (!back.holds(&self.world)).then_some(back)
+            });
+            let steps = steps.collect();
+            self.push(steps);
         }
         let given_back = self.give_back();
         self.push(given_back);
@@ -357,6 +381,8 @@ impl Draft<'_> {
         if self.intent.preview_routes.is_empty() {
             return;
         }
+        let seen = |route: &RouteSpec| Some((route.clone(), self.world.routes.get(&route.key())?.terminal.clone()));
+        self.shown = self.intent.preview_routes.iter().filter_map(seen).collect();
         // What a request must match to come by it, and which rule it meets first, is a part of what it shows.
         let previews = self.intent.preview_routes.as_slice();
         let put_right =
@@ -381,14 +407,27 @@ impl Draft<'_> {
     fn direction(&self, color: &str, moves: bool) -> Direction {
         let lock_record = unfinished(self.intent, &self.world);
         let undoes = |lock_record: &LockRecord| undoes(lock_record, color);
-        let has_some = self.intent.routes.iter().any(|route| self.share(route, color) > 0.0);
+        // Of what is to get more, each target group of its own: one that serves says nothing of another one.
+        let gains = |route: &&RouteSpec| self.gains(route, color);
+        let serves = |route: &RouteSpec| self.intent.group(route, color).is_some_and(|group| self.most(group) > 0.0);
+        let has_some = self.intent.routes.iter().filter(gains).all(serves);
         match (moves, lock_record.is_some_and(undoes), has_some) {
             (true, true, true) => return Direction::Rollback,
             (true, true, false) => return Direction::Return,
             _ => {}
         }
+        // To a target group that a route did not have, a color moves like to another color.
+        let is_new = |lock_record: &LockRecord| {
+            self.intent.routes.iter().any(|route| {
+                let was = lock_record.origin(&route.key(), &self.intent.environments);
+                let of_color = |was: &Terminal| self.intent.environments.get(color).map_or(0.0, |one| one.share(was));
+                let group = self.intent.group(route, color);
+                was.zip(group).is_some_and(|(was, group)| was.share(group) <= 0.0 && of_color(&was) > 0.0)
+            })
+        };
         let on = lock_record.filter(|lock_record| {
-            lock_record.to.as_deref() == Some(color) && lock_record.from.as_deref() != Some(color)
+            let is_from = lock_record.from.as_deref() == Some(color);
+            lock_record.to.as_deref() == Some(color) && (!is_from || is_new(lock_record))
         });
         // One that was killed before it moved anything has to be begun, not to be gone on with.
         let arrived = self.intent.routes.iter().any(|route| {
@@ -417,6 +456,29 @@ impl Draft<'_> {
         self.intent.names().into_iter().filter_map(subject).collect()
     }
 
+    /// Whom checks are about that are of no target group: the color, beside what serves by any route.
+    fn whole(&self, color: &str, direction: Direction) -> Subject {
+        let names = self.intent.names();
+        let name = names.iter().find(|name| name.is_none()).or(names.first()).copied().flatten();
+        let group = self.intent.environments.get(color).and_then(|one| one.group(name)).unwrap_or_default();
+        // What else leads there by the same name comes first.
+        let mut routes: Vec<&RouteSpec> = self.intent.routes.iter().collect();
+        routes.sort_by_key(|route| self.intent.name(route) != name);
+        let subject = self.subject(color, group, &routes, direction);
+        if subject.live_color.as_deref() != Some(color) {
+            return subject;
+        }
+        // It is compared with no target group of its own.
+        let own: Vec<&str> = self.intent.environments.get(color).map(|one| one.groups().collect()).unwrap_or_default();
+        let now = busiest_but(self.intent, &self.world, &routes, &own);
+        Subject {
+            live_color: now.as_deref().and_then(|now| self.intent.color_of(now)).map(str::to_owned),
+            live_name: now.as_deref().map(|now| self.intent.called(now).unwrap_or_else(|| short(now))),
+            live_group: now,
+            ..subject
+        }
+    }
+
     fn subject(&self, color: &str, group: &str, routes: &[&RouteSpec], direction: Direction) -> Subject {
         let first = routes.first();
         let from = self
@@ -426,15 +488,18 @@ impl Draft<'_> {
             .filter(|_| direction == Direction::Resume)
             .and_then(|lock_record| lock_record.from.as_ref());
         let from = from.zip(first).and_then(|(from, first)| self.intent.group(first, from)).map(str::to_owned);
-        let now = from.or_else(|| busiest_but(self.intent, &self.world, routes, Some(group)));
+        // Where a color moves from one of its target groups to another one it is measured by what it had.
+        let from = from.filter(|from| from != group);
+        let now = from.or_else(|| busiest_but(self.intent, &self.world, routes, &[group]));
         let route = first.map(|route| match route {
             RouteSpec::Listener(arn) | RouteSpec::Rule(arn) | RouteSpec::OwnRule { listener: arn, .. } => arn.as_str(),
         });
         Subject {
             color: color.to_owned(),
-            name: first.and_then(|route| self.intent.name(route)).map(str::to_owned),
+            name: self.intent.environments.get(color).and_then(|one| one.name_of(group)?).map(str::to_owned),
             group: group.to_owned(),
             live_color: now.as_deref().and_then(|now| self.intent.color_of(now)).map(str::to_owned),
+            live_name: now.as_deref().map(|now| self.intent.called(now).unwrap_or_else(|| short(now))),
             live_group: now,
             route: route.map(str::to_owned),
         }
@@ -444,7 +509,7 @@ impl Draft<'_> {
     fn take_over(&mut self) {
         let intent = self.intent;
         let Some(lock_record) = unfinished(intent, &self.world).cloned() else { return };
-        let color_of = |arn: &str| intent.color_of(arn);
+        let called = |arn: &str| intent.called(arn);
         let mut steps = Vec::new();
         for route in &intent.routes {
             let Some(now) = self.world.routes.get(&route.key()) else { continue };
@@ -452,7 +517,7 @@ impl Draft<'_> {
             if was.as_ref().is_some_and(|was| was.shares_like(&now.terminal)) {
                 continue;
             }
-            let words = format!("{}, as {} left it", terminal_summary(&now.terminal, color_of), lock_record.summary());
+            let words = format!("{}, as {} left it", terminal_summary(&now.terminal, called), lock_record.summary());
             let before = was.map(|terminal| Observed { terminal, ..now.clone() });
             // A rule of somebody else's can't be taken back to nothing.
             if before.is_none() && !matches!(route, RouteSpec::OwnRule { .. }) {
@@ -496,7 +561,7 @@ impl Draft<'_> {
     }
 
     /// Leads a part of the traffic to the color, and stays there.
-    fn step_to(&mut self, color: &str, shift: Shift, subjects: &[Subject]) {
+    fn step_to(&mut self, color: &str, shift: Shift, (subjects, direction): (&[Subject], Direction)) {
         let intent = self.intent;
         let steps = intent.routes.iter().filter_map(|route| part(intent, &self.world, route, color, shift)).collect();
         self.push(steps);
@@ -509,7 +574,7 @@ impl Draft<'_> {
         if led.is_empty() {
             return;
         }
-        let hold = self.watch(&led, shift.percent(), shift.hold);
+        let hold = self.watch(&led, (shift.percent(), direction), shift.hold);
         // A step that neither waits nor looks is only passed through.
         if hold.hold.is_zero() && hold.checks.is_empty() {
             self.converge();
@@ -542,7 +607,7 @@ impl Draft<'_> {
         seen.map(|seen| seen.terminal.share(group)).fold(0.0, f64::max)
     }
 
-    fn watch(&self, subjects: &[Subject], percent: f64, hold: std::time::Duration) -> Watch {
+    fn watch(&self, subjects: &[Subject], (percent, direction): (f64, Direction), hold: std::time::Duration) -> Watch {
         let verification = self.intent.verification.clone().unwrap_or_default();
         Watch {
             subject: subjects[0].clone(),
@@ -550,13 +615,13 @@ impl Draft<'_> {
             hold,
             interval: verification.interval,
             max_failures: verification.max_failures,
-            checks: about(&verification.checks, subjects),
+            checks: about(&verification.checks, subjects, &self.whole(&subjects[0].color, direction)),
             convergence: None,
         }
     }
 
     /// Watches the color once it has everything.
-    fn verify(&mut self, subjects: &[Subject]) {
+    fn verify(&mut self, subjects: &[Subject], direction: Direction) {
         let Some(verification) = &self.intent.verification else {
             if self.intent.strategy.prove.is_some() {
                 self.converge();
@@ -566,7 +631,7 @@ impl Draft<'_> {
         // Who follows leads no more users anywhere but by new rules.
         let led: Vec<Subject> = subjects.iter().filter(|subject| self.most(&subject.group) > 0.0).cloned().collect();
         if !led.is_empty() {
-            let watch = self.watch(&led, 100.0, verification.duration);
+            let watch = self.watch(&led, (100.0, direction), verification.duration);
             self.push_watch(watch);
         }
     }

@@ -34,7 +34,8 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         subject: Subject::default(),
         check: Check::Healthy(intent.validation.healthy.clone()),
     };
-    let checks = [about(&[healthy], &subjects), about(&intent.validation.checks, &subjects)].concat();
+    let whole = Subject { name: None, ..subject(None) };
+    let checks = [about(&[healthy], &subjects, &whole), about(&intent.validation.checks, &subjects, &whole)].concat();
     words.extend(
         checks
             .iter()

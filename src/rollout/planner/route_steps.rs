@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::MAX_GROUPS;
+use crate::arn;
 use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::intent::Intent;
 use crate::rollout::route::{Forward, Observed, RouteSpec, Stickiness, Terminal};
@@ -29,16 +30,22 @@ pub(super) fn health_check(intent: &Intent, subject: &Subject) -> Step {
     })
 }
 
-/// Checks, and whom they are about: what is seen of a target group is looked at for each, everything else is about the color.
-pub(super) fn about(checks: &[Checking], subjects: &[Subject]) -> Vec<Checking> {
+/// Checks, and whom they are about: what is seen of a target group is looked at for each, everything else is about the color as a
+/// whole. Network Load Balancers know no requests.
+pub(super) fn about(checks: &[Checking], subjects: &[Subject], whole: &Subject) -> Vec<Checking> {
+    let network = |subject: &&Subject| subject.route.as_deref().is_some_and(arn::is_network);
+    let is_all_network = subjects.iter().all(|subject| network(&subject));
     let of = |checking: &Checking| -> Vec<Checking> {
         let about = |subject: &Subject| Checking { subject: subject.clone(), ..checking.clone() };
         match checking.check.groups() {
             Groups::Each => subjects.iter().map(about).collect(),
+            Groups::EachOfRequests => {
+                subjects.iter().filter(|subject| is_all_network || !network(subject)).map(about).collect()
+            }
             Groups::Named(name) => {
                 subjects.iter().filter(|subject| subject.name.as_deref() == Some(name)).map(about).collect()
             }
-            Groups::Any => subjects.iter().take(1).map(about).collect(),
+            Groups::Any => vec![about(whole)],
         }
     };
     checks.iter().flat_map(of).collect()
@@ -194,10 +201,10 @@ pub(super) fn step(
         Terminal::Forward(forward) => Terminal::Forward(sticking(world, route, forward)),
         other => other,
     };
-    let color_of = |arn: &str| intent.color_of(arn);
-    let to = terminal_summary(&after, color_of);
+    let called = |arn: &str| intent.called(arn);
+    let to = terminal_summary(&after, called);
     let words = match before {
-        Some(before) => format!("{} → {to}", terminal_summary(&before.terminal, color_of)),
+        Some(before) => format!("{} → {to}", terminal_summary(&before.terminal, called)),
         None => to,
     };
     Step::Route { route: route.clone(), before: before.cloned(), after, words }

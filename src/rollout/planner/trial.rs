@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use super::{MAX_GROUPS, route_steps};
-use crate::arn;
 use crate::digest::sha256;
 use crate::rollout::check::Subject;
 use crate::rollout::intent::Intent;
@@ -38,20 +37,22 @@ pub fn unproved(intent: &Intent, world: &World, runbook: &Runbook) -> Vec<String
         });
         !world.mentions(group) && first.is_some_and(|first| first.share(group) > 0.0)
     };
-    let names: Vec<Option<&str>> = intent.names().into_iter().filter(is_unproved).collect();
-    let is_beside = |listener: &String| {
-        names
-            .iter()
-            .any(|name| intent.routes_of(*name).any(|route| route.load_balancer() == arn::load_balancer(listener)))
-    };
-    listeners.into_iter().filter(is_beside).collect()
+    let names = intent.names().into_iter().filter(is_unproved);
+    let own: BTreeSet<String> = names.filter_map(|name| listener_of(intent, name)).collect();
+    listeners.into_iter().filter(|listener| own.contains(listener)).collect()
 }
 
-/// The listeners on which a color is tried out: one of each load balancer, and none of Network Load Balancers.
+/// The listeners on which a color is tried out.
 pub fn trial_listeners(intent: &Intent) -> Vec<String> {
-    let mut met: BTreeSet<Option<String>> = BTreeSet::new();
-    let routes = intent.routes.iter().filter(|route| !route.is_network());
-    routes.filter(|route| met.insert(route.load_balancer())).map(RouteSpec::listener).collect()
+    let mut met = BTreeSet::new();
+    let listeners = intent.names().into_iter().filter_map(|name| listener_of(intent, name));
+    listeners.filter(|listener| met.insert(listener.clone())).collect()
+}
+
+/// The listener on which target groups of this name are tried out: one that is to have them, since not every listener takes every
+/// protocol. None of Network Load Balancers.
+fn listener_of(intent: &Intent, name: Option<&str>) -> Option<String> {
+    intent.routes_of(name).find(|route| !route.is_network()).map(RouteSpec::listener)
 }
 
 /// The world with what the listener's rules tell: groups that one of them has, the rule that an earlier run left, and where one can
@@ -97,12 +98,12 @@ pub fn tried(intent: &Intent, world: World, listener: &str, rules: &[Observed]) 
     world
 }
 
-/// The steps that give groups that no route has to rules that no request takes, each to that of its own load balancer.
+/// The steps that give groups that no route has to rules that no request takes, each to that of its own listener.
 pub(super) fn steps(intent: &Intent, world: &World, subjects: &[Subject]) -> Vec<Step> {
     let step = |trial: &RouteSpec| {
         let is_its_own = |subject: &&Subject| {
-            let beside = subject.load_balancer_dimension() == trial.load_balancer();
-            beside && !world.mentions(&subject.group)
+            let own = listener_of(intent, subject.name.as_deref());
+            own == Some(trial.listener()) && !world.mentions(&subject.group)
         };
         let groups = subjects.iter().filter(is_its_own).map(|subject| (subject.group.clone(), 1));
         let groups: Vec<(String, u32)> = groups.take(MAX_GROUPS).collect();

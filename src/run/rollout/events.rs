@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::rollout::{Environment, RouteSpec};
+use crate::rollout::{Environment, RouteSpec, Terminal};
 use crate::run::rollout::ports::Ports;
 use crate::secrets;
 
@@ -30,10 +30,21 @@ pub struct RolloutContext {
     pub release: Option<String>,
     /// The colors by name.
     pub environments: BTreeMap<String, Environment>,
+    /// The names of the target groups that routes lead to, by the keys of the routes.
+    pub names: BTreeMap<String, String>,
     /// The routes that users come by.
     pub routes: Vec<RouteSpec>,
     /// The topic that is told.
     pub topic: Option<String>,
+}
+
+impl RolloutContext {
+    /// How much of a route a color gets by the target group that it has for it.
+    pub fn share(&self, route: &RouteSpec, color: &str, terminal: &Terminal) -> f64 {
+        let name = self.names.get(&route.key()).map(String::as_str);
+        let group = self.environments.get(color).and_then(|one| one.group(name));
+        group.map_or(0.0, |group| terminal.share(group))
+    }
 }
 
 /// A phase of a rollout.

@@ -290,18 +290,14 @@ impl Run<'_> {
 
     /// The part of the color to go live, over all routes; of what it had before this rollout, nothing.
     fn share(&self, world: Option<&World>) -> Option<f64> {
-        let (world, environment) = (world?, self.about.environments.get(self.about.to.as_ref()?)?);
-        let had = |key: &str| {
-            let origin = self.runbook.origin(key)?;
-            Some(origin.map_or(0.0, |before| environment.share(&before.terminal)))
+        let (world, to) = (world?, self.about.to.as_ref()?);
+        let gained = |route: &RouteSpec| {
+            let origin = self.runbook.origin(&route.key())?;
+            let had = origin.map_or(0.0, |before| self.about.share(route, to, &before.terminal));
+            let share = self.about.share(route, to, &world.routes.get(&route.key())?.terminal);
+            Some(if share > had + 0.05 { share } else { 0.0 })
         };
-        let routes =
-            self.about.routes.iter().filter_map(|route| Some((world.routes.get(&route.key())?, had(&route.key())?)));
-        let gained = |(seen, had): (&Observed, f64)| {
-            let share = environment.share(&seen.terminal);
-            if share > had + 0.05 { share } else { 0.0 }
-        };
-        routes.map(gained).reduce(f64::max)
+        self.about.routes.iter().filter_map(gained).reduce(f64::max)
     }
 
     fn weights(&self, world: Option<&World>) -> BTreeMap<String, u32> {
@@ -478,18 +474,17 @@ impl Run<'_> {
         let led = ids.iter().filter_map(|id| match self.runbook.step(*id)? {
             Step::Route { route, before, after, .. } if self.about.routes.contains(route) => {
                 let moves = before.as_ref().is_none_or(|before| !before.terminal.shares_like(after));
-                moves.then(|| after.clone())
+                moves.then(|| (route.clone(), after.clone()))
             }
             _ => None,
         });
-        let led: Vec<Terminal> = led.collect();
+        let led: Vec<(RouteSpec, Terminal)> = led.collect();
         if led.is_empty() {
             return Ok(());
         }
-        let environments = self.about.environments.clone();
+        let about = self.about.clone();
         let part = move |color: &str| {
-            let share = |after: &Terminal| environments.get(color).map_or(0.0, |one| one.share(after));
-            led.iter().map(|after| (share(after) * 10.0).round() as u32).collect()
+            led.iter().map(|(route, after)| (about.share(route, color, after) * 10.0).round() as u32).collect()
         };
         lock.lead(part).await
     }

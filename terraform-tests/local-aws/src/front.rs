@@ -49,6 +49,18 @@ async fn call(core: &Core, peer: Peer, parts: Parts, body: Bytes) -> Result<Resp
         core.temper.note_throttled(&call.operation);
         return Ok(call.throttled());
     }
+    if !call.is_onlooker
+        && core.temper.has(Rule::ExpiredToken)
+        && let Some(refusal) = core.credentials.refuse(&call, Instant::now())
+    {
+        return Ok(refusal);
+    }
+    if !call.is_onlooker
+        && core.temper.has(Rule::Contention)
+        && let Some(refusal) = core.contention.refuse(&call)
+    {
+        return Ok(refusal);
+    }
     let fault = core.faults.fire(&call);
     let (fault_id, action) = fault.unzip();
     let n = core.calls.begin(&call, fault_id);

@@ -31,6 +31,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use crate::compute::app;
 pub use crate::core::calls::Call;
@@ -46,6 +47,8 @@ use crate::compute::instance_refresh::Refreshes;
 use crate::compute::instances::Compute;
 use crate::core::buckets::Buckets;
 use crate::core::calls::CallLog;
+use crate::core::contention::Contention;
+use crate::core::credentials::Credentials;
 use crate::core::faults::Faults;
 use crate::core::functions::Functions;
 use crate::core::late::Late;
@@ -173,6 +176,8 @@ impl LocalAws {
             temper,
             buckets: Buckets::new(config.pace),
             late: Late::new(seed),
+            contention: Contention::new(seed),
+            credentials: Credentials::default(),
             seed,
             quit: Notify::new(),
         });
@@ -238,6 +243,11 @@ impl LocalAws {
     #[must_use]
     pub fn throttled(&self) -> BTreeMap<String, usize> {
         self.core.temper.throttled()
+    }
+
+    /// From now on, or from that moment on, calls with this access key are refused, since its credentials have ended.
+    pub fn end_credentials(&self, access_key: &str, at: Instant) {
+        self.core.credentials.end(access_key, at);
     }
 
     /// What broke AWS's service models so far, which is forgotten by that: whoever doesn't ask fails with it.

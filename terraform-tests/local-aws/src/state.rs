@@ -11,6 +11,8 @@ use crate::compute::instance_refresh::Refreshes;
 use crate::compute::instances::Compute;
 use crate::core::buckets::Buckets;
 use crate::core::calls::CallLog;
+use crate::core::contention::Contention;
+use crate::core::credentials::Credentials;
 use crate::core::faults::Faults;
 use crate::core::functions::Functions;
 use crate::core::late::Late;
@@ -42,6 +44,8 @@ pub(crate) struct Core {
     pub temper: Temper,
     pub buckets: Buckets,
     pub late: Late,
+    pub contention: Contention,
+    pub credentials: Credentials,
     pub seed: u64,
     pub quit: Notify,
 }

@@ -11,6 +11,7 @@ use terraform_tests::client::{ACCESS_KEY, REGION};
 use terraform_tests::load::Load;
 use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, said};
+use tokio::time::Instant;
 
 use crate::rollouts::until_share;
 
@@ -110,5 +111,50 @@ async fn without_a_record_two_applies_are_kept_apart() -> anyhow::Result<()> {
     terraform[0].destroy().await?.ok()?;
     let left = stage.client.ssm("DescribeParameters", serde_json::json!({})).await?;
     ensure!(left["Parameters"].as_array().is_some_and(Vec::is_empty), "{left}");
+    Ok(())
+}
+
+/// Credentials whose end nobody could know end while a step is held: traffic stays where it was last led, that is told with what to
+/// do, and the next apply with new ones goes on, or back.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_end_in_a_hold_are_told() -> anyhow::Result<()> {
+    let more = "  strategy     = { steps = [{ weight = 50, hold = \"600s\" }], settle = \"0s\" }\n  verification = { interval = \"1s\", healthy = {} }";
+    for then in ["green", "blue"] {
+        let stage = Stage::new().await?;
+        let with = |active: &str, key: &str, more: &str| {
+            let switch = stage.switch(Some(active), more);
+            let own = format!("access_key   = \"{key}\"\n  token        = \"session\"");
+            switch.replace(&format!("access_key   = \"{ACCESS_KEY}\""), &own)
+        };
+        let terraform = Terraform::new()?;
+        terraform.write(&with("blue", "ASIAFIRST", more))?;
+        terraform.apply().await?.ok()?;
+        terraform.write(&with("green", "ASIAFIRST", more))?;
+        let ends = async {
+            until_share(&stage, 50).await?;
+            stage.aws.end_credentials("ASIAFIRST", Instant::now());
+            anyhow::Ok(())
+        };
+        let (said, ended) = tokio::join!(terraform.apply(), ends);
+        ended?;
+        let said = said?;
+        ensure!(said.code == 1, "{}", said.text);
+        said.has(&[
+            "ExpiredToken",
+            "ROLLBACK FAILED",
+            "Traffic now: not known, since the routes could not be read. This run led them last to:",
+            "blue 50 %, green 50 %",
+            "Next: get new credentials, since those of this run have ended, then run `terraform apply`",
+            "and goes on from there, or back. Leave /myapp/current-live.rollout: it says where this one began.",
+        ])?;
+        ensure!(stage.weights(0).await?["green"] == 50, "where it was last led");
+        // With new ones it goes on, or back.
+        let more = more.replace("600s", "1s");
+        terraform.write(&with(then, "ASIASECOND", &more))?;
+        terraform.apply().await?.ok()?;
+        terraform.plan_is_empty().await?;
+        ensure!(stage.weights(0).await?[then] == 100);
+        ensure!(stage.client.parameter("/myapp/current-live").await?.as_deref() == Some(then));
+    }
     Ok(())
 }

@@ -75,17 +75,17 @@ async fn they_move_together_each_to_its_own() {
         check that green has at least 1 healthy target and 100 % of the live color's
         check that green (api) has at least 1 healthy target and 100 % of the live color's
         set listener web/2: blue 100 %, green 0 % → blue 90 %, green 10 %
-        set listener inner/4: blue 100 %, green 0 % → blue 90 %, green 10 %
+        set listener inner/4: blue (api) 100 %, green (api) 0 % → blue (api) 90 %, green (api) 10 %
         watch green at 10 % for 2m once the load balancer had 10s to settle: green answers GET http://green.test/
         check that green has at least 1 healthy target and 100 % of the live color's
         check that green (api) has at least 1 healthy target and 100 % of the live color's
         set listener web/2: blue 90 %, green 10 % → blue 50 %, green 50 %
-        set listener inner/4: blue 90 %, green 10 % → blue 50 %, green 50 %
+        set listener inner/4: blue (api) 90 %, green (api) 10 % → blue (api) 50 %, green (api) 50 %
         watch green at 50 % for 2m once the load balancer had 10s to settle: green answers GET http://green.test/
         check that green has at least 1 healthy target and 100 % of the live color's
         check that green (api) has at least 1 healthy target and 100 % of the live color's
         set listener web/2: blue 50 %, green 50 % → blue 0 %, green 100 %
-        set listener inner/4: blue 50 %, green 50 % → blue 0 %, green 100 %
+        set listener inner/4: blue (api) 50 %, green (api) 50 % → blue (api) 0 %, green (api) 100 %
         watch green at 100 % for 1m once the load balancer had 10s to settle: green answers GET http://green.test/
         write /app/live: blue → green"#]]
     .assert_eq(&planned.state.unwrap().get("runbook").strings().join("\n"));
@@ -236,6 +236,7 @@ fn what_can_t_be_is_told_at_validate() {
     let named = |name: &str, arn: &str| Value::object([(name, Value::from(arn))]);
     let told = [
         with(&|environments, _| environments.set("green", color(Value::Null))),
+        with(&|environments, _| environments.set("green", color(Value::object([("api", Value::Null)])))),
         with(&|environments, _| environments.set("green", color(named("api", GREEN)))),
         with(&|environments, _| environments.set("green", color(named("api", "web")))),
         with(&|environments, _| environments.set("green", color(named("A/b", GREEN_API)))),
@@ -243,6 +244,8 @@ fn what_can_t_be_is_told_at_validate() {
         with(&|_, routes| routes[1].set("target_group", Value::from("grpc"))),
     ];
     expect_test::expect![[r#"
+        routes[1].target_group: routes[1].target_group is "api", but green has no target group of that name in target_groups. Each color needs one, so that all routes move together.
+        ---
         routes[1].target_group: routes[1].target_group is "api", but green has no target group of that name in target_groups. Each color needs one, so that all routes move together.
         ---
         environments["green"].target_groups["api"]: environments["green"].target_groups["api"]: green has the same target group. Each color needs its own, and each name another one.
@@ -260,4 +263,146 @@ fn what_can_t_be_is_told_at_validate() {
     assert_eq!(with(&|environments, _| environments.set("green", color(Value::UNKNOWN))), "");
     assert_eq!(with(&|environments, _| environments.set("green", Value::UNKNOWN)), "");
     assert_eq!(with(&|_, routes| routes[1].set("target_group", Value::UNKNOWN)), "");
+}
+
+/// Behind a rule that is still to be made, with steps for the rest.
+fn with_new_rule(mut config: Value) -> Value {
+    let mut rule = of_api(own_rule(10, "/api/*"));
+    rule.set("listener_arn", Value::from(INNER));
+    let listener = config.get("routes").as_list().unwrap()[0].clone();
+    config.set("routes", Value::List(vec![rule, listener]));
+    config
+}
+
+/// What can't take the steps gets everything in the last one: its targets are counted right before that.
+#[tokio::test(start_paused = true)]
+async fn what_takes_no_steps_is_counted_again_before_it_gets_everything() {
+    let stage = stage(world(100, 0));
+    let (stored, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
+    let stage = stage.restarted();
+    let config = with_new_rule(with_api(careful(&stage, "green")));
+    let fake = stage.fake.clone();
+    let breaks = async {
+        tokio::time::sleep(std::time::Duration::from_secs(65)).await;
+        fake.set_health(GREEN_API, &["unhealthy"]);
+    };
+    let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), breaks);
+    let told = told(&diagnostics);
+    assert!(told.contains("green (api) has 0 healthy of 1 registered targets"), "{told}");
+    let history = stage.fake.history();
+    assert!(history.iter().all(|world| !world.routes.contains_key(&format!("{INNER}#10"))), "{told}");
+    assert_eq!(stage.fake.world().routes[LISTENER].terminal.share(BLUE), 100.0, "{told}");
+}
+
+/// A color that moves from one of its target groups to another one does so in steps, and is gone on with when it was killed.
+#[tokio::test(start_paused = true)]
+async fn a_live_color_moves_to_another_target_group_in_steps() {
+    for call in [None, Some(0), Some(1), Some(2)] {
+        let stage = stage(world(100, 0));
+        let (stored, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
+        stage.fake.heal();
+        let mut config = with_api(careful(&stage, "blue"));
+        let listener = config.get("routes").as_list().unwrap()[0].clone();
+        config.set("routes", Value::List(vec![of_api(listener)]));
+        let (planned, _) = stage.plan(&config, Some(&stored)).await;
+        let runbook = planned.state.unwrap().get("runbook").strings().join("\n");
+        assert!(runbook.contains("→ blue (api) 10 %, green (api) 0 %, blue 90 %"), "{runbook}");
+        if let Some(call) = call {
+            stage.fake.fault(call, Fault::DiesAfter);
+        }
+        tokio::select! {
+            _ = stage.apply(&config, Some(&stored)) => {}
+            () = stage.fake.died() => {}
+        }
+        let stage = if call.is_some() {
+            bury(&stage);
+            stage.fake.heal();
+            stage.restarted()
+        } else {
+            stage
+        };
+        let (stored, diagnostics) = stage.apply(&config, Some(&stage.read(&stored).await)).await;
+        let told = told(&diagnostics);
+        assert!(!diagnostics.has_errors() && !told.contains("somebody has moved"), "{call:?}: {told}");
+        assert_eq!(stage.fake.world().routes[LISTENER].terminal.share(BLUE_API), 100.0);
+        let state = stored.state.unwrap();
+        assert_eq!((state.get("live"), state.get("weights").get("blue").as_i64()), (&Value::from("blue"), Some(100)));
+        if call == Some(1) {
+            let steps = state.get("last_rollout").get("steps").strings().join("\n");
+            assert!(steps.contains("watch blue at 50 %"), "it is gone on with: {steps}");
+        }
+    }
+}
+
+/// What is about a color as a whole is measured by what serves by any route, whichever route comes first.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_asked_whichever_route_comes_first() {
+    let stage = stage(world(100, 0));
+    let (stored, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
+    let stage = stage.restarted();
+    let mut config = with_new_rule(with_api(config(&stage.switch, Value::from("green"))));
+    let request = |path: &str| Value::object([("url", Value::from(format!("http://{{color}}.test{path}").as_str()))]);
+    let session = Value::object([("login", request("/login")), ("check", request("/whoami"))]);
+    config.set("validation", Value::object([("session", session)]));
+    drop(stage.apply(&config, Some(&stored)).await);
+    assert!(stage.fake.asked().iter().any(|asked| asked.url.contains("blue.test/login")), "{:?}", stage.fake.asked());
+}
+
+/// Who follows leads a new rule to the target groups that it names, whatever leads elsewhere by that name.
+#[tokio::test(start_paused = true)]
+async fn a_follower_s_new_rule_leads_to_what_it_names() {
+    let mut before = both();
+    // Somebody has led the API's listener to the website.
+    before.routes.insert(INNER.to_owned(), led(INNER, (BLUE, 100), (GREEN, 0)));
+    let stage = stage(before);
+    let mut config = with_api(config(&stage.switch, Value::Null));
+    let mut rule = of_api(own_rule(10, "/api/v2/*"));
+    rule.set("listener_arn", Value::from(INNER));
+    let mut routes = config.get("routes").as_list().unwrap().to_vec();
+    routes.push(rule);
+    config.set("routes", Value::List(routes));
+    let (_, diagnostics) = stage.apply(&config, None).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert_eq!(stage.fake.world().routes[&format!("{INNER}#10")].terminal.share(BLUE_API), 100.0);
+}
+
+/// What is restored is the target group that was there, whatever it is called by then; one that was made anew is found by its name.
+#[tokio::test(start_paused = true)]
+async fn a_restoration_leads_to_the_group_that_was_there() {
+    let stage = stage(world(100, 0));
+    let mut first = config(&stage.switch, Value::from("green"));
+    first.set("on_destroy", Value::from("restore"));
+    let (stored, diagnostics) = stage.apply(&first, None).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    // The website's groups have a name from now on, and the API's have none.
+    let color = |main: &str, web: &str| {
+        let named = Value::object([("web", Value::from(web))]);
+        Value::object([("target_group_arn", Value::from(main)), ("target_groups", named)])
+    };
+    let mut second = first.clone();
+    let colors = [("blue", color(BLUE_API, BLUE)), ("green", color(GREEN_API, GREEN))];
+    second.set("environments", Value::object(colors));
+    let mut listener = first.get("routes").as_list().unwrap()[0].clone();
+    listener.set("target_group", Value::from("web"));
+    second.set("routes", Value::List(vec![listener]));
+    let moves = stage.fake.moves().len();
+    let (stored, diagnostics) = stage.apply(&second, Some(&stage.read(&stored).await)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert_eq!(stage.fake.moves().len(), moves, "the same target groups by other names");
+    let (gone, diagnostics) = stage.destroy(&stage.read(&stored).await).await;
+    assert!(gone.state.is_none(), "{}", told(&diagnostics));
+    assert_eq!(stage.fake.world().routes[LISTENER].terminal.share(BLUE), 100.0);
+}
+
+/// Without a record the lock stays the same when further load balancers come.
+#[tokio::test(start_paused = true)]
+async fn a_further_load_balancer_leaves_the_lock_where_it_is() {
+    let stage = stage(both());
+    let mut one = config(&stage.switch, Value::from("blue"));
+    one.set("parameter", Value::Null);
+    let mut more = with_api(one.clone());
+    more.set("parameter", Value::Null);
+    let lock =
+        |config: &Value| crate::resource::switch::model::lock(&crate::resource::switch::model::parse(config).unwrap());
+    assert_eq!(lock(&one), lock(&more));
 }

@@ -140,14 +140,15 @@ fn measured(config: &Value, check: &Value, path: &Path, diagnostics: &mut Diagno
         diagnostics.error_at(path, "No route leads to the target group", detail);
     }
     let is_network = |route: &&Value| {
-        ["listener_arn", "rule_arn"].iter().any(|name| route.get(name).as_str().is_some_and(arn::is_network))
+        let of_network = |name: &str| route.get(name).as_str().is_some_and(arn::is_network);
+        !route.get("target_group").is_unknown() && ["listener_arn", "rule_arn"].into_iter().any(of_network)
     };
-    if let Some(metric) = check.get("metric").as_str().filter(|_| routes.iter().any(is_network)) {
+    // Where there are others those are measured.
+    let is_none_other = !routes.is_empty() && routes.iter().all(is_network);
+    if let Some(metric) = check.get("metric").as_str().filter(|_| is_none_other) {
         let path = path.attr("metric");
-        let other =
-            if routes.iter().all(is_network) { "" } else { ", or target_group for the ones of another load balancer" };
         let detail = format!(
-            "{path}: a Network Load Balancer knows no requests, so it has no {metric}. Use query over metrics of your own, alarms, or healthy{other}."
+            "{path}: a Network Load Balancer knows no requests, so it has no {metric}. Use query over metrics of your own, alarms, or healthy."
         );
         diagnostics.error_at(path, "A Network Load Balancer has no such metric", detail);
     }

@@ -93,7 +93,7 @@ fn target_group(config: &Value, route: &Value, path: &Path, diagnostics: &mut Di
     let environments = config.get("environments").as_map().into_iter().flatten();
     let lacks = |environment: &Value| match environment.get("target_groups") {
         Value::Null => true,
-        groups => groups.as_map().is_some_and(|groups| !groups.contains_key(name)),
+        groups => groups.as_map().is_some_and(|groups| groups.get(name).is_none_or(Value::is_null)),
     };
     let lacking = environments.filter(|(_, environment)| environment.as_map().is_some() && lacks(environment));
     let lacking: Vec<&str> = lacking.map(|(color, _)| color.as_str()).collect();

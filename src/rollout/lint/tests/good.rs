@@ -126,6 +126,12 @@ fn wished(dice: &mut Dice, mut intent: Intent) -> Intent {
     let http = Check::Http(HttpCheck { url: "http://{color}.test/".to_owned(), ..HttpCheck::default() });
     let checking = |block, n| Checking { block, index: Some(n), subject: Subject::default(), check: http.clone() };
     intent.validation.checks = (0..dice.roll(3)).map(|n| checking(Block::Validation, n)).collect();
+    if dice.once_in(3) {
+        let metric =
+            serde_json::json!({ "metric": "error_rate", "max": 0.1, "target_group": dice.pick(&[None, Some("api")]) });
+        let check = Check::Metric(crate::argument::Field::read(&metric).unwrap());
+        intent.validation.checks.push(Checking { check, ..checking(Block::Validation, 0) });
+    }
     let mut parts: Vec<u32> =
         (0..dice.roll(4)).map(|_| dice.pick(&[5, 10, 100, 250, 333, 500, 900, 990, 999])).collect();
     parts.sort_unstable();
@@ -236,7 +242,8 @@ fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -
     for (id, step) in runbook.steps() {
         match step {
             Step::Route { route, after, .. } if intent.routes.contains(route) && done.contains(&id) => {
-                let share = target.map_or(0.0, |one| one.share(after));
+                let group = target.and_then(|one| one.group(intent.name(route)));
+                let share = group.map_or(0.0, |group| after.share(group));
                 led.get_or_insert_default().push((share * 10.0).round() as u32);
             }
             Step::Capacity { color, before, after, .. } if after.desired > before.desired => {

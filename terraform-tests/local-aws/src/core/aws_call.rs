@@ -87,6 +87,16 @@ impl AwsCall {
         self.error(StatusCode::BAD_REQUEST, code, "Rate exceeded")
     }
 
+    /// The answer "these credentials have ended", in the words of the service.
+    pub(crate) fn expired(&self) -> Response<Body> {
+        let (status, code) = match self.protocol {
+            Protocol::Query => (StatusCode::FORBIDDEN, "ExpiredToken"),
+            Protocol::Json | Protocol::Rest => (StatusCode::BAD_REQUEST, "ExpiredTokenException"),
+        };
+        let code = if self.service == "ec2" { "RequestExpired" } else { code };
+        self.error(status, code, "The security token included in the request is expired")
+    }
+
     /// An internal error of the service.
     pub(crate) fn broken(&self, status: StatusCode) -> Response<Body> {
         let code = match (status, self.service.as_str()) {

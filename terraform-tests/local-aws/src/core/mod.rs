@@ -4,6 +4,8 @@ pub(crate) mod aws_call;
 pub(crate) mod buckets;
 pub(crate) mod calls;
 pub(crate) mod clock;
+pub(crate) mod contention;
+pub(crate) mod credentials;
 pub(crate) mod describe;
 pub(crate) mod faults;
 pub(crate) mod functions;

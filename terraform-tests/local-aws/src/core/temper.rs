@@ -22,13 +22,17 @@ pub enum Rule {
     LateNodes,
     /// Metrics arrive late, errors before requests.
     LateMetrics,
+    /// A change is refused now and then because another one is under way.
+    Contention,
+    /// Credentials that have ended are refused.
+    ExpiredToken,
     /// There are so many calls a second, and no more.
     Throttling,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 9] = [
+    pub const ALL: [Rule; 11] = [
         Rule::ServiceModel,
         Rule::GroupStickiness,
         Rule::RulesPerLoadBalancer,
@@ -37,6 +41,8 @@ impl Rule {
         Rule::LateReads,
         Rule::LateNodes,
         Rule::LateMetrics,
+        Rule::Contention,
+        Rule::ExpiredToken,
         Rule::Throttling,
     ];
 
@@ -52,6 +58,8 @@ impl Rule {
             Rule::LateReads => "late-reads",
             Rule::LateNodes => "late-nodes",
             Rule::LateMetrics => "late-metrics",
+            Rule::Contention => "contention",
+            Rule::ExpiredToken => "expired-token",
             Rule::Throttling => "throttling",
         }
     }

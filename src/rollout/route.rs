@@ -336,6 +336,16 @@ pub struct Stickiness {
     pub duration_seconds: Option<i32>,
 }
 
+impl Stickiness {
+    /// On, for as short a time as AWS allows on a route. Network Load Balancers know no time.
+    pub fn shortest(route: &RouteSpec) -> Stickiness {
+        Stickiness { enabled: true, duration_seconds: (!route.is_network()).then_some(SHORTEST) }
+    }
+}
+
+/// The shortest time for which an Application Load Balancer keeps a client at a group.
+const SHORTEST: i32 = 1;
+
 impl Forward {
     /// Whether clients are kept at the group that they met first.
     pub fn is_sticky(&self) -> bool {

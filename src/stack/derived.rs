@@ -5,6 +5,11 @@ use super::spec::{HealthCheck, Service, TargetGroup};
 use super::task_definition::TaskDefinition;
 
 impl TargetGroup {
+    /// Whether it keeps a client at a target.
+    pub fn keeps_clients(&self) -> bool {
+        self.stickiness.as_ref().is_some_and(|stickiness| stickiness.enabled != Some(false))
+    }
+
     /// Which kind it is.
     pub fn kind(&self) -> GroupKind {
         let protocol = self.protocol.as_deref().unwrap_or("HTTP");

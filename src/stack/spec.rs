@@ -174,7 +174,8 @@ pub struct TargetGroup {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
 #[arguments(kind = GroupKind, change = InPlace)]
 pub struct Stickiness {
-    /// Whether stickiness is on.
+    /// Whether stickiness is on. Where a route has the target group beside others, as a switch's have, group stickiness of a second is
+    /// turned on there first, as AWS wants it.
     #[argument(default_is = "`true` where `stickiness` is written")]
     pub enabled: Option<bool>,
     /// How a client is recognized: by a cookie in HTTP and HTTPS target groups, by its address in others. `app_cookie` does not

@@ -162,9 +162,6 @@ pub(super) fn lead(
     if step.holds(world) { None } else { Some(step) }
 }
 
-/// The shortest time for which an Application Load Balancer keeps a client at a group.
-const SHORTEST: i32 = 1;
-
 /// How clients are kept at a group. AWS lets an action forward to several groups, one of which keeps clients at a target, only if
 /// the action keeps them at a group, too; where nobody asked for that, as shortly as can be. Network Load Balancers know no time.
 fn sticking(world: &World, route: &RouteSpec, forward: Forward) -> Forward {
@@ -173,9 +170,7 @@ fn sticking(world: &World, route: &RouteSpec, forward: Forward) -> Forward {
     let is_needed = groups.len() > 1 && groups.iter().any(|(arn, _)| world.sticky.contains(arn));
     let stickiness = match (stickiness, route.is_network()) {
         (Some(Stickiness { enabled: true, .. }), true) => Some(Stickiness { enabled: true, duration_seconds: None }),
-        (_, network) if is_needed && !is_on => {
-            Some(Stickiness { enabled: true, duration_seconds: (!network).then_some(SHORTEST) })
-        }
+        (_, _) if is_needed && !is_on => Some(Stickiness::shortest(route)),
         (stickiness, _) => stickiness,
     };
     Forward { groups, stickiness }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::rollout::gate::TargetHealth;
-use crate::rollout::{Conditions, Scalable};
+use crate::rollout::{Conditions, Scalable, Terminal};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::in_memory::{ATTEMPT, Fake, Fault, Hook, Stacks};
 use crate::run::stack::ports::{
@@ -745,6 +745,14 @@ impl TargetGroups for Cloud {
     async fn set_attributes(&self, arn: &str, group: &TargetGroup, before: &TargetGroup) -> Result<(), PortError> {
         if group == before {
             return Ok(());
+        }
+        // As AWS does: an action with several groups keeps clients at a group where one of them keeps them at a target.
+        let is_open = |terminal: &Terminal| match terminal {
+            Terminal::Forward(forward) => forward.groups.len() > 1 && !forward.is_sticky() && terminal.mentions(arn),
+            _ => false,
+        };
+        if group.keeps_clients() && self.routes.world().routes.values().any(|seen| is_open(&seen.terminal)) {
+            return Err(PortError::new(FailureKind::Other, "You must enable group stickiness on a rule"));
         }
         let (arn, group) = (arn.to_owned(), group.clone());
         self.change(format!("attributes {arn}"), Some(arn.to_owned()), move |state| {

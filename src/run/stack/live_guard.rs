@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::rollout::{Conditions, Forward, LAST_PRIORITY, RouteSpec, Terminal};
+use crate::rollout::{Conditions, Forward, LAST_PRIORITY, RouteSpec, Stickiness, Terminal};
 use crate::run::absence::{ages, believed};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::stack::context::StackContext;
@@ -92,6 +92,26 @@ pub async fn detach(context: &StackContext, group: &str, protected: bool) -> Res
             }
             other => other?,
         }
+    }
+    Ok(())
+}
+
+/// Lets every route that has the group beside others keep clients at a group, as shortly as can be: AWS wants that before a group
+/// keeps them at a target. Weights stay.
+///
+/// # Errors
+/// When a route can't be seen or changed.
+pub async fn keep_clients(context: &StackContext, group: &str) -> Result<(), PortError> {
+    let _alone = context.routes.lock().await;
+    for lead in leads_to(context, group, Freshness::Now).await? {
+        let Terminal::Forward(forward) = &lead.observed.terminal else { continue };
+        if forward.groups.len() < 2 || forward.is_sticky() {
+            continue;
+        }
+        tracing::info!(route = %lead.route, group, "lets a route keep clients at a group");
+        let stickiness = Some(Stickiness::shortest(&lead.route));
+        let after = Terminal::Forward(Forward { groups: forward.groups.clone(), stickiness });
+        context.load_balancer.set_terminal(&lead.route, &lead.observed.arn, &after).await?;
     }
     Ok(())
 }

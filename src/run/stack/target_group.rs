@@ -3,6 +3,7 @@
 use crate::run::absence::believed;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
+use crate::run::stack::live_guard::keep_clients;
 use crate::run::stack::ports::failed;
 use crate::stack::{self, Spec};
 
@@ -31,6 +32,9 @@ impl Build<'_> {
         let before = self.seen.group.as_ref().map(|seen| seen.group.clone()).unwrap_or_default();
         if what.iter().any(|name| name.starts_with("health_check.")) {
             self.context.ports.target_groups.set_health_check(arn, group).await?;
+        }
+        if group.keeps_clients() && !before.keeps_clients() {
+            keep_clients(self.context, arn).await?;
         }
         self.context.ports.target_groups.set_attributes(arn, group, &before).await
     }

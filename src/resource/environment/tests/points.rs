@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{LISTENER, Stage, assert_there, group, instances, service, stage, text};
 use crate::cancel::CancelSource;
 use crate::resource::testing::words;
+use crate::rollout::Stickiness;
 use crate::run::rollout::in_memory::Fault;
 use crate::stack::{MADE_TAG, OWNER_TAG, RELEASE_TAG};
 use crate::tf_provider::{Cancel, Stored, Value};
@@ -956,4 +957,24 @@ async fn p01_the_second_name_is_as_good_as_the_first() {
     process.read(&new).await;
     let (_, told) = process.plan(&config, None).await;
     assert!(words(&told).contains("myapp/green is live and would be replaced"), "{}", words(&told));
+}
+
+/// A group that begins to keep clients at a target where a route has it beside another one: AWS wants that route to keep them at a
+/// group first.
+#[tokio::test(start_paused = true)]
+async fn a_group_becomes_sticky_behind_a_route_with_several() {
+    for own in [0, 100] {
+        let stage = stage();
+        let made = stage.made(&instances("green", &json!({}))).await;
+        let arn = group(&made);
+        stage.lead(&[(&arn, own), ("arn:other", 100 - own)]);
+        let mut changed = instances("green", &json!({}));
+        changed["target_group"]["stickiness"] = json!({ "cookie_duration": 60 });
+        let stored = applied(&stage, &changed, &refreshed(&stage, &made).await).await;
+        let seen = stage.fake.world().routes[LISTENER].terminal.clone();
+        assert_eq!(seen.stickiness(), Some(Stickiness { enabled: true, duration_seconds: Some(1) }));
+        assert!((seen.share(&arn) - f64::from(own)).abs() < 0.01, "{seen:?}");
+        let (planned, _) = stage.plan(&stage.config(&changed), Some(&stored)).await;
+        assert_eq!(planned.state, stored.state);
+    }
 }

@@ -60,27 +60,27 @@ fn is_as_left(intent: &Intent, world: &World, lock_record: &LockRecord) -> bool 
 
 /// Whether a route leads where it led before a rollout, or where that rollout led it.
 fn is_led(intent: &Intent, lock_record: &LockRecord, route: &RouteSpec, now: &Terminal) -> bool {
-    let to = lock_record.to.as_ref().and_then(|to| intent.group(route, to));
-    let (Some(led), Some(to)) = (&lock_record.led, to) else { return true };
+    let to = lock_record.to.as_ref().and_then(|to| intent.environments.get(to).zip(intent.group(route, to)));
+    let (Some(led), Some((environment, own))) = (&lock_record.led, to) else { return true };
     let was = lock_record.origin(&route.key(), &intent.environments);
-    let share = now.share(to);
-    let is_step = led.iter().any(|permille| (f64::from(*permille) / 10.0 - share).abs() < 0.15);
-    match was {
-        Some(was) if was.shares_like(now) => true,
-        Some(was) if is_step => {
-            // The others have what is left as they had it before.
-            let (rest, left) = (100.0 - was.share(to), 100.0 - share);
-            let Terminal::Forward(forward) = &was else { return true };
-            rest < 0.1
-                || forward
-                    .groups
-                    .iter()
-                    .filter(|(arn, _)| arn != to)
-                    .all(|(arn, _)| (was.share(arn) / rest * left - now.share(arn)).abs() < 1.1)
-        }
-        Some(_) => false,
-        None => is_step,
+    if was.as_ref().is_some_and(|was| was.shares_like(now)) {
+        return true;
     }
+    // What moves within a color goes to one of its target groups that had nothing, whichever is wished by now.
+    let is_within = lock_record.from == lock_record.to;
+    let had = |group: &str| was.as_ref().map_or(0.0, |was| was.share(group));
+    let mut groups = environment.groups().filter(|group| *group == own || (is_within && had(group) <= 0.0));
+    groups.any(|to| {
+        let share = now.share(to);
+        let is_step = led.iter().any(|permille| (f64::from(*permille) / 10.0 - share).abs() < 0.15);
+        let Some(was) = &was else { return is_step };
+        // The others have what is left as they had it before.
+        let (rest, left) = (100.0 - was.share(to), 100.0 - share);
+        let Terminal::Forward(forward) = was else { return is_step };
+        let others = forward.groups.iter().filter(|(arn, _)| arn != to);
+        let keep = |(arn, _): &(String, u32)| (was.share(arn) / rest * left - now.share(arn)).abs() < 1.1;
+        is_step && (rest < 0.1 || others.into_iter().all(keep))
+    })
 }
 
 /// The color that is to be live: the one that was named, or else the one that is, or else the one on record.

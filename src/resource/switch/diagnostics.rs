@@ -405,13 +405,17 @@ impl Failure<'_> {
         }
         let mut text = String::new();
         for route in &self.intent.routes {
-            let mut steps = self.runbook.steps().filter_map(|(id, step)| match step {
-                Step::Route { route: own, after, .. } if own == route && journal.done(id) && !journal.undone(id) => {
-                    Some(after)
-                }
+            let steps = self.runbook.steps().filter_map(|(id, step)| match step {
+                Step::Route { route: own, after, .. } if own == route && journal.done(id) => Some((id, after)),
                 _ => None,
             });
-            let Some(after) = steps.next_back() else { continue };
+            let steps: Vec<(StepId, &Terminal)> = steps.collect();
+            // The way back is one call for each route, noted at its first step.
+            let is_back = steps.iter().any(|(id, _)| journal.undone(*id));
+            let Some((_, after)) = steps.last().filter(|(id, _)| !is_back && !self.runbook.taken_over.contains(id))
+            else {
+                continue;
+            };
             let _ = write!(text, "\n  {route}: {}", terminal_summary(after, |arn| self.intent.called(arn)));
         }
         if text.is_empty() { text } else { format!("\nThis run led them last to:{text}") }

@@ -359,7 +359,10 @@ async fn smaller(
         // A color has one thing that capacity sizes.
         let cure = match of {
             None => format!("; capacity = {{ before = \"match_live\" }} makes {color} as large first"),
-            Some(_) => ", and capacity sizes no target group that has a name".to_owned(),
+            Some(_) => {
+                "; capacity sizes what autoscaling_group_name or service_arn names, and targets that are none of it stay as many"
+                    .to_owned()
+            }
         };
         let detail = format!(
             "{small} has {own} registered targets, {live} has {of_live}. validation.healthy.min_percent_of_live ({} %) decides whether that is enough{cure}.",

@@ -71,7 +71,8 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         refuse_too_small(intent, world, color)?;
     }
     let runbook = Runbook { on_failure: intent.on_failure, on_interrupt: intent.on_interrupt, ..Runbook::default() };
-    let mut plan = Draft { intent, world: world.clone(), runbook, left: None, shown: Vec::new() };
+    let mut plan =
+        Draft { intent, world: world.clone(), runbook, left: None, shown: Vec::new(), whole: Subject::default() };
     let moves = match color.as_deref() {
         Some(color) if intent.active.is_some() || current(intent, world).live.is_none() => plan.lead_to(color),
         Some(color) => plan.follow(Some(color)),
@@ -127,7 +128,14 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         (!step.holds(world)).then_some(step)
     };
     let steps: Vec<Step> = originals.iter().filter_map(|original| step(original, world)).collect();
-    let mut plan = Draft { intent, world: world.clone(), runbook: Runbook::default(), left: None, shown: Vec::new() };
+    let mut plan = Draft {
+        intent,
+        world: world.clone(),
+        runbook: Runbook::default(),
+        left: None,
+        shown: Vec::new(),
+        whole: Subject::default(),
+    };
     let mut gaining: BTreeMap<(String, String), Vec<&RouteSpec>> = BTreeMap::new();
     for step in &steps {
         let Step::Route { route, before: Some(before), after: after @ Terminal::Forward(forward), .. } = step else {
@@ -144,7 +152,8 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         plan.push(subjects.iter().map(|subject| health_check(intent, subject)).collect());
         // The user's own checks are about colors.
         let color = &subjects[0].color;
-        let checks = about(&intent.validation.checks, subjects, &subjects[0]);
+        let whole = plan.whole(color, Direction::Start);
+        let checks = about(intent, &intent.validation.checks, (subjects, &whole));
         if intent.environments.contains_key(color) && !checks.is_empty() {
             plan.show(color);
             plan.push(checks.into_iter().map(Step::Check).collect());
@@ -200,6 +209,8 @@ struct Draft<'i> {
     left: Option<String>,
     /// Where the previews led before they were led to the color that is checked.
     shown: Vec<(RouteSpec, Terminal)>,
+    /// Whom checks are about that are of no target group, as it was before anything moved.
+    whole: Subject,
 }
 
 impl Draft<'_> {
@@ -212,6 +223,7 @@ impl Draft<'_> {
         if subjects.is_empty() {
             return false;
         }
+        self.whole = self.whole(color, direction);
         // What is already done comes first: whatever comes after it is still to be done, the checks too.
         if matches!(direction, Direction::Resume | Direction::Start) {
             self.take_over();
@@ -222,7 +234,7 @@ impl Draft<'_> {
             if n > 0 {
                 self.recheck(&subjects, direction);
             }
-            self.step_to(color, *shift, (&subjects, direction));
+            self.step_to(color, *shift, &subjects);
         }
         let last: Vec<Step> = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
         if !shifts.is_empty() && !last.is_empty() {
@@ -231,7 +243,7 @@ impl Draft<'_> {
         self.push(last);
         self.push(unseen.iter().map(|subject| health_check(intent, subject)).collect());
         if matches!(direction, Direction::Start | Direction::Resume) && (moves || direction == Direction::Resume) {
-            self.verify(&subjects, direction);
+            self.verify(&subjects);
         }
         moves || direction == Direction::Resume
     }
@@ -260,7 +272,7 @@ impl Draft<'_> {
         let checks = seen.iter().map(|subject| health_check(intent, &self.measured(subject, direction))).collect();
         self.push(checks);
         // A color that a rollout has not even left yet needs no second look.
-        let checks = about(&intent.validation.checks, subjects, &self.whole(color, direction));
+        let checks = about(intent, &intent.validation.checks, (subjects, &self.whole));
         if direction != Direction::Rollback && !checks.is_empty() {
             self.show(color);
             self.push(checks.into_iter().map(Step::Check).collect());
@@ -334,6 +346,7 @@ impl Draft<'_> {
         if subjects.is_empty() {
             return false;
         }
+        self.whole = self.whole(live, Direction::Start);
         let unseen = self.validate(&subjects, Direction::Start);
         let steps = new.into_iter().filter_map(|route| lead(intent, &self.world, route, live, None)).collect();
         self.push(steps);
@@ -561,7 +574,7 @@ impl Draft<'_> {
     }
 
     /// Leads a part of the traffic to the color, and stays there.
-    fn step_to(&mut self, color: &str, shift: Shift, (subjects, direction): (&[Subject], Direction)) {
+    fn step_to(&mut self, color: &str, shift: Shift, subjects: &[Subject]) {
         let intent = self.intent;
         let steps = intent.routes.iter().filter_map(|route| part(intent, &self.world, route, color, shift)).collect();
         self.push(steps);
@@ -574,7 +587,7 @@ impl Draft<'_> {
         if led.is_empty() {
             return;
         }
-        let hold = self.watch(&led, (shift.percent(), direction), shift.hold);
+        let hold = self.watch(&led, shift.percent(), shift.hold);
         // A step that neither waits nor looks is only passed through.
         if hold.hold.is_zero() && hold.checks.is_empty() {
             self.converge();
@@ -607,7 +620,7 @@ impl Draft<'_> {
         seen.map(|seen| seen.terminal.share(group)).fold(0.0, f64::max)
     }
 
-    fn watch(&self, subjects: &[Subject], (percent, direction): (f64, Direction), hold: std::time::Duration) -> Watch {
+    fn watch(&self, subjects: &[Subject], percent: f64, hold: std::time::Duration) -> Watch {
         let verification = self.intent.verification.clone().unwrap_or_default();
         Watch {
             subject: subjects[0].clone(),
@@ -615,13 +628,13 @@ impl Draft<'_> {
             hold,
             interval: verification.interval,
             max_failures: verification.max_failures,
-            checks: about(&verification.checks, subjects, &self.whole(&subjects[0].color, direction)),
+            checks: about(self.intent, &verification.checks, (subjects, &self.whole)),
             convergence: None,
         }
     }
 
     /// Watches the color once it has everything.
-    fn verify(&mut self, subjects: &[Subject], direction: Direction) {
+    fn verify(&mut self, subjects: &[Subject]) {
         let Some(verification) = &self.intent.verification else {
             if self.intent.strategy.prove.is_some() {
                 self.converge();
@@ -631,7 +644,7 @@ impl Draft<'_> {
         // Who follows leads no more users anywhere but by new rules.
         let led: Vec<Subject> = subjects.iter().filter(|subject| self.most(&subject.group) > 0.0).cloned().collect();
         if !led.is_empty() {
-            let watch = self.watch(&led, (100.0, direction), verification.duration);
+            let watch = self.watch(&led, 100.0, verification.duration);
             self.push_watch(watch);
         }
     }

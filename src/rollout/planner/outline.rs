@@ -25,8 +25,12 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         Some(Before::Number(number)) => words.push(format!("raise {color} to {number}, if it is smaller")),
         None => {}
     }
-    let subject =
-        |name: Option<&str>| Subject { color: color.to_owned(), name: name.map(str::to_owned), ..Subject::default() };
+    let subject = |name: Option<&str>| Subject {
+        color: color.to_owned(),
+        name: name.map(str::to_owned),
+        route: intent.routes_of(name).next().map(RouteSpec::key),
+        ..Subject::default()
+    };
     let subjects: Vec<Subject> = intent.names().into_iter().map(subject).collect();
     let healthy = Checking {
         block: Block::Validation,
@@ -34,8 +38,9 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         subject: Subject::default(),
         check: Check::Healthy(intent.validation.healthy.clone()),
     };
-    let whole = Subject { name: None, ..subject(None) };
-    let checks = [about(&[healthy], &subjects, &whole), about(&intent.validation.checks, &subjects, &whole)].concat();
+    let whole = Subject { color: color.to_owned(), ..Subject::default() };
+    let checks = [&[healthy], intent.validation.checks.as_slice()].concat();
+    let checks = about(intent, &checks, (&subjects, &whole));
     words.extend(
         checks
             .iter()

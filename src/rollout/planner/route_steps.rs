@@ -32,9 +32,9 @@ pub(super) fn health_check(intent: &Intent, subject: &Subject) -> Step {
 
 /// Checks, and whom they are about: what is seen of a target group is looked at for each, everything else is about the color as a
 /// whole. Network Load Balancers know no requests.
-pub(super) fn about(checks: &[Checking], subjects: &[Subject], whole: &Subject) -> Vec<Checking> {
+pub(super) fn about(intent: &Intent, checks: &[Checking], (subjects, whole): (&[Subject], &Subject)) -> Vec<Checking> {
     let network = |subject: &&Subject| subject.route.as_deref().is_some_and(arn::is_network);
-    let is_all_network = subjects.iter().all(|subject| network(&subject));
+    let is_all_network = intent.routes.iter().all(RouteSpec::is_network);
     let of = |checking: &Checking| -> Vec<Checking> {
         let about = |subject: &Subject| Checking { subject: subject.clone(), ..checking.clone() };
         match checking.check.groups() {

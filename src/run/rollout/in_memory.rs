@@ -219,6 +219,7 @@ struct State {
     /// What functions, commands, alarms and metrics say, in turn; the last one stays.
     functions: Vec<FunctionAnswer>,
     commands: Vec<CommandEnd>,
+    ran: Vec<BTreeMap<String, String>>,
     alarms: BTreeMap<String, String>,
     /// How long something has to last for an alarm to go off.
     least: BTreeMap<String, Duration>,
@@ -339,6 +340,11 @@ impl Fake {
 
     pub(crate) fn set_functions(&self, answers: Vec<FunctionAnswer>) {
         self.state().functions = answers;
+    }
+
+    /// The environments that commands got.
+    pub(crate) fn ran(&self) -> Vec<BTreeMap<String, String>> {
+        self.state().ran.clone()
     }
 
     pub(crate) fn set_commands(&self, ends: Vec<CommandEnd>) {
@@ -1071,7 +1077,8 @@ impl Functions for Fake {
 
 #[async_trait]
 impl Commands for Fake {
-    async fn run(&self, _: &CommandCheck, _: &BTreeMap<String, String>) -> Result<CommandEnd, PortError> {
+    async fn run(&self, _: &CommandCheck, variables: &BTreeMap<String, String>) -> Result<CommandEnd, PortError> {
+        self.state().ran.push(variables.clone());
         let end = in_turn(&mut self.state().commands);
         end.ok_or_else(|| PortError::new(FailureKind::Gone, "no such program"))
     }

@@ -406,3 +406,31 @@ async fn a_further_load_balancer_leaves_the_lock_where_it_is() {
         |config: &Value| crate::resource::switch::model::lock(&crate::resource::switch::model::parse(config).unwrap());
     assert_eq!(lock(&one), lock(&more));
 }
+
+/// A move within a color that was killed is this switch's own to take back.
+#[tokio::test(start_paused = true)]
+async fn a_move_within_a_color_is_taken_back() {
+    let stage = stage(world(100, 0));
+    let (stored, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;
+    stage.fake.heal();
+    let mut config = with_api(careful(&stage, "blue"));
+    let listener = config.get("routes").as_list().unwrap()[0].clone();
+    config.set("routes", Value::List(vec![of_api(listener.clone())]));
+    // The first call joins the color's other target group at weight 0.
+    stage.fake.fault(1, Fault::DiesAfter);
+    tokio::select! {
+        _ = stage.apply(&config, Some(&stored)) => {}
+        () = stage.fake.died() => {}
+    }
+    assert_eq!(stage.fake.world().routes[LISTENER].terminal.share(BLUE_API), 10.0);
+    bury(&stage);
+    stage.fake.heal();
+    let stage = stage.restarted();
+    config.set("routes", Value::List(vec![listener]));
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.plan(&config, Some(&read)).await;
+    assert!(!told(&diagnostics).contains("somebody has moved"), "{}", told(&diagnostics));
+    let (_, diagnostics) = stage.apply(&config, Some(&read)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert_eq!(stage.fake.world().routes[LISTENER].terminal.share(BLUE), 100.0);
+}

@@ -1093,3 +1093,53 @@ async fn a_hold_is_judged_to_its_last_whole_minute() {
     assert!(end.duration_since(*last).unwrap_or_default() < Duration::from_secs(60), "{sampled:?}");
     assert!(asked.duration_since(end).unwrap() < Duration::from_secs(140), "{sampled:?}");
 }
+
+/// After the last step the color is measured by the one that was live, which has nothing left by then.
+#[tokio::test(start_paused = true)]
+async fn the_last_watch_knows_who_was_live() {
+    let (stage, stored) = on_blue().await;
+    let end = CommandEnd { code: Some(0), output: String::new(), is_cut: false, timed_out: false };
+    stage.fake.set_commands(vec![end]);
+    let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0, apart: None };
+    stage.fake.set_sample("targetgroup/blue/1", sample(1.0));
+    stage.fake.set_sample("targetgroup/green/1", sample(3.0));
+    let orders = [("namespace", text("MyApp")), ("metric_name", text("Orders"))];
+    let query = [("expression", text("orders")), ("metrics", Value::object([("orders", Value::object(orders))]))];
+    let metric = Value::object([("query", Value::object(query)), ("max_ratio_to_live", percent(1.5))]);
+    let command = Value::object([("argv", list(text("smoke")))]);
+    let mut config = config(&stage.switch, text("green"));
+    let verification = [("duration", text("5m")), ("metrics", list(metric)), ("command", list(command))];
+    config.set("verification", Value::object(verification));
+    let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    let told = told(&diagnostics);
+    assert!(diagnostics.has_errors() && told.contains("orders of green is 3.0000"), "{told}");
+    let ran = stage.fake.ran();
+    assert!(!ran.is_empty() && ran.iter().all(|variables| variables["BLUEGREEN_LIVE"] == "blue"), "{ran:?}");
+}
+
+/// Where routes can't be read any more, it is told where they were led last; one that went back is at none of the steps.
+#[tokio::test(start_paused = true)]
+async fn what_went_back_is_not_told_as_led() {
+    for is_back in [true, false] {
+        let (stage, stored) = on_blue().await;
+        stage.fake.set_answers(vec![]);
+        let fake = stage.fake.clone();
+        let breaks = async {
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            fake.set_status(500);
+        };
+        // The third call leads it back.
+        if is_back {
+            stage.fake.blind(3, 999);
+        } else {
+            stage.fake.fault(2, Fault::Refused);
+            stage.fake.blind(2, 999);
+        }
+        let config = careful(&stage, "green");
+        let ((_, diagnostics), ()) = futures::join!(stage.apply(&config, Some(&stored)), breaks);
+        let told = told(&diagnostics);
+        assert!(told.contains("Traffic now: not known"), "{told}");
+        let led = "This run led them last to:\n  listener web/2: blue 50 %, green 50 %";
+        assert_eq!(told.contains(led), !is_back, "{told}");
+    }
+}

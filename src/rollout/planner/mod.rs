@@ -3,6 +3,7 @@
 mod outline;
 mod route_steps;
 mod trial;
+mod whom;
 
 use std::collections::BTreeMap;
 
@@ -13,9 +14,7 @@ use crate::rollout::journal::StepId;
 use crate::rollout::lock_record::LockRecord;
 use crate::rollout::route::{Observed, RouteSpec, Stickiness, Terminal, short};
 use crate::rollout::runbook::{Convergence, Runbook, Step, Watch, terminal_summary};
-use crate::rollout::situation::{
-    arn, busiest_but, current, idle, is_all_on, is_ours_by_looks, target_color, undoes, unfinished,
-};
+use crate::rollout::situation::{arn, current, idle, is_all_on, is_ours_by_looks, target_color, undoes, unfinished};
 use crate::rollout::strategy::Shift;
 use crate::rollout::world::World;
 
@@ -301,21 +300,6 @@ impl Draft<'_> {
         self.push(steps);
     }
 
-    /// By whom a color's health is measured: by the one that carries the most. A color that carries the most itself, or
-    /// that carried everything before the rollout that is taken back, is measured by nobody: the way back from a canary is
-    /// not barred by the canary.
-    fn measured(&self, subject: &Subject, direction: Direction) -> Subject {
-        let share = |group: &str| {
-            let seen = self.intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
-            seen.map(|seen| seen.terminal.share(group)).sum::<f64>()
-        };
-        let carries_most = subject.live_group.as_deref().is_some_and(|live| share(&subject.group) >= share(live));
-        if direction == Direction::Rollback || (direction == Direction::Return && carries_most) {
-            return Subject { live_color: None, live_group: None, live_name: None, ..subject.clone() };
-        }
-        subject.clone()
-    }
-
     /// Where no color was named nothing moves: colors that a route lacks join it at weight 0, and a new rule leads where
     /// the others do that lead to the same target groups. Where there is none, the live color's target group is checked first; whether
     /// there is such a rule.
@@ -456,65 +440,6 @@ impl Draft<'_> {
             // The color on record that still has a part of the traffic was whole before somebody split it.
             (false, true) => Direction::Return,
             (false, false) => Direction::Start,
-        }
-    }
-
-    /// Whom the checks of a color are about: each of its target groups that production traffic comes to.
-    fn subjects(&self, color: &str, direction: Direction) -> Vec<Subject> {
-        let subject = |name: Option<&str>| {
-            let routes: Vec<&RouteSpec> = self.intent.routes_of(name).collect();
-            let group = self.intent.environments.get(color)?.group(name)?;
-            Some(self.subject(color, group, &routes, direction))
-        };
-        self.intent.names().into_iter().filter_map(subject).collect()
-    }
-
-    /// Whom checks are about that are of no target group: the color, beside what serves by any route.
-    fn whole(&self, color: &str, direction: Direction) -> Subject {
-        let names = self.intent.names();
-        let name = names.iter().find(|name| name.is_none()).or(names.first()).copied().flatten();
-        let group = self.intent.environments.get(color).and_then(|one| one.group(name)).unwrap_or_default();
-        // What else leads there by the same name comes first.
-        let mut routes: Vec<&RouteSpec> = self.intent.routes.iter().collect();
-        routes.sort_by_key(|route| self.intent.name(route) != name);
-        let subject = self.subject(color, group, &routes, direction);
-        if subject.live_color.as_deref() != Some(color) {
-            return subject;
-        }
-        // It is compared with no target group of its own.
-        let own: Vec<&str> = self.intent.environments.get(color).map(|one| one.groups().collect()).unwrap_or_default();
-        let now = busiest_but(self.intent, &self.world, &routes, &own);
-        Subject {
-            live_color: now.as_deref().and_then(|now| self.intent.color_of(now)).map(str::to_owned),
-            live_name: now.as_deref().map(|now| self.intent.called(now).unwrap_or_else(|| short(now))),
-            live_group: now,
-            ..subject
-        }
-    }
-
-    fn subject(&self, color: &str, group: &str, routes: &[&RouteSpec], direction: Direction) -> Subject {
-        let first = routes.first();
-        let from = self
-            .world
-            .lock_record
-            .as_ref()
-            .filter(|_| direction == Direction::Resume)
-            .and_then(|lock_record| lock_record.from.as_ref());
-        let from = from.zip(first).and_then(|(from, first)| self.intent.group(first, from)).map(str::to_owned);
-        // Where a color moves from one of its target groups to another one it is measured by what it had.
-        let from = from.filter(|from| from != group);
-        let now = from.or_else(|| busiest_but(self.intent, &self.world, routes, &[group]));
-        let route = first.map(|route| match route {
-            RouteSpec::Listener(arn) | RouteSpec::Rule(arn) | RouteSpec::OwnRule { listener: arn, .. } => arn.as_str(),
-        });
-        Subject {
-            color: color.to_owned(),
-            name: self.intent.environments.get(color).and_then(|one| one.name_of(group)?).map(str::to_owned),
-            group: group.to_owned(),
-            live_color: now.as_deref().and_then(|now| self.intent.color_of(now)).map(str::to_owned),
-            live_name: now.as_deref().map(|now| self.intent.called(now).unwrap_or_else(|| short(now))),
-            live_group: now,
-            route: route.map(str::to_owned),
         }
     }
 

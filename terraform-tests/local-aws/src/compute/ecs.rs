@@ -391,6 +391,10 @@ impl Ecs {
 
     async fn stop_tasks(&self, arn: &str, tasks: Vec<Task>, (code, reason): (&str, &str)) {
         let Some(scope) = self.with(arn, |service| service.scope.clone()).filter(|_| !tasks.is_empty()) else { return };
+        // What takes their place is healthy once every node knows it.
+        if let Err(error) = self.converge.settled().await {
+            eprintln!("local-aws: before the end of tasks: {error:#}");
+        }
         for task in &tasks {
             for (group, port) in &task.registrations {
                 self.target(&scope, "DeregisterTargets", group, &task.address, *port).await;
@@ -569,6 +573,7 @@ mod tests {
     async fn a_service_deploys_scales_and_ends() {
         let local = Local::start().await;
         let (group, listener) = service(&local).await;
+        local.aws.settled().await.expect("moto answers");
         assert_eq!(get(listener).await, (200, "blue v1".to_owned()));
         let shown = describe(&local).await;
         assert_eq!((&shown["runningCount"], &shown["pendingCount"]), (&json!(2), &json!(0)));
@@ -591,6 +596,7 @@ mod tests {
         let tasks = local.ecs("ListTasks", json!({ "cluster": "c", "serviceName": "web" })).await;
         assert_eq!(tasks["taskArns"].as_array().map(Vec::len), Some(3));
         local.ecs("DeleteService", json!({ "cluster": "c", "service": "web", "force": true })).await;
+        local.aws.settled().await.expect("moto answers");
         assert_eq!(get(listener).await.0, 503);
         let shown = describe(&local).await;
         assert_eq!((&shown["status"], &shown["runningCount"]), (&json!("INACTIVE"), &json!(0)));

@@ -397,6 +397,8 @@ impl Run {
             judged = judged.and(self.judge(new).await);
         }
         if launch_first {
+            // A new target is healthy once every node knows it.
+            self.refreshes.converge.settled().await.map_err(failed)?;
             let ended = compute.ec2(&self.scope, "TerminateInstances", &[("InstanceId.1", id)]).await;
             compute.let_go(id);
             self.refreshes.converge.refresh().await.map_err(failed)?;
@@ -460,6 +462,7 @@ mod tests {
         let (target_group, listener) = local.stage("instance").await;
         group_of(&local, "ami-good", &target_group).await;
         until("two healthy instances", async || local.healthy(&target_group).await == 2).await;
+        local.aws.settled().await.expect("moto answers");
         next_version(&local, "ami-good", "v2").await;
         local.autoscaling("StartInstanceRefresh", &[GROUP, ("Preferences.MinHealthyPercentage", "100")]).await;
         let (status, refused) = local.try_query("autoscaling", "StartInstanceRefresh", &[GROUP]).await;

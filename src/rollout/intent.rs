@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::capacity::{CapacityPolicy, Scalable};
 use super::check::{Checking, HealthyPolicy};
-use super::route::{RouteSpec, Terminal, called};
+use super::route::{RouteSpec, Terminal, called, short};
 use super::strategy::{Strategy, Verification};
 
 /// The whole wish for one switch.
@@ -47,8 +47,7 @@ pub struct Intent {
 impl Intent {
     /// The color that a target group belongs to.
     pub fn color_of(&self, arn: &str) -> Option<&str> {
-        let mut environments = self.environments.iter();
-        environments.find(|(_, environment)| environment.has(arn)).map(|(color, _)| color.as_str())
+        owner(&self.environments, arn).map(|(color, _)| color)
     }
 
     /// Which of its target groups a color has for a route.
@@ -77,10 +76,9 @@ impl Intent {
         self.routes.iter().filter(move |route| self.name(route) == name)
     }
 
-    /// What a target group is called, by its color and its name: `green`, `green (api)`; none for one that is no color's.
-    pub fn called(&self, arn: &str) -> Option<String> {
-        let mut environments = self.environments.iter();
-        environments.find_map(|(color, one)| Some(called(color, one.name_of(arn)?)))
+    /// What a target group is called, by its color and its name: `green`, `green (api)`; by its own for one that is no color's.
+    pub fn called(&self, arn: &str) -> String {
+        owner(&self.environments, arn).map_or_else(|| short(arn), |(color, name)| called(color, name))
     }
 
     /// The target groups of all colors.
@@ -89,12 +87,15 @@ impl Intent {
     }
 }
 
+/// Whose a target group is, and its name there where it has one.
+fn owner<'e>(environments: &'e BTreeMap<String, Environment>, arn: &str) -> Option<(&'e str, Option<&'e str>)> {
+    environments.iter().find_map(|(color, one)| Some((color.as_str(), one.name_of(arn)?)))
+}
+
 /// What a target group is kept by, whatever its ARN is by then: its color, and its name where it has one.
 pub fn label(environments: &BTreeMap<String, Environment>, arn: &str) -> Option<String> {
-    let label = |(color, one): (&String, &Environment)| {
-        one.name_of(arn).map(|name| name.map_or_else(|| color.clone(), |name| format!("{color}/{name}")))
-    };
-    environments.iter().find_map(label)
+    let (color, name) = owner(environments, arn)?;
+    Some(name.map_or_else(|| color.to_owned(), |name| format!("{color}/{name}")))
 }
 
 /// The target group that is kept by this label. No color has a `/` in it.
@@ -141,7 +142,7 @@ impl Environment {
 
     /// Whether a target group is one of its own.
     pub fn has(&self, arn: &str) -> bool {
-        self.groups().any(|group| group == arn)
+        self.name_of(arn).is_some()
     }
 
     /// The name of one of its target groups, if it has one; none for any other group.

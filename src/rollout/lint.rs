@@ -348,6 +348,6 @@ impl<'a> Walk<'a> {
 
     /// A color's name for its target group, or the group's own.
     fn name(&self, group: &str) -> String {
-        self.intent.called(group).unwrap_or_else(|| super::route::short(group))
+        self.intent.called(group)
     }
 }

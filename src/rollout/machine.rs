@@ -2,7 +2,7 @@
 
 use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
-use super::route::Terminal;
+use super::route::{Terminal, short};
 use super::runbook::{Runbook, Step, is_back, terminal_summary};
 use super::world::World;
 
@@ -184,7 +184,7 @@ pub fn crossed(runbook: &Runbook, journal: &Journal, world: &World) -> Option<St
         };
         let went_back = origin.is_some_and(|origin| is_back(&seen.terminal, origin));
         if !went_back && !expected.iter().any(|terminal| seen.terminal.is_same(terminal)) {
-            let leads = terminal_summary(&seen.terminal, |_| None);
+            let leads = terminal_summary(&seen.terminal, short);
             return Some(format!("{route} was moved by somebody else in the meantime: {leads}"));
         }
     }

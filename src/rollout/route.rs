@@ -49,11 +49,6 @@ impl RouteSpec {
         }
     }
 
-    /// Its load balancer, as CloudWatch calls it: `app/web/49ea1cb665d534d9`.
-    pub fn load_balancer(&self) -> Option<String> {
-        arn::load_balancer(&self.listener())
-    }
-
     /// A name that stays the same as long as it is the same route.
     pub fn key(&self) -> String {
         match self {

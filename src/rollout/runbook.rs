@@ -7,7 +7,7 @@ use super::capacity::{self, Capacity, Scalable};
 use super::check::{Check, Checking, Subject};
 use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
-use super::route::{Conditions, Observed, Place, RouteSpec, Terminal, short};
+use super::route::{Conditions, Observed, Place, RouteSpec, Terminal};
 use super::strategy::Prove;
 use super::world::World;
 use crate::duration::shown;
@@ -423,14 +423,11 @@ fn percent(share: f64) -> String {
     format!("{tenths}")
 }
 
-/// A terminal action in words; target groups are called by their colors where those are known.
-pub fn terminal_summary(terminal: &Terminal, called: impl Fn(&str) -> Option<String>) -> String {
+/// A terminal action in words, and what its target groups are called.
+pub fn terminal_summary(terminal: &Terminal, called: impl Fn(&str) -> String) -> String {
     match terminal {
         Terminal::Forward(forward) => {
-            let part = |(arn, _): &(String, u32)| {
-                let name = called(arn).unwrap_or_else(|| short(arn));
-                format!("{name} {} %", percent(terminal.share(arn)))
-            };
+            let part = |(arn, _): &(String, u32)| format!("{} {} %", called(arn), percent(terminal.share(arn)));
             forward.groups.iter().map(part).collect::<Vec<_>>().join(", ")
         }
         Terminal::FixedResponse { status, .. } => format!("a fixed {status} answer"),

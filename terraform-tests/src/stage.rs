@@ -11,7 +11,7 @@ use local_aws::{Config, LocalAws};
 
 use crate::client::{ACCESS_KEY, Client, REGION, element, elements};
 use crate::shell::Shell;
-use crate::terraform::repository;
+use crate::terraform::{Terraform, repository};
 
 /// The listeners' first port; each load balancer has an address of its own.
 const FIRST_PORT: u16 = 8080;
@@ -318,6 +318,14 @@ impl Stage {
     #[must_use]
     pub fn shell(&self) -> Shell<'static> {
         Shell { endpoint: self.aws.endpoint(), profiles: None }
+    }
+
+    /// Lets a configuration that takes region, credentials and endpoints from the environment find this stage.
+    pub fn lend_to(&self, terraform: &mut Terraform) {
+        terraform.set("AWS_REGION", REGION);
+        terraform.set("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+        terraform.set("AWS_SECRET_ACCESS_KEY", "testing");
+        terraform.set("AWS_ENDPOINT_URL", &self.aws.endpoint());
     }
 
     /// What providers are needed, and the provider block that leads to this stage.

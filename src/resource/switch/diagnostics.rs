@@ -441,7 +441,7 @@ impl Failure<'_> {
             let Terminal::Forward(forward) = &before.terminal else { continue };
             let left_out = forward.groups.iter().map(|(arn, _)| arn).filter(|arn| !seen.terminal.mentions(arn));
             for arn in left_out {
-                let name = self.intent.called(arn).unwrap_or_else(|| short(arn));
+                let name = self.intent.called(arn);
                 let _ = write!(
                     text,
                     "\n{name} is left out of the action of {route}, whose stickiness would keep clients there: the next apply adds it again, with weight 0."

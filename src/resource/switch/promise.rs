@@ -36,7 +36,9 @@ impl Promise<'_> {
         }
         let mut text = "The traffic is not where it was when this was planned, so that this apply would move it in another way than the plan says. Nothing was changed.\n".to_owned();
         let words = |terminal: &Terminal| {
-            terminal_summary(terminal, |arn| intent.called(arn).or_else(|| self.prior.called(arn)))
+            terminal_summary(terminal, |arn| {
+                if intent.color_of(arn).is_some() { intent.called(arn) } else { self.prior.called(arn) }
+            })
         };
         for (route, was, is) in changed {
             let is = is.map_or_else(|| "not there".to_owned(), words);

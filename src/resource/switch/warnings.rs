@@ -56,7 +56,7 @@ pub(super) async fn tell(
     unseen_failures(shared, config, intent, diagnostics).await;
     slow_alarms(shared, intent, &color, diagnostics).await;
     for (group, facts) in &facts {
-        thresholds(&name(intent, group), facts, diagnostics);
+        thresholds(&intent.called(group), facts, diagnostics);
     }
     smaller(shared, intent, (&color, live.as_deref()), &facts, diagnostics).await;
 }
@@ -143,7 +143,7 @@ fn needed_stickiness(intent: &Intent, world: &World, runbook: &Runbook, diagnost
         }
     }
     let Some(first) = routes.first() else { return };
-    let keeping = world.sticky.iter().map(|group| name(intent, group)).collect::<Vec<_>>().join(" and ");
+    let keeping = world.sticky.iter().map(|group| intent.called(group)).collect::<Vec<_>>().join(" and ");
     let verb = if world.sticky.len() == 1 { "keeps" } else { "keep" };
     let names = routes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let how = if first.is_network() {
@@ -161,11 +161,6 @@ fn needed_stickiness(intent: &Intent, world: &World, runbook: &Runbook, diagnost
 fn groups_in_use(intent: &Intent) -> impl Iterator<Item = &str> {
     let names = intent.names();
     intent.environments.values().flat_map(move |one| names.clone().into_iter().filter_map(|name| one.group(name)))
-}
-
-/// What a target group is called.
-fn name(intent: &Intent, group: &str) -> String {
-    intent.called(group).unwrap_or_else(|| short(group))
 }
 
 /// Traffic that somebody leads back after each apply is moved by two hands, and flips with every other apply.
@@ -215,7 +210,7 @@ fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostic
     let Some(hold) = shortest_hold(intent) else { return };
     let slow = facts.iter().filter_map(|(group, facts)| {
         let delay = facts.deregistration_delay.filter(|delay| *delay > hold)?;
-        Some(format!("{} for up to {}", name(intent, group), shown(delay)))
+        Some(format!("{} for up to {}", intent.called(group), shown(delay)))
     });
     let slow: Vec<String> = slow.collect();
     if slow.is_empty() {
@@ -305,7 +300,7 @@ async fn unseen_failures(shared: &Shared, config: &Value, intent: &Intent, diagn
             return;
         }
     };
-    let colors: Vec<String> = speaking.iter().map(|group| name(intent, group)).collect();
+    let colors: Vec<String> = speaking.iter().map(|group| intent.called(group)).collect();
     if colors.is_empty() {
         return;
     }
@@ -372,7 +367,7 @@ async fn smaller(
     }
     for (group, count) in counts {
         let set_off = facts.get(group).is_some_and(|facts| facts.dns_failover_below.is_none());
-        let name = name(intent, group);
+        let name = intent.called(group);
         if count == 0 && !set_off {
             let detail = format!(
                 "The target group of {name} ({}) has no target. With an alias record that evaluates target health, Route 53 takes the whole load balancer for unhealthy while one of its groups is empty, also at weight 0. Set target_group_health.dns_failover.minimum_healthy_targets_count to \"off\" on it.",

@@ -70,8 +70,7 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         refuse_too_small(intent, world, color)?;
     }
     let runbook = Runbook { on_failure: intent.on_failure, on_interrupt: intent.on_interrupt, ..Runbook::default() };
-    let mut plan =
-        Draft { intent, world: world.clone(), runbook, left: None, shown: Vec::new(), whole: Subject::default() };
+    let mut plan = Draft::new(intent, world, runbook);
     let moves = match color.as_deref() {
         Some(color) if intent.active.is_some() || current(intent, world).live.is_none() => plan.lead_to(color),
         Some(color) => plan.follow(Some(color)),
@@ -127,14 +126,7 @@ pub fn plan_restoration(intent: &Intent, originals: &[(RouteSpec, Terminal)], wo
         (!step.holds(world)).then_some(step)
     };
     let steps: Vec<Step> = originals.iter().filter_map(|original| step(original, world)).collect();
-    let mut plan = Draft {
-        intent,
-        world: world.clone(),
-        runbook: Runbook::default(),
-        left: None,
-        shown: Vec::new(),
-        whole: Subject::default(),
-    };
+    let mut plan = Draft::new(intent, world, Runbook::default());
     let mut gaining: BTreeMap<(String, String), Vec<&RouteSpec>> = BTreeMap::new();
     for step in &steps {
         let Step::Route { route, before: Some(before), after: after @ Terminal::Forward(forward), .. } = step else {
@@ -212,12 +204,19 @@ struct Draft<'i> {
     whole: Subject,
 }
 
+impl<'i> Draft<'i> {
+    fn new(intent: &'i Intent, world: &World, runbook: Runbook) -> Draft<'i> {
+        Draft { intent, world: world.clone(), runbook, left: None, shown: Vec::new(), whole: Subject::default() }
+    }
+}
+
 impl Draft<'_> {
     /// Checks the color if it is to gain traffic, and moves the routes to it; whether any traffic is moved.
     fn lead_to(&mut self, color: &str) -> bool {
         let intent = self.intent;
-        let moves = intent.routes.iter().any(|route| self.gains(route, color));
-        let direction = self.direction(color, moves);
+        let gaining: Vec<&RouteSpec> = intent.routes.iter().filter(|route| self.gains(route, color)).collect();
+        let moves = !gaining.is_empty();
+        let direction = self.direction(color, &gaining);
         let subjects = self.subjects(color, direction);
         if subjects.is_empty() {
             return false;
@@ -400,14 +399,14 @@ impl Draft<'_> {
         self.push(steps);
     }
 
-    /// Whether this is a way back, or one that another run began.
-    fn direction(&self, color: &str, moves: bool) -> Direction {
+    /// Whether this is a way back, or one that another run began, by the routes that are still to lead more users to the color.
+    fn direction(&self, color: &str, gaining: &[&RouteSpec]) -> Direction {
+        let moves = !gaining.is_empty();
         let lock_record = unfinished(self.intent, &self.world);
         let undoes = |lock_record: &LockRecord| undoes(lock_record, color);
         // Of what is to get more, each target group of its own: one that serves says nothing of another one.
-        let gains = |route: &&RouteSpec| self.gains(route, color);
-        let serves = |route: &RouteSpec| self.intent.group(route, color).is_some_and(|group| self.most(group) > 0.0);
-        let has_some = self.intent.routes.iter().filter(gains).all(serves);
+        let serves = |route: &&RouteSpec| self.intent.group(route, color).is_some_and(|group| self.most(group) > 0.0);
+        let has_some = gaining.iter().all(serves);
         match (moves, lock_record.is_some_and(undoes), has_some) {
             (true, true, true) => return Direction::Rollback,
             (true, true, false) => return Direction::Return,

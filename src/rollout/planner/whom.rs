@@ -2,7 +2,7 @@
 
 use super::{Direction, Draft};
 use crate::rollout::check::Subject;
-use crate::rollout::route::{RouteSpec, short};
+use crate::rollout::route::RouteSpec;
 use crate::rollout::situation::busiest_but;
 
 impl Draft<'_> {
@@ -79,7 +79,7 @@ impl Draft<'_> {
         let intent = self.intent;
         Subject {
             live_color: live_group.as_deref().and_then(|live| intent.color_of(live)).map(str::to_owned),
-            live_name: live_group.as_deref().map(|live| intent.called(live).unwrap_or_else(|| short(live))),
+            live_name: live_group.as_deref().map(|live| intent.called(live)),
             live_group,
             ..subject
         }

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
-use terraform_tests::client::{ACCESS_KEY, REGION};
 use terraform_tests::load::Load;
 use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, repository};
@@ -30,12 +29,9 @@ async fn a_website_and_its_api_move_as_one() -> anyhow::Result<()> {
         let group = |color: &'static str| (color, stage.group(&format!("{prefix}{color}")).to_owned());
         serde_json::to_string(&BTreeMap::from(["blue", "green"].map(group)))
     };
+    stage.lend_to(&mut terraform);
     for (name, value) in [
-        ("AWS_REGION", REGION),
-        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-        ("AWS_SECRET_ACCESS_KEY", "testing"),
-        ("AWS_ENDPOINT_URL", &stage.aws.endpoint()),
-        ("TF_VAR_website_listener_arn", &stage.listeners[0]),
+        ("TF_VAR_website_listener_arn", stage.listeners[0].as_str()),
         ("TF_VAR_api_listener_arn", &stage.listeners[1]),
         ("TF_VAR_website_target_group_arns", &groups("")?),
         ("TF_VAR_api_target_group_arns", &groups("api-")?),

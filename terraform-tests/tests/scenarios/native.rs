@@ -1,7 +1,6 @@
 //! Terraform's own tests: the `.tftest.hcl` files beside the examples, as a user of the provider would write them.
 
 use anyhow::Context as _;
-use terraform_tests::client::{ACCESS_KEY, REGION};
 use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, engines, repository};
 
@@ -17,14 +16,11 @@ async fn terraform_test_passes() -> anyhow::Result<()> {
             let name = entry.file_name().into_string().ok().context("a file name is not UTF-8")?;
             terraform.file(&name, &std::fs::read_to_string(entry.path())?)?;
         }
+        stage.lend_to(&mut terraform);
         for (name, value) in [
             ("TF_VAR_blue", stage.group("blue")),
             ("TF_VAR_green", stage.group("green")),
             ("TF_VAR_listener_arn", &stage.listeners[0]),
-            ("AWS_ENDPOINT_URL", &stage.aws.endpoint()),
-            ("AWS_REGION", REGION),
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", "testing"),
         ] {
             terraform.set(name, value);
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
-use terraform_tests::client::{ACCESS_KEY, REGION};
 use terraform_tests::load::{Load, Seen};
 use terraform_tests::stage::Stage;
 use terraform_tests::terraform::{Terraform, repository, said};
@@ -406,12 +405,9 @@ async fn the_example_of_a_careful_rollout() -> anyhow::Result<()> {
     let mut terraform = Terraform::new()?;
     let example = repository().join("examples/stacks/careful-rollout/main.tf");
     terraform.write(&std::fs::read_to_string(example)?)?;
+    stage.lend_to(&mut terraform);
     for (name, value) in [
-        ("AWS_REGION", REGION),
-        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-        ("AWS_SECRET_ACCESS_KEY", "testing"),
-        ("AWS_ENDPOINT_URL", &stage.aws.endpoint()),
-        ("TF_VAR_listener_arn", &stage.listeners[0]),
+        ("TF_VAR_listener_arn", stage.listeners[0].as_str()),
         ("TF_VAR_url", &format!("http://{}", stage.address(0)?)),
         ("TF_VAR_target_group_arns", &serde_json::to_string(&stage.groups)?),
         ("TF_VAR_releases", "{\"green\":\"2\"}"),

@@ -123,6 +123,12 @@ impl Local {
         ids.map(str::to_owned).collect()
     }
 
+    /// Status and text of a page, once every node knows what there is.
+    pub(crate) async fn get(&self, address: SocketAddr) -> (u16, String) {
+        self.aws.settled().await.expect("moto answers");
+        get(address).await
+    }
+
     /// How many targets are healthy.
     pub(crate) async fn healthy(&self, group: &str) -> usize {
         let text = self.elb("DescribeTargetHealth", &[("TargetGroupArn", group)]).await;
@@ -135,7 +141,7 @@ pub(crate) fn first(xml: &str, name: &str) -> String {
     xml::text_of(xml, name).unwrap_or_else(|| panic!("no {name} in {xml}")).to_owned()
 }
 
-/// Status and text of a page.
+/// Status and text of a page, of a node that may be late.
 pub(crate) async fn get(address: SocketAddr) -> (u16, String) {
     let request = Request::get("/").header("host", "web").body(Full::<Bytes>::default()).expect("a request");
     match send_once(address, request, Duration::from_secs(5)).await {

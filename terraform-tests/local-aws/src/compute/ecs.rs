@@ -557,6 +557,7 @@ mod tests {
         assert_eq!(answer["service"]["deployments"][0]["rolloutState"], "IN_PROGRESS");
         assert!(local.try_ecs("CreateService", made).await.is_err());
         until("two tasks", async || describe(local).await["deployments"][0]["rolloutState"] == "COMPLETED").await;
+        local.aws.settled().await.expect("moto answers");
         (group, listener)
     }
 
@@ -573,8 +574,7 @@ mod tests {
     async fn a_service_deploys_scales_and_ends() {
         let local = Local::start().await;
         let (group, listener) = service(&local).await;
-        local.aws.settled().await.expect("moto answers");
-        assert_eq!(get(listener).await, (200, "blue v1".to_owned()));
+        assert_eq!(local.get(listener).await, (200, "blue v1".to_owned()));
         let shown = describe(&local).await;
         assert_eq!((&shown["runningCount"], &shown["pendingCount"]), (&json!(2), &json!(0)));
         assert_eq!((&shown["launchType"], &shown["healthCheckGracePeriodSeconds"]), (&Value::Null, &json!(5)));
@@ -588,7 +588,7 @@ mod tests {
         .await;
         let shown = describe(&local).await;
         assert_eq!(shown["deployments"].as_array().map(Vec::len), Some(1), "{shown}");
-        assert_eq!(get(listener).await, (200, "blue v2".to_owned()));
+        assert_eq!(local.get(listener).await, (200, "blue v2".to_owned()));
         let id = shown["deployments"][0]["id"].clone();
         update(&local, json!({ "desiredCount": 3 })).await;
         until("a third task", async || local.healthy(&group).await == 3).await;
@@ -596,8 +596,7 @@ mod tests {
         let tasks = local.ecs("ListTasks", json!({ "cluster": "c", "serviceName": "web" })).await;
         assert_eq!(tasks["taskArns"].as_array().map(Vec::len), Some(3));
         local.ecs("DeleteService", json!({ "cluster": "c", "service": "web", "force": true })).await;
-        local.aws.settled().await.expect("moto answers");
-        assert_eq!(get(listener).await.0, 503);
+        assert_eq!(local.get(listener).await.0, 503);
         let shown = describe(&local).await;
         assert_eq!((&shown["status"], &shown["runningCount"]), (&json!("INACTIVE"), &json!(0)));
         local.aws.stop().await;
@@ -645,7 +644,7 @@ mod tests {
             health.matches("<State>unhealthy</State>").count() == 2
         })
         .await;
-        assert_eq!(get(listener).await, (200, "blue v1".to_owned()));
+        assert_eq!(local.get(listener).await, (200, "blue v1".to_owned()));
         update(&local, json!({ "taskDefinition": "web:3" })).await;
         let shown = describe(&local).await;
         assert_eq!((&shown["runningCount"], &shown["deployments"][0]["pendingCount"]), (&json!(4), &json!(2)));

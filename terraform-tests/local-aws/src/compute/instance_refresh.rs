@@ -472,7 +472,7 @@ mod tests {
             refreshed(&local).await.0 == "Successful"
         })
         .await;
-        assert_eq!(get(listener).await.1, "blue v2");
+        assert_eq!(local.get(listener).await.1, "blue v2");
         let (_, text) = refreshed(&local).await;
         assert_eq!((first(&text, "PercentageComplete"), first(&text, "InstancesToUpdate")), ("100".into(), "0".into()));
         let described = describe(&local).await;
@@ -495,7 +495,7 @@ mod tests {
             let (_, text) = refreshed(&local).await;
             assert!(first(&text, "StatusReason").contains(why), "{text}");
             until("one healthy instance", async || local.healthy(&target_group).await == 1).await;
-            assert_eq!(get(listener).await, (200, "blue v1".to_owned()));
+            assert_eq!(local.get(listener).await, (200, "blue v1".to_owned()));
             local.aws.stop().await;
         }
     }

@@ -329,7 +329,7 @@ pub(crate) fn uuid() -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::testing::{Local, first, get, until};
+    use crate::testing::{Local, first, until};
 
     /// The template of `web`, with this image and this release.
     fn template_of<'a>(image: &'a str, release: &'a str) -> [(&'static str, &'a str); 6] {
@@ -380,7 +380,7 @@ pub(crate) mod tests {
         let (target_group, listener) = local.stage("instance").await;
         group_of(&local, "ami-good", &target_group).await;
         until("two healthy instances", async || local.healthy(&target_group).await == 2).await;
-        assert_eq!(get(listener).await, (200, "blue v1".to_owned()));
+        assert_eq!(local.get(listener).await, (200, "blue v1".to_owned()));
         let described = describe(&local).await;
         assert_eq!(first(&described, "HealthCheckGracePeriod"), "0");
         assert_eq!(first(&described, "DefaultInstanceWarmup"), "7");
@@ -410,7 +410,7 @@ pub(crate) mod tests {
         let (_, refused) = local.try_query("autoscaling", "DeleteAutoScalingGroup", &delete[..1]).await;
         assert_eq!(first(&refused, "Code"), "ResourceInUse");
         local.autoscaling("DeleteAutoScalingGroup", &delete).await;
-        assert_eq!(get(listener).await.0, 503);
+        assert_eq!(local.get(listener).await.0, 503);
         local.aws.stop().await;
     }
 
@@ -422,14 +422,14 @@ pub(crate) mod tests {
         assert!(!describe(&local).await.contains("<InstanceId>"));
         let health = local.elb("DescribeTargetHealth", &[("TargetGroupArn", &target_group)]).await;
         assert!(!health.contains("<Id>"), "{health}");
-        assert_eq!(get(listener).await.0, 503);
+        assert_eq!(local.get(listener).await.0, 503);
         let activities = local.autoscaling("DescribeScalingActivities", &[("AutoScalingGroupName", "web")]).await;
         assert_eq!(first(&activities, "StatusCode"), "Failed");
         let why = "The image id '[ami-dead]' does not exist. Launching EC2 instance failed.";
         assert_eq!(first(&activities, "StatusMessage").replace("&apos;", "'"), why);
 
         next_version(&local, "ami-good", "v2").await;
-        until("mended instances", async || get(listener).await == (200, "blue v2".to_owned())).await;
+        until("mended instances", async || local.get(listener).await == (200, "blue v2".to_owned())).await;
         local.aws.stop().await;
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::core::metrics::Metrics;
 use crate::core::upstream::Upstream;
 use crate::node::checker::Checker;
-use crate::node::config::{Forward, Known, Place, TargetGroup, View};
+use crate::node::config::{Forward, Known, Place, Target, TargetGroup, View};
 use crate::node::health::State;
 use crate::node::routing::weighted_group;
 
@@ -75,21 +75,45 @@ impl Node {
         weighted_group(forward, |below| random.u64(0..below))
     }
 
-    /// The next target of a group: a healthy one, or any at all when none is healthy.
+    /// The next target of a group: a healthy one, or any at all when none is healthy. One whose machine this node does
+    /// not know yet is none, though a later reading found it healthy.
     pub(crate) fn next_target(&self, view: &View, group: &TargetGroup) -> Option<SocketAddr> {
-        let healthy: Vec<_> = group
-            .targets
-            .iter()
-            .filter(|target| !group.check.enabled || self.checker.state(&group.arn, target) == State::Healthy)
-            .collect();
+        let known: Vec<(&Target, Place)> =
+            group.targets.iter().filter_map(|target| Some((target, view.place(target)?))).collect();
+        let is_healthy = |(target, _): &&(&Target, Place)| {
+            !group.check.enabled || self.checker.state(&group.arn, target) == State::Healthy
+        };
+        let healthy: Vec<(&Target, Place)> = known.iter().filter(is_healthy).copied().collect();
         // As a real one: with nobody healthy it fails open.
-        let candidates = if healthy.is_empty() { group.targets.iter().collect() } else { healthy };
+        let candidates = if healthy.is_empty() { known } else { healthy };
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(group.arn.clone()).or_default())
         };
         let turn = turn.fetch_add(1, Ordering::Relaxed);
-        let target = candidates.get(turn.checked_rem(candidates.len())?)?;
-        view.place(target).map(Place::address)
+        let (_, place) = candidates.get(turn.checked_rem(candidates.len())?)?;
+        Some(place.address())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::describe;
+
+    /// A reading between the start of an instance and the start of its application lists a target without a machine.
+    #[tokio::test]
+    async fn a_target_without_a_machine_gets_no_request() {
+        let node = Node::new(1, Vec::new(), Arc::new(Checker::new(1.0)), Duration::ZERO, &Arc::default());
+        let target = |id: &str| Target { id: id.to_owned(), port: 80 };
+        let described = describe::TargetGroup { health_check_enabled: Some("false".to_owned()), ..Default::default() };
+        let group = TargetGroup::new(described, vec![target("i-old"), target("i-new")]);
+        let old = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut view = View::default();
+        assert_eq!(node.next_target(&view, &group), None);
+        view.hosts.insert("i-old".to_owned(), old);
+        for _ in 0..4 {
+            assert_eq!(node.next_target(&view, &group), Some(old));
+        }
     }
 }

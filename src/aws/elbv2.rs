@@ -15,7 +15,7 @@ use super::error::{call_error, or_if_gone};
 use super::group_attributes;
 use crate::arn::listener_of;
 use crate::rollout::gate::TargetHealth;
-use crate::rollout::{Conditions, Observed, Place, RouteSpec, Terminal};
+use crate::rollout::{Ahead, Conditions, Observed, Place, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::ports::{GroupFacts, LoadBalancer};
 use crate::stack;
@@ -157,7 +157,8 @@ async fn read_rules(connection: Arc<Connection>, listener: String) -> Result<Rul
     let observed = |rule: &Rule| {
         let arn = rule.rule_arn()?.to_owned();
         let terminal = actions::terminal(rule.actions())?;
-        let (conditions, ahead) = (conditions::from_aws(rule.conditions()), actions::ahead(rule.actions()));
+        let conditions = conditions::from_aws(rule.conditions());
+        let ahead = Ahead { rewrites: !rule.transforms().is_empty(), ..actions::ahead(rule.actions()) };
         let observed = Observed { arn, terminal, conditions, place: None, ahead };
         Some(SeenRule { priority: rule.priority()?.to_owned(), observed })
     };

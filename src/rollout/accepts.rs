@@ -76,6 +76,17 @@ pub fn condition_value(text: &str) -> Result<(), String> {
     }
 }
 
+/// How many wildcards a value of a condition has: `\\*` is a star.
+pub fn wildcards(text: &str) -> usize {
+    let mut escaped = false;
+    let count = |c: char| {
+        let counts = matches!(c, '*' | '?') && !escaped;
+        escaped = c == '\\' && !escaped;
+        counts
+    };
+    text.chars().map(count).filter(|counts| *counts).count()
+}
+
 /// A host name with wildcards.
 pub(super) fn host_pattern(text: &str) -> Result<(), String> {
     condition_value(text)?;
@@ -122,4 +133,14 @@ pub fn condition_header(text: &str) -> Result<(), String> {
     Err(format!(
         "{text:?} is no name of a header that AWS takes: 1 to 40 letters, digits and marks such as -, without spaces"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_are_counted_unless_they_are_escaped() {
+        assert_eq!(["/a*/b?", r"/a\*/b", r"/a\\*", "/a"].map(wildcards), [2, 0, 1, 0]);
+    }
 }

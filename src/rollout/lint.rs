@@ -130,6 +130,10 @@ kinds! {
     Fault RemovedTooEarly,
     /// A rule that is still a route is not deleted, whatever it was called before.
     Fault RemovesWantedRule,
+    /// A rule that an earlier rollout made for a cohort is this one's to take back: a rollback would leave it.
+    Fault CohortNotTakenBack,
+    /// In the end no rule of a cohort is left: it would go on leading users when everybody else moves on.
+    Fault CohortStays,
     /// What comes afterwards holds no check: the rollout has arrived, and nothing is undone for it.
     Fault AfterwardsHoldsCheck,
     /// What comes afterwards moves no production traffic: it is left for the next apply when it fails.

@@ -75,6 +75,9 @@ pub struct LockRecord {
     /// The sizes that it raised, by color.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, Raised>,
+    /// The keys of the rules that it was to make for a cohort: also once it is free, until they are known to be gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cohort: Vec<String>,
     /// Where the routes led, those that led alike together.
     #[serde(default)]
     pub origins: Vec<Origin>,
@@ -153,6 +156,7 @@ impl LockRecord {
             beat: self.beat,
             renewed: self.renewed,
             status: Status::Free,
+            cohort: self.cohort.clone(),
             ..LockRecord::default()
         }
     }
@@ -209,6 +213,15 @@ impl LockRecord {
     pub fn origin(&self, key: &str, environments: &BTreeMap<String, Environment>) -> Option<Terminal> {
         let origin = self.origins.iter().find(|origin| origin.routes.iter().any(|route| route == end(key)))?;
         Some(origin.terminal(environments))
+    }
+
+    /// Notes the rules that are to be made for a cohort, by the keys of these routes.
+    pub fn note_cohort(&mut self, keys: impl IntoIterator<Item = String>) {
+        for key in keys {
+            if !self.cohort.contains(&key) {
+                self.cohort.push(key);
+            }
+        }
     }
 
     /// What is left of it, in words.

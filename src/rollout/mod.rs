@@ -10,6 +10,7 @@
 mod accepts;
 mod capacity;
 mod check;
+mod cohort;
 pub mod cookies;
 pub mod gate;
 mod intent;
@@ -32,12 +33,13 @@ mod journal_tests;
 #[cfg(test)]
 mod tests;
 
-pub use accepts::{condition_header, condition_value};
+pub use accepts::{condition_header, condition_value, wildcards};
 pub use capacity::{Before, Capacity, CapacityPolicy, PINNED_TAG, Scalable};
 pub use check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck,
     METRIC_IDS, Metric, MetricCheck, MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
 };
+pub use cohort::{Cohort, CohortRules, MOST_VALUES, MOST_WILDCARDS};
 pub use intent::{Environment, Intent, OnFailure, Removal, Validation, label, labeled};
 pub use journal::{Entry, Illegal, IllegalEntry, Journal, StepId};
 pub use lock_record::{LockRecord, Raised};

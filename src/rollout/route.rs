@@ -49,6 +49,12 @@ impl RouteSpec {
         }
     }
 
+    /// The rule of the switch's own that has this key.
+    pub fn own(key: &str, conditions: Conditions, arn: Option<String>) -> Option<RouteSpec> {
+        let (listener, priority) = key.rsplit_once('#')?;
+        Some(RouteSpec::OwnRule { listener: listener.to_owned(), priority: priority.parse().ok()?, conditions, arn })
+    }
+
     /// A name that stays the same as long as it is the same route.
     pub fn key(&self) -> String {
         match self {
@@ -216,6 +222,23 @@ impl Conditions {
         self
     }
 
+    /// How many values they have and how many wildcards, as AWS counts them: a pair of key and value is one.
+    pub fn counts(&self) -> (usize, usize) {
+        let headers = self.http_headers.values().chain(self.http_header_conditions.iter().map(|one| &one.values));
+        let patterns = [&self.host_headers, &self.path_patterns].into_iter().chain(headers).flatten();
+        let patterns: Vec<&String> = patterns.collect();
+        let regexes = [&self.host_header_regex_values, &self.path_pattern_regex_values].into_iter();
+        let regexes = regexes.chain(self.http_header_conditions.iter().map(|one| &one.regex_values)).flatten();
+        let queries = self.query_string_conditions.iter().flat_map(|one| &one.values);
+        let queries = queries.map(|one| (one.key.as_ref(), &one.value));
+        let queries = queries.chain(self.query_strings.iter().map(|(key, value)| (Some(key), value)));
+        let queries: Vec<(Option<&String>, &String)> = queries.collect();
+        let plain = self.http_request_methods.len() + self.source_ips.len();
+        let texts = queries.iter().flat_map(|(key, value)| key.iter().copied().chain([*value]));
+        let wildcards = patterns.iter().copied().chain(texts).map(|text| accepts::wildcards(text)).sum();
+        (patterns.len() + regexes.count() + queries.len() + plain, wildcards)
+    }
+
     /// Puts alternatives in order, and conditions of one kind.
     fn in_order(&mut self) {
         let plain = [
@@ -260,11 +283,13 @@ pub struct Ahead {
     pub actions: Vec<serde_json::Value>,
     /// Whether that is all: AWS may know kinds that aren't known here.
     pub is_whole: bool,
+    /// Whether requests are rewritten before they are forwarded (transforms).
+    pub rewrites: bool,
 }
 
 impl Default for Ahead {
     fn default() -> Ahead {
-        Ahead { actions: Vec::new(), is_whole: true }
+        Ahead { actions: Vec::new(), is_whole: true, rewrites: false }
     }
 }
 

@@ -107,7 +107,7 @@ pub enum Step {
 }
 
 /// How the nodes are waited for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Convergence {
     /// Parts of one by color.
     pub shares: BTreeMap<String, f64>,
@@ -136,19 +136,27 @@ pub struct Watch {
     pub checks: Vec<Checking>,
     /// How the nodes are waited for: looks begin at once, the hold's time once they do what they were told.
     pub convergence: Option<Convergence>,
+    /// Whether it is about the cohort, which has the color before the first step.
+    pub of_cohort: bool,
 }
 
 impl Watch {
+    /// Of whom the color has how much: `green at 10 %`, `green with its cohort`.
+    pub fn about(&self) -> String {
+        let color = &self.subject.color;
+        if self.of_cohort { format!("{color} with its cohort") } else { format!("{color} at {} %", self.percent) }
+    }
+
     /// In words.
     pub fn summary(&self) -> String {
-        let (color, percent) = (&self.subject.color, self.percent);
+        let about = self.about();
         let hold = if self.hold.is_zero() { String::new() } else { format!(" for {}", shown(self.hold)) };
         if self.checks.is_empty() {
-            return format!("hold {color} at {percent} %{hold}");
+            return format!("hold {about}{hold}");
         }
         let checks = self.checks.iter().map(Checking::summary).collect::<Vec<_>>().join("; ");
         let until = self.convergence.as_ref().map(|convergence| format!(" {}", convergence.before()));
-        format!("watch {color} at {percent} %{hold}{}: {checks}", until.unwrap_or_default())
+        format!("watch {about}{hold}{}: {checks}", until.unwrap_or_default())
     }
 }
 
@@ -236,14 +244,16 @@ impl Step {
     pub(super) fn foresee(&self, world: &mut World) {
         match self {
             Step::Route { route, after, before, .. } => {
-                let arn = before.as_ref().map(|before| before.arn.clone()).unwrap_or_default();
-                let conditions = match (before, route) {
-                    (Some(before), _) => before.conditions.clone(),
+                // What an earlier rollout made is there, though it wasn't before that one.
+                let known = before.as_ref().or_else(|| world.routes.get(&route.key()));
+                let arn = known.map(|known| known.arn.clone()).unwrap_or_default();
+                let conditions = match (known, route) {
+                    (Some(known), _) => known.conditions.clone(),
                     (None, RouteSpec::OwnRule { conditions, .. }) => Some(conditions.clone()),
                     (None, _) => None,
                 };
-                let place = before.as_ref().and_then(|before| before.place.clone());
-                let ahead = before.as_ref().map(|before| before.ahead.clone()).unwrap_or_default();
+                let place = known.and_then(|known| known.place.clone());
+                let ahead = known.map(|known| known.ahead.clone()).unwrap_or_default();
                 world.routes.insert(route.key(), Observed { arn, terminal: after.clone(), conditions, place, ahead });
             }
             Step::Priority { route, after, .. } => {
@@ -395,7 +405,12 @@ impl Runbook {
                     late += lags.max().unwrap_or_default();
                     settling += watch.convergence.as_ref().map_or(Duration::ZERO, settle);
                     if !watch.hold.is_zero() {
-                        parts.push(format!("{} at {} %", shown(watch.hold), watch.percent));
+                        let of = if watch.of_cohort {
+                            "with the cohort".to_owned()
+                        } else {
+                            format!("at {} %", watch.percent)
+                        };
+                        parts.push(format!("{} {of}", shown(watch.hold)));
                     }
                 }
                 Step::Converge(convergence) => settling += settle(convergence),

@@ -134,7 +134,8 @@ pub fn is_ours_by_looks(intent: &Intent, route: &RouteSpec, seen: &Observed) -> 
     seen.conditions.as_ref() == Some(conditions) && leads_only_to(&intent.environments, seen)
 }
 
-fn leads_only_to(environments: &BTreeMap<String, Environment>, seen: &Observed) -> bool {
+/// Whether a rule forwards to target groups of the colors alone.
+pub(super) fn leads_only_to(environments: &BTreeMap<String, Environment>, seen: &Observed) -> bool {
     let Terminal::Forward(forward) = &seen.terminal else { return false };
     forward.groups.iter().all(|(arn, _)| environments.values().any(|environment| environment.has(arn)))
 }

@@ -11,6 +11,7 @@ use super::check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck,
     SessionCheck, Subject,
 };
+use super::cohort::Cohort;
 use super::intent::OnFailure;
 use super::route::Conditions;
 use super::strategy::{Prove, Shift};
@@ -196,6 +197,10 @@ pub struct Strategy {
     pub canary: Option<Regular>,
     /// Equal steps: `percent` more of the traffic every `interval`. Conflicts with `steps` and `canary`.
     pub linear: Option<Regular>,
+    /// Users who get the new color before the first step. The switch makes a rule before each route for them, watches `verification` for
+    /// `hold`, and deletes the rules once all traffic has moved, or is back. Routes of Network Load Balancers, and those that forward
+    /// nothing yet, have none.
+    pub cohort: Option<Cohort>,
     /// Time for the nodes of the load balancer to follow a step before the time of its hold counts, where `prove` doesn't show it. Checks
     /// that ask the color itself (`healthy`, `alarms`, and requests to an address with `{color}`) count from the first second on.
     #[argument(default = "10s")]
@@ -400,7 +405,7 @@ impl Strategy {
 
     /// The same for a rollout.
     pub fn wanted(self) -> strategy::Strategy {
-        strategy::Strategy { steps: self.shifts(), settle: self.settle, prove: self.prove }
+        strategy::Strategy { steps: self.shifts(), settle: self.settle, prove: self.prove, cohort: self.cohort }
     }
 }
 

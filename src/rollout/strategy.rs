@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::{Checking, HttpCheck};
+use super::cohort::Cohort;
 use super::statistics;
 use crate::argument::{Always, Argument, Arguments, Field, Holds, rules};
 
@@ -16,6 +17,8 @@ pub struct Strategy {
     pub settle: Duration,
     /// How it can be seen.
     pub prove: Option<Prove>,
+    /// Who gets the new color before the first step.
+    pub cohort: Option<Cohort>,
 }
 
 /// One step.

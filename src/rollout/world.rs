@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::capacity::Capacity;
+use super::cohort::CohortRules;
 use super::intent::Environment;
 use super::lock_record::LockRecord;
 use super::route::{Observed, RouteSpec};
@@ -32,6 +33,9 @@ pub struct World {
     /// left: one for each listener at most; none where none is needed, or can be made.
     #[serde(skip)]
     pub trials: Vec<RouteSpec>,
+    /// The rules by which a cohort gets the target color first, as far as that was asked: see [`super::planner::cohort_listeners`].
+    #[serde(default)]
+    pub cohort: CohortRules,
 }
 
 impl World {

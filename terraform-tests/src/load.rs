@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use reqwest::header::{COOKIE, HeaderMap, HeaderValue};
 use tokio::task::JoinHandle;
 
 /// What clients saw so far.
@@ -41,12 +42,25 @@ impl Load {
     /// # Errors
     /// When no client can be set up, or the address is not a loopback one.
     pub fn start(address: SocketAddr, clients: usize, pause: Duration) -> anyhow::Result<Load> {
+        Load::begin(address, clients, pause, HeaderMap::new())
+    }
+
+    /// Starts clients that send cookies with each request.
+    ///
+    /// # Errors
+    /// When no client can be set up, the address is not a loopback one, or the cookies are none.
+    pub fn with_cookie(address: SocketAddr, clients: usize, pause: Duration, cookie: &str) -> anyhow::Result<Load> {
+        Load::begin(address, clients, pause, HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(cookie)?)]))
+    }
+
+    fn begin(address: SocketAddr, clients: usize, pause: Duration, headers: HeaderMap) -> anyhow::Result<Load> {
         anyhow::ensure!(address.ip().is_loopback(), "{address} is not on this machine");
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
         let sent = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::new();
         for _ in 0..clients {
-            let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+            let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10));
+            let http = http.default_headers(headers.clone()).build()?;
             let (stop, seen, sent) = (stop.clone(), seen.clone(), sent.clone());
             tasks.push(tokio::spawn(async move {
                 let url = format!("http://{address}/");

@@ -44,6 +44,12 @@ variable "hold" {
   default     = "5m"
 }
 
+variable "max_latency" {
+  description = "The API's slowest hundredth may take so many seconds."
+  type        = number
+  default     = 0.3
+}
+
 variable "min_requests" {
   description = "Below so many requests nothing is said of a target group."
   type        = number
@@ -74,7 +80,7 @@ resource "bluegreen_switch" "shop" {
       # Of each target group by itself …
       { metric = "error_rate", max = 0.01, min_requests = var.min_requests, inconclusive = "pass" },
       # … and of the API's alone.
-      { metric = "latency_p99", target_group = "api", max = 0.3, min_requests = var.min_requests, inconclusive = "pass" },
+      { metric = "latency_p99", target_group = "api", max = var.max_latency, min_requests = var.min_requests, inconclusive = "pass" },
     ]
   }
 }

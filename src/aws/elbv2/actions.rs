@@ -73,7 +73,7 @@ fn forward(action: &Action) -> Forward {
 pub(super) fn ahead(actions: &[Action]) -> Ahead {
     let before: Vec<&Action> = actions.iter().filter(|action| !is_terminal(action)).collect();
     let written: Vec<Value> = before.iter().filter_map(|action| written(action)).collect();
-    Ahead { is_whole: written.len() == before.len(), actions: written }
+    Ahead { is_whole: written.len() == before.len(), actions: written, rewrites: false }
 }
 
 /// An action in AWS's own shape, without what is not said.

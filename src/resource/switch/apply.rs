@@ -15,7 +15,7 @@ use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::lock_record::Status;
 use crate::rollout::situation;
-use crate::rollout::{Intent, LockRecord, Observed, Raised, RouteSpec, Runbook, Step, World};
+use crate::rollout::{CohortRules, Intent, LockRecord, Observed, Raised, RouteSpec, Runbook, Step, World};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
@@ -56,6 +56,7 @@ pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value
         environments: intent.environments.clone(),
         names: intent.names.clone(),
         routes: intent.routes.clone(),
+        cohort: world.cohort.rules().cloned().collect(),
         topic: config.get("notify").get("sns_topic_arn").as_str().map(str::to_owned),
     }
 }
@@ -96,6 +97,11 @@ fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World
     lock_record.led = left.map_or_else(|| Some(Vec::new()), |left| left.led.clone());
     let seen = intent.routes.iter().filter_map(|route| Some((route.key(), world.routes.get(&route.key())?)));
     lock_record.note_origins(seen, &intent.environments);
+    lock_record.note_cohort(world.cohort.noted.iter().cloned());
+    lock_record.note_cohort(runbook.steps().filter_map(|(_, step)| match step {
+        Step::Route { route, .. } if world.cohort.has(route) => Some(route.key()),
+        _ => None,
+    }));
     // A size that a killed run raised was another one before that.
     let mut sizes: BTreeMap<String, Raised> = world.lock_record.iter().flat_map(|left| left.sizes.clone()).collect();
     for (_, step) in runbook.steps() {
@@ -109,29 +115,41 @@ fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World
     "begins".clone_into(&mut lock_record.phase);
 }
 
-/// What a rollout left that did not come to its end. It is only looked for where the traffic looks like it: refreshes of
-/// many switches share their calls, and this is one more.
-pub(super) async fn lock_record_left(shared: &Shared, intent: &Intent, world: &World) -> Option<LockRecord> {
+/// The world with what an earlier rollout of the switch wrote down.
+pub(super) fn with_left(world: World, left: Option<LockRecord>, intent: &Intent) -> World {
+    let own = left.iter().filter(|left| left.what.is_empty() && left.switch == intent.name);
+    let noted = own.flat_map(|left| left.cohort.clone()).collect();
+    let cohort = CohortRules { noted, ..CohortRules::default() };
+    World { lock_record: left.and_then(LockRecord::unless_free), cohort, ..world }
+}
+
+/// The world with what a rollout left that did not come to its end. It is only looked for where the traffic looks like it: refreshes
+/// of many switches share their calls, and this is one more. For a cohort it is always looked, by calls that are shared.
+pub(super) async fn with_what_was_left(shared: &Shared, intent: &Intent, world: World) -> World {
     // A run that was killed while it checked has moved nothing, but may have raised a size.
     // Without a record nothing but the lock says whether a rollout came to its end.
-    if situation::is_settled(intent, world) && intent.capacity.is_none() {
-        return None;
-    }
-    match seen_lock_record(shared, intent).await {
-        Ok(lock_record) => lock_record,
+    let is_quiet = intent.capacity.is_none() && situation::is_settled(intent, &world);
+    let seen = match is_quiet {
+        true => shared.ports.records.get(&model::lock(intent), Freshness::Shared).await.map(read_lock),
+        false => lock_parameter(shared, intent).await,
+    };
+    match seen {
+        // Nothing else of it is unfinished there.
+        Ok(seen) if is_quiet => World { lock_record: None, ..with_left(world, seen, intent) },
+        Ok(seen) => with_left(world, seen, intent),
         Err(error) => {
             tracing::warn!(%error, "it can't be seen whether a rollout is under way");
-            None
+            World { lock_record: None, ..world }
         }
     }
 }
 
-/// What stands in the lock's place, as far as it can be read; that it is no lock record is for whoever takes the lock to tell.
-pub(super) async fn seen_lock_record(shared: &Shared, intent: &Intent) -> Result<Option<LockRecord>, PortError> {
-    Ok(lock_parameter(shared, intent).await?.and_then(LockRecord::unless_free))
+/// A lock record, as far as it can be read; that it is none is for whoever takes the lock to tell.
+fn read_lock(value: Option<String>) -> Option<LockRecord> {
+    value.and_then(|value| LockRecord::read(&value).ok())
 }
 
-/// The same, also where it only says that it is free.
+/// What stands in the lock's place, also where it only says that it is free.
 pub(super) async fn lock_parameter(shared: &Shared, intent: &Intent) -> Result<Option<LockRecord>, PortError> {
     let seen = match shared.ports.records.get_version(&model::lock(intent), None).await {
         // Where no record is kept, nobody may have thought of Parameter Store: that it can't be locked is told by the apply.
@@ -141,7 +159,7 @@ pub(super) async fn lock_parameter(shared: &Shared, intent: &Intent) -> Result<O
         }
         seen => seen?,
     };
-    Ok(seen.and_then(|(value, _)| LockRecord::read(&value).ok()))
+    Ok(read_lock(seen.map(|(value, _)| value)))
 }
 
 /// How what a dead rollout left stood when its lock was taken over.
@@ -158,6 +176,9 @@ async fn give_back(lock: &Lock, place: Place<'_>, diagnostics: &mut Diagnostics)
 /// that still has not.
 pub(super) async fn end(lock: &Lock, outcome: &Outcome, place: Place<'_>, diagnostics: &mut Diagnostics) {
     let (intent, _) = place;
+    // What is not known to be gone is looked for by whoever comes next.
+    let seen = outcome.world.as_ref();
+    lock.forget_cohort(|key| seen.is_some_and(|seen| !seen.routes.contains_key(key))).await;
     let reason = shortened(&outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default());
     let left = match (outcome.ending, &outcome.world) {
         (Ending::Held, _) => Some((Status::Held, format!("was held: {reason}"))),
@@ -219,22 +240,22 @@ impl Apply<'_> {
         let cancel = &self.request.cancel;
         let Some(seen) = self.look(diagnostics).await else { return before };
         // What a dead run left is a part of what is seen: the plan had it, too.
-        let seen_lock_record = tokio::select! {
-            lock_record = seen_lock_record(self.shared, &self.intent) => lock_record,
+        let left = tokio::select! {
+            left = lock_parameter(self.shared, &self.intent) => left,
             () = cancel.cancelled() => {
                 diagnostics::refused(&Refused::Interrupted { in_doubt: false }, self.place(), diagnostics);
                 return before;
             }
         };
-        let lock_record = match seen_lock_record {
-            Ok(lock_record) => lock_record,
+        let left = match left {
+            Ok(left) => left,
             Err(error) => {
                 diagnostics::unreadable(name(self.planned), &error, diagnostics);
                 return before;
             }
         };
-        let is_left = lock_record.as_ref().is_some_and(lock::is_surely_dead);
-        let world = World { lock_record, ..seen };
+        let world = with_left(seen, left, &self.intent);
+        let is_left = world.lock_record.as_ref().is_some_and(lock::is_surely_dead);
         let Some((world, runbook)) = self.plan(world, diagnostics).await else { return before };
         if is_barred_by_label(self.shared, &self.intent, &runbook, diagnostics).await
             || credentials::are_too_short(self.shared, &runbook, diagnostics).await
@@ -263,7 +284,8 @@ impl Apply<'_> {
             }
         };
         let Some(lock) = lock else {
-            let Some((world, runbook)) = self.look_as_planned(None, diagnostics).await else { return before };
+            let noted = world.cohort.noted;
+            let Some((world, runbook)) = self.look_as_planned((None, noted), diagnostics).await else { return before };
             return self.carry_out((world, runbook), &about, None, diagnostics).await;
         };
         match self.look_again(&lock, world, &about, diagnostics).await {
@@ -326,12 +348,13 @@ impl Apply<'_> {
     /// one look: it may be an old one.
     async fn look_as_planned(
         &self,
-        found: Option<&LockRecord>,
+        (found, noted): (Option<&LockRecord>, Vec<String>),
         diagnostics: &mut Diagnostics,
     ) -> Option<(World, Runbook)> {
+        let cohort = CohortRules { noted, ..CohortRules::default() };
         for look in 1.. {
             let seen = self.look(diagnostics).await?;
-            let world = World { lock_record: found.cloned(), ..seen };
+            let world = World { lock_record: found.cloned(), cohort: cohort.clone(), ..seen };
             let (world, runbook) = self.plan(world, diagnostics).await?;
             let mut broken = Diagnostics::new();
             if !self.breaks_promise((&world, &runbook), &mut broken) {
@@ -355,7 +378,10 @@ impl Apply<'_> {
         about: &RolloutContext,
         diagnostics: &mut Diagnostics,
     ) -> Option<(World, Runbook, RolloutContext)> {
-        let (world, runbook) = self.look_as_planned(lock.found.as_ref(), diagnostics).await?;
+        // What somebody else noted meanwhile is there, too.
+        let mut noted = with_left(World::default(), lock.found.clone(), &self.intent).cohort.noted;
+        noted.extend(before.cohort.noted.iter().cloned());
+        let (world, runbook) = self.look_as_planned((lock.found.as_ref(), noted), diagnostics).await?;
         let mut now = self::about(&self.intent, &world, name(self.planned), self.planned);
         now.id.clone_from(&about.id);
         // What was taken over still says what the dead one did.

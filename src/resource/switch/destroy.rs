@@ -1,12 +1,12 @@
 //! The end of a switch: what it made goes, unless another object has taken it over; what was there before comes back where
 //! that is wished and can be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostics::{self, Failure, Place};
 use super::private_state::PrivateState;
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, apply, look, model, name, shell, wish, with_stickiness};
+use super::{OWNER_TAG, Shared, TAG, apply, cohort_of, look, model, name, shell, wish, with_stickiness};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner;
 use crate::rollout::situation::is_ours_by_looks;
@@ -77,14 +77,23 @@ impl End<'_> {
                 return before;
             }
         };
-        let (world, owned) = until().make(self.with_trials(world, owned)).await;
+        let left = until().make(apply::lock_parameter(self.shared, &self.intent)).await;
+        // A lock that a dead run left goes, too.
+        let is_left = matches!(&left, Ok(Some(left)) if is_surely_dead(left));
+        let world = apply::with_left(world, left.unwrap_or_default(), &self.intent);
+        let found = until().make(self.with_left_rules(World { lock_record: None, ..world }, owned)).await;
+        let (world, owned) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                diagnostics::unreadable(name(self.prior), &error, diagnostics);
+                return before;
+            }
+        };
         let planning = self.restoration_as_planned(world, &owned, diagnostics);
         let Some((world, restoration)) = until().make(planning).await else {
             return before;
         };
         let removal = self.removal(&owned, true);
-        // A lock that a dead run left goes, too.
-        let is_left = matches!(until().make(apply::lock_parameter(self.shared, &self.intent)).await, Ok(Some(left)) if is_surely_dead(&left));
         if self.request.cancel.is_cancelled() {
             diagnostics::refused(&Refused::Interrupted { in_doubt: false }, self.place(), diagnostics);
             return before;
@@ -128,7 +137,7 @@ impl End<'_> {
     }
 
     /// Rules that no request takes, which a killed rollout left, go, too.
-    async fn with_trials(&self, mut world: World, mut owned: Owned) -> (World, Owned) {
+    async fn with_left_rules(&self, mut world: World, mut owned: Owned) -> Result<(World, Owned), PortError> {
         for listener in planner::trial_listeners(&self.intent) {
             let rules = match self.shared.ports.load_balancer.rules_of(&listener).await {
                 Ok(rules) => rules,
@@ -145,7 +154,30 @@ impl End<'_> {
             }
             world = seen;
         }
-        (world, owned)
+        self.with_cohort(world, owned).await
+    }
+
+    /// And those of its cohort. Where some were noted, they have to be seen: nothing tells of them once the switch is gone.
+    async fn with_cohort(&self, mut world: World, mut owned: Owned) -> Result<(World, Owned), PortError> {
+        let listeners = self.intent.routes.iter().filter(|route| !route.is_network()).map(RouteSpec::listener);
+        let noted: BTreeSet<String> = world.cohort.noted_listeners().collect();
+        let listeners: BTreeSet<String> = listeners.filter(|_| self.intent.strategy.cohort.is_some()).collect();
+        for listener in &listeners | &noted {
+            match cohort_of(self.shared, &self.intent, world.clone(), &listener).await {
+                Ok(seen) => world = seen,
+                Err(error) if noted.contains(&listener) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, listener, "it can't be seen whether a rollout left its cohort there")
+                }
+            }
+        }
+        let left = world.cohort.rules().filter(|rule| !owned.heir && world.routes.contains_key(&rule.key()));
+        for rule in left {
+            if !owned.rules.iter().any(|own| own.key() == rule.key()) {
+                owned.rules.push(rule.clone());
+            }
+        }
+        Ok((world, owned))
     }
 
     async fn lock(

@@ -42,6 +42,13 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
             );
             diagnostics.error_at(Path::attribute("capacity"), format!("{color} can't be large enough"), detail);
         }
+        Refusal::NoCohort { route, why } => {
+            let path = Path::attribute("strategy").attr("cohort");
+            let detail = format!(
+                "{route} can't have a rule before it for the cohort: {why}. Nothing was changed. Remove the reason, or leave the cohort out, so that all users come by the steps."
+            );
+            diagnostics.error_at(path, "The cohort can't be led", detail);
+        }
         Refusal::NothingToFollow => {
             let detail = "active is not set, so the switch follows whichever color is live, but no color gets any traffic and the record names none. Set active to the color that is to be live first.";
             diagnostics.error_at(Path::attribute("active"), "No color is live", detail);
@@ -271,8 +278,15 @@ fn route_path(route: &RouteSpec, intent: &Intent) -> Path {
     if let Some(n) = position(&intent.routes) {
         return Path::attribute("routes").index(n);
     }
-    position(&intent.preview_routes)
-        .map_or_else(|| Path::attribute("routes"), |n| Path::attribute("preview_routes").index(n))
+    if let Some(n) = position(&intent.preview_routes) {
+        return Path::attribute("preview_routes").index(n);
+    }
+    match route {
+        RouteSpec::OwnRule { conditions, .. } if intent.strategy.cohort.is_some() && !conditions.is_nobody() => {
+            Path::attribute("strategy").attr("cohort")
+        }
+        _ => Path::attribute("routes"),
+    }
 }
 
 fn step_path(step: &Step, intent: &Intent, config: &Value) -> Option<Path> {
@@ -301,6 +315,11 @@ fn step_path(step: &Step, intent: &Intent, config: &Value) -> Option<Path> {
 
 /// Where the traffic is, route by route, and what the record says.
 pub(super) fn traffic_now(intent: &Intent, world: Option<&World>) -> String {
+    traffic_with((intent, &[]), world)
+}
+
+/// The same, with these rules of a cohort.
+fn traffic_with((intent, cohort): (&Intent, &[&RouteSpec]), world: Option<&World>) -> String {
     let Some(world) = world else {
         return "Traffic now: not known, since the routes could not be read.".to_owned();
     };
@@ -311,6 +330,14 @@ pub(super) fn traffic_now(intent: &Intent, world: Option<&World>) -> String {
             None => "not there".to_owned(),
         };
         let _ = write!(text, "\n  {route}: {words}");
+    }
+    for route in cohort {
+        let RouteSpec::OwnRule { conditions, .. } = route else { continue };
+        // What stands there by now may be somebody else's.
+        if let Some(seen) = world.routes.get(&route.key()).filter(|seen| seen.conditions.as_ref() == Some(conditions)) {
+            let words = terminal_summary(&seen.terminal, |arn| intent.called(arn));
+            let _ = write!(text, "\n  {route}, for the cohort: {words}");
+        }
     }
     match (&intent.record, &world.record) {
         (Some(name), Some(value)) => drop(write!(text, "\nThe record {name} says {value}.")),
@@ -363,7 +390,8 @@ impl Failure<'_> {
             parts.push(format!("These calls were not answered and may still take effect:\n  {steps}"));
         }
         parts.extend(self.exposed());
-        parts.push(traffic_now(self.intent, self.outcome.world.as_ref()) + &self.led_last());
+        let cohort = self.cohort();
+        parts.push(traffic_with((self.intent, &cohort), self.outcome.world.as_ref()) + &self.led_last());
         parts.push(self.next());
         let detail = parts.join("\n\n");
         match path {
@@ -404,7 +432,7 @@ impl Failure<'_> {
             return String::new();
         }
         let mut text = String::new();
-        for route in &self.intent.routes {
+        for route in self.intent.routes.iter().chain(self.cohort()) {
             let steps = self.runbook.steps().filter_map(|(id, step)| match step {
                 Step::Route { route: own, after, .. } if own == route && journal.done(id) => Some((id, after)),
                 _ => None,
@@ -419,6 +447,18 @@ impl Failure<'_> {
             let _ = write!(text, "\n  {route}: {}", terminal_summary(after, |arn| self.intent.called(arn)));
         }
         if text.is_empty() { text } else { format!("\nThis run led them last to:{text}") }
+    }
+
+    /// The rules that lead a cohort.
+    fn cohort(&self) -> Vec<&RouteSpec> {
+        let own: Vec<String> = model::all_routes(self.intent).iter().map(RouteSpec::key).collect();
+        let made = self.runbook.steps().filter_map(|(_, step)| match step {
+            Step::Route { route: route @ RouteSpec::OwnRule { conditions, .. }, .. } => {
+                (!conditions.is_nobody() && !own.contains(&route.key())).then_some(route)
+            }
+            _ => None,
+        });
+        made.collect()
     }
 
     /// Whether the credentials have ended: each service has its own word for that.
@@ -468,9 +508,19 @@ impl Failure<'_> {
 
     /// How long users saw what failed, and what of it may go on.
     fn exposed(&self) -> Option<String> {
-        let (time, most) = self.outcome.exposure.filter(|_| self.runbook.on_failure != OnFailure::Leave)?;
         let color = self.intent.active.as_deref().filter(|active| self.from != Some(*active))?;
-        let time = shown(time);
+        let (time, most) = match self.outcome.exposure.filter(|_| self.runbook.on_failure != OnFailure::Leave) {
+            Some((time, most)) => (shown(time), most),
+            None => {
+                let (journal, cohort) = (&self.outcome.journal, self.cohort());
+                let is_led = |id| journal.done(id) || journal.may_come_late(id);
+                let mut led = self.runbook.steps().filter(|(id, _)| is_led(*id));
+                let leads = |step: &Step| matches!(step, Step::Route { route, .. } if cohort.contains(&route));
+                return led
+                    .find(|(_, step)| leads(step))
+                    .map(|_| format!("Users of the cohort reached {color}, and nobody else."));
+            }
+        };
         let still = if self.outcome.ending == Ending::RolledBack { "" } else { " so far" };
         let network = self.intent.routes.iter().any(RouteSpec::is_network);
         let open = if network { "Connections" } else { "WebSockets and other long requests" };
@@ -589,7 +639,7 @@ fn failure(step: &Step) -> String {
             let block = capitalized(checking.block.name());
             format!("{block} of {} failed ({})", checking.subject.color, checking.place())
         }
-        Step::Watch(watch) => format!("Verification of {} at {} % failed", watch.subject.color, watch.percent),
+        Step::Watch(watch) => format!("Verification of {} failed", watch.about()),
         other => format!("Failed to {}", other.summary()),
     }
 }

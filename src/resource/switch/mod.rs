@@ -47,7 +47,7 @@ use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
 use crate::rollout::{Intent, RouteSpec, Runbook, Scalable, Step, World};
 use crate::run::absence::{ages, believed};
-use crate::run::ports::Freshness;
+use crate::run::ports::{Freshness, PortError};
 use crate::run::rollout::executor::{self, Scope};
 use crate::shell::Shell;
 use crate::tf_provider::{
@@ -112,10 +112,7 @@ async fn look(
     // Of two looks the later one is told, whatever the one before had seen.
     match believed(once, has_all, |later, _| later).await {
         // Who acts on what is seen gets what a dead rollout left with its lock.
-        Ok(world) if age == Freshness::Shared => {
-            let lock_record = apply::lock_record_left(shared, intent, &world).await;
-            Some(World { lock_record, ..world })
-        }
+        Ok(world) if age == Freshness::Shared => Some(apply::with_what_was_left(shared, intent, world).await),
         Ok(world) => Some(world),
         Err(error) => {
             diagnostics::unreadable(name, &error, diagnostics);
@@ -144,6 +141,9 @@ async fn planned(shared: &Shared, intent: &Intent, world: World) -> Result<(Worl
     let mut world = world;
     let mut runbook = planner::plan(intent, &world)?;
     if let Some(more) = with_trials(shared, intent, &runbook, &world).await {
+        (runbook, world) = (planner::plan(intent, &more)?, more);
+    }
+    if let Some(more) = with_cohort(shared, intent, &runbook, &world).await {
         (runbook, world) = (planner::plan(intent, &more)?, more);
     }
     if let Some(more) = with_stickiness(shared, &runbook, &world).await {
@@ -201,6 +201,39 @@ async fn with_trials(shared: &Shared, intent: &Intent, runbook: &Runbook, world:
         }
     }
     tried
+}
+
+/// The world with what a cohort's rules have to know of their listeners; none where there is no cohort to lead, and none was left.
+async fn with_cohort(shared: &Shared, intent: &Intent, runbook: &Runbook, world: &World) -> Option<World> {
+    let mut placed: Option<World> = None;
+    for arn in planner::cohort_listeners(intent, world, runbook) {
+        let so_far = placed.take().unwrap_or_else(|| world.clone());
+        placed = Some(match cohort_of(shared, intent, so_far.clone(), &arn).await {
+            Ok(world) => world,
+            Err(error) => planner::unplaced(intent, so_far, &arn, &error.to_string()),
+        });
+    }
+    placed
+}
+
+/// The same of one listener.
+async fn cohort_of(shared: &Shared, intent: &Intent, world: World, arn: &str) -> Result<World, PortError> {
+    let load_balancer = &shared.ports.load_balancer;
+    let rules = load_balancer.rules_of(arn).await?;
+    let is_default = intent.routes.iter().any(|route| matches!(route, RouteSpec::Listener(own) if own == arn));
+    let authentication = if is_default { load_balancer.authentication(arn).await? } else { None };
+    let listener = planner::Listener { arn, rules: &rules, authentication: authentication.as_deref(), foreign: &[] };
+    let placed = planner::placed(intent, world.clone(), listener);
+    let seen = placed.cohort.rules().filter_map(|rule| placed.routes.get(&rule.key()));
+    let seen: Vec<String> = seen.map(|seen| seen.arn.clone()).collect();
+    if seen.is_empty() {
+        return Ok(placed);
+    }
+    // What looks like one of ours may be a person's.
+    let tags = apply::tolerated(load_balancer.rule_tags(&seen).await)?;
+    let is_foreign = |arn: &String| tags.get(arn).is_some_and(|tags| tags.get(TAG) != Some(&intent.name));
+    let foreign: Vec<String> = seen.into_iter().filter(is_foreign).collect();
+    Ok(planner::placed(intent, world, planner::Listener { foreign: &foreign, ..listener }))
 }
 
 /// The world with the groups of these steps that keep clients at a target; none where there are no further ones.

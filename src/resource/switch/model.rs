@@ -8,7 +8,7 @@ use crate::argument::{self, Always, Arguments as _, Field};
 use crate::arn;
 use crate::digest::sha256;
 use crate::rollout::spec::{self, Timeouts, Trouble};
-use crate::rollout::{Environment, Intent, RouteSpec, Scalable, World};
+use crate::rollout::{Conditions, Environment, Intent, RouteSpec, Scalable, World};
 use crate::run::rollout::executor::Scope;
 use crate::run::rollout::lock;
 use crate::tf_provider::Value;
@@ -84,12 +84,14 @@ pub(super) fn locked(intent: &Intent) -> String {
     })
 }
 
-/// Everything of a wish that is looked at, and the rules that no request takes where there are some.
+/// Everything of a wish that is looked at, and the rules that no request takes, or only a cohort, where there are some.
 pub(super) fn scope_of(intent: &Intent, world: &World) -> Scope {
     let mut scope = scope(intent);
-    for trial in &world.trials {
-        if !scope.routes.iter().any(|own| own.key() == trial.key()) {
-            scope.routes.push(trial.clone());
+    let noted = world.cohort.noted.iter().filter_map(|key| RouteSpec::own(key, Conditions::default(), None));
+    let noted: Vec<RouteSpec> = noted.collect();
+    for rule in world.trials.iter().chain(world.cohort.rules()).chain(&noted) {
+        if !scope.routes.iter().any(|own| own.key() == rule.key()) {
+            scope.routes.push(rule.clone());
         }
     }
     scope

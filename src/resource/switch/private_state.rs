@@ -117,7 +117,7 @@ impl PrivateState {
     /// Notes what the switch made and is there after a run: wanted rules, and those that could not be deleted.
     pub fn keep_made(&mut self, intent: &Intent, runbook: &Runbook, journal: &Journal, world: &World) {
         let tried = runbook.steps().filter_map(|(_, step)| match step {
-            Step::Route { route, .. } => Some(route),
+            Step::Route { route, .. } | Step::Remove { route, .. } => Some(route),
             _ => None,
         });
         let is_removed = |key: &str| {
@@ -136,11 +136,13 @@ impl PrivateState {
                 _ => None,
             })
         };
-        // What stands where nobody comes by and isn't ours, somebody else made meanwhile.
+        // What stands where no route is to be and isn't ours, somebody else made meanwhile.
+        let configured: Vec<String> =
+            intent.routes.iter().chain(&intent.preview_routes).chain(&intent.removed).map(RouteSpec::key).collect();
         let seen = |route: &RouteSpec| {
             let seen = world.routes.get(&route.key())?;
             let is_foreign = match route {
-                RouteSpec::OwnRule { conditions, .. } if conditions.is_nobody() => {
+                RouteSpec::OwnRule { conditions, .. } if !configured.contains(&route.key()) => {
                     seen.conditions.as_ref() != Some(conditions)
                 }
                 _ => false,
@@ -169,11 +171,8 @@ impl PrivateState {
         let mut own: Vec<RouteSpec> =
             routes.filter(|route| matches!(route, RouteSpec::OwnRule { .. })).cloned().collect();
         for key in self.own.keys() {
-            let place = key.rsplit_once('#').and_then(|(listener, priority)| Some((listener, priority.parse().ok()?)));
-            let Some((listener, priority)) = place else { continue };
             if !own.iter().any(|route| route.key() == *key) {
-                let (listener, conditions) = (listener.to_owned(), Conditions::default());
-                own.push(RouteSpec::OwnRule { listener, priority, conditions, arn: None });
+                own.extend(RouteSpec::own(key, Conditions::default(), None));
             }
         }
         own.iter_mut().for_each(|route| self.name(route));

@@ -36,7 +36,7 @@ pub(super) async fn tell(
         return;
     };
     let live = situation::current(intent, world).live.filter(|live| *live != color);
-    let splits = !intent.strategy.steps.is_empty();
+    let splits = !intent.strategy.steps.is_empty() || intent.strategy.cohort.is_some();
     let is_rollout = runbook.steps().any(|(_, step)| matches!(step, Step::Check(_)));
     if !is_rollout || live.is_none() {
         return;
@@ -228,7 +228,7 @@ fn slow_to_leave(intent: &Intent, facts: &BTreeMap<&str, GroupFacts>, diagnostic
 fn shortest_hold(intent: &Intent) -> Option<Duration> {
     let steps = intent.strategy.steps.iter().map(|step| step.hold).filter(|hold| !hold.is_zero()).min();
     let last = intent.verification.as_ref().map(|one| one.duration).filter(|duration| !duration.is_zero());
-    steps.into_iter().chain(last).min()
+    steps.into_iter().chain(last).chain(intent.strategy.cohort.as_ref().map(|cohort| cohort.hold)).min()
 }
 
 /// An alarm that takes longer to go off than a hold takes has nothing to say of it.

@@ -3,7 +3,7 @@
 use super::{Kind, Purpose, Walk};
 use crate::rollout::check::{Block, Check, Checking};
 use crate::rollout::journal::StepId;
-use crate::rollout::route::{Observed, Terminal};
+use crate::rollout::route::{Observed, RouteSpec, Terminal};
 use crate::rollout::runbook::Step;
 
 pub(super) fn judge(walk: &mut Walk<'_>) {
@@ -12,6 +12,7 @@ pub(super) fn judge(walk: &mut Walk<'_>) {
     if walk.is_rollout() {
         record_of_rollout(walk);
         removed(walk);
+        cohort(walk);
         afterwards(walk);
     }
     if walk.purpose == Purpose::Removal {
@@ -87,9 +88,12 @@ fn taken_over(walk: &mut Walk<'_>) {
 
 /// Rules that are no longer wanted are deleted last, and no others.
 fn removed(walk: &mut Walk<'_>) {
-    let arrival = walk.arrival();
+    let moved = walk.production().map(|(id, ..)| id.stage).max();
+    let all = walk.arrival();
     for (id, step) in walk.steps() {
         let Step::Remove { route, before } = step else { continue };
+        // A cohort is not to wait for the record.
+        let arrival = if walk.worlds[0].cohort.has(route) { moved } else { all };
         if arrival.is_some_and(|arrival| id.stage <= arrival) {
             walk.find(
                 Kind::RemovedTooEarly,
@@ -107,6 +111,32 @@ fn removed(walk: &mut Walk<'_>) {
                 format!("{route} would be deleted, but it is still one of the routes"),
             );
         }
+    }
+}
+
+/// Whoever came first is led by the routes in the end, like all others.
+fn cohort(walk: &mut Walk<'_>) {
+    let rules: Vec<&RouteSpec> = walk.worlds[0].cohort.rules().collect();
+    let stay = rules.into_iter().filter(|rule| walk.end().routes.contains_key(&rule.key()));
+    let stay: Vec<String> = stay.map(|rule| format!("{rule} would stay, and go on leading the cohort")).collect();
+    for message in stay {
+        walk.find(Kind::CohortStays, None, message);
+    }
+    // Whoever follows goes on with nothing, and takes nothing back.
+    if walk.follows() || walk.gains().is_empty() {
+        return;
+    }
+    let is_taken = |rule: &RouteSpec| {
+        walk.steps().any(|(id, step)| match step {
+            Step::Route { route, before: None, .. } => walk.is_taken_over(id) && route.key() == rule.key(),
+            _ => false,
+        })
+    };
+    let there = walk.worlds[0].cohort.rules().filter(|rule| walk.worlds[0].routes.contains_key(&rule.key()));
+    let left = there.filter(|rule| !is_taken(rule));
+    let left: Vec<String> = left.map(|rule| format!("a rollback would leave {rule} to lead the cohort")).collect();
+    for message in left {
+        walk.find(Kind::CohortNotTakenBack, None, message);
     }
 }
 

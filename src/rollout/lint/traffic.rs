@@ -129,9 +129,14 @@ fn watches(walk: &mut Walk<'_>) {
 }
 
 /// Whether who is watched has traffic, as much as is said.
-fn is_led(walk: &mut Walk<'_>, id: StepId, Watch { subject, percent, .. }: &Watch) -> bool {
+fn is_led(walk: &mut Walk<'_>, id: StepId, Watch { subject, percent, of_cohort, .. }: &Watch) -> bool {
     let color = &subject.color;
-    let routes = walk.intent.routes.iter().filter_map(|route| walk.before(id.stage).routes.get(&route.key()));
+    // A cohort has it whole.
+    let (percent, rules) = match of_cohort {
+        true => (&100.0, walk.worlds[0].cohort.rules().collect()),
+        false => (percent, walk.intent.routes.iter().collect::<Vec<_>>()),
+    };
+    let routes = rules.into_iter().filter_map(|route| walk.before(id.stage).routes.get(&route.key()));
     let shares: Vec<f64> = routes.map(|observed| observed.terminal.share(&subject.group)).collect();
     if shares.iter().all(|share| *share <= 0.0) {
         let message = format!("{color} would be watched, but no route forwards to it");

@@ -1,5 +1,6 @@
 //! From an intent and a world to a runbook.
 
+mod cohort;
 mod outline;
 mod route_steps;
 mod trial;
@@ -18,6 +19,7 @@ use crate::rollout::situation::{arn, current, idle, is_all_on, is_ours_by_looks,
 use crate::rollout::strategy::Shift;
 use crate::rollout::world::World;
 
+pub use self::cohort::{Listener, cohort_listeners, placed, unplaced};
 pub use self::outline::outline;
 pub use self::route_steps::to_be_asked;
 use self::route_steps::{
@@ -43,6 +45,13 @@ pub enum Refusal {
     },
     /// No color is named, none is live and the record names none.
     NothingToFollow,
+    /// The cohort of a route can't be led by a rule of its own.
+    NoCohort {
+        /// The route.
+        route: Box<RouteSpec>,
+        /// Why not.
+        why: String,
+    },
 }
 
 /// How long targets that are counted again, while users are there, may be too few.
@@ -86,16 +95,22 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         let changed = priorities(routes, &plan.world).into_iter().chain(conditions(routes, &plan.world)).collect();
         plan.push(changed);
     }
-    // Whoever is live by then stays so: a verified release is not taken back for a parameter.
-    if moves {
+    // Whoever is live by then stays so: a verified release is not taken back for a parameter. Nor is a rule made again that led
+    // a cohort.
+    let dismissed = plan.dismissed();
+    if moves || !dismissed.is_empty() {
         plan.runbook.afterwards = Some(plan.runbook.stages.len());
     }
+    plan.push(dismissed);
     if let Some(color) = color.as_deref() {
         let record = record(intent, &plan.world, color);
         plan.push(record.into_iter().collect());
     }
     plan.finish(color.as_deref());
-    Ok(plan.runbook)
+    match plan.barred {
+        Some((route, why)) => Err(Refusal::NoCohort { route: Box::new(route), why }),
+        None => Ok(plan.runbook),
+    }
 }
 
 /// Plans the end of a switch: its own rules go, and the record is as it shall be.
@@ -202,11 +217,24 @@ struct Draft<'i> {
     shown: Vec<(RouteSpec, Terminal)>,
     /// Whom checks are about that are of no target group, as it was before anything moved.
     whole: Subject,
+    /// Whether a cohort has the color already.
+    has_cohort: bool,
+    /// A route whose cohort can't be led, and why.
+    barred: Option<(RouteSpec, String)>,
 }
 
 impl<'i> Draft<'i> {
     fn new(intent: &'i Intent, world: &World, runbook: Runbook) -> Draft<'i> {
-        Draft { intent, world: world.clone(), runbook, left: None, shown: Vec::new(), whole: Subject::default() }
+        Draft {
+            intent,
+            world: world.clone(),
+            runbook,
+            left: None,
+            shown: Vec::new(),
+            whole: Subject::default(),
+            has_cohort: false,
+            barred: None,
+        }
     }
 }
 
@@ -223,19 +251,21 @@ impl Draft<'_> {
         }
         self.whole = self.whole(color, direction);
         // What is already done comes first: whatever comes after it is still to be done, the checks too.
-        if matches!(direction, Direction::Resume | Direction::Start) {
-            self.take_over();
-        }
+        let goes_on = moves || direction == Direction::Resume;
+        self.take_over(goes_on, matches!(direction, Direction::Resume | Direction::Start));
         let unseen = if moves { self.validate(&subjects, direction) } else { Vec::new() };
+        if moves && direction == Direction::Start {
+            self.lead_cohort(color, &subjects);
+        }
         let shifts = self.steps_left(direction, color);
         for (n, shift) in shifts.iter().enumerate() {
-            if n > 0 {
+            if n > 0 || self.has_cohort {
                 self.recheck(&subjects, direction);
             }
             self.step_to(color, *shift, &subjects);
         }
         let last: Vec<Step> = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
-        if !shifts.is_empty() && !last.is_empty() {
+        if (self.has_cohort || !shifts.is_empty()) && !last.is_empty() {
             self.recheck(&subjects, direction);
         }
         self.push(last);
@@ -282,7 +312,7 @@ impl Draft<'_> {
     fn recheck(&mut self, subjects: &[Subject], direction: Direction) {
         // Where no route could take a step it was just checked, or can't be. Else all are counted, also those that get everything
         // in the last step.
-        if !subjects.iter().any(|subject| self.most(&subject.group) > 0.0) {
+        if !self.has_cohort && !subjects.iter().any(|subject| self.most(&subject.group) > 0.0) {
             return;
         }
         let known = subjects.iter().filter(|subject| self.world.mentions(&subject.group));
@@ -443,9 +473,23 @@ impl Draft<'_> {
     }
 
     /// What an earlier run moved is this one's to take back, to where it was before that run.
-    fn take_over(&mut self) {
+    fn take_over(&mut self, cohort: bool, routes: bool) {
         let intent = self.intent;
-        let Some(lock_record) = unfinished(intent, &self.world).cloned() else { return };
+        let mut steps = if cohort { self.cohort_left() } else { Vec::new() };
+        if let Some(lock_record) = unfinished(intent, &self.world).filter(|_| routes) {
+            steps.extend(self.routes_left(lock_record));
+        }
+        let count = steps.len();
+        if count > 0 {
+            self.push(steps);
+            let stage = self.runbook.last_stage();
+            self.runbook.taken_over.extend((0..count).map(|step| StepId { stage, step }));
+        }
+    }
+
+    /// The routes that an earlier rollout moved.
+    fn routes_left(&self, lock_record: &LockRecord) -> Vec<Step> {
+        let intent = self.intent;
         let called = |arn: &str| intent.called(arn);
         let mut steps = Vec::new();
         for route in &intent.routes {
@@ -462,12 +506,7 @@ impl Draft<'_> {
             }
             steps.push(Step::Route { route: route.clone(), before, after: now.terminal.clone(), words });
         }
-        let count = steps.len();
-        if count > 0 {
-            self.push(steps);
-            let stage = self.runbook.last_stage();
-            self.runbook.taken_over.extend((0..count).map(|step| StepId { stage, step }));
-        }
+        steps
     }
 
     /// The steps before the last one that are still to be taken. Where an earlier run stopped, its hold begins anew.
@@ -554,6 +593,7 @@ impl Draft<'_> {
             max_failures: verification.max_failures,
             checks: about(self.intent, &verification.checks, (subjects, &self.whole)),
             convergence: None,
+            of_cohort: false,
         }
     }
 

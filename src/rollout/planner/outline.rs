@@ -50,6 +50,9 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         let settle = shown(intent.strategy.settle);
         words.push(format!("lead the preview routes to {color} and give them {settle} to settle, before those checks"));
     }
+    words.extend(intent.strategy.cohort.iter().map(|cohort| {
+        format!("lead the cohort to {color} for {}, unless {color} has traffic already", shown(cohort.hold))
+    }));
     for shift in &intent.strategy.steps {
         let (percent, hold) = (shift.percent(), shown(shift.hold));
         words.push(format!("lead {percent} % of the traffic to {color} for {hold}, unless it has more already"));

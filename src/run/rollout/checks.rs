@@ -639,11 +639,11 @@ fn verdict_words(watch: &Watch, checking: &Checking, seen: &str, (look, count): 
     let after = shown(Duration::from_secs(since.instant.elapsed().as_secs()));
     let allowed = watch.max_failures;
     let tolerated = if allowed > 0 { format!(", {count} looks failed, {allowed} may fail") } else { String::new() };
+    let whom = if watch.of_cohort { "the cohort".to_owned() } else { format!("{} % of the traffic", watch.percent) };
     format!(
-        "{seen}\n{} at {}, look {look}, {after} after {} % of the traffic was led to {}{tolerated}",
+        "{seen}\n{} at {}, look {look}, {after} after {whom} was led to {}{tolerated}",
         checking.place(),
         rfc3339(since.wall_now()),
-        watch.percent,
         watch.subject.color
     )
 }

@@ -34,11 +34,23 @@ pub struct RolloutContext {
     pub names: BTreeMap<String, String>,
     /// The routes that users come by.
     pub routes: Vec<RouteSpec>,
+    /// The rules that lead a cohort.
+    pub cohort: Vec<RouteSpec>,
     /// The topic that is told.
     pub topic: Option<String>,
 }
 
 impl RolloutContext {
+    /// Whether users come by a route, be they only a cohort.
+    pub fn has_users(&self, route: &RouteSpec) -> bool {
+        self.routes.contains(route) || self.leads_cohort(route)
+    }
+
+    /// Whether a route is a rule that leads a cohort.
+    pub fn leads_cohort(&self, route: &RouteSpec) -> bool {
+        self.cohort.iter().any(|rule| rule.key() == route.key())
+    }
+
     /// How much of a route a color gets by the target group that it has for it.
     pub fn share(&self, route: &RouteSpec, color: &str, terminal: &Terminal) -> f64 {
         let name = self.names.get(&route.key()).map(String::as_str);

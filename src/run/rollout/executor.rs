@@ -323,13 +323,16 @@ impl Run<'_> {
             Some(Step::Check(_)) if is_under_way => return,
             Some(Step::Check(_)) => Phase::Validated,
             // Previews, and a rule that no request takes, lead no users.
-            Some(Step::Route { route, .. }) if !self.about.routes.contains(route) => return,
+            Some(Step::Route { route, .. }) if !self.about.has_users(route) => return,
             Some(Step::Route { .. }) => Phase::Shifted,
             Some(Step::Watch(_)) => Phase::Watched,
             _ => return,
         };
         let mut weights = self.weights(world);
-        if let Some(Step::Route { after, .. }) = steps.first() {
+        // A cohort is told by its words.
+        if let Some(Step::Route { route, after, .. }) = steps.first()
+            && !self.about.leads_cohort(route)
+        {
             for (color, environment) in &self.about.environments {
                 weights.insert(color.clone(), environment.share(after).round() as u32);
             }
@@ -448,7 +451,7 @@ impl Run<'_> {
     async fn rolling(&self, ids: &[StepId]) -> Option<String> {
         let colors = self.about.environments.iter().filter(|(_, environment)| {
             ids.iter().filter_map(|id| self.runbook.step(*id)).any(|step| match step {
-                Step::Route { route, before, after, .. } if self.about.routes.contains(route) => {
+                Step::Route { route, before, after, .. } if self.about.has_users(route) => {
                     let led = before.as_ref().map_or(0.0, |before| environment.share(&before.terminal));
                     led <= 0.0 && environment.share(after) > 0.0
                 }

@@ -477,8 +477,10 @@ pub fn is_surely_dead(lock_record: &LockRecord) -> bool {
 
 /// Our name with what a dead one knew: until this run has looked, that is what is known.
 fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
+    let mut mine = mine.clone();
+    mine.note_cohort(theirs.cohort.iter().cloned());
     if theirs.status == Status::Free {
-        return LockRecord { took_over: Some(theirs.run.clone()), ..mine.clone() };
+        return LockRecord { took_over: Some(theirs.run.clone()), ..mine };
     }
     LockRecord {
         from: theirs.from.clone(),
@@ -489,7 +491,7 @@ fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
         led: theirs.led.clone(),
         took_over: Some(theirs.run.clone()),
         phase: format!("takes over from {}", theirs.holder),
-        ..mine.clone()
+        ..mine
     }
 }
 
@@ -529,6 +531,11 @@ impl Lock {
     /// What is written down.
     pub async fn lock_record(&self) -> LockRecord {
         self.kept.state.lock().await.lock_record.clone()
+    }
+
+    /// Strikes out the rules of a cohort that are known to be gone, by their keys, when it is given up.
+    pub async fn forget_cohort(&self, is_gone: impl Fn(&str) -> bool) {
+        self.kept.state.lock().await.lock_record.cohort.retain(|key| !is_gone(key));
     }
 
     /// Renews it, bounded in time: what takes longer goes on by itself, before whatever comes after it.

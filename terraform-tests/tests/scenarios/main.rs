@@ -3,6 +3,7 @@
 mod arguments;
 mod beginnings;
 mod breakage;
+mod cohort;
 mod commands;
 mod composition;
 mod databases;

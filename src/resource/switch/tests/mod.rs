@@ -1,5 +1,6 @@
 //! The resource over a world in memory: what it plans, applies and reads, without a Terraform.
 
+mod cohort;
 mod credentials;
 mod groups;
 mod heart;
@@ -277,7 +278,7 @@ async fn a_parameter_that_takes_no_further_version_bars_a_rollout_before_it_move
 async fn what_cannot_be_put_back_is_told_with_where_it_is() {
     let mut before = world(100, 0);
     let cognito = serde_json::json!({ "Order": 1, "Type": "authenticate-cognito" });
-    let ahead = Ahead { actions: vec![cognito], is_whole: true };
+    let ahead = Ahead { actions: vec![cognito], ..Ahead::default() };
     before.routes.values_mut().for_each(|seen| seen.ahead = ahead.clone());
     let stage = stage(before);
     let (applied, _) = stage.apply(&config(&stage.switch, Value::from("blue")), None).await;

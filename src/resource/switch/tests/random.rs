@@ -25,6 +25,8 @@ const API: [&str; 3] = [
     "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/green-api/2",
     "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/red-api/2",
 ];
+/// What requests of the cohort carry.
+const TESTER: &str = "x-tester";
 const COLORS: [&str; 3] = ["blue", "green", "red"];
 /// How many rollouts are tried after each edit, and by `make test`.
 const CASES: u32 = 400;
@@ -37,6 +39,8 @@ struct Case {
     own_rule: bool,
     /// Whether every second route leads to target groups of its own, the rule too.
     named: bool,
+    /// Whether a cohort comes first.
+    cohort: bool,
     weights: Vec<u32>,
     attached: bool,
     verified: bool,
@@ -72,8 +76,7 @@ enum Turn {
 
 fn case() -> impl Strategy<Value = Case> {
     let weights = prop::collection::btree_set(1_u32..1000, 0..4);
-    let shape =
-        (2_usize..4, 1_usize..4, any::<bool>(), any::<bool>(), weights, any::<bool>(), any::<bool>(), any::<bool>());
+    let shape = (2_usize..4, 1_usize..4, any::<[bool; 3]>(), weights, any::<bool>(), any::<bool>(), any::<bool>());
     let trouble = (
         prop::collection::vec((0_usize..12, Fault::any()), 0..3),
         prop::option::weighted(0.2, 0_usize..8),
@@ -86,13 +89,14 @@ fn case() -> impl Strategy<Value = Case> {
     );
     (shape, trouble).prop_map(
         |(
-            (colors, routes, own_rule, named, weights, attached, verified, hold),
+            (colors, routes, [own_rule, named, cohort], weights, attached, verified, hold),
             (faults, breaks, meddled, stopped, stale, turn, wishes, last),
         )| Case {
             colors,
             routes,
             own_rule,
             named,
+            cohort,
             weights: weights.into_iter().collect(),
             attached,
             verified,
@@ -167,7 +171,13 @@ impl Case {
             let percent = Value::Number(Number::from_f64(f64::from(*weight) / 10.0));
             Value::object([("weight", percent), ("hold", Value::from("30s"))])
         };
-        config.set("strategy", Value::object([("steps", Value::List(self.weights.iter().map(step).collect()))]));
+        let mut strategy = Value::object([("steps", Value::List(self.weights.iter().map(step).collect()))]);
+        if self.cohort {
+            let headers = Value::object([(TESTER, Value::List(vec![Value::from("1")]))]);
+            let conditions = Value::object([("http_headers", headers)]);
+            strategy.set("cohort", Value::object([("conditions", conditions), ("hold", Value::from("30s"))]));
+        }
+        config.set("strategy", strategy);
         if self.verified {
             let check = Value::object([("url", Value::from("http://{color}.test/"))]);
             config.set(
@@ -282,6 +292,9 @@ impl Case {
                 let shares = shares(&seen.terminal);
                 let sum: f64 = shares.iter().sum();
                 prop_assert!((sum - 100.0).abs() < 0.01, "{key}: {shares:?}");
+                if is_passing(seen) {
+                    continue;
+                }
                 let leads_to = |groups: [&str; 3]| groups.iter().any(|group| seen.terminal.share(group) > 0.0);
                 prop_assert!(!(leads_to(GROUPS) && leads_to(API)), "{key} leads to both: {seen:?}");
                 prop_assert!(
@@ -351,6 +364,7 @@ impl Case {
         for (key, seen) in with_users(&world) {
             prop_assert!((shares(&seen.terminal)[wish] - 100.0).abs() < 0.01, "{}: {:?}", key, seen);
         }
+        prop_assert!(!world.routes.values().any(is_of_cohort), "a cohort is still led: {world:?}");
         // One that died before it moved anything is left until there is something to do.
         if !stage.fake.calls().is_empty() {
             prop_assert_eq!(stage.fake.lock("/app/live.rollout"), None);
@@ -419,10 +433,17 @@ fn leads(world: &World) -> Vec<String> {
     with_users(world).map(|(key, seen)| format!("{key} {}", parts(seen))).collect()
 }
 
-/// The routes but for rules that no request takes: those come and go.
+/// The routes but for rules that no request takes, or only a cohort: those come and go.
 fn with_users(world: &World) -> impl Iterator<Item = (&String, &Observed)> {
-    let is_nobody = |seen: &Observed| seen.conditions.as_ref().is_some_and(Conditions::is_nobody);
-    world.routes.iter().filter(move |(_, seen)| !is_nobody(seen))
+    world.routes.iter().filter(|(_, seen)| !is_passing(seen))
+}
+
+fn is_passing(seen: &Observed) -> bool {
+    seen.conditions.as_ref().is_some_and(Conditions::is_nobody) || is_of_cohort(seen)
+}
+
+fn is_of_cohort(seen: &Observed) -> bool {
+    seen.conditions.as_ref().is_some_and(|conditions| conditions.http_headers.contains_key(TESTER))
 }
 
 /// What each color gets, by whichever of its target groups.

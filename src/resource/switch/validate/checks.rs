@@ -50,9 +50,10 @@ fn failures(config: &Value, diagnostics: &mut Diagnostics) {
     let looks = |hold: Duration| hold.as_millis().div_ceil(interval.as_millis().max(1)) + 1;
     let steps = model::strategy(config).shifts();
     let holds = steps.iter().map(|step| (step.hold, format!("the hold at {} %", step.percent())));
+    let cohort = model::strategy(config).cohort.map(|cohort| (cohort.hold, "the hold with the cohort".to_owned()));
     let last = (lasts(config), "the verification at 100 % (duration)".to_owned());
     let path = Path::attribute("verification").attr("max_failures");
-    for (hold, what) in holds.chain([last]) {
+    for (hold, what) in cohort.into_iter().chain(holds).chain([last]) {
         let looks = looks(hold);
         if looks > u128::try_from(allowed).unwrap_or_default() {
             continue;
@@ -248,10 +249,13 @@ fn least(config: &Value) -> (Duration, Vec<String>) {
             parts.push(format!("{} {what}", duration::shown(duration)));
         }
     };
+    if let Some(cohort) = &strategy.cohort {
+        add(cohort.hold, "with the cohort".to_owned());
+    }
     for step in &steps {
         add(step.hold, format!("at {} %", step.percent()));
     }
-    let count = steps.len() + usize::from(watched);
+    let count = steps.len() + usize::from(watched) + usize::from(strategy.cohort.is_some());
     add(settle * u32::try_from(count).unwrap_or(u32::MAX), format!("for the load balancer to settle, {count} times"));
     add(lasts(config), "of verification at 100 %".to_owned());
     let metrics = read::<Verification>(config, "verification").unwrap_or_default().checks.metrics;
@@ -308,7 +312,8 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
     let metrics = verification.get("metrics").as_list().unwrap_or_default().iter().enumerate();
     // What isn't known yet would be read as no time at all.
     let is_known = config.get("strategy").is_wholly_known() && verification.get("duration").is_wholly_known();
-    let holds = steps.iter().map(|step| step.hold).chain([lasts(config)]);
+    let cohort = model::strategy(config).cohort.map(|cohort| cohort.hold);
+    let holds = steps.iter().map(|step| step.hold).chain(cohort).chain([lasts(config)]);
     let shortest: BTreeMap<Duration, ()> = holds.map(|hold| (hold, ())).collect();
     for (n, metric) in metrics {
         let json = metric.known_json();

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::argument::Field as _;
 use crate::arn;
-use crate::rollout::{condition_header, condition_value};
+use crate::rollout::{Cohort, Conditions, MOST_VALUES, MOST_WILDCARDS, condition_header, condition_value, wildcards};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
-/// AWS's quota of condition values per rule.
-const MOST_VALUES: usize = 5;
-/// AWS's quota of wildcards in the conditions of a rule.
-const MOST_WILDCARDS: usize = 6;
 /// The one condition that a rule of a Network Load Balancer can have.
 const OF_NETWORK: &str = "source_ip_address_type";
 
@@ -45,6 +42,43 @@ pub(super) fn validate(route: &Value, path: &Path, diagnostics: &mut Diagnostics
             "{path}: the conditions have {wildcards} wildcards (* and ?), and AWS allows {MOST_WILDCARDS} in a rule. Use several routes."
         );
         diagnostics.error_at(path, "Too many wildcards", detail);
+    }
+}
+
+/// The rules of a cohort, one before each route, are such as AWS takes.
+pub(super) fn cohort(config: &Value, diagnostics: &mut Diagnostics) {
+    let cohort = config.get("strategy").get("cohort");
+    if cohort.as_map().is_none() {
+        return;
+    }
+    let path = Path::attribute("strategy").attr("cohort");
+    validate(cohort, &path, diagnostics);
+    let mut told = |why: String| {
+        let detail = format!("{path}: {why}.");
+        diagnostics.error_at(path.clone(), "The cohort can't be led", detail);
+    };
+    if !cohort.get("conditions").get(OF_NETWORK).is_null() {
+        told(format!("{OF_NETWORK} is for Network Load Balancers, which see flows, and no requests of a cohort"));
+    }
+    let Some(cohort) = Cohort::read(&cohort.known_json()).filter(|_| cohort.is_wholly_known()) else { return };
+    let mut can_be_led = false;
+    for (n, route) in config.get("routes").as_list().unwrap_or_default().iter().enumerate() {
+        let arn = ["listener_arn", "rule_arn"].map(|name| route.get(name).as_str()).into_iter().flatten().next();
+        can_be_led |= !arn.is_some_and(arn::is_network);
+        let conditions = route.get("conditions");
+        if arn.is_none_or(arn::is_network) || !conditions.is_wholly_known() || !route.get("rule_arn").is_null() {
+            continue;
+        }
+        let conditions = Conditions::read(&conditions.known_json()).unwrap_or_default();
+        let route_path = Path::attribute("routes").index(n);
+        if route.get("priority").as_i64() == Some(1) {
+            told(format!("{route_path} has priority 1, and a rule for the cohort has to come before it"));
+        } else if let Err(why) = cohort.of_route(&conditions) {
+            told(format!("{route_path} can't have a rule before it for the cohort: {why}"));
+        }
+    }
+    if !can_be_led {
+        told("all routes are on Network Load Balancers, which see flows, and no requests".to_owned());
     }
 }
 
@@ -135,26 +169,5 @@ fn gather_patterns<'v>(value: &'v Value, patterns: &mut Vec<&'v str>) {
             .filter(|(name, _)| !matches!(name.as_str(), "name" | "regex_values"))
             .for_each(|(_, member)| gather_patterns(member, patterns)),
         value => patterns.extend(value.as_str()),
-    }
-}
-
-/// How many wildcards a text has; a backslash takes the meaning from the mark that follows.
-fn wildcards(text: &str) -> usize {
-    let mut escaped = false;
-    let count = |c: char| {
-        let counts = matches!(c, '*' | '?') && !escaped;
-        escaped = c == '\\' && !escaped;
-        counts
-    };
-    text.chars().map(count).filter(|counts| *counts).count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_are_counted_unless_they_are_escaped() {
-        assert_eq!(["/a*/b?", r"/a\*/b", r"/a\\*", "/a"].map(wildcards), [2, 0, 1, 0]);
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     regions.compare(diagnostics);
     one_load_balancer(config, diagnostics);
     no_nulls(config, diagnostics);
+    conditions::cohort(config, diagnostics);
     checks::validate(config, diagnostics);
     // What is wrong comes before what is unwise.
     if !diagnostics.has_errors() {

@@ -145,6 +145,11 @@ fn wished(dice: &mut Dice, mut intent: Intent) -> Intent {
         max_failures: 0,
         checks: (0..dice.roll(2)).map(|n| checking(Block::Verification, n)).collect(),
     });
+    intent.strategy.cohort = dice.once_in(2).then(|| {
+        let headers = BTreeMap::from([("x-tester".to_owned(), vec![dice.pick(&["1", "2"]).to_owned()])]);
+        let conditions = Conditions { http_headers: headers, ..Conditions::default() };
+        Cohort { conditions, hold: Duration::from_secs(60) }
+    });
     intent.stickiness = dice.once_in(3).then(|| Duration::from_secs(300));
     intent.capacity = dice.once_in(2).then(|| CapacityPolicy {
         before: dice.pick(&[Before::MatchLive, Before::Number(3)]),
@@ -209,6 +214,22 @@ fn world(dice: &mut Dice, intent: &Intent) -> World {
     World { routes, record: record.map(str::to_owned), capacities, sticky, ..World::default() }
 }
 
+/// The world with what the listener's rules tell, others among them.
+fn placed(dice: &mut Dice, intent: &Intent, world: World) -> World {
+    let rules = world.routes.iter().filter(|(key, _)| key.starts_with("web#"));
+    let mut rules: Vec<Observed> = rules.map(|(_, seen)| seen.clone()).collect();
+    for priority in [5, 9, 49_999].into_iter().filter(|_| dice.once_in(4)) {
+        let place = Some(Place { priority, taken_by: None });
+        let terminal = Terminal::Redirect(Redirect::default());
+        let (arn, conditions) = (format!("other {priority}"), Some(Conditions::default()));
+        rules.push(Observed { arn, terminal, conditions, place, ahead: Ahead::default() });
+    }
+    let mut world = world;
+    world.cohort.noted = world.lock_record.iter().flat_map(|left| left.cohort.clone()).collect();
+    let authentication = dice.once_in(12).then_some("authenticate-oidc");
+    planner::placed(intent, world, planner::Listener { arn: "web", rules: &rules, authentication, foreign: &[] })
+}
+
 /// The world when so many steps are done, and what is written down of them where that is not all.
 fn play(intent: &Intent, world: &World, runbook: &Runbook, done: usize) -> World {
     let ids: Vec<StepId> = runbook.steps().map(|(id, _)| id).take(done.max(runbook.taken_over.len())).collect();
@@ -266,6 +287,11 @@ fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -
     };
     let seen = intent.routes.iter().filter_map(|route| Some((route.key(), world.routes.get(&route.key())?)));
     lock_record.note_origins(seen, &intent.environments);
+    lock_record.cohort.clone_from(&world.cohort.noted);
+    lock_record.note_cohort(runbook.steps().filter_map(|(_, step)| match step {
+        Step::Route { route, .. } if world.cohort.has(route) => Some(route.key()),
+        _ => None,
+    }));
     lock_record
 }
 
@@ -285,6 +311,7 @@ fn shape(step: &Step) -> &'static str {
         Step::Check(_) => "check",
         Step::Converge(convergence) if convergence.previews => "previews",
         Step::Converge(_) => "converge",
+        Step::Watch(watch) if watch.of_cohort => "cohort",
         Step::Watch(_) => "watch",
         Step::Route { before: None, .. } => "make",
         Step::Route { .. } => "route",
@@ -318,6 +345,7 @@ fn tell(seed: u64, found: &mut Found) {
     let mut world = world(&mut dice, &intent);
     let first = world.clone();
     for rollout in 0..4 {
+        world = placed(&mut dice, &intent, world);
         if let Ok(runbook) = planner::plan(&intent, &world) {
             let story = format!("story {seed}, rollout {rollout}");
             judge(found, &runbook, (&intent, &world), Purpose::Rollout, &story);
@@ -361,6 +389,6 @@ fn nothing_is_found_in_what_the_planner_makes() {
     (0..STORIES).for_each(|seed| tell(seed, &mut found));
     let lines = found.findings.iter().map(|(kind, (count, example))| format!("{kind:?}, {count} times. {example}\n\n"));
     assert!(found.findings.is_empty(), "{}", lines.collect::<String>());
-    assert_eq!(found.shapes.len(), 15, "{:?}", found.shapes);
+    assert_eq!(found.shapes.len(), 16, "{:?}", found.shapes);
     assert!(found.shapes.values().all(|count| *count > 50), "{:?}", found.shapes);
 }

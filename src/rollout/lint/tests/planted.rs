@@ -95,6 +95,30 @@ fn rich() -> Case {
     Case::planned(intent, world)
 }
 
+/// The simple one with a cohort that comes first, for whom an earlier rollout may have left a rule.
+fn with_cohort(is_left: bool) -> Case {
+    let Case { mut intent, world, .. } = simple();
+    let headers = BTreeMap::from([("x-tester".to_owned(), vec!["1".to_owned()])]);
+    let conditions = Conditions { http_headers: headers, ..Conditions::default() };
+    intent.strategy.cohort = Some(Cohort { conditions: conditions.clone(), hold: Duration::from_secs(60) });
+    let place = Some(Place { priority: 7, taken_by: None });
+    let rule = Observed { conditions: Some(conditions), place, ..observed("rule-7", &[("green", 1)]) };
+    let rules = if is_left { vec![rule] } else { Vec::new() };
+    let listener = planner::Listener { arn: "web", rules: &rules, authentication: None, foreign: &[] };
+    let world = planner::placed(&intent, world, listener);
+    Case::planned(intent, world)
+}
+
+/// What an earlier rollout left for a cohort is used, and nobody takes it back.
+fn cohort_not_taken() -> Case {
+    let mut case = with_cohort(true);
+    let first = case.runbook.stages.remove(0);
+    assert!(first.steps.len() == 1 && case.runbook.taken_over.len() == 1);
+    case.runbook.taken_over.clear();
+    case.runbook.afterwards = case.runbook.afterwards.map(|stage| stage - 1);
+    case
+}
+
 /// Nobody is named: the listener's rule lacks green, and another rule is to be made.
 fn follower() -> Case {
     let Case { mut intent, mut world, .. } = simple();
@@ -304,6 +328,8 @@ fn planted(kind: Kind) -> Case {
         Kind::PreviewMovedTooEarly => rich().before("set listener preview: blue 0 %, green 100 %", LAST),
         Kind::RemovedTooEarly => rich().before("delete rule 20", "hold the minimum of blue"),
         Kind::RemovesWantedRule => rule_by_its_arn(),
+        Kind::CohortNotTakenBack => cohort_not_taken(),
+        Kind::CohortStays => with_cohort(false).without("delete rule 1"),
         Kind::AfterwardsHoldsCheck => {
             simple().with(|intent| intent.record = None).and(Step::Converge(nodes(&[("green", 1.0)])))
         }
@@ -508,6 +534,8 @@ fn findings_say_where_and_what() {
         stage 10, step 1: the preview listener preview would move before production, and not for a check (PreviewMovedTooEarly)
         stage 1, step 1: rule 20 of listener web would be deleted before the traffic has moved (RemovedTooEarly)
         stage 4, step 1: rule 10 of listener web would be deleted, but it is still one of the routes (RemovesWantedRule)
+        a rollback would leave rule 7 of listener web to lead the cohort (CohortNotTakenBack)
+        rule 1 of listener web would stay, and go on leading the cohort (CohortStays)
         stage 3, step 1: this check would come when the rollout is over: give the load balancer 30s to settle (AfterwardsHoldsCheck)
         stage 2, step 1: the rollout would count as over before this: set listener web: blue 100 %, green 0 % → blue 0 %, green 100 % (AfterwardsMovesTraffic)
         stage 14, step 1: a failure of this would undo the rollout, although the traffic has moved: set listener preview: blue 0 %, green 100 % → blue 100 %, green 0 % (AfterwardsMissing)

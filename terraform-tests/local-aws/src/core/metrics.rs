@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +18,18 @@ use crate::core::clock;
 const NAMESPACE: &str = "AWS/ApplicationELB";
 
 /// All that was counted, by what it is of: the load balancer's dimension, and a group's.
-#[derive(Debug, Default)]
-pub(crate) struct Metrics(Mutex<HashMap<(String, String), BTreeMap<u64, Second>>>);
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    counted: Mutex<HashMap<(String, String), BTreeMap<u64, Second>>>,
+    /// The shortest period that was asked for, in seconds.
+    grain: AtomicU64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { counted: Mutex::default(), grain: AtomicU64::new(u64::MAX) }
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 struct Second {
@@ -47,7 +58,7 @@ impl Metrics {
     pub(crate) fn note(&self, load_balancer: &str, group: Option<&str>, status: u16, latency: Duration) {
         let of = (dimension(load_balancer), group.map(dimension).unwrap_or_default());
         let now = clock::epoch_seconds() as u64;
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let second = counted.entry(of).or_default().entry(now).or_default();
         second.statuses.push(status);
         second.latencies.push(latency.as_secs_f64());
@@ -56,11 +67,15 @@ impl Metrics {
     /// The answer to a call that asks for nothing but load balancers' metrics; `None`: moto knows. With a seed what is asked for
     /// arrives late.
     pub(crate) fn answer(&self, call: &AwsCall, late: Option<u64>) -> Option<Response<Bytes>> {
-        let arrival = Arrival { now: clock::epoch_seconds(), late };
         let queries = queries(&call.parameters)?;
+        // However long a period is that is asked for, it comes in the grains in which it is published: the shortest one that
+        // anybody asked for.
+        let asked = queries.iter().map(|query| query.period).min().unwrap_or_default().max(1);
+        let grain = self.grain.fetch_min(asked, Ordering::Relaxed).min(asked);
+        let arrival = Arrival { now: clock::epoch_seconds(), late, grain };
         let time = |name: &str| call.parameter(name).and_then(clock::parse);
         let (from, to) = (time("StartTime")?, time("EndTime")?);
-        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for query in &queries {
             let points =
@@ -122,16 +137,18 @@ fn queries(parameters: &Value) -> Option<Vec<Query>> {
 struct Arrival {
     now: f64,
     late: Option<u64>,
+    /// How long a period is that is published, in seconds.
+    grain: u64,
 }
 
 impl Arrival {
-    /// How much of a period that ends then is there: nothing, half, or all of it. AWS's load balancers publish a minute one to
+    /// How much of a published period that ends then is there: nothing, half, or all of it. AWS's load balancers publish a minute one to
     /// three minutes after it began: up to two periods after its end; and errors in half the time.
     fn share(self, query: &Query, end: u64) -> f64 {
         let Some(seed) = self.late else { return 1.0 };
         let mut hasher = DefaultHasher::new();
         (seed, &query.of, end).hash(&mut hasher);
-        let lateness = fastrand::Rng::with_seed(hasher.finish()).f64() * 2.0 * query.period as f64;
+        let lateness = fastrand::Rng::with_seed(hasher.finish()).f64() * 2.0 * self.grain as f64;
         let lateness = if query.is_of_errors() { lateness / 2.0 } else { lateness };
         let age = self.now - end as f64;
         if age >= lateness {
@@ -147,15 +164,17 @@ impl Arrival {
 impl Query {
     /// A point for each period from one time, included, to another, excluded. What was never seen has none.
     fn points(&self, seconds: &BTreeMap<u64, Second>, (from, to): (u64, u64), arrival: Arrival) -> BTreeMap<u64, f64> {
-        let mut periods: BTreeMap<u64, Second> = BTreeMap::new();
-        let length = self.period.max(1);
-        for (at, second) in seconds.range(from..to) {
-            let period = periods.entry(from + (at - from) / length * length).or_default();
-            period.statuses.extend(&second.statuses);
-            period.latencies.extend(&second.latencies);
-        }
+        let grouped = |seconds: &mut dyn Iterator<Item = (u64, Second)>, length: u64| {
+            let mut periods: BTreeMap<u64, Second> = BTreeMap::new();
+            for (at, second) in seconds {
+                let period = periods.entry(from + (at - from) / length * length).or_default();
+                period.statuses.extend(second.statuses);
+                period.latencies.extend(second.latencies);
+            }
+            periods
+        };
         let arrived = |(at, mut period): (u64, Second)| {
-            let share = arrival.share(self, at + length);
+            let share = arrival.share(self, at + arrival.grain);
             let count = |all: usize| (all as f64 * share) as usize;
             // Errors are there at once when they are there; of requests a part is counted before the rest.
             if !self.is_of_errors() {
@@ -164,8 +183,9 @@ impl Query {
             }
             (share > 0.0 && !period.statuses.is_empty()).then_some((at, period))
         };
-        let periods = periods.into_iter().filter_map(arrived);
-        periods.filter_map(|(at, period)| Some((at, self.value(&period)?))).collect()
+        let published = grouped(&mut seconds.range(from..to).map(|(at, second)| (*at, second.clone())), arrival.grain);
+        let periods = grouped(&mut published.into_iter().filter_map(arrived), self.period.max(1));
+        periods.into_iter().filter_map(|(at, period)| Some((at, self.value(&period)?))).collect()
     }
 
     fn is_of_errors(&self) -> bool {
@@ -217,7 +237,8 @@ mod tests {
 
     #[test]
     fn minutes_arrive_up_to_two_minutes_after_their_end_and_errors_first() {
-        let of = |metric: &str, now: f64, late| query(metric).points(&minutes(), (0, 600), Arrival { now, late });
+        let of =
+            |metric: &str, now: f64, late| query(metric).points(&minutes(), (0, 600), Arrival { now, late, grain: 60 });
         let (mut halves, mut ahead) = (0, 0);
         for seed in 0..50 {
             for now in 600..=720 {
@@ -232,5 +253,9 @@ mod tests {
         assert!(halves > 100 && ahead > 100, "{halves} {ahead}");
         assert_eq!(of("RequestCount", 720.0, Some(7)).len(), 10);
         assert_eq!(of("RequestCount", 600.0, None).len(), 10);
+        // Ten minutes as one period are those minutes of them that are there.
+        let whole = Query { period: 600, ..query("RequestCount") };
+        let some = whole.points(&minutes(), (0, 600), Arrival { now: 600.0, late: Some(7), grain: 60 });
+        assert!((800.0..1000.0).contains(&some[&0]), "{some:?}");
     }
 }

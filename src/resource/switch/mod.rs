@@ -45,7 +45,7 @@ use self::private_state::PrivateState;
 use super::{Context, Shared};
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
-use crate::rollout::{Intent, RouteSpec, Runbook, Scalable, Step, World};
+use crate::rollout::{Intent, Observed, RouteSpec, Runbook, Scalable, Step, World};
 use crate::run::absence::{ages, believed};
 use crate::run::ports::{Freshness, PortError};
 use crate::run::rollout::executor::{self, Scope};
@@ -219,7 +219,21 @@ async fn with_cohort(shared: &Shared, intent: &Intent, runbook: &Runbook, world:
 /// The same of one listener.
 async fn cohort_of(shared: &Shared, intent: &Intent, world: World, arn: &str) -> Result<World, PortError> {
     let load_balancer = &shared.ports.load_balancer;
-    let rules = load_balancer.rules_of(arn).await?;
+    // What was noted may have been made a moment ago.
+    let is_there = |rules: &Vec<Observed>, key: &String| {
+        let stands = |rule: &Observed| rule.place.as_ref().map(|place| place.priority);
+        rules.iter().filter_map(stands).any(|priority| *key == format!("{arn}#{priority}"))
+    };
+    let mut noted = world.cohort.noted.clone();
+    noted.retain(|key| key.rsplit_once('#').is_some_and(|(listener, _)| listener == arn));
+    let has_all = |rules: &Vec<Observed>| noted.iter().all(|key| is_there(rules, key));
+    let both = |mut later: Vec<Observed>, earlier: Vec<Observed>| {
+        let missed = earlier.into_iter().filter(|rule| !later.iter().any(|other| other.arn == rule.arn));
+        let missed: Vec<Observed> = missed.collect();
+        later.extend(missed);
+        later
+    };
+    let rules = believed(|| load_balancer.rules_of(arn), has_all, both).await?;
     let is_default = intent.routes.iter().any(|route| matches!(route, RouteSpec::Listener(own) if own == arn));
     let authentication = if is_default { load_balancer.authentication(arn).await? } else { None };
     let listener = planner::Listener { arn, rules: &rules, authentication: authentication.as_deref(), foreign: &[] };

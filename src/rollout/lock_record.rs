@@ -10,6 +10,8 @@ use super::route::{Forward, Observed, Stickiness, Terminal};
 
 /// The format's version; a lock record of another one is not read further.
 pub const VERSION: u32 = 1;
+/// How the name of every lock ends.
+pub const SUFFIX: &str = ".rollout";
 /// Parameter Store's limit for a standard parameter.
 pub const MOST_BYTES: usize = 4096;
 
@@ -75,9 +77,10 @@ pub struct LockRecord {
     /// The sizes that it raised, by color.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, Raised>,
-    /// The keys of the rules that it was to make for a cohort: also once it is free, until they are known to be gone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cohort: Vec<String>,
+    /// The keys of the rules that were to be made for a cohort, by the names of the switches: also once it is free, until they are
+    /// known to be gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cohort: BTreeMap<String, Vec<String>>,
     /// Where the routes led, those that led alike together.
     #[serde(default)]
     pub origins: Vec<Origin>,
@@ -215,11 +218,12 @@ impl LockRecord {
         Some(origin.terminal(environments))
     }
 
-    /// Notes the rules that are to be made for a cohort, by the keys of these routes.
-    pub fn note_cohort(&mut self, keys: impl IntoIterator<Item = String>) {
+    /// Notes the rules that a switch is to make for a cohort, by the keys of these routes.
+    pub fn note_cohort(&mut self, switch: &str, keys: impl IntoIterator<Item = String>) {
         for key in keys {
-            if !self.cohort.contains(&key) {
-                self.cohort.push(key);
+            let noted = self.cohort.entry(switch.to_owned()).or_default();
+            if !noted.contains(&key) {
+                noted.push(key);
             }
         }
     }
@@ -260,5 +264,24 @@ impl Origin {
         let groups = self.weights.iter().flatten().map(|(name, weight)| (arn(name), *weight)).collect();
         let stickiness = Stickiness { enabled: self.sticky.is_some(), duration_seconds: self.sticky };
         Terminal::Forward(Forward { groups, stickiness: Some(stickiness) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one switch noted of its cohort is still its own when another one frees the lock they share.
+    #[test]
+    fn notes_of_a_cohort_keep_their_owner() {
+        let mut lock_record = LockRecord { version: VERSION, switch: "b".to_owned(), ..LockRecord::default() };
+        for (switch, key) in [("a", "web#1"), ("b", "web#2"), ("a", "web#1")] {
+            lock_record.note_cohort(switch, [key.to_owned()]);
+        }
+        let text = lock_record.freed().text().unwrap();
+        let freed = LockRecord::read(&text).unwrap();
+        assert_eq!(freed.status, Status::Free);
+        assert_eq!((&freed.cohort["a"], &freed.cohort["b"]), (&vec!["web#1".to_owned()], &vec!["web#2".to_owned()]));
+        assert!(!LockRecord::default().text().unwrap().contains("cohort"), "a lock without any says nothing of it");
     }
 }

@@ -97,11 +97,14 @@ fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World
     lock_record.led = left.map_or_else(|| Some(Vec::new()), |left| left.led.clone());
     let seen = intent.routes.iter().filter_map(|route| Some((route.key(), world.routes.get(&route.key())?)));
     lock_record.note_origins(seen, &intent.environments);
-    lock_record.note_cohort(world.cohort.noted.iter().cloned());
-    lock_record.note_cohort(runbook.steps().filter_map(|(_, step)| match step {
-        Step::Route { route, .. } if world.cohort.has(route) => Some(route.key()),
-        _ => None,
-    }));
+    lock_record.note_cohort(&intent.name, world.cohort.noted.iter().cloned());
+    lock_record.note_cohort(
+        &intent.name,
+        runbook.steps().filter_map(|(_, step)| match step {
+            Step::Route { route, .. } if world.cohort.has(route) => Some(route.key()),
+            _ => None,
+        }),
+    );
     // A size that a killed run raised was another one before that.
     let mut sizes: BTreeMap<String, Raised> = world.lock_record.iter().flat_map(|left| left.sizes.clone()).collect();
     for (_, step) in runbook.steps() {
@@ -117,8 +120,7 @@ fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World
 
 /// The world with what an earlier rollout of the switch wrote down.
 pub(super) fn with_left(world: World, left: Option<LockRecord>, intent: &Intent) -> World {
-    let own = left.iter().filter(|left| left.what.is_empty() && left.switch == intent.name);
-    let noted = own.flat_map(|left| left.cohort.clone()).collect();
+    let noted = left.as_ref().and_then(|left| left.cohort.get(&intent.name)).cloned().unwrap_or_default();
     let cohort = CohortRules { noted, ..CohortRules::default() };
     World { lock_record: left.and_then(LockRecord::unless_free), cohort, ..world }
 }
@@ -174,11 +176,20 @@ async fn give_back(lock: &Lock, place: Place<'_>, diagnostics: &mut Diagnostics)
 
 /// Gives the lock up after a run, with what is written down of a rollout that did not come to its end, or of an earlier one
 /// that still has not.
-pub(super) async fn end(lock: &Lock, outcome: &Outcome, place: Place<'_>, diagnostics: &mut Diagnostics) {
+pub(super) async fn end(
+    lock: &Lock,
+    outcome: &Outcome,
+    (place, cohort): (Place<'_>, &CohortRules),
+    diagnostics: &mut Diagnostics,
+) {
     let (intent, _) = place;
-    // What is not known to be gone is looked for by whoever comes next.
-    let seen = outcome.world.as_ref();
-    lock.forget_cohort(|key| seen.is_some_and(|seen| !seen.routes.contains_key(key))).await;
+    // What was not looked at, and what a call may still make, is looked for by whoever comes next.
+    let is_certain = outcome.ending != Ending::Unknown && outcome.journal.doubts().is_empty();
+    if let Some(seen) = outcome.world.as_ref().filter(|_| is_certain) {
+        let looked_at: Vec<String> = cohort.rules().map(RouteSpec::key).chain(cohort.noted.iter().cloned()).collect();
+        let is_gone = |key: &str| looked_at.iter().any(|own| own == key) && !seen.routes.contains_key(key);
+        lock.forget_cohort(&intent.name, is_gone).await;
+    }
     let reason = shortened(&outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default());
     let left = match (outcome.ending, &outcome.world) {
         (Ending::Held, _) => Some((Status::Held, format!("was held: {reason}"))),
@@ -430,7 +441,7 @@ impl Apply<'_> {
         // What is only not seen was told by the plan.
         warnings::unheld(self.shared, intent, true, diagnostics);
         if let Some(lock) = lock {
-            end(lock, &outcome, (intent, &self.shell), diagnostics).await;
+            end(lock, &outcome, ((intent, &self.shell), &world.cohort), diagnostics).await;
         }
         let report = Report {
             about,

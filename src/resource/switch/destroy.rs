@@ -70,19 +70,7 @@ impl End<'_> {
         let before = Stored { state: Some(self.prior.clone()), private: self.request.private.clone() };
         // What is read until then tells nobody anything once the run was stopped.
         let until = || Call::until(self.request.cancel.clone());
-        let owned = match until().make(self.owned(&world)).await {
-            Ok(owned) => owned,
-            Err(error) => {
-                diagnostics::unreadable(name(self.prior), &error, diagnostics);
-                return before;
-            }
-        };
-        let left = until().make(apply::lock_parameter(self.shared, &self.intent)).await;
-        // A lock that a dead run left goes, too.
-        let is_left = matches!(&left, Ok(Some(left)) if is_surely_dead(left));
-        let world = apply::with_left(world, left.unwrap_or_default(), &self.intent);
-        let found = until().make(self.with_left_rules(World { lock_record: None, ..world }, owned)).await;
-        let (world, owned) = match found {
+        let (world, owned, is_left) = match until().make(self.survey(world)).await {
             Ok(found) => found,
             Err(error) => {
                 diagnostics::unreadable(name(self.prior), &error, diagnostics);
@@ -93,6 +81,7 @@ impl End<'_> {
         let Some((world, restoration)) = until().make(planning).await else {
             return before;
         };
+        let cohort = world.cohort.clone();
         let removal = self.removal(&owned, true);
         if self.request.cancel.is_cancelled() {
             diagnostics::refused(&Refused::Interrupted { in_doubt: false }, self.place(), diagnostics);
@@ -125,7 +114,7 @@ impl End<'_> {
                 {
                     apply::release(lock, None, self.place(), diagnostics).await;
                 }
-                _ => apply::end(lock, &outcome, self.place(), diagnostics).await,
+                _ => apply::end(lock, &outcome, (self.place(), &cohort), diagnostics).await,
             }
         }
         let is_unmarked = owned.heir || self.unmark(diagnostics).await;
@@ -134,6 +123,16 @@ impl End<'_> {
         }
         self.memory.world = outcome.world;
         Stored { state: Some(self.prior.clone()), private: self.memory.bytes() }
+    }
+
+    /// What is the switch's own, with the rules that a killed rollout left, and whether that one's lock is left, too.
+    async fn survey(&self, world: World) -> Result<(World, Owned, bool), PortError> {
+        let owned = self.owned(&world).await?;
+        let left = apply::lock_parameter(self.shared, &self.intent).await?;
+        let is_left = left.as_ref().is_some_and(is_surely_dead);
+        let world = World { lock_record: None, ..apply::with_left(world, left, &self.intent) };
+        let (world, owned) = self.with_left_rules(world, owned).await?;
+        Ok((world, owned, is_left))
     }
 
     /// Rules that no request takes, which a killed rollout left, go, too.
@@ -388,9 +387,18 @@ impl End<'_> {
                 return (!barred).then_some((world, restoration));
             }
             tokio::time::sleep(apply::LOOK_PAUSE).await;
-            world =
+            let seen =
                 look(self.shared, (&self.intent, Some(&self.intent)), Freshness::Now, name(self.prior), diagnostics)
                     .await?;
+            // The rules that an earlier rollout left are no routes of the wish.
+            let left: Vec<RouteSpec> = world.trials.iter().chain(world.cohort.rules()).cloned().collect();
+            let (trials, cohort, routes) = (world.trials, world.cohort, world.routes);
+            world = World { trials, cohort, ..seen };
+            for route in left {
+                if let Some(rule) = routes.get(&route.key()) {
+                    world.routes.entry(route.key()).or_insert_with(|| rule.clone());
+                }
+            }
         }
         None
     }

@@ -47,7 +47,7 @@ use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
 use crate::rollout::{Intent, Observed, RouteSpec, Runbook, Scalable, Step, World};
 use crate::run::absence::{ages, believed};
-use crate::run::ports::{Freshness, PortError};
+use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::executor::{self, Scope};
 use crate::shell::Shell;
 use crate::tf_provider::{
@@ -235,7 +235,12 @@ async fn cohort_of(shared: &Shared, intent: &Intent, world: World, arn: &str) ->
     };
     let rules = believed(|| load_balancer.rules_of(arn), has_all, both).await?;
     let is_default = intent.routes.iter().any(|route| matches!(route, RouteSpec::Listener(own) if own == arn));
-    let authentication = if is_default { load_balancer.authentication(arn).await? } else { None };
+    let authentication = match load_balancer.authentication(arn).await {
+        _ if !is_default => None,
+        // Where there is no listener, there is nothing left on it.
+        Err(error) if error.kind == FailureKind::Gone => None,
+        answer => answer?,
+    };
     let listener = planner::Listener { arn, rules: &rules, authentication: authentication.as_deref(), foreign: &[] };
     let placed = planner::placed(intent, world.clone(), listener);
     let seen = placed.cohort.rules().filter_map(|rule| placed.routes.get(&rule.key()));
@@ -243,9 +248,15 @@ async fn cohort_of(shared: &Shared, intent: &Intent, world: World, arn: &str) ->
     if seen.is_empty() {
         return Ok(placed);
     }
-    // What looks like one of ours may be a person's.
+    // What looks like one of ours may be a person's: it is ours by its tag, by what was noted, or by what the state knows.
     let tags = apply::tolerated(load_balancer.rule_tags(&seen).await)?;
-    let is_foreign = |arn: &String| tags.get(arn).is_some_and(|tags| tags.get(TAG) != Some(&intent.name));
+    let known = |arn: &str| {
+        let mut rules = placed.cohort.rules();
+        let rule = rules.find(|rule| placed.routes.get(&rule.key()).is_some_and(|seen| seen.arn == arn));
+        let is_made = |route: &RouteSpec| matches!(route, RouteSpec::OwnRule { arn: Some(own), .. } if own == arn);
+        rule.is_some_and(|rule| noted.contains(&rule.key())) || intent.removed.iter().any(is_made)
+    };
+    let is_foreign = |arn: &String| tags.get(arn).and_then(|tags| tags.get(TAG)) != Some(&intent.name) && !known(arn);
     let foreign: Vec<String> = seen.into_iter().filter(is_foreign).collect();
     Ok(planner::placed(intent, world, planner::Listener { foreign: &foreign, ..listener }))
 }

@@ -95,18 +95,21 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         let changed = priorities(routes, &plan.world).into_iter().chain(conditions(routes, &plan.world)).collect();
         plan.push(changed);
     }
-    // Whoever is live by then stays so: a verified release is not taken back for a parameter. Nor is a rule made again that led
-    // a cohort.
-    let dismissed = plan.dismissed();
-    if moves || !dismissed.is_empty() {
+    // Whoever is live by then stays so: a verified release is not taken back for a parameter.
+    if moves {
         plan.runbook.afterwards = Some(plan.runbook.stages.len());
+        plan.dismiss();
     }
-    plan.push(dismissed);
     if let Some(color) = color.as_deref() {
         let record = record(intent, &plan.world, color);
         plan.push(record.into_iter().collect());
     }
     plan.finish(color.as_deref());
+    // A rule that led a cohort is not made again for whatever else fails.
+    if !moves && plan.has_rules_of_cohort() {
+        plan.runbook.afterwards = Some(plan.runbook.stages.len());
+        plan.dismiss();
+    }
     match plan.barred {
         Some((route, why)) => Err(Refusal::NoCohort { route: Box::new(route), why }),
         None => Ok(plan.runbook),
@@ -389,7 +392,7 @@ impl Draft<'_> {
         let world = self.world.clone();
         let wanted: Vec<&str> =
             intent.routes.iter().chain(&intent.preview_routes).filter_map(|route| arn(&world, route)).collect();
-        let removed = intent.removed.iter().filter(|route| {
+        let removed = intent.removed.iter().filter(|route| !world.cohort.has(route)).filter(|route| {
             let seen = world.routes.get(&route.key());
             // A rule that is now named by its ARN is still wanted.
             let ours = |seen: &Observed| route.is_made(seen) || is_ours_by_looks(intent, route, seen);

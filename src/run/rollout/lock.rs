@@ -17,7 +17,7 @@ use crate::cancel::Cancel;
 use crate::clock;
 use crate::duration::shown;
 use crate::rollout::LockRecord;
-use crate::rollout::lock_record::{Status, VERSION};
+use crate::rollout::lock_record::{SUFFIX, Status, VERSION};
 use crate::run::call::{Call, SILENCE};
 use crate::run::holder;
 use crate::run::ports::{FailureKind, PortError};
@@ -52,7 +52,7 @@ const SIBLING_WAIT: Duration = Duration::from_secs(6 * 3600);
 
 /// The name of the lock of a record.
 pub fn name(parameter: &str) -> String {
-    format!("{parameter}.rollout")
+    format!("{parameter}{SUFFIX}")
 }
 
 /// A lock that is held, until it is released or lost.
@@ -478,7 +478,9 @@ pub fn is_surely_dead(lock_record: &LockRecord) -> bool {
 /// Our name with what a dead one knew: until this run has looked, that is what is known.
 fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
     let mut mine = mine.clone();
-    mine.note_cohort(theirs.cohort.iter().cloned());
+    for (switch, keys) in &theirs.cohort {
+        mine.note_cohort(switch, keys.iter().cloned());
+    }
     if theirs.status == Status::Free {
         return LockRecord { took_over: Some(theirs.run.clone()), ..mine };
     }
@@ -533,9 +535,13 @@ impl Lock {
         self.kept.state.lock().await.lock_record.clone()
     }
 
-    /// Strikes out the rules of a cohort that are known to be gone, by their keys, when it is given up.
-    pub async fn forget_cohort(&self, is_gone: impl Fn(&str) -> bool) {
-        self.kept.state.lock().await.lock_record.cohort.retain(|key| !is_gone(key));
+    /// Strikes out the rules of a switch's cohort that are known to be gone, by their keys, when it is given up.
+    pub async fn forget_cohort(&self, switch: &str, is_gone: impl Fn(&str) -> bool) {
+        let cohort = &mut self.kept.state.lock().await.lock_record.cohort;
+        if let Some(keys) = cohort.get_mut(switch) {
+            keys.retain(|key| !is_gone(key));
+        }
+        cohort.retain(|_, keys| !keys.is_empty());
     }
 
     /// Renews it, bounded in time: what takes longer goes on by itself, before whatever comes after it.

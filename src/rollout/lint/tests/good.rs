@@ -225,7 +225,7 @@ fn placed(dice: &mut Dice, intent: &Intent, world: World) -> World {
         rules.push(Observed { arn, terminal, conditions, place, ahead: Ahead::default() });
     }
     let mut world = world;
-    world.cohort.noted = world.lock_record.iter().flat_map(|left| left.cohort.clone()).collect();
+    world.cohort.noted = world.lock_record.iter().flat_map(|left| left.cohort.values().flatten().cloned()).collect();
     let authentication = dice.once_in(12).then_some("authenticate-oidc");
     planner::placed(intent, world, planner::Listener { arn: "web", rules: &rules, authentication, foreign: &[] })
 }
@@ -287,11 +287,14 @@ fn written(intent: &Intent, world: &World, runbook: &Runbook, done: &[StepId]) -
     };
     let seen = intent.routes.iter().filter_map(|route| Some((route.key(), world.routes.get(&route.key())?)));
     lock_record.note_origins(seen, &intent.environments);
-    lock_record.cohort.clone_from(&world.cohort.noted);
-    lock_record.note_cohort(runbook.steps().filter_map(|(_, step)| match step {
-        Step::Route { route, .. } if world.cohort.has(route) => Some(route.key()),
-        _ => None,
-    }));
+    lock_record.note_cohort("app", world.cohort.noted.iter().cloned());
+    lock_record.note_cohort(
+        "app",
+        runbook.steps().filter_map(|(_, step)| match step {
+            Step::Route { route, .. } if world.cohort.has(route) => Some(route.key()),
+            _ => None,
+        }),
+    );
     lock_record
 }
 

@@ -139,10 +139,19 @@ pub fn placed(intent: &Intent, world: World, listener: Listener<'_>) -> World {
     for rule in found.iter().chain(&noted) {
         world.routes.insert(listener.route(rule).key(), (*rule).clone());
     }
-    // One that could not be made today is still there.
-    let barred = wanted.iter().filter(|one| one.conditions.is_err()).filter_map(|one| one.found);
-    cohort.left.extend(noted.iter().copied().chain(barred).map(|rule| listener.route(rule)));
-    cohort.places.extend(places(intent, listener, &wanted, &[found, noted].concat()));
+    let there = [found.clone(), noted.clone()].concat();
+    let mut placed = places(intent, listener, &wanted, &there);
+    // One that an earlier rollout made may stand where there was room for it then, and for no other one now.
+    let is_barred = |placed: &[(String, Result<RouteSpec, String>)]| placed.iter().any(|(_, place)| place.is_err());
+    let anew: Vec<Wanted> = wanted.iter().map(|one| Wanted { found: None, ..one.clone() }).collect();
+    if !found.is_empty() && is_barred(&placed) {
+        placed = places(intent, listener, &anew, &there);
+    }
+    cohort.places.extend(placed);
+    let used: Vec<String> = cohort.rules().map(RouteSpec::key).collect();
+    let unused = there.iter().map(|rule| listener.route(rule)).filter(|rule| !used.contains(&rule.key()));
+    let unused: Vec<RouteSpec> = unused.collect();
+    cohort.left.extend(unused);
     world.cohort = cohort;
     world
 }
@@ -160,6 +169,7 @@ pub fn unplaced(intent: &Intent, world: World, listener: &str, why: &str) -> Wor
 }
 
 /// A route that a rule of the cohort goes before.
+#[derive(Clone)]
 struct Wanted<'a> {
     key: String,
     /// Where it stands: after all rules, where it is the default action.

@@ -96,9 +96,9 @@ impl CohortRules {
         self.places.values().filter_map(|place| place.as_ref().ok()).chain(&self.left)
     }
 
-    /// The listeners of those that were noted.
-    pub fn noted_listeners(&self) -> impl Iterator<Item = String> {
-        self.noted.iter().filter_map(|key| Some(RouteSpec::own(key, Conditions::default(), None)?.listener()))
+    /// Those that were noted, by their places.
+    pub fn noted_rules(&self) -> impl Iterator<Item = RouteSpec> {
+        self.noted.iter().filter_map(|key| RouteSpec::own(key, Conditions::default(), None))
     }
 
     /// Whether a route is one of them.

@@ -16,7 +16,7 @@ use std::fmt;
 
 use super::intent::{Environment, Intent};
 use super::journal::StepId;
-use super::route::{RouteSpec, SAME, Terminal};
+use super::route::{ALL, RouteSpec, SAME, Terminal};
 use super::runbook::{Runbook, Step};
 use super::situation;
 use super::world::World;
@@ -232,9 +232,6 @@ struct Gain<'a> {
     after: &'a Terminal,
     group: &'a str,
 }
-
-/// A percentage that is everything, as far as numbers go.
-const ALL: f64 = 99.999;
 
 impl<'a> Walk<'a> {
     fn find(&mut self, kind: Kind, at: Option<StepId>, message: impl Into<String>) {

@@ -373,6 +373,8 @@ impl Forward {
     }
 }
 
+/// A percentage that is everything, as far as numbers go.
+pub(super) const ALL: f64 = 99.999;
 /// A difference of two percentages that is none.
 pub(super) const SAME: f64 = 0.001;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::intent::{Environment, Intent};
 use super::lock_record::LockRecord;
-use super::route::{Observed, RouteSpec, Terminal};
+use super::route::{ALL, Observed, RouteSpec, Terminal};
 use super::world::{Traffic, World, traffic};
 
 /// Who gets the traffic now.
@@ -23,7 +23,7 @@ pub fn is_all_on(intent: &Intent, world: &World, color: &str) -> bool {
     intent.environments.contains_key(color)
         && intent.routes.iter().all(|route| {
             let (seen, group) = (world.routes.get(&route.key()), intent.group(route, color));
-            seen.zip(group).is_some_and(|(seen, group)| seen.terminal.share(group) > 99.999)
+            seen.zip(group).is_some_and(|(seen, group)| seen.terminal.share(group) > ALL)
         })
 }
 

@@ -118,10 +118,14 @@ fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World
     "begins".clone_into(&mut lock_record.phase);
 }
 
+/// The rules that a switch noted to make for its cohort.
+fn noted(left: Option<&LockRecord>, intent: &Intent) -> Vec<String> {
+    left.and_then(|left| left.cohort.get(&intent.name)).cloned().unwrap_or_default()
+}
+
 /// The world with what an earlier rollout of the switch wrote down.
 pub(super) fn with_left(world: World, left: Option<LockRecord>, intent: &Intent) -> World {
-    let noted = left.as_ref().and_then(|left| left.cohort.get(&intent.name)).cloned().unwrap_or_default();
-    let cohort = CohortRules { noted, ..CohortRules::default() };
+    let cohort = CohortRules { noted: noted(left.as_ref(), intent), ..CohortRules::default() };
     World { lock_record: left.and_then(LockRecord::unless_free), cohort, ..world }
 }
 
@@ -390,7 +394,7 @@ impl Apply<'_> {
         diagnostics: &mut Diagnostics,
     ) -> Option<(World, Runbook, RolloutContext)> {
         // What somebody else noted meanwhile is there, too.
-        let mut noted = with_left(World::default(), lock.found.clone(), &self.intent).cohort.noted;
+        let mut noted = noted(lock.found.as_ref(), &self.intent);
         noted.extend(before.cohort.noted.iter().cloned());
         let (world, runbook) = self.look_as_planned((lock.found.as_ref(), noted), diagnostics).await?;
         let mut now = self::about(&self.intent, &world, name(self.planned), self.planned);

@@ -159,7 +159,7 @@ impl End<'_> {
     /// And those of its cohort. Where some were noted, they have to be seen: nothing tells of them once the switch is gone.
     async fn with_cohort(&self, mut world: World, mut owned: Owned) -> Result<(World, Owned), PortError> {
         let listeners = self.intent.routes.iter().filter(|route| !route.is_network()).map(RouteSpec::listener);
-        let noted: BTreeSet<String> = world.cohort.noted_listeners().collect();
+        let noted: BTreeSet<String> = world.cohort.noted_rules().map(|rule| rule.listener()).collect();
         let listeners: BTreeSet<String> = listeners.filter(|_| self.intent.strategy.cohort.is_some()).collect();
         for listener in &listeners | &noted {
             match cohort_of(self.shared, &self.intent, world.clone(), &listener).await {

@@ -220,13 +220,13 @@ async fn with_cohort(shared: &Shared, intent: &Intent, runbook: &Runbook, world:
 async fn cohort_of(shared: &Shared, intent: &Intent, world: World, arn: &str) -> Result<World, PortError> {
     let load_balancer = &shared.ports.load_balancer;
     // What was noted may have been made a moment ago.
-    let is_there = |rules: &Vec<Observed>, key: &String| {
-        let stands = |rule: &Observed| rule.place.as_ref().map(|place| place.priority);
-        rules.iter().filter_map(stands).any(|priority| *key == format!("{arn}#{priority}"))
+    let noted = world.cohort.noted_rules().filter(|rule| rule.listener() == arn).map(|rule| rule.key());
+    let noted: Vec<String> = noted.collect();
+    let has_all = |rules: &Vec<Observed>| {
+        let stands = |rule: &Observed| Some(format!("{arn}#{}", rule.place.as_ref()?.priority));
+        let there: BTreeSet<String> = rules.iter().filter_map(stands).collect();
+        noted.iter().all(|key| there.contains(key))
     };
-    let mut noted = world.cohort.noted.clone();
-    noted.retain(|key| key.rsplit_once('#').is_some_and(|(listener, _)| listener == arn));
-    let has_all = |rules: &Vec<Observed>| noted.iter().all(|key| is_there(rules, key));
     let both = |mut later: Vec<Observed>, earlier: Vec<Observed>| {
         let missed = earlier.into_iter().filter(|rule| !later.iter().any(|other| other.arn == rule.arn));
         let missed: Vec<Observed> = missed.collect();

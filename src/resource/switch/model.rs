@@ -8,7 +8,7 @@ use crate::argument::{self, Always, Arguments as _, Field};
 use crate::arn;
 use crate::digest::sha256;
 use crate::rollout::spec::{self, Timeouts, Trouble};
-use crate::rollout::{Conditions, Environment, Intent, RouteSpec, Scalable, World};
+use crate::rollout::{Environment, Intent, RouteSpec, Scalable, World};
 use crate::run::rollout::executor::Scope;
 use crate::run::rollout::lock;
 use crate::tf_provider::Value;
@@ -87,8 +87,7 @@ pub(super) fn locked(intent: &Intent) -> String {
 /// Everything of a wish that is looked at, and the rules that no request takes, or only a cohort, where there are some.
 pub(super) fn scope_of(intent: &Intent, world: &World) -> Scope {
     let mut scope = scope(intent);
-    let noted = world.cohort.noted.iter().filter_map(|key| RouteSpec::own(key, Conditions::default(), None));
-    let noted: Vec<RouteSpec> = noted.collect();
+    let noted: Vec<RouteSpec> = world.cohort.noted_rules().collect();
     for rule in world.trials.iter().chain(world.cohort.rules()).chain(&noted) {
         if !scope.routes.iter().any(|own| own.key() == rule.key()) {
             scope.routes.push(rule.clone());

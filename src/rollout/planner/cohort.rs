@@ -5,13 +5,10 @@ use std::collections::BTreeSet;
 use super::{Draft, route_steps};
 use crate::rollout::check::Subject;
 use crate::rollout::intent::Intent;
-use crate::rollout::route::{Conditions, Forward, LAST_PRIORITY, Observed, RouteSpec, Terminal};
+use crate::rollout::route::{ALL, Conditions, Forward, LAST_PRIORITY, Observed, RouteSpec, Terminal};
 use crate::rollout::runbook::{Convergence, Runbook, Step, Watch, terminal_summary};
 use crate::rollout::situation::{leads_only_to, target_color};
 use crate::rollout::world::World;
-
-/// A percentage that is everything, as far as numbers go.
-const ALL: f64 = 99.999;
 
 /// The listeners whose rules have to be looked at for a cohort: where a rollout is to lead one, or an earlier one may have left
 /// its rule.
@@ -21,7 +18,8 @@ pub fn cohort_listeners(intent: &Intent, world: &World, runbook: &Runbook) -> Ve
         runbook.steps().any(|(_, step)| matches!(step, Step::Route { route, .. } if production.contains(&route.key())));
     let is_asked = intent.strategy.cohort.is_some() && (moves || world.lock_record.is_some());
     let own = intent.routes.iter().filter(|route| is_asked && !route.is_network()).map(RouteSpec::listener);
-    own.chain(world.cohort.noted_listeners()).collect::<BTreeSet<String>>().into_iter().collect()
+    let noted = world.cohort.noted_rules().map(|rule| rule.listener());
+    own.chain(noted).collect::<BTreeSet<String>>().into_iter().collect()
 }
 
 impl Draft<'_> {
@@ -139,13 +137,12 @@ pub fn placed(intent: &Intent, world: World, listener: Listener<'_>) -> World {
     for rule in found.iter().chain(&noted) {
         world.routes.insert(listener.route(rule).key(), (*rule).clone());
     }
-    let there = [found.clone(), noted.clone()].concat();
+    let there = [found, noted].concat();
     let mut placed = places(intent, listener, &wanted, &there);
     // One that an earlier rollout made may stand where there was room for it then, and for no other one now.
-    let is_barred = |placed: &[(String, Result<RouteSpec, String>)]| placed.iter().any(|(_, place)| place.is_err());
-    let anew: Vec<Wanted> = wanted.iter().map(|one| Wanted { found: None, ..one.clone() }).collect();
-    if !found.is_empty() && is_barred(&placed) {
-        placed = places(intent, listener, &anew, &there);
+    if placed.iter().any(|(_, place)| place.is_err()) {
+        wanted.iter_mut().for_each(|one| one.found = None);
+        placed = places(intent, listener, &wanted, &there);
     }
     cohort.places.extend(placed);
     let used: Vec<String> = cohort.rules().map(RouteSpec::key).collect();
@@ -169,7 +166,6 @@ pub fn unplaced(intent: &Intent, world: World, listener: &str, why: &str) -> Wor
 }
 
 /// A route that a rule of the cohort goes before.
-#[derive(Clone)]
 struct Wanted<'a> {
     key: String,
     /// Where it stands: after all rules, where it is the default action.

@@ -209,17 +209,7 @@ async fn the_rule_of_another_cohort_is_found() {
     let conditions = Value::object([("query_strings", query)]);
     let others = Value::object([("conditions", conditions), ("hold", Value::from("1m"))]);
     for (active, cohort) in [("green", Some(others.clone())), ("green", None), ("blue", Some(others))] {
-        let (stage, stored) = on_blue().await;
-        stage.fake.fault(0, Fault::DiesAfter);
-        let config = with_cohort(&stage, "green", testers());
-        tokio::select! {
-            _ = stage.apply(&config, Some(&stored)) => panic!("it lives"),
-            () = stage.fake.died() => {}
-        }
-        stage.fake.heal();
-        bury(&stage);
-        assert_eq!(rules(&stage).len(), 1);
-        let stage = stage.restarted();
+        let (stage, stored) = killed(on_blue().await).await;
         let config = match cohort {
             Some(cohort) => with_cohort(&stage, active, cohort),
             None => careful(&stage, active),
@@ -262,9 +252,9 @@ async fn what_only_looks_like_it_stays() {
 }
 
 /// Kills a rollout to green at the first call, after its effect: its cohort is led, and no state tells of it.
-async fn killed(config: impl FnOnce(&Stage) -> Value, (stage, stored): (Stage, Stored)) -> (Stage, Stored) {
+async fn killed((stage, stored): (Stage, Stored)) -> (Stage, Stored) {
     stage.fake.fault(0, Fault::DiesAfter);
-    let config = config(&stage);
+    let config = with_cohort(&stage, "green", testers());
     tokio::select! {
         _ = stage.apply(&config, Some(&stored)) => panic!("it lives"),
         () = stage.fake.died() => {}
@@ -279,7 +269,7 @@ async fn killed(config: impl FnOnce(&Stage) -> Value, (stage, stored): (Stage, S
 #[tokio::test(start_paused = true)]
 async fn a_second_failure_leaves_nobody_behind() {
     for is_ill in [false, true] {
-        let (stage, stored) = killed(|stage| with_cohort(stage, "green", testers()), on_blue().await).await;
+        let (stage, stored) = killed(on_blue().await).await;
         if is_ill {
             stage.fake.set_health(GREEN, &["unhealthy"]);
         } else {
@@ -297,7 +287,7 @@ async fn a_second_failure_leaves_nobody_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_first_use_that_was_killed_and_reverted_is_told() {
     let before = super::rollouts::on_blue().await;
-    let (stage, stored) = killed(|stage| with_cohort(stage, "green", testers()), before).await;
+    let (stage, stored) = killed(before).await;
     let blue = super::config(&stage.switch, Value::from("blue"));
     let read = stage.read(&stored).await;
     let (steps, _) = planned(&stage, &blue, Some(&read)).await;
@@ -313,7 +303,7 @@ async fn a_first_use_that_was_killed_and_reverted_is_told() {
 /// A deletion that is refused is shown by the next plan, and never undone.
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_deleted_is_not_forgotten() {
-    let (stage, stored) = killed(|stage| with_cohort(stage, "green", testers()), on_blue().await).await;
+    let (stage, stored) = killed(on_blue().await).await;
     let blue = with_cohort(&stage, "blue", testers());
     let read = stage.read(&stored).await;
     stage.fake.fault(0, Fault::Refused);
@@ -335,7 +325,7 @@ async fn what_could_not_be_deleted_is_not_forgotten() {
 async fn a_destroy_takes_it_away() {
     for is_known in [true, false] {
         let before = if is_known { on_blue().await } else { super::rollouts::on_blue().await };
-        let (stage, stored) = killed(|stage| with_cohort(stage, "green", testers()), before).await;
+        let (stage, stored) = killed(before).await;
         let read = stage.read(&stored).await;
         let (_, diagnostics) = stage.destroy(&read).await;
         assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
@@ -346,7 +336,7 @@ async fn a_destroy_takes_it_away() {
 /// A rule on a listener that is no route any more is found, too.
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_left_is_looked_at() {
-    let (stage, stored) = killed(|stage| with_cohort(stage, "green", testers()), on_blue().await).await;
+    let (stage, stored) = killed(on_blue().await).await;
     let other = LISTENER.replace("web/1/2", "web/1/3");
     let mut seen = stage.fake.world().routes[LISTENER].clone();
     seen.arn.clone_from(&other);

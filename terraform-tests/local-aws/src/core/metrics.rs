@@ -164,15 +164,6 @@ impl Arrival {
 impl Query {
     /// A point for each period from one time, included, to another, excluded. What was never seen has none.
     fn points(&self, seconds: &BTreeMap<u64, Second>, (from, to): (u64, u64), arrival: Arrival) -> BTreeMap<u64, f64> {
-        let grouped = |seconds: &mut dyn Iterator<Item = (u64, Second)>, length: u64| {
-            let mut periods: BTreeMap<u64, Second> = BTreeMap::new();
-            for (at, second) in seconds {
-                let period = periods.entry(from + (at - from) / length * length).or_default();
-                period.statuses.extend(second.statuses);
-                period.latencies.extend(second.latencies);
-            }
-            periods
-        };
         let arrived = |(at, mut period): (u64, Second)| {
             let share = arrival.share(self, at + arrival.grain);
             let count = |all: usize| (all as f64 * share) as usize;
@@ -183,8 +174,9 @@ impl Query {
             }
             (share > 0.0 && !period.statuses.is_empty()).then_some((at, period))
         };
-        let published = grouped(&mut seconds.range(from..to).map(|(at, second)| (*at, second.clone())), arrival.grain);
-        let periods = grouped(&mut published.into_iter().filter_map(arrived), self.period.max(1));
+        let counted = seconds.range(from..to).map(|(at, second)| (*at, second.clone()));
+        let published = grouped(counted, from, arrival.grain);
+        let periods = grouped(published.into_iter().filter_map(arrived), from, self.period.max(1));
         periods.into_iter().filter_map(|(at, period)| Some((at, self.value(&period)?))).collect()
     }
 
@@ -217,6 +209,17 @@ impl Query {
             _ => None,
         }
     }
+}
+
+/// What was counted, by periods of a length in seconds, the first of which begins then.
+fn grouped(counted: impl Iterator<Item = (u64, Second)>, from: u64, length: u64) -> BTreeMap<u64, Second> {
+    let mut periods: BTreeMap<u64, Second> = BTreeMap::new();
+    for (at, second) in counted {
+        let period = periods.entry(from + (at - from) / length * length).or_default();
+        period.statuses.extend(second.statuses);
+        period.latencies.extend(second.latencies);
+    }
+    periods
 }
 
 #[cfg(test)]

@@ -235,11 +235,14 @@ async fn cohort_of(shared: &Shared, intent: &Intent, world: World, arn: &str) ->
     };
     let rules = believed(|| load_balancer.rules_of(arn), has_all, both).await?;
     let is_default = intent.routes.iter().any(|route| matches!(route, RouteSpec::Listener(own) if own == arn));
-    let authentication = match load_balancer.authentication(arn).await {
-        _ if !is_default => None,
-        // Where there is no listener, there is nothing left on it.
-        Err(error) if error.kind == FailureKind::Gone => None,
-        answer => answer?,
+    let authentication = if is_default {
+        match load_balancer.authentication(arn).await {
+            // Where there is no listener, there is nothing left on it.
+            Err(error) if error.kind == FailureKind::Gone => None,
+            answer => answer?,
+        }
+    } else {
+        None
     };
     let listener = planner::Listener { arn, rules: &rules, authentication: authentication.as_deref(), foreign: &[] };
     let placed = planner::placed(intent, world.clone(), listener);

@@ -75,11 +75,6 @@ impl Draft<'_> {
         self.world.cohort.rules().filter_map(step).collect()
     }
 
-    /// Whether a rule of a cohort is there by now.
-    pub(super) fn has_rules_of_cohort(&self) -> bool {
-        self.world.cohort.rules().any(|rule| self.world.routes.contains_key(&rule.key()))
-    }
-
     /// Once all users are led by the routes, or none is any more, the cohort goes with them.
     pub(super) fn dismiss(&mut self) {
         let steps = self.world.cohort.rules().filter_map(|rule| route_steps::remove(&self.world, rule)).collect();

@@ -106,9 +106,10 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     }
     plan.finish(color.as_deref());
     // A rule that led a cohort is not made again for whatever else fails.
-    if !moves && plan.has_rules_of_cohort() {
-        plan.runbook.afterwards = Some(plan.runbook.stages.len());
+    if !moves {
+        let first = plan.runbook.stages.len();
         plan.dismiss();
+        plan.runbook.afterwards = (plan.runbook.stages.len() > first).then_some(first);
     }
     match plan.barred {
         Some((route, why)) => Err(Refusal::NoCohort { route: Box::new(route), why }),

@@ -15,14 +15,15 @@ use super::error::{call_error, or_if_gone};
 use super::group_attributes;
 use crate::arn::listener_of;
 use crate::rollout::gate::TargetHealth;
-use crate::rollout::{Ahead, Conditions, Observed, Place, RouteSpec, Terminal};
+use crate::rollout::{Conditions, Observed, Place, Processing, RouteSpec, Terminal};
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::rollout::ports::{GroupFacts, LoadBalancer};
+use crate::run::rollout::ports::{GroupFacts, ListenerFacts, LoadBalancer};
 use crate::stack;
 
 mod actions;
 mod conditions;
 pub(super) mod describe;
+mod processing;
 
 /// What a load balancer's listeners do by default, by listener ARN.
 type Listeners = Arc<HashMap<String, Observed>>;
@@ -82,15 +83,21 @@ impl Elbv2 {
         self.rules.get(listener, age, || read_rules(connection, of)).await
     }
 
+    /// A listener as AWS has it now.
+    async fn listener(&self, arn: &str) -> Result<Listener, PortError> {
+        let answer = self.connection.elbv2().await?.describe_listeners().listener_arns(arn).send().await;
+        let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeListeners", &error))?;
+        let gone = || PortError::new(FailureKind::Gone, format!("{} is gone", RouteSpec::Listener(arn.to_owned())));
+        answer.listeners().first().cloned().ok_or_else(gone)
+    }
+
     /// The actions of a route as AWS has them now.
     async fn actions(&self, route: &RouteSpec, arn: &str) -> Result<Vec<Action>, PortError> {
+        if let RouteSpec::Listener(_) = route {
+            return Ok(self.listener(arn).await?.default_actions().to_vec());
+        }
         let client = self.connection.elbv2().await?;
         let gone = || PortError::new(FailureKind::Gone, format!("{route} is gone"));
-        if let RouteSpec::Listener(_) = route {
-            let answer = client.describe_listeners().listener_arns(arn).send().await;
-            let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeListeners", &error))?;
-            return answer.listeners().first().map(|listener| listener.default_actions().to_vec()).ok_or_else(gone);
-        }
         let answer = client.describe_rules().rule_arns(arn).send().await;
         let answer = answer.map_err(|error| call_error("elasticloadbalancing", "DescribeRules", &error))?;
         answer.rules().first().map(|rule| rule.actions().to_vec()).ok_or_else(gone)
@@ -131,7 +138,8 @@ async fn read_listeners(connection: Arc<Connection>, load_balancer: String) -> R
         let arn = listener.listener_arn()?.to_owned();
         let terminal = actions::terminal(listener.default_actions())?;
         let ahead = actions::ahead(listener.default_actions());
-        Some((arn.clone(), Observed { arn, terminal, conditions: None, place: None, ahead }))
+        let processing = processing::from_aws(listener.default_actions(), &[]);
+        Some((arn.clone(), Observed { processing, ahead, ..Observed::leading(arn, terminal) }))
     };
     Ok(Arc::new(or_if_gone(listeners, Vec::new())?.iter().filter_map(observed).collect()))
 }
@@ -158,8 +166,9 @@ async fn read_rules(connection: Arc<Connection>, listener: String) -> Result<Rul
         let arn = rule.rule_arn()?.to_owned();
         let terminal = actions::terminal(rule.actions())?;
         let conditions = conditions::from_aws(rule.conditions());
-        let ahead = Ahead { rewrites: !rule.transforms().is_empty(), ..actions::ahead(rule.actions()) };
-        let observed = Observed { arn, terminal, conditions, place: None, ahead };
+        let processing = processing::from_aws(rule.actions(), rule.transforms());
+        let ahead = actions::ahead(rule.actions());
+        let observed = Observed { conditions, processing, ahead, ..Observed::leading(arn, terminal) };
         Some(SeenRule { priority: rule.priority()?.to_owned(), observed })
     };
     Ok(Arc::new(rules.iter().filter_map(observed).collect()))
@@ -237,9 +246,11 @@ impl LoadBalancer for Elbv2 {
         Ok(rules.iter().filter_map(rule).collect())
     }
 
-    async fn authentication(&self, listener: &str) -> Result<Option<String>, PortError> {
-        let actions = self.actions(&RouteSpec::Listener(listener.to_owned()), listener).await?;
-        Ok(actions.iter().find_map(actions::authentication))
+    async fn listener_facts(&self, listener: &str) -> Result<ListenerFacts, PortError> {
+        let listener = self.listener(listener).await?;
+        let authentication = listener.default_actions().iter().find_map(actions::authentication);
+        let protocol = listener.protocol().map(|protocol| protocol.as_str().to_owned());
+        Ok(ListenerFacts { authentication, protocol })
     }
 
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError> {
@@ -258,14 +269,16 @@ impl LoadBalancer for Elbv2 {
         &self,
         listener: &str,
         priority: i32,
-        conditions: &Conditions,
+        (conditions, processing): (&Conditions, &Processing),
         terminal: &Terminal,
         tags: &BTreeMap<String, String>,
     ) -> Result<String, PortError> {
         let _changing = self.changing(listener);
         let call = self.connection.elbv2().await?.create_rule().listener_arn(listener).priority(priority);
         let call = call.set_conditions(Some(conditions::to_aws(conditions)));
-        let call = call.set_actions(Some(actions::with_terminal(Vec::new(), terminal)));
+        let before = processing.authentication.as_ref().map(processing::to_action);
+        let call = call.set_actions(Some(actions::of(before, terminal)));
+        let call = call.set_transforms(processing::to_transforms(processing));
         let tags = to_tags(tags);
         let result = call.set_tags((!tags.is_empty()).then_some(tags)).send().await;
         let answer = result.map_err(|error| call_error("elasticloadbalancing", "CreateRule", &error))?;
@@ -294,6 +307,24 @@ impl LoadBalancer for Elbv2 {
         let _changing = self.changing(arn);
         let call = self.connection.elbv2().await?.modify_rule().rule_arn(arn);
         let result = call.set_conditions(Some(conditions::to_aws(conditions))).send().await;
+        result.map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
+    }
+
+    async fn set_processing(&self, arn: &str, before: &Processing, after: &Processing) -> Result<(), PortError> {
+        let _changing = self.changing(arn);
+        let mut call = self.connection.elbv2().await?.modify_rule().rule_arn(arn);
+        if before.authentication != after.authentication || after.has_new_secret() {
+            let actions = self.actions(&RouteSpec::Rule(arn.to_owned()), arn).await?;
+            let unsaid = || PortError::new(FailureKind::Other, "elasticloadbalancing DescribeRules: it leads nowhere");
+            let terminal = actions::terminal(&actions).ok_or_else(unsaid)?;
+            let action = after.authentication.as_ref().map(processing::to_action);
+            call = call.set_actions(Some(actions::of(action, &terminal)));
+        }
+        let (former, transforms) = (processing::to_transforms(before), processing::to_transforms(after));
+        if former != transforms {
+            call = call.set_reset_transforms(transforms.is_none().then_some(true)).set_transforms(transforms);
+        }
+        let result = call.send().await;
         result.map(drop).map_err(|error| call_error("elasticloadbalancing", "ModifyRule", &error))
     }
 

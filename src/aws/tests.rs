@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::compose;
 use crate::network;
 use crate::rollout::{
-    Capacity, Conditions, CountsAs, Forward, Metric, MetricCheck, RouteSpec, Scalable, Stickiness, Terminal,
+    Capacity, Conditions, CountsAs, Forward, Metric, MetricCheck, Processing, RouteSpec, Scalable, Stickiness, Terminal,
 };
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness};
@@ -338,7 +338,8 @@ async fn errors_are_told_apart_and_read_well() {
     let gone = load_balancer.observe(&[route], Freshness::Now).await;
     assert_eq!(gone, Ok(BTreeMap::new()));
     let forward = Terminal::Forward(Forward::default());
-    let made = load_balancer.create_rule(LISTENER, 1, &Conditions::default(), &forward, &BTreeMap::new()).await;
+    let of = (&Conditions::default(), &Processing::default());
+    let made = load_balancer.create_rule(LISTENER, 1, of, &forward, &BTreeMap::new()).await;
     assert_eq!(made.map_err(|error| error.kind), Err(FailureKind::Conflict));
     assert_eq!(load_balancer.delete_rule("rule").await, Ok(()));
     let denied = load_balancer.target_health(GROUP, false).await.unwrap_err();

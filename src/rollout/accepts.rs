@@ -118,6 +118,129 @@ pub(super) fn condition_method(text: &str) -> Result<(), String> {
     Err(format!("{text:?} is no HTTP method: 1 to 40 capitals, - and _, such as \"GET\", and no wildcards"))
 }
 
+/// A regular expression in a condition.
+pub(super) fn condition_regex(text: &str) -> Result<(), String> {
+    condition_value(text)?;
+    regex(text)
+}
+
+/// AWS's limit for a regular expression of a transform, and for what stands in its place.
+const REWRITE: usize = 1024;
+
+/// A regular expression of a transform.
+pub(super) fn rewritten(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("a regular expression can't be empty".to_owned());
+    }
+    at_most(text, REWRITE)?;
+    regex(text)
+}
+
+/// What stands in place of what a transform found.
+pub(super) fn replacement(text: &str) -> Result<(), String> {
+    at_most(text, REWRITE)
+}
+
+fn at_most(text: &str, most: usize) -> Result<(), String> {
+    let many = text.chars().count();
+    if many <= most { Ok(()) } else { Err(format!("{text:?} has {many} characters, and AWS allows {most}")) }
+}
+
+/// What no regular expression of a listener rule may have (user guide of Application Load Balancers, "Rule basics"): whatever else AWS
+/// takes or refuses is its own.
+fn regex(text: &str) -> Result<(), String> {
+    let rest: Vec<char> = text.chars().collect();
+    let (mut at, mut in_class, mut quantified) = (0, false, false);
+    while let Some(&c) = rest.get(at) {
+        let after: String = rest[at + 1..].iter().take(3).collect();
+        let next = after.chars().next();
+        let found = match c {
+            '\\' if next.is_some_and(|next| "pP".contains(next)) => Some("a Unicode character class"),
+            '\\' if !in_class && next.is_some_and(|next| "123456789kg".contains(next)) => Some("a backreference"),
+            '(' if !in_class && (after.starts_with("?=") || after.starts_with("?!")) => Some("a lookahead"),
+            '(' if !in_class && (after.starts_with("?<=") || after.starts_with("?<!")) => Some("a lookbehind"),
+            '(' if !in_class && after.starts_with("?>") => Some("an atomic group"),
+            '(' if !in_class && ["?R", "?&", "?P>", "?+"].iter().any(|way| after.starts_with(way)) => {
+                Some("recursion or a subroutine")
+            }
+            '(' if !in_class && next == Some('?') && after.chars().nth(1).is_some_and(|c| c.is_ascii_digit()) => {
+                Some("recursion or a subroutine")
+            }
+            '+' if quantified => Some("a possessive quantifier"),
+            _ => None,
+        };
+        if let Some(found) = found {
+            return Err(format!("{text:?} has {found}, which AWS doesn't take in the regular expressions of a rule"));
+        }
+        let is_group = at > 0 && rest[at - 1] == '(' && c == '?';
+        let mut before = rest[..at].iter().rev().skip_while(|c| c.is_ascii_digit() || **c == ',');
+        let is_count = c == '}' && before.next() == Some(&'{');
+        quantified = !in_class && !quantified && ("*+?".contains(c) || is_count) && !is_group;
+        in_class = match c {
+            '[' => true,
+            ']' => false,
+            _ => in_class,
+        };
+        at += if c == '\\' { 2 } else { 1 };
+    }
+    Ok(())
+}
+
+/// A time of whole seconds.
+pub(super) fn whole_seconds(text: &str) -> Result<(), String> {
+    // What is shorter than a second is told by the range.
+    let fits = Duration::read(&text.into()).is_none_or(|time| time.as_secs() == 0 || time.subsec_millis() == 0);
+    if fits { Ok(()) } else { Err(format!("{text:?} must be whole seconds")) }
+}
+
+/// The full URL of an endpoint of an identity provider.
+pub(super) fn https(text: &str) -> Result<(), String> {
+    let host = text.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    if !host.is_empty() && !text.contains(char::is_whitespace) {
+        return Ok(());
+    }
+    Err(format!("{text:?} must be a full URL that begins with https://"))
+}
+
+/// AWS's limit for what it is told about tokens.
+const OF_TOKEN: usize = 256;
+
+/// The URL of the keys that tokens are signed with.
+pub(super) fn jwks(text: &str) -> Result<(), String> {
+    https(text)?;
+    at_most(text, OF_TOKEN)
+}
+
+/// The issuer of tokens.
+pub(super) fn issuer(text: &str) -> Result<(), String> {
+    if text.is_empty() { Err("the issuer can't be empty".to_owned()) } else { at_most(text, OF_TOKEN) }
+}
+
+/// The name of a claim.
+pub(super) fn claim(text: &str) -> Result<(), String> {
+    if ["exp", "iss", "nbf", "iat"].contains(&text) {
+        return Err(format!("{text} is validated anyway, and AWS takes no further rule for it"));
+    }
+    if text.is_empty() { Err("the name of a claim can't be empty".to_owned()) } else { at_most(text, OF_TOKEN) }
+}
+
+/// A value of a claim.
+pub(super) fn claim_value(text: &str) -> Result<(), String> {
+    if text.is_empty() { Err("the value of a claim can't be empty".to_owned()) } else { at_most(text, OF_TOKEN) }
+}
+
+/// The ARN of a Cognito user pool.
+pub(super) fn user_pool(text: &str) -> Result<(), String> {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let is_pool = |resource: &str| resource.strip_prefix("userpool/").is_some_and(|id| !id.is_empty());
+    if matches!(parts.as_slice(), ["arn", _, "cognito-idp", _, _, resource] if is_pool(resource)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} is no ARN of a user pool, such as \"arn:aws:cognito-idp:eu-central-1:123456789012:userpool/eu-central-1_abc\""
+    ))
+}
+
 /// The name of a header in a condition.
 ///
 /// # Errors
@@ -138,6 +261,49 @@ pub fn condition_header(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_takes_no_regular_expression_that_looks_around_or_back() {
+        for good in [
+            "^/v[0-9]+/(.*)$",
+            r"a\+\+",
+            "[*+]+x",
+            "(?i)mobile",
+            "(?:a|b)?c",
+            "a{2,3}",
+            "(?<name>x)",
+            "a+?b*?",
+            r"[\]+]",
+            "a}+",
+        ] {
+            assert_eq!(regex(good), Ok(()), "{good}");
+        }
+        for (bad, what) in [
+            ("a(?=b)", "lookahead"),
+            ("a(?!b)", "lookahead"),
+            ("(?<=a)b", "lookbehind"),
+            ("(?<!a)b", "lookbehind"),
+            (r"(a)\1", "backreference"),
+            (r"(?<n>a)\k<n>", "backreference"),
+            ("(?>a)b", "atomic"),
+            ("a++b", "possessive"),
+            ("a{2}+", "possessive"),
+            ("(a(?R)?b)", "recursion"),
+            ("(a)(?1)", "subroutine"),
+            (r"\p{L}+", "Unicode"),
+            (r"[\p{L}]", "Unicode"),
+        ] {
+            assert!(regex(bad).unwrap_err().contains(what), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_full_url_has_a_host() {
+        assert!(https("https://id.example.com/o/token").is_ok() && https("https://id.example.com").is_ok());
+        for bad in ["http://id.example.com/x", "https://", "https:///x", "id.example.com", "https://a b/"] {
+            assert!(https(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn wildcards_are_counted_unless_they_are_escaped() {

@@ -98,7 +98,7 @@ impl CohortRules {
 
     /// Those that were noted, by their places.
     pub fn noted_rules(&self) -> impl Iterator<Item = RouteSpec> {
-        self.noted.iter().filter_map(|key| RouteSpec::own(key, Conditions::default(), None))
+        self.noted.iter().filter_map(|key| RouteSpec::own(key))
     }
 
     /// Whether a route is one of them.

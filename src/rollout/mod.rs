@@ -20,6 +20,7 @@ pub mod lock_record;
 pub mod machine;
 pub mod metrics;
 pub mod planner;
+mod processing;
 mod route;
 mod runbook;
 pub mod situation;
@@ -43,6 +44,10 @@ pub use cohort::{Cohort, CohortRules, MOST_VALUES, MOST_WILDCARDS};
 pub use intent::{Environment, Intent, OnFailure, Removal, Validation, label, labeled};
 pub use journal::{Entry, Illegal, IllegalEntry, Journal, StepId};
 pub use lock_record::{LockRecord, Raised};
+pub use processing::{
+    Authentication, Claim, ClaimFormat, ClientSecret, Cognito, JwtValidation, Oidc, Processing, Rewrite, Session,
+    Unauthenticated,
+};
 pub use route::{
     Ahead, Conditions, Forward, HeaderCondition, LAST_PRIORITY, Observed, Place, QueryCondition, QueryValue, Redirect,
     RouteSpec, Stickiness, Terminal, called, short,

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::accepts;
+use super::processing::Processing;
 use crate::argument::{Arguments, rules};
 use crate::arn;
 
@@ -25,6 +26,8 @@ pub enum RouteSpec {
         priority: i32,
         /// What a request must match.
         conditions: Conditions,
+        /// What it does with a request before it forwards.
+        processing: Box<Processing>,
         /// The ARN of the rule that the switch made, once it is known: it is that rule wherever people move it.
         arn: Option<String>,
     },
@@ -49,10 +52,20 @@ impl RouteSpec {
         }
     }
 
-    /// The rule of the switch's own that has this key.
-    pub fn own(key: &str, conditions: Conditions, arn: Option<String>) -> Option<RouteSpec> {
+    /// The rule of the switch's own that has this key, of which nothing else is known.
+    pub fn own(key: &str) -> Option<RouteSpec> {
         let (listener, priority) = key.rsplit_once('#')?;
-        Some(RouteSpec::OwnRule { listener: listener.to_owned(), priority: priority.parse().ok()?, conditions, arn })
+        let (listener, priority) = (listener.to_owned(), priority.parse().ok()?);
+        let (conditions, processing) = (Conditions::default(), Box::default());
+        Some(RouteSpec::OwnRule { listener, priority, conditions, processing, arn: None })
+    }
+
+    /// What a rule of the switch's own is to do with a request before it forwards; none for what is not its own.
+    pub fn processing(&self) -> Option<&Processing> {
+        match self {
+            RouteSpec::OwnRule { processing, .. } => Some(processing),
+            _ => None,
+        }
     }
 
     /// A name that stays the same as long as it is the same route.
@@ -111,13 +124,13 @@ pub struct Conditions {
     #[argument(each = accepts::host_pattern)]
     pub host_headers: Vec<String>,
     /// Regular expressions for the host name, any of which matches, besides `host_headers`.
-    #[argument(each = accepts::condition_value)]
+    #[argument(each = accepts::condition_regex)]
     pub host_header_regex_values: Vec<String>,
     /// Paths, any of which matches; `*` and `?` are wildcards.
     #[argument(each = accepts::path_pattern)]
     pub path_patterns: Vec<String>,
     /// Regular expressions for the path, any of which matches, besides `path_patterns`.
-    #[argument(each = accepts::condition_value)]
+    #[argument(each = accepts::condition_regex)]
     pub path_pattern_regex_values: Vec<String>,
     /// HTTP methods in capitals, any of which matches.
     #[argument(each = accepts::condition_method)]
@@ -151,7 +164,7 @@ pub struct HeaderCondition {
     #[argument(each = accepts::condition_value)]
     pub values: Vec<String>,
     /// Regular expressions, any of which matches, besides `values`.
-    #[argument(each = accepts::condition_value)]
+    #[argument(each = accepts::condition_regex)]
     pub regex_values: Vec<String>,
 }
 
@@ -268,12 +281,23 @@ pub struct Observed {
     pub terminal: Terminal,
     /// A rule's conditions, as far as the switch knows them; nothing for a listener.
     pub conditions: Option<Conditions>,
+    /// What it does with a request before it forwards; none where that is of a kind that the switch doesn't know.
+    #[serde(default)]
+    pub processing: Option<Processing>,
     /// Where a rule of the switch's own stands among the listener's rules; none for what is not its own, or not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     /// What comes before that (authentication), for commands to paste: no call of ours writes it.
     #[serde(skip)]
     pub ahead: Ahead,
+}
+
+impl Observed {
+    /// A listener of which only this is known; it does nothing before it forwards.
+    pub fn leading(arn: String, terminal: Terminal) -> Observed {
+        let (processing, ahead) = (Some(Processing::default()), Ahead::default());
+        Observed { arn, terminal, conditions: None, processing, place: None, ahead }
+    }
 }
 
 /// The actions before the one that ends a list, as the AWS CLI takes them. It is no part of where a route leads, so that all are equal.
@@ -283,13 +307,11 @@ pub struct Ahead {
     pub actions: Vec<serde_json::Value>,
     /// Whether that is all: AWS may know kinds that aren't known here.
     pub is_whole: bool,
-    /// Whether requests are rewritten before they are forwarded (transforms).
-    pub rewrites: bool,
 }
 
 impl Default for Ahead {
     fn default() -> Ahead {
-        Ahead { actions: Vec::new(), is_whole: true, rewrites: false }
+        Ahead { actions: Vec::new(), is_whole: true }
     }
 }
 

@@ -7,6 +7,7 @@ use super::capacity::{self, Capacity, Scalable};
 use super::check::{Check, Checking, Subject};
 use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
+use super::processing::Processing;
 use super::route::{Conditions, Observed, Place, RouteSpec, Terminal};
 use super::strategy::Prove;
 use super::world::World;
@@ -76,6 +77,17 @@ pub enum Step {
         before: Conditions,
         /// The conditions to be.
         after: Conditions,
+    },
+    /// Change what a rule of our own does with a request before it forwards.
+    Processing {
+        /// Which route.
+        route: RouteSpec,
+        /// The rule's ARN.
+        arn: String,
+        /// What it did before.
+        before: Processing,
+        /// What it is to do.
+        after: Processing,
     },
     /// Delete a rule of our own.
     Remove {
@@ -196,6 +208,8 @@ impl Step {
             Step::Conditions { route, after, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(after))
             }
+            // AWS never tells which secret it has.
+            Step::Processing { route, after, .. } => !after.has_new_secret() && processes(world, route, after),
             Step::Priority { route, after, .. } => stands_at(world, route, *after),
             Step::Remove { route, before } => {
                 // What this very runbook makes has no ARN yet when it is planned.
@@ -231,6 +245,7 @@ impl Step {
             Step::Conditions { route, before, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(before))
             }
+            Step::Processing { route, before, .. } => processes(world, route, before),
             Step::Remove { route, .. } => world.routes.contains_key(&route.key()),
             Step::Record { before: None, after, .. } => world.record != *after,
             Step::Record { before, .. } => world.record == *before,
@@ -247,14 +262,18 @@ impl Step {
                 // What an earlier rollout made is there, though it wasn't before that one.
                 let known = before.as_ref().or_else(|| world.routes.get(&route.key()));
                 let arn = known.map(|known| known.arn.clone()).unwrap_or_default();
-                let conditions = match (known, route) {
-                    (Some(known), _) => known.conditions.clone(),
-                    (None, RouteSpec::OwnRule { conditions, .. }) => Some(conditions.clone()),
-                    (None, _) => None,
+                let (conditions, processing) = match (known, route) {
+                    (Some(known), _) => (known.conditions.clone(), known.processing.clone()),
+                    (None, RouteSpec::OwnRule { conditions, processing, .. }) => {
+                        (Some(conditions.clone()), Some(Processing::clone(processing)))
+                    }
+                    (None, _) => (None, None),
                 };
                 let place = known.and_then(|known| known.place.clone());
                 let ahead = known.map(|known| known.ahead.clone()).unwrap_or_default();
-                world.routes.insert(route.key(), Observed { arn, terminal: after.clone(), conditions, place, ahead });
+                let terminal = after.clone();
+                let seen = Observed { arn, terminal, conditions, processing, place, ahead };
+                world.routes.insert(route.key(), seen);
             }
             Step::Priority { route, after, .. } => {
                 if let Some(observed) = world.routes.get_mut(&route.key()) {
@@ -264,6 +283,11 @@ impl Step {
             Step::Conditions { route, after, .. } => {
                 if let Some(observed) = world.routes.get_mut(&route.key()) {
                     observed.conditions = Some(after.clone());
+                }
+            }
+            Step::Processing { route, after, .. } => {
+                if let Some(observed) = world.routes.get_mut(&route.key()) {
+                    observed.processing = Some(after.clone());
                 }
             }
             Step::Remove { route, .. } => drop(world.routes.remove(&route.key())),
@@ -294,6 +318,9 @@ impl Step {
                 format!("move {route} from priority {before} to {after}")
             }
             Step::Conditions { route, .. } => format!("change the conditions of {route}"),
+            Step::Processing { route, before, after, .. } => {
+                format!("change the {} of {route}", before.differing(after))
+            }
             Step::Remove { route, .. } => format!("delete {route}"),
             Step::Capacity { color, before, after, .. } => capacity::summary(color, *before, *after),
             Step::Record { parameter, before, after } => match (before, after) {
@@ -320,6 +347,11 @@ pub(super) fn is_back(now: &Terminal, before: &Terminal) -> bool {
 fn stands_at(world: &World, route: &RouteSpec, priority: i32) -> bool {
     let place = world.routes.get(&route.key()).and_then(|observed| observed.place.as_ref());
     place.is_some_and(|place| place.priority == priority)
+}
+
+/// Whether a rule does this with a request before it forwards.
+fn processes(world: &World, route: &RouteSpec, processing: &Processing) -> bool {
+    world.routes.get(&route.key()).is_some_and(|observed| observed.processing.as_ref() == Some(processing))
 }
 
 /// Whether a rule is what a step that makes this route would leave.

@@ -15,8 +15,8 @@ use super::cohort::Cohort;
 use super::intent::OnFailure;
 use super::route::Conditions;
 use super::strategy::{Prove, Shift};
-use super::{intent, strategy};
-use crate::argument::{Arguments, Choice, Field, rules};
+use super::{accepts, intent, processing, strategy};
+use crate::argument::{Arguments, Choice, rules};
 
 /// The whole switch.
 #[derive(Clone, Debug, PartialEq, Arguments)]
@@ -128,6 +128,9 @@ pub struct Route {
     /// The conditions of the rule that the switch makes. A request has to meet all conditions that are set; together they may have
     /// at most five values, and six wildcards in them.
     pub conditions: Option<Conditions>,
+    /// What that rule does before it forwards.
+    #[argument(flatten)]
+    pub processing: processing::Written,
 }
 
 /// What is checked before a color gets traffic.
@@ -239,7 +242,7 @@ pub struct Regular {
 #[arguments(change = InPlace)]
 pub struct Stickiness {
     /// How long a client stays with a color, in whole seconds.
-    #[argument(required, text = whole_seconds, lasting = "1s"..="168h")]
+    #[argument(required, text = accepts::whole_seconds, lasting = "1s"..="168h")]
     pub duration: Duration,
 }
 
@@ -436,12 +439,6 @@ fn match_live_or_number(text: &str) -> Result<(), String> {
 
 fn keep_or_number(text: &str) -> Result<(), String> {
     word_or_number(text, "keep")
-}
-
-fn whole_seconds(text: &str) -> Result<(), String> {
-    // What is shorter than a second is told by the range.
-    let fits = Duration::read(&text.into()).is_none_or(|time| time.as_secs() == 0 || time.subsec_millis() == 0);
-    if fits { Ok(()) } else { Err(format!("{text:?} must be whole seconds")) }
 }
 
 fn topic(text: &str) -> Result<(), String> {

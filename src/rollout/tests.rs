@@ -9,13 +9,7 @@ use super::*;
 
 fn listener(weights: &[(&str, u32)]) -> Observed {
     let groups = weights.iter().map(|(color, weight)| (format!("tg-{color}"), *weight)).collect();
-    Observed {
-        arn: "web".to_owned(),
-        terminal: Terminal::Forward(Forward { groups, stickiness: None }),
-        conditions: None,
-        place: None,
-        ahead: Default::default(),
-    }
+    Observed::leading("web".to_owned(), Terminal::Forward(Forward { groups, stickiness: None }))
 }
 
 fn intent(active: &str) -> Intent {
@@ -109,12 +103,12 @@ fn small_shares_are_never_rounded_away() {
 /// One whose ARN is known.
 fn made_rule(priority: i32, path: &str, made: &str) -> RouteSpec {
     let RouteSpec::OwnRule { listener, priority, conditions, .. } = own_rule(priority, path) else { unreachable!() };
-    RouteSpec::OwnRule { listener, priority, conditions, arn: Some(made.to_owned()) }
+    RouteSpec::OwnRule { listener, priority, conditions, processing: Box::default(), arn: Some(made.to_owned()) }
 }
 
 fn own_rule(priority: i32, path: &str) -> RouteSpec {
     let conditions = Conditions { path_patterns: vec![path.to_owned()], ..Conditions::default() };
-    RouteSpec::OwnRule { listener: "web".to_owned(), priority, conditions, arn: None }
+    RouteSpec::OwnRule { listener: "web".to_owned(), priority, conditions, processing: Box::default(), arn: None }
 }
 
 #[test]

@@ -175,6 +175,17 @@ impl Stage {
         self.listener_of(load_balancer, default).await
     }
 
+    /// The same, as AWS sees it with TLS: its nodes speak plain HTTP.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn secure_listener(&mut self, default: Leads<'_>) -> anyhow::Result<String> {
+        let load_balancer = self.load_balancer.clone();
+        let certificate = "arn:aws:iam::123456789012:server-certificate/web";
+        let tls = [("Protocol", "HTTPS"), ("Certificates.member.1.CertificateArn", certificate)];
+        self.listener_speaking(load_balancer, &tls, default).await
+    }
+
     /// Adds another load balancer with a listener on the next port; where clients find it.
     ///
     /// # Errors
@@ -188,12 +199,18 @@ impl Stage {
     }
 
     async fn listener_of(&mut self, load_balancer: String, default: Leads<'_>) -> anyhow::Result<String> {
+        self.listener_speaking(load_balancer, &[("Protocol", "HTTP")], default).await
+    }
+
+    async fn listener_speaking(
+        &mut self,
+        load_balancer: String,
+        protocol: &[(&str, &str)],
+        default: Leads<'_>,
+    ) -> anyhow::Result<String> {
         let port = self.port(self.listeners.len()).to_string();
-        let mut parameters = vec![
-            ("LoadBalancerArn".to_owned(), load_balancer),
-            ("Protocol".to_owned(), "HTTP".to_owned()),
-            ("Port".to_owned(), port),
-        ];
+        let mut parameters = vec![("LoadBalancerArn".to_owned(), load_balancer), ("Port".to_owned(), port)];
+        parameters.extend(protocol.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         parameters.extend(match default {
             Leads::Color(color) => forward(1, &[(self.group(color), 1)]),
             Leads::Unavailable => fixed(1, "503"),

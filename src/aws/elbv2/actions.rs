@@ -22,6 +22,18 @@ pub(super) fn authentication(action: &Action) -> Option<String> {
     (kind.starts_with("authenticate-") || kind == "jwt-validation").then(|| kind.to_owned())
 }
 
+/// Those that come before the one that ends the list.
+pub(super) fn before(actions: &[Action]) -> impl Iterator<Item = &Action> {
+    actions.iter().filter(|action| !is_terminal(action))
+}
+
+/// A list of this, where there is something, and of what ends it.
+pub(super) fn of(before: Option<Action>, terminal: &Terminal) -> Vec<Action> {
+    // Where there are several, AWS wants their order.
+    let order = before.as_ref().and_then(|action| action.order()).map(|order| order + 1);
+    before.into_iter().chain([end(terminal, order)]).collect()
+}
+
 /// The action that ends the list; none if there is none, which AWS doesn't allow.
 pub(super) fn terminal(actions: &[Action]) -> Option<Terminal> {
     let action = actions.iter().rev().find(|action| is_terminal(action))?;
@@ -71,9 +83,9 @@ fn forward(action: &Action) -> Forward {
 
 /// What comes before the action that ends the list, as the AWS CLI takes it.
 pub(super) fn ahead(actions: &[Action]) -> Ahead {
-    let before: Vec<&Action> = actions.iter().filter(|action| !is_terminal(action)).collect();
+    let before: Vec<&Action> = before(actions).collect();
     let written: Vec<Value> = before.iter().filter_map(|action| written(action)).collect();
-    Ahead { is_whole: written.len() == before.len(), actions: written, rewrites: false }
+    Ahead { is_whole: written.len() == before.len(), actions: written }
 }
 
 /// An action in AWS's own shape, without what is not said.

@@ -175,8 +175,7 @@ fn other_begins(troubles: &[Trouble]) -> Option<u64> {
 fn lead(routes: &Fake, weights: &[(&str, u32)]) {
     let groups = weights.iter().map(|(group, weight)| ((*group).to_owned(), *weight)).collect();
     let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-    let observed =
-        Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None, ahead: Default::default() };
+    let observed = Observed::leading(LISTENER.to_owned(), terminal);
     routes.meddle(|world| drop(world.routes.insert(LISTENER.to_owned(), observed)));
 }
 

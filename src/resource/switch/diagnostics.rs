@@ -307,6 +307,7 @@ fn step_path(step: &Step, intent: &Intent, config: &Value) -> Option<Path> {
         Step::Route { route, .. }
         | Step::Priority { route, .. }
         | Step::Conditions { route, .. }
+        | Step::Processing { route, .. }
         | Step::Remove { route, .. } => Some(route_path(route, intent)),
         Step::Record { .. } => Some(Path::attribute("parameter")),
         Step::Capacity { .. } => Some(Path::attribute("capacity")),

@@ -47,7 +47,7 @@ use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
 use crate::rollout::{Intent, Observed, RouteSpec, Runbook, Scalable, Step, World};
 use crate::run::absence::{ages, believed};
-use crate::run::ports::{FailureKind, Freshness, PortError};
+use crate::run::ports::{Freshness, PortError};
 use crate::run::rollout::executor::{self, Scope};
 use crate::shell::Shell;
 use crate::tf_provider::{
@@ -234,17 +234,7 @@ async fn cohort_of(shared: &Shared, intent: &Intent, world: World, arn: &str) ->
         later
     };
     let rules = believed(|| load_balancer.rules_of(arn), has_all, both).await?;
-    let is_default = intent.routes.iter().any(|route| matches!(route, RouteSpec::Listener(own) if own == arn));
-    let authentication = if is_default {
-        match load_balancer.authentication(arn).await {
-            // Where there is no listener, there is nothing left on it.
-            Err(error) if error.kind == FailureKind::Gone => None,
-            answer => answer?,
-        }
-    } else {
-        None
-    };
-    let listener = planner::Listener { arn, rules: &rules, authentication: authentication.as_deref(), foreign: &[] };
+    let listener = planner::Listener { arn, rules: &rules, foreign: &[] };
     let placed = planner::placed(intent, world.clone(), listener);
     let seen = placed.cohort.rules().filter_map(|rule| placed.routes.get(&rule.key()));
     let seen: Vec<String> = seen.map(|seen| seen.arn.clone()).collect();

@@ -147,10 +147,11 @@ fn route(value: &Value) -> Option<RouteSpec> {
     if let Some(rule) = value.get("rule_arn").as_str() {
         return Some(RouteSpec::Rule(rule.to_owned()));
     }
-    let spec::Route { listener_arn, priority, conditions, .. } = Field::read(&value.known_json())?;
+    let spec::Route { listener_arn, priority, conditions, processing, .. } = Field::read(&value.known_json())?;
     let listener = listener_arn?;
     let Some(priority) = priority else { return Some(RouteSpec::Listener(listener)) };
-    Some(RouteSpec::OwnRule { listener, priority, conditions: conditions.unwrap_or_default().normal(), arn: None })
+    let (conditions, processing) = (conditions.unwrap_or_default().normal(), Box::new(processing.into()));
+    Some(RouteSpec::OwnRule { listener, priority, conditions, processing, arn: None })
 }
 
 /// How long an operation may take: where nothing was said, as long as a rollout takes at least, and half an hour more.

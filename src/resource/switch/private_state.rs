@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::contracts::Outdated;
 use crate::clock;
-use crate::rollout::{
-    Conditions, Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, label, situation,
-};
+use crate::digest::sha256;
+use crate::rollout::{Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, label, situation};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::Ending;
 use crate::tf_provider::{Number, Value};
@@ -50,6 +49,8 @@ pub(super) struct PrivateState {
     pub arrived: Option<String>,
     /// When traffic was seen to be led away from there by somebody else, in seconds since 1970.
     pub taken_back: Vec<u64>,
+    /// What tells the client secrets apart that rules of the switch's own were given, by route key.
+    secrets: BTreeMap<String, String>,
 }
 
 /// How long it counts that traffic was taken back.
@@ -165,6 +166,28 @@ impl PrivateState {
         }
     }
 
+    /// Notes which secrets rules have after a run, so that another one is told from them: AWS tells none.
+    pub fn keep_secrets(&mut self, runbook: &Runbook, journal: &Journal) {
+        for (id, step) in runbook.steps().filter(|(id, _)| journal.began(*id)) {
+            let (route, after) = match step {
+                Step::Processing { route, after, .. } => (route, after),
+                Step::Route { route: route @ RouteSpec::OwnRule { processing, .. }, before: None, .. } => {
+                    (route, processing.as_ref())
+                }
+                Step::Remove { route, .. } => {
+                    self.secrets.remove(&route.key());
+                    continue;
+                }
+                _ => continue,
+            };
+            let key = route.key();
+            match after.secret().filter(|_| journal.done(id) && !journal.undone(id)) {
+                Some(secret) => drop(self.secrets.insert(key.clone(), told_apart(&key, &secret.text))),
+                None => drop(self.secrets.remove(&key)),
+            }
+        }
+    }
+
     /// The rules that the switch made, as routes; of one that the state no longer has, the place is known.
     pub fn own_routes(&self, before: Option<&Intent>) -> Vec<RouteSpec> {
         let routes = before.into_iter().flat_map(|intent| intent.routes.iter().chain(&intent.preview_routes));
@@ -172,7 +195,7 @@ impl PrivateState {
             routes.filter(|route| matches!(route, RouteSpec::OwnRule { .. })).cloned().collect();
         for key in self.own.keys() {
             if !own.iter().any(|route| route.key() == *key) {
-                own.extend(RouteSpec::own(key, Conditions::default(), None));
+                own.extend(RouteSpec::own(key));
             }
         }
         own.iter_mut().for_each(|route| self.name(route));
@@ -182,10 +205,18 @@ impl PrivateState {
     /// Names a rule that the switch made by what it is.
     pub fn name(&self, route: &mut RouteSpec) {
         let key = route.key();
-        if let RouteSpec::OwnRule { arn, .. } = route {
+        if let RouteSpec::OwnRule { arn, processing, .. } = route {
             *arn = self.own.get(&key).cloned();
+            if let Some(secret) = processing.secret_mut() {
+                secret.is_new = self.secrets.get(&key) != Some(&told_apart(&key, &secret.text));
+            }
         }
     }
+}
+
+/// What tells a secret from another one without telling it.
+fn told_apart(key: &str, secret: &str) -> String {
+    sha256(&format!("{key} {secret}"))
 }
 
 fn percentages(weights: &BTreeMap<String, u32>) -> Value {

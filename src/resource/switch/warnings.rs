@@ -9,7 +9,7 @@ use crate::duration::shown;
 use crate::rollout::lock_record::Status;
 use crate::rollout::{Check, Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, called, short, situation};
 use crate::run::rollout::events::rfc3339;
-use crate::run::rollout::ports::GroupFacts;
+use crate::run::rollout::ports::{GroupFacts, ListenerFacts};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// Tells what is unwise about a rollout that moves traffic, as far as it can be seen. What can't be read is left out: a
@@ -30,7 +30,7 @@ pub(super) async fn tell(
     held_sizes(intent, world, diagnostics);
     unheld(shared, intent, !moves, diagnostics);
     needed_stickiness(intent, world, runbook, diagnostics);
-    open_to_all(shared, intent, runbook, diagnostics).await;
+    who_asks(shared, intent, runbook, diagnostics).await;
     credentials::warn(shared, runbook, diagnostics).await;
     let Some(color) = situation::target_color(intent, world).filter(|_| moves && intent.active.is_some()) else {
         return;
@@ -178,29 +178,44 @@ pub(super) fn taken_back(times: &[u64], (intent, runbook): (&Intent, &Runbook), 
     diagnostics.warning_at(Path::attribute("routes"), "The traffic is led back again and again", detail);
 }
 
-/// A rule of our own only forwards. Where the listener finds out who is asking, it lets everybody pass.
-async fn open_to_all(shared: &Shared, intent: &Intent, runbook: &Runbook, diagnostics: &mut Diagnostics) {
+/// A rule of our own that finds out who is asking needs a listener on which AWS lets it; one that doesn't lets everybody pass, also
+/// where the listener's own action doesn't.
+async fn who_asks(shared: &Shared, intent: &Intent, runbook: &Runbook, diagnostics: &mut Diagnostics) {
     for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
         for (n, route) in routes.iter().enumerate() {
-            let is_made = |step: &Step| matches!(step, Step::Route { route: made, before: None, .. } if made == route);
-            let RouteSpec::OwnRule { listener, .. } = route else { continue };
+            let is_made = |step: &Step| match step {
+                Step::Route { route: made, before: None, .. } | Step::Processing { route: made, .. } => made == route,
+                _ => false,
+            };
+            let RouteSpec::OwnRule { listener, processing, .. } = route else { continue };
             if !runbook.steps().any(|(_, step)| is_made(step)) {
                 continue;
             }
-            let how = match shared.ports.load_balancer.authentication(listener).await {
-                Ok(Some(how)) => how,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "it can't be seen whether the listener authenticates");
-                    continue;
+            let ListenerFacts { authentication, protocol } =
+                match shared.ports.load_balancer.listener_facts(listener).await {
+                    Ok(facts) => facts,
+                    Err(error) => {
+                        tracing::warn!(%error, "it can't be seen whether the listener authenticates");
+                        continue;
+                    }
+                };
+            let (path, shown) = (Path::attribute(list).index(n), RouteSpec::Listener(listener.clone()));
+            match (&processing.authentication, authentication, protocol) {
+                (Some(own), _, Some(protocol)) if protocol != "HTTPS" => {
+                    let detail = format!(
+                        "{path}: {shown} speaks {protocol}, and AWS takes {} only on HTTPS listeners. This would be refused when the rule is to be made.",
+                        own.kind()
+                    );
+                    diagnostics.error_at(path, "The listener can't authenticate", detail);
                 }
-            };
-            let path = Path::attribute(list).index(n);
-            let detail = format!(
-                "{path}: the default action of {} has {how} before it forwards, and {route}, which this apply makes, has nothing before: whoever matches its conditions gets to the colors without it. If that is not meant, make the rule with that action yourself (aws_lb_listener_rule) and name it by rule_arn: a switch keeps what comes before forwarding.",
-                RouteSpec::Listener(listener.clone())
-            );
-            diagnostics.warning_at(path, "The rule does not authenticate as its listener does", detail);
+                (None, Some(how), _) => {
+                    let detail = format!(
+                        "{path}: the default action of {shown} has {how} before it forwards, and {route}, which this apply makes, has nothing before: whoever matches its conditions gets to the colors without it. If that is not meant, write authenticate_oidc, authenticate_cognito or jwt_validation in the route."
+                    );
+                    diagnostics.warning_at(path, "The rule does not authenticate as its listener does", detail);
+                }
+                _ => {}
+            }
         }
     }
 }

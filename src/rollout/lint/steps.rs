@@ -111,6 +111,7 @@ fn foreign(step: &Step) -> Option<&RouteSpec> {
         Step::Route { route, before: None, .. }
         | Step::Priority { route, .. }
         | Step::Conditions { route, .. }
+        | Step::Processing { route, .. }
         | Step::Remove { route, .. } => route,
         _ => return None,
     };
@@ -160,6 +161,11 @@ fn differs(step: &Step, intent: &Intent, world: &World) -> Option<String> {
             let now = observed(route).filter(|now| now.arn == *arn);
             let fits = now.is_some_and(|now| now.conditions.clone().unwrap_or_default() == *before);
             (!fits).then(|| format!("{route} has other conditions by then than its undo would restore"))
+        }
+        Step::Processing { route, before, arn, .. } => {
+            let now = observed(route).filter(|now| now.arn == *arn);
+            let fits = now.is_some_and(|now| now.processing.clone().unwrap_or_default() == *before);
+            (!fits).then(|| format!("{route} does something else by then than its undo would restore"))
         }
         Step::Capacity { color, before, .. } => {
             let fits = world.capacities.get(color) == Some(before);
@@ -223,16 +229,16 @@ fn stages(walk: &mut Walk<'_>) {
 }
 
 /// What a step changes, as far as no other of its stage may change it, and what is wrong where one does. A rule's priority
-/// and its conditions are changed by calls of their own, which may go together.
+/// and its conditions are changed by calls of their own, which may go together; where it leads and what it does before are one list.
 fn touches(step: &Step) -> Vec<(Kind, String, String)> {
     let of = |route: &RouteSpec, what: &str| {
         (Kind::RouteTwiceInStage, format!("{} {what}", route.key()), format!("{route} is changed twice in one stage"))
     };
     match step {
-        Step::Route { route, .. } => vec![of(route, "terminal")],
+        Step::Route { route, .. } | Step::Processing { route, .. } => vec![of(route, "actions")],
         Step::Priority { route, .. } => vec![of(route, "priority")],
         Step::Conditions { route, .. } => vec![of(route, "conditions")],
-        Step::Remove { route, .. } => ["terminal", "priority", "conditions"].map(|what| of(route, what)).into(),
+        Step::Remove { route, .. } => ["actions", "priority", "conditions"].map(|what| of(route, what)).into(),
         Step::Record { parameter, .. } => {
             let message = format!("{parameter} is written twice in one stage");
             vec![(Kind::ParameterTwiceInStage, parameter.clone(), message)]

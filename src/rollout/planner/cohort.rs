@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Draft, route_steps};
 use crate::rollout::check::Subject;
 use crate::rollout::intent::Intent;
+use crate::rollout::processing::Processing;
 use crate::rollout::route::{ALL, Conditions, Forward, LAST_PRIORITY, Observed, RouteSpec, Terminal};
 use crate::rollout::runbook::{Convergence, Runbook, Step, Watch, terminal_summary};
 use crate::rollout::situation::{leads_only_to, target_color};
@@ -89,8 +90,6 @@ pub struct Listener<'a> {
     pub arn: &'a str,
     /// Its rules with their places, without its default action.
     pub rules: &'a [Observed],
-    /// How its default action finds out who asks, where it does.
-    pub authentication: Option<&'a str>,
     /// The ARNs of rules that are known to be somebody else's, whatever they look like.
     pub foreign: &'a [String],
 }
@@ -106,7 +105,8 @@ impl Listener<'_> {
 
     /// One of its rules as a route of the switch's own.
     fn route(&self, rule: &Observed) -> RouteSpec {
-        own_rule(self.arn, stands(rule), rule.conditions.clone().unwrap_or_default(), Some(&rule.arn))
+        let of = (rule.conditions.clone().unwrap_or_default(), rule.processing.clone().unwrap_or_default());
+        own_rule(self.arn, stands(rule), of, Some(&rule.arn))
     }
 }
 
@@ -165,7 +165,8 @@ struct Wanted<'a> {
     key: String,
     /// Where it stands: after all rules, where it is the default action.
     stands: i32,
-    conditions: Result<Conditions, String>,
+    /// Which requests the rule takes, and what it does with them before it forwards.
+    rule: Result<(Conditions, Processing), String>,
     /// The rule that is there already.
     found: Option<&'a Observed>,
     /// Whether the route has users whom a rule is still to lead.
@@ -190,35 +191,34 @@ impl<'a> Wanted<'a> {
             }
             (_, None) => (0, Err("it is not among the rules of its listener".to_owned())),
         };
-        let is_it = |rule: &&Observed| {
-            rule.conditions.as_ref().is_some_and(|its| conditions.as_ref() == Ok(its))
-                && listener.may_be_ours(intent, world, rule)
+        let rule = conditions.and_then(|conditions| Ok((conditions, same(route, own.unwrap_or(seen))?)));
+        let is_it = |seen: &&Observed| {
+            let is_so = |(conditions, processing): &(Conditions, Processing)| {
+                seen.conditions.as_ref() == Some(conditions) && seen.processing.as_ref() == Some(processing)
+            };
+            rule.as_ref().is_ok_and(is_so) && listener.may_be_ours(intent, world, seen)
         };
         let found = listener.rules.iter().find(is_it);
         let target = target_color(intent, world);
         let group = target.as_deref().and_then(|color| intent.group(route, color));
         let is_needed = group.is_some_and(|group| seen.terminal.share(group) < ALL);
-        let conditions = match Wanted::barred(listener, route, own) {
-            Some(why) => Err(why.to_owned()),
-            None => conditions,
-        };
-        Some(Wanted { key: route.key(), stands, conditions, found, is_needed })
+        Some(Wanted { key: route.key(), stands, rule, found, is_needed })
     }
+}
 
-    /// Why a rule that only forwards can't stand before a route.
-    fn barred(listener: Listener<'_>, route: &RouteSpec, own: Option<&Observed>) -> Option<&'static str> {
-        let asks = match (route, own) {
-            (RouteSpec::Listener(_), _) => listener.authentication.is_some(),
-            (_, rule) => rule.is_some_and(|rule| !rule.ahead.is_whole || !rule.ahead.actions.is_empty()),
-        };
-        if asks {
-            return Some(
-                "it finds out who asks before it forwards, and a rule of its own would let the cohort in without",
-            );
-        }
-        let rewrites = own.is_some_and(|rule| rule.ahead.rewrites);
-        rewrites.then_some("it rewrites what it forwards (transforms), and a rule before it would not")
+/// What a rule before a route has to do with a request before it forwards: the same, or the cohort would come in without it.
+fn same(route: &RouteSpec, seen: &Observed) -> Result<Processing, String> {
+    let unknown = "it does something with a request before it forwards that this provider does not know";
+    let processing = seen.processing.clone().ok_or(unknown)?;
+    let processing = match route.processing() {
+        Some(wished) => processing.with_secret_of(wished),
+        None => processing,
+    };
+    if processing.secret().is_some_and(|secret| secret.text.is_empty()) {
+        let why = "it lets users sign in with a client secret (authenticate-oidc) that AWS tells nobody, and a rule for the cohort needs the same. A rule that the switch makes, with authenticate_oidc, has it";
+        return Err(why.to_owned());
     }
+    Ok(processing)
 }
 
 /// Rules that a dead rollout noted to make for its cohort, as far as they are there and nobody else's.
@@ -236,9 +236,8 @@ fn places(
     met: &[&Observed],
 ) -> Vec<(String, Result<RouteSpec, String>)> {
     let is_met = |rule: &Observed| met.iter().any(|met| met.arn == rule.arn);
-    let has_cohort = |rule: &Observed| {
-        wanted.iter().any(|one| one.is_needed && one.conditions.is_ok() && one.stands == stands(rule))
-    };
+    let has_cohort =
+        |rule: &Observed| wanted.iter().any(|one| one.is_needed && one.rule.is_ok() && one.stands == stands(rule));
     let is_nobody = |rule: &Observed| rule.conditions.as_ref().is_some_and(Conditions::is_nobody);
     let barring: Vec<i32> = listener
         .rules
@@ -253,15 +252,13 @@ fn places(
     order.sort_by_key(|one| std::cmp::Reverse(one.stands));
     let (mut places, mut before) = (Vec::new(), LAST_PRIORITY + 1);
     for one in order {
-        let place = match (&one.conditions, one.found) {
+        let place = match (&one.rule, one.found) {
             (Err(why), _) => Err(why.clone()),
-            (Ok(conditions), Some(rule)) => {
-                Ok(own_rule(listener.arn, stands(rule), conditions.clone(), Some(&rule.arn)))
-            }
-            (Ok(conditions), None) => {
+            (Ok(of), Some(rule)) => Ok(own_rule(listener.arn, stands(rule), of.clone(), Some(&rule.arn))),
+            (Ok(of), None) => {
                 let after = barring.iter().copied().filter(|bar| *bar < one.stands).max().unwrap_or_default();
                 let is_free = |priority: &i32| {
-                    let key = own_rule(listener.arn, *priority, Conditions::default(), None).key();
+                    let key = own_rule(listener.arn, *priority, Default::default(), None).key();
                     !taken.contains(priority) && !configured.contains(&key)
                 };
                 let mut between = after + 1..one.stands.min(before);
@@ -272,7 +269,7 @@ fn places(
                 } else {
                     between.rfind(is_free)
                 };
-                found.map(|priority| own_rule(listener.arn, priority, conditions.clone(), None)).ok_or_else(|| {
+                found.map(|priority| own_rule(listener.arn, priority, of.clone(), None)).ok_or_else(|| {
                     let between = format!("no priority is free between it and the rule before it, which has {after}");
                     if after == 0 { "no priority is free before it".to_owned() } else { between }
                 })
@@ -291,6 +288,12 @@ fn stands(rule: &Observed) -> i32 {
     rule.place.as_ref().map_or(LAST_PRIORITY + 1, |place| place.priority)
 }
 
-fn own_rule(listener: &str, priority: i32, conditions: Conditions, arn: Option<&String>) -> RouteSpec {
-    RouteSpec::OwnRule { listener: listener.to_owned(), priority, conditions, arn: arn.cloned() }
+fn own_rule(
+    listener: &str,
+    priority: i32,
+    (conditions, processing): (Conditions, Processing),
+    arn: Option<&String>,
+) -> RouteSpec {
+    let (listener, processing) = (listener.to_owned(), Box::new(processing));
+    RouteSpec::OwnRule { listener, priority, conditions, processing, arn: arn.cloned() }
 }

@@ -23,7 +23,7 @@ pub use self::cohort::{Listener, cohort_listeners, placed, unplaced};
 pub use self::outline::outline;
 pub use self::route_steps::to_be_asked;
 use self::route_steps::{
-    about, attach, conditions, health_check, join_route, lead, part, priorities, record, remove, step, with_all,
+    about, attach, health_check, join_route, lead, part, put_right, record, remove, step, with_all,
 };
 pub use self::trial::{trial_listeners, tried, unproved};
 
@@ -92,8 +92,7 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         }
     };
     for routes in [&intent.routes, &intent.preview_routes] {
-        let changed = priorities(routes, &plan.world).into_iter().chain(conditions(routes, &plan.world)).collect();
-        plan.push(changed);
+        plan.push(put_right(routes, &plan.world));
     }
     // Whoever is live by then stays so: a verified release is not taken back for a parameter.
     if moves {
@@ -415,9 +414,7 @@ impl Draft<'_> {
         self.shown = self.intent.preview_routes.iter().filter_map(seen).collect();
         // What a request must match to come by it, and which rule it meets first, is a part of what it shows.
         let previews = self.intent.preview_routes.as_slice();
-        let put_right =
-            priorities(previews, &self.world).into_iter().chain(conditions(previews, &self.world)).collect();
-        self.push(put_right);
+        self.push(put_right(previews, &self.world));
         self.lead_previews(color);
         let settle = self.intent.strategy.settle;
         if !settle.is_zero() {

@@ -6,6 +6,7 @@ use super::MAX_GROUPS;
 use crate::arn;
 use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::intent::Intent;
+use crate::rollout::processing::Processing;
 use crate::rollout::route::{Forward, Observed, RouteSpec, Stickiness, Terminal};
 use crate::rollout::runbook::{Runbook, Step, terminal_summary};
 use crate::rollout::strategy::Shift;
@@ -205,7 +206,7 @@ pub(super) fn step(
     Step::Route { route: route.clone(), before: before.cloned(), after, words }
 }
 
-pub(super) fn priorities(routes: &[RouteSpec], world: &World) -> Vec<Step> {
+fn priorities(routes: &[RouteSpec], world: &World) -> Vec<Step> {
     let moved = routes.iter().filter_map(|route| {
         let RouteSpec::OwnRule { priority, .. } = route else { return None };
         let seen = world.routes.get(&route.key())?;
@@ -216,16 +217,26 @@ pub(super) fn priorities(routes: &[RouteSpec], world: &World) -> Vec<Step> {
     moved.collect()
 }
 
-pub(super) fn conditions(routes: &[RouteSpec], world: &World) -> Vec<Step> {
-    let changed = routes.iter().filter_map(|route| {
-        let RouteSpec::OwnRule { conditions, .. } = route else { return None };
-        let seen = world.routes.get(&route.key())?;
+/// What of the switch's own rules is to be another one than it is, besides where they lead.
+pub(super) fn put_right(routes: &[RouteSpec], world: &World) -> Vec<Step> {
+    let mut steps = priorities(routes, world);
+    for route in routes {
+        let RouteSpec::OwnRule { conditions, processing, .. } = route else { continue };
+        let Some(seen) = world.routes.get(&route.key()) else { continue };
         // Conditions that the switch doesn't know are not the ones that are wished.
         let before = seen.conditions.clone().unwrap_or_default();
         let (arn, after) = (seen.arn.clone(), conditions.clone());
-        (before != after).then(|| Step::Conditions { route: route.clone(), arn, before, after })
-    });
-    changed.collect()
+        if before != after {
+            steps.push(Step::Conditions { route: route.clone(), arn, before, after });
+        }
+        // Nor is what it does of a kind that isn't known, but nothing that was wished is missing then.
+        let before = seen.processing.clone().unwrap_or_default();
+        let (arn, after) = (seen.arn.clone(), Processing::clone(processing));
+        if before != after || after.has_new_secret() {
+            steps.push(Step::Processing { route: route.clone(), arn, before, after });
+        }
+    }
+    steps
 }
 
 /// A record that says something else is only overwritten when a color was named: otherwise somebody else keeps it.

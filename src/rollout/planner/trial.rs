@@ -71,6 +71,7 @@ pub fn tried(intent: &Intent, world: World, listener: &str, rules: &[Observed]) 
         listener: listener.to_owned(),
         priority,
         conditions: conditions.clone(),
+        processing: Box::default(),
         arn: arn.map(|rule| rule.arn.clone()),
     };
     let stands = |rule: &Observed| rule.place.as_ref().map(|place| place.priority);

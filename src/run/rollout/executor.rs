@@ -685,14 +685,18 @@ impl Run<'_> {
             }
             Step::Route { route, after, .. } => match (seen(route), route) {
                 (Some(seen), _) => load_balancer.set_terminal(route, &seen.arn, after).await.map(|()| None),
-                (None, RouteSpec::OwnRule { listener, priority, conditions, .. }) => {
-                    let made = load_balancer.create_rule(listener, *priority, conditions, after, self.tags).await;
+                (None, RouteSpec::OwnRule { listener, priority, conditions, processing, .. }) => {
+                    let of = (conditions, processing.as_ref());
+                    let made = load_balancer.create_rule(listener, *priority, of, after, self.tags).await;
                     self.settle_conflict(step, made.map(Some)).await
                 }
                 (None, _) => Err(PortError::new(FailureKind::Gone, format!("{route} is gone"))),
             },
             Step::Priority { arn, after, .. } => load_balancer.set_priority(arn, *after).await.map(|()| None),
             Step::Conditions { arn, after, .. } => load_balancer.set_conditions(arn, after).await.map(|()| None),
+            Step::Processing { arn, before, after, .. } => {
+                load_balancer.set_processing(arn, before, after).await.map(|()| None)
+            }
             Step::Remove { route, before } => {
                 // Made by an earlier step, it has the ARN that is seen.
                 let arn = match before.arn.as_str() {
@@ -834,9 +838,11 @@ impl Run<'_> {
             Step::Conditions { arn, before, .. } if *before != Conditions::default() => {
                 load_balancer.set_conditions(arn, before).await
             }
-            Step::Remove { route: RouteSpec::OwnRule { listener, priority, conditions, .. }, before } => {
-                let conditions = before.conditions.as_ref().unwrap_or(conditions);
-                load_balancer.create_rule(listener, *priority, conditions, &before.terminal, self.tags).await.map(drop)
+            Step::Processing { arn, before, after, .. } => load_balancer.set_processing(arn, after, before).await,
+            Step::Remove { route: RouteSpec::OwnRule { listener, priority, conditions, processing, .. }, before } => {
+                let seen = before.processing.clone().map(|seen| seen.with_secret_of(processing));
+                let of = (before.conditions.as_ref().unwrap_or(conditions), seen.as_ref().unwrap_or(processing));
+                load_balancer.create_rule(listener, *priority, of, &before.terminal, self.tags).await.map(drop)
             }
             Step::Record { parameter, before: Some(before), .. } => {
                 self.ports.records.write(parameter, before).await.map(drop)

@@ -16,14 +16,14 @@ use crate::migration::Recorded;
 use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{
-    Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, Place, RouteSpec, Scalable,
-    Terminal, World,
+    Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, Place, Processing, RouteSpec,
+    Scalable, Terminal, World,
 };
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::ports::{
-    Capacities, CommandEnd, Commands, Functions, GroupFacts, HttpProbe, LoadBalancer, MetricOf, Monitoring, Notifier,
-    Ports, Records,
+    Capacities, CommandEnd, Commands, Functions, GroupFacts, HttpProbe, ListenerFacts, LoadBalancer, MetricOf,
+    Monitoring, Notifier, Ports, Records,
 };
 
 /// What goes wrong at a call that changes something.
@@ -188,7 +188,8 @@ struct State {
     /// The tags of rules and parameters.
     tags: BTreeMap<String, BTreeMap<String, String>>,
     /// How listeners find out who is asking.
-    authentication: Option<String>,
+    listener: ListenerFacts,
+    secrets: Vec<String>,
     /// Whether parameters may be neither read nor written.
     denied: bool,
     /// What the account may write.
@@ -430,9 +431,19 @@ impl Fake {
         self.state().parameters.keys().cloned().collect()
     }
 
+    /// From now on listeners speak this.
+    pub(crate) fn speak(&self, protocol: &str) {
+        self.state().listener.protocol = Some(protocol.to_owned());
+    }
+
+    /// The client secrets that rules were given, in order.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        self.state().secrets.clone()
+    }
+
     /// From now on listeners find out who is asking.
     pub(crate) fn authenticate(&self, how: &str) {
-        self.state().authentication = Some(how.to_owned());
+        self.state().listener.authentication = Some(how.to_owned());
     }
 
     /// From now on no parameter may be read or written.
@@ -787,8 +798,8 @@ impl LoadBalancer for Fake {
         Ok(rules.collect())
     }
 
-    async fn authentication(&self, _: &str) -> Result<Option<String>, PortError> {
-        Ok(self.state().authentication.clone())
+    async fn listener_facts(&self, _: &str) -> Result<ListenerFacts, PortError> {
+        Ok(self.state().listener.clone())
     }
 
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError> {
@@ -818,7 +829,7 @@ impl LoadBalancer for Fake {
         &self,
         listener: &str,
         priority: i32,
-        conditions: &Conditions,
+        (conditions, processing): (&Conditions, &Processing),
         terminal: &Terminal,
         tags: &BTreeMap<String, String>,
     ) -> Result<String, PortError> {
@@ -834,10 +845,13 @@ impl LoadBalancer for Fake {
         let conditions = Some(conditions.clone());
         let arn = if self.state().tags.contains_key(&key) { format!("{key} again") } else { key.clone() };
         self.state().tags.insert(arn.clone(), tags.clone());
+        let secret = processing.secret().map(|secret| secret.text.clone());
+        self.state().secrets.extend(secret);
         let observed = Observed {
             arn: arn.clone(),
             terminal: terminal.clone(),
             conditions,
+            processing: Some(processing.clone()),
             place: None,
             ahead: Default::default(),
         };
@@ -875,6 +889,16 @@ impl LoadBalancer for Fake {
             }
         };
         self.change(format!("conditions {arn}"), effect).await
+    }
+
+    async fn set_processing(&self, arn: &str, _: &Processing, after: &Processing) -> Result<(), PortError> {
+        let (own, after) = (arn.to_owned(), Some(after.clone()));
+        let effect = move |world: &mut World| {
+            if let Some(observed) = world.routes.values_mut().find(|seen| seen.arn == own) {
+                observed.processing = after.clone();
+            }
+        };
+        self.change(format!("processing {arn}"), effect).await
     }
 
     async fn delete_rule(&self, arn: &str) -> Result<(), PortError> {

@@ -10,7 +10,8 @@ use crate::migration::Recorded;
 use crate::rollout::gate::{AlarmState, FunctionAnswer, HttpAnswer, TargetHealth};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{
-    Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, RouteSpec, Scalable, Terminal,
+    Capacity, CommandCheck, Conditions, HttpCheck, LambdaCheck, MetricCheck, Observed, Processing, RouteSpec, Scalable,
+    Terminal,
 };
 use crate::run::ports::{Freshness, PortError};
 
@@ -23,9 +24,8 @@ pub trait LoadBalancer: Send + Sync {
     /// A listener's rules with their places, seen now; its default action is none.
     async fn rules_of(&self, listener: &str) -> Result<Vec<Observed>, PortError>;
 
-    /// How a listener's default action finds out who is asking before it forwards, in AWS's word for it (`authenticate-oidc`,
-    /// `authenticate-cognito`, `jwt-validation`); none where it doesn't.
-    async fn authentication(&self, listener: &str) -> Result<Option<String>, PortError>;
+    /// What of a listener matters to the rules on it, seen now.
+    async fn listener_facts(&self, listener: &str) -> Result<ListenerFacts, PortError>;
 
     /// Replaces the action that ends a route's list of actions; whatever comes before it stays.
     async fn set_terminal(&self, route: &RouteSpec, arn: &str, terminal: &Terminal) -> Result<(), PortError>;
@@ -35,7 +35,7 @@ pub trait LoadBalancer: Send + Sync {
         &self,
         listener: &str,
         priority: i32,
-        conditions: &Conditions,
+        of: (&Conditions, &Processing),
         terminal: &Terminal,
         tags: &BTreeMap<String, String>,
     ) -> Result<String, PortError>;
@@ -51,6 +51,9 @@ pub trait LoadBalancer: Send + Sync {
 
     /// Replaces a rule's conditions.
     async fn set_conditions(&self, arn: &str, conditions: &Conditions) -> Result<(), PortError>;
+
+    /// Replaces what a rule does with a request before it forwards, as far as that differs from what was seen.
+    async fn set_processing(&self, arn: &str, before: &Processing, after: &Processing) -> Result<(), PortError>;
 
     /// Deletes a rule; one that is gone already is no failure.
     async fn delete_rule(&self, arn: &str) -> Result<(), PortError>;
@@ -188,6 +191,16 @@ pub trait Monitoring: Send + Sync {
 pub trait Notifier: Send + Sync {
     /// Publishes a message to a topic.
     async fn publish(&self, topic: &str, subject: &str, message: &str) -> Result<(), PortError>;
+}
+
+/// What of a listener matters to the rules on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerFacts {
+    /// How its default action finds out who is asking before it forwards, in AWS's word for it (`authenticate-oidc`,
+    /// `authenticate-cognito`, `jwt-validation`); none where it doesn't.
+    pub authentication: Option<String>,
+    /// What it speaks, in AWS's word for it (`HTTPS`).
+    pub protocol: Option<String>,
 }
 
 /// What of a target group's attributes matters to a rollout.

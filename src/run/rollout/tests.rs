@@ -24,7 +24,7 @@ fn forward(weights: &[(&str, u32)]) -> Terminal {
 
 fn own_rule() -> RouteSpec {
     let conditions = Conditions { path_patterns: vec!["/api/*".to_owned()], ..Conditions::default() };
-    RouteSpec::OwnRule { listener: "web".to_owned(), priority: 10, conditions, arn: None }
+    RouteSpec::OwnRule { listener: "web".to_owned(), priority: 10, conditions, processing: Box::default(), arn: None }
 }
 
 /// Two listeners that lead to blue alone, a rule to be made, and a record.
@@ -51,10 +51,7 @@ fn before(check: Check) -> Checking {
 fn world() -> World {
     let observed = |name: &str| {
         let terminal = forward(&[("blue", 1)]);
-        (
-            name.to_owned(),
-            Observed { arn: name.to_owned(), terminal, conditions: None, place: None, ahead: Default::default() },
-        )
+        (name.to_owned(), Observed::leading(name.to_owned(), terminal))
     };
     World {
         routes: BTreeMap::from(["web", "api"].map(observed)),
@@ -254,11 +251,8 @@ async fn what_cannot_be_seen_is_not_taken_for_undone() {
             before.routes.insert(
                 own_rule().key(),
                 Observed {
-                    arn: own_rule().key(),
-                    terminal: forward(&[("blue", 1)]),
                     conditions: Some(Conditions { path_patterns: vec!["/api/*".to_owned()], ..Conditions::default() }),
-                    place: None,
-                    ahead: Default::default(),
+                    ..Observed::leading(own_rule().key(), forward(&[("blue", 1)]))
                 },
             );
             let fake = Fake::new(before.clone(), &GROUPS);
@@ -283,11 +277,8 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
     let runbook = planner::plan(&intent(), &world()).unwrap();
     // While the checks run, another team takes the priority.
     let theirs = Observed {
-        arn: "web#10".to_owned(),
-        terminal: forward(&[("blue", 1)]),
         conditions: Some(Conditions { path_patterns: vec!["/theirs/*".to_owned()], ..Conditions::default() }),
-        place: None,
-        ahead: Default::default(),
+        ..Observed::leading("web#10".to_owned(), forward(&[("blue", 1)]))
     };
     fake.insert_unseen("web#10", theirs.clone());
     let run = Run {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::rollout::{Conditions, Forward, LAST_PRIORITY, RouteSpec, Stickiness, Terminal};
+use crate::rollout::{Conditions, Forward, LAST_PRIORITY, Processing, RouteSpec, Stickiness, Terminal};
 use crate::run::absence::{ages, believed};
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::stack::context::StackContext;
@@ -143,7 +143,10 @@ pub async fn make_known(
         let (conditions, terminal) = (Conditions::nobody(name), Terminal::Forward(forward));
         let mut priority = LAST_PRIORITY;
         loop {
-            match load_balancer.create_rule(listener, priority, &conditions, &terminal, tags).await {
+            match load_balancer
+                .create_rule(listener, priority, (&conditions, &Processing::default()), &terminal, tags)
+                .await
+            {
                 Err(error) if error.kind == FailureKind::Conflict && priority > LAST_PRIORITY - TRIES => priority -= 1,
                 other => {
                     other?;

@@ -27,8 +27,11 @@ sys.dont_write_bytecode = True
 
 import service_model
 from moto import backends
+from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.elbv2.models import ELBv2Backend
+from moto.elbv2.responses import ELBV2Response
 from moto.moto_api._internal import mock_random
 from moto.moto_server import threaded_moto_server
 from moto.moto_server.threaded_moto_server import DomainDispatcherApplication, ThreadedMotoServer
@@ -72,6 +75,53 @@ def put_parameter(self, *args, **parameter):
 
 put = SimpleSystemManagerBackend.put_parameter
 SimpleSystemManagerBackend.put_parameter = put_parameter
+
+
+def validate_actions(self, actions):
+    """moto knows no jwt-validation."""
+    return validate(self, [action for action in actions if action.type != "jwt-validation"])
+
+
+validate = ELBv2Backend._validate_actions
+ELBv2Backend._validate_actions = validate_actions
+
+
+def validate_conditions(self, conditions):
+    """Nor regular expressions."""
+    return judge(self, [condition for condition in conditions if not has_regex(condition)])
+
+
+def has_regex(condition):
+    configs = [value for value in condition.values() if isinstance(value, dict)]
+    return any(part.get("RegexValues") for part in [condition, *configs])
+
+
+judge = ELBv2Backend._validate_conditions
+ELBv2Backend._validate_conditions = validate_conditions
+
+
+def create_rule(self):
+    """moto forgets what a rule rewrites."""
+    answer = create(self)
+    answer.result["Rules"][0].transforms = self._get_params().get("Transforms", [])
+    return answer
+
+
+def modify_rule(self):
+    """And takes no change of that alone."""
+    params = self._get_params()
+    if params.get("Conditions") or params.get("Actions"):
+        answer = modify(self)
+    else:
+        rules = list(self.elbv2_backend.describe_rules(None, [params["RuleArn"]]))
+        answer = ActionResult({"Rules": rules})
+    if "Transforms" in params or params.get("ResetTransforms"):
+        answer.result["Rules"][0].transforms = params.get("Transforms", [])
+    return answer
+
+
+create, modify = ELBV2Response.create_rule, ELBV2Response.modify_rule
+ELBV2Response.create_rule, ELBV2Response.modify_rule = create_rule, modify_rule
 
 # moto lists its own folder, with all its parts, at every request.
 MODULES = list(backends.list_of_moto_modules())

@@ -5,7 +5,7 @@ use anyhow::ensure;
 use serde_json::json;
 use terraform_tests::client::ACCESS_KEY;
 use terraform_tests::shell::{Shell, commands};
-use terraform_tests::stage::Stage;
+use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, said};
 
 use crate::rollouts::until_share;
@@ -18,7 +18,8 @@ fn denied(operation: &str) -> local_aws::FaultSpec {
 /// Nothing that a rollout did can be undone: a listener, a rule of somebody else's and a rule that it made are put back by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_are_put_back_by_hand() -> anyhow::Result<()> {
-    let stage = Stage::new().await?;
+    let mut stage = Stage::empty().await?;
+    stage.secure_listener(Leads::Color("blue")).await?;
     let (green, listener) = (stage.apps["green"].addresses()[0], stage.listeners[0].clone());
     let rule = stage.rule(0, 5, "/it's*", "blue").await?;
     let oidc = "Actions.member.1.AuthenticateOidcConfig";

@@ -18,6 +18,7 @@ mod invalid;
 mod native;
 mod pipelines;
 mod processes;
+mod processing;
 mod removal;
 mod rings;
 mod rollouts;

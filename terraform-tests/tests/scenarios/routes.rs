@@ -68,7 +68,7 @@ async fn what_a_route_does_besides_forwarding_survives() -> anyhow::Result<()> {
     let stickiness = format!("{prefix}.ForwardConfig.TargetGroupStickinessConfig");
     actions.push((format!("{stickiness}.Enabled"), "true".to_owned()));
     actions.push((format!("{stickiness}.DurationSeconds"), "120".to_owned()));
-    stage.listener(Leads::Actions(actions)).await?;
+    stage.secure_listener(Leads::Actions(actions)).await?;
     let before = stage.actions(0).await?;
     let oidc_before = element(&before, "AuthenticateOidcConfig")?.to_owned();
     let terraform = Terraform::new()?;

@@ -174,8 +174,7 @@ impl Stage {
     pub fn lead(&self, weights: &[(&str, u32)]) {
         let groups = weights.iter().map(|(group, weight)| ((*group).to_owned(), *weight)).collect();
         let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-        let observed =
-            Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None, ahead: Default::default() };
+        let observed = Observed::leading(LISTENER.to_owned(), terminal);
         self.fake.meddle(|world| drop(world.routes.insert(LISTENER.to_owned(), observed)));
     }
 }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use super::rollouts::{bury, careful, told};
 use super::{BLUE, GREEN, LISTENER, Stage, own_rule, stage, world};
-use crate::rollout::{Ahead, Conditions, Forward, Observed, Terminal};
+use crate::rollout::{Conditions, Forward, Observed, Terminal};
 use crate::run::rollout::in_memory::Fault;
 use crate::tf_provider::{Diagnostics, Stored, Value};
 
 /// Testers carry a header; they come first for ten minutes.
-fn testers() -> Value {
+pub(super) fn testers() -> Value {
     let headers = Value::object([("x-tester", Value::List(vec![Value::from("1")]))]);
     Value::object([("conditions", Value::object([("http_headers", headers)])), ("hold", Value::from("10m"))])
 }
 
-fn with_cohort(stage: &Stage, active: &str, cohort: Value) -> Value {
+pub(super) fn with_cohort(stage: &Stage, active: &str, cohort: Value) -> Value {
     let mut config = careful(stage, active);
     let mut strategy = config.get("strategy").clone();
     strategy.set("cohort", cohort);
@@ -48,13 +48,8 @@ fn insert(stage: &Stage, priority: i32, path: &str, groups: &[&str]) {
     let key = format!("{LISTENER}#{priority}");
     let forward = Forward { groups: groups.iter().map(|group| ((*group).to_owned(), 1)).collect(), stickiness: None };
     let conditions = Conditions { path_patterns: vec![path.to_owned()], ..Conditions::default() };
-    let observed = Observed {
-        arn: key.clone(),
-        terminal: Terminal::Forward(forward),
-        conditions: Some(conditions),
-        place: None,
-        ahead: Ahead::default(),
-    };
+    let observed =
+        Observed { conditions: Some(conditions), ..Observed::leading(key.clone(), Terminal::Forward(forward)) };
     stage.fake.meddle(|world| drop(world.routes.insert(key, observed)));
 }
 
@@ -150,16 +145,6 @@ async fn it_takes_only_what_its_routes_would_have() {
     assert!(place(8) && place(9) && place(49_001), "{made:?}");
     let left: std::collections::BTreeSet<i32> = rules(&stage).iter().map(|(priority, _)| *priority).collect();
     assert_eq!(left.into_iter().collect::<Vec<_>>(), [7, 10, 11, 20, 21, 49_000]);
-}
-
-/// What finds out who asks is not gone round.
-#[tokio::test(start_paused = true)]
-async fn nobody_is_let_in_unasked() {
-    let (stage, stored) = on_blue().await;
-    stage.fake.authenticate("authenticate-oidc");
-    let (_, diagnostics) = planned(&stage, &with_cohort(&stage, "green", testers()), Some(&stored)).await;
-    let told = told(&diagnostics);
-    assert!(diagnostics.has_errors() && told.contains("would let the cohort in without"), "{told}");
 }
 
 #[tokio::test(start_paused = true)]

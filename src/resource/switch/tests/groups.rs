@@ -16,7 +16,7 @@ const GREEN_API: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:
 fn led(arn: &str, blue: (&str, u32), green: (&str, u32)) -> Observed {
     let groups = vec![(blue.0.to_owned(), blue.1), (green.0.to_owned(), green.1)];
     let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-    Observed { arn: arn.to_owned(), terminal, conditions: None, place: None, ahead: Default::default() }
+    Observed::leading(arn.to_owned(), terminal)
 }
 
 /// Blue has all traffic of both.

@@ -42,11 +42,8 @@ fn http(url: &str) -> Value {
 fn rule(path: &str, blue: u32, green: u32) -> Observed {
     let groups = vec![(BLUE.to_owned(), blue), (GREEN.to_owned(), green)];
     Observed {
-        arn: format!("{LISTENER}#10"),
-        terminal: Terminal::Forward(Forward { groups, stickiness: None }),
         conditions: Some(Conditions { path_patterns: vec![path.to_owned()], ..Conditions::default() }),
-        place: None,
-        ahead: Default::default(),
+        ..Observed::leading(format!("{LISTENER}#10"), Terminal::Forward(Forward { groups, stickiness: None }))
     }
 }
 
@@ -62,7 +59,7 @@ fn assert_all_on(stage: &Stage, group: &str) {
 }
 
 #[track_caller]
-fn ok((stored, diagnostics): (Stored, Diagnostics)) -> Stored {
+pub(super) fn ok((stored, diagnostics): (Stored, Diagnostics)) -> Stored {
     assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
     stored
 }

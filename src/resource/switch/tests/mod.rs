@@ -4,6 +4,7 @@ mod cohort;
 mod credentials;
 mod groups;
 mod heart;
+mod processing;
 mod random;
 mod rollouts;
 mod stickiness;
@@ -32,8 +33,7 @@ struct Stage {
 fn world(blue: u32, green: u32) -> World {
     let groups = vec![(BLUE.to_owned(), blue), (GREEN.to_owned(), green)];
     let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-    let observed =
-        Observed { arn: LISTENER.to_owned(), terminal, conditions: None, place: None, ahead: Default::default() };
+    let observed = Observed::leading(LISTENER.to_owned(), terminal);
     World {
         routes: BTreeMap::from([(LISTENER.to_owned(), observed)]),
         record: None,

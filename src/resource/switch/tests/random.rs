@@ -129,8 +129,8 @@ impl Case {
             let mut groups = vec![(own[0].to_owned(), 100)];
             groups.extend(idle.filter(|_| self.attached));
             let terminal = Terminal::Forward(Forward { groups, stickiness: None });
-            let (arn, ahead) = (listener(n), Default::default());
-            (listener(n), Observed { arn, terminal, conditions: None, place: None, ahead })
+            let arn = listener(n);
+            (listener(n), Observed::leading(arn, terminal))
         };
         let record = Some("blue".to_owned());
         World { routes: (0..self.routes).map(observed).collect(), record, ..World::default() }

@@ -83,13 +83,7 @@ async fn what_another_rule_has_needs_none() {
     let groups = vec![(BLUE.to_owned(), 1), (GREEN.to_owned(), 0)];
     let terminal = Terminal::Forward(Forward { groups, stickiness: None });
     let key = format!("{LISTENER}#7");
-    let other = Observed {
-        arn: key.clone(),
-        terminal,
-        conditions: Some(Conditions::default()),
-        place: None,
-        ahead: Default::default(),
-    };
+    let other = Observed { conditions: Some(Conditions::default()), ..Observed::leading(key.clone(), terminal) };
     world.routes.insert(key, other);
     let stage = stage(world);
     let (stored, diagnostics) = stage.apply(&config(&stage.switch, Value::from("green")), None).await;
@@ -170,11 +164,8 @@ async fn a_foreign_rule_in_its_place_stays() {
     stage.fake.heal();
     // It comes in the very moment in which ours is made.
     let foreign = Observed {
-        arn: "foreign".to_owned(),
-        terminal: Terminal::Redirect(Default::default()),
         conditions: Some(Conditions { path_patterns: vec!["/x".to_owned()], ..Conditions::default() }),
-        place: None,
-        ahead: Default::default(),
+        ..Observed::leading("foreign".to_owned(), Terminal::Redirect(Default::default()))
     };
     stage.fake.insert_unseen(&key, foreign);
     let (kept, diagnostics) = stage.apply_planned(&wish, Some(&read), planned, Cancel::never()).await;

@@ -2,6 +2,7 @@
 
 pub(super) mod checks;
 mod conditions;
+mod processing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -193,8 +194,11 @@ fn validate_route(route: &Value, path: &Path, regions: &mut Regions, diagnostics
             );
             diagnostics.error_at(path.attr(name), "Conflicting arguments", detail);
         }
-        (true, false) if own && none("rule_arn") => validate_own_rule(route, path, diagnostics),
+        (true, false) if own && none("rule_arn") => return validate_own_rule(route, path, diagnostics),
         _ => {}
+    }
+    if none("priority") && none("conditions") {
+        processing::none(route, path, diagnostics);
     }
 }
 
@@ -211,6 +215,7 @@ fn validate_own_rule(route: &Value, path: &Path, diagnostics: &mut Diagnostics) 
         diagnostics.error_at(path.attr("listener_arn"), "This listener can't have rules", detail);
     }
     conditions::validate(route, path, diagnostics);
+    processing::validate(route, path, diagnostics);
 }
 
 /// What makes two routes the same, as far as it is known.

@@ -42,7 +42,13 @@ fn group(name: &str) -> String {
 
 fn own_rule(priority: i32, arn: Option<&str>) -> RouteSpec {
     let conditions = Conditions { path_patterns: vec![format!("/{priority}/*")], ..Conditions::default() };
-    RouteSpec::OwnRule { listener: "web".to_owned(), priority, conditions, arn: arn.map(str::to_owned) }
+    RouteSpec::OwnRule {
+        listener: "web".to_owned(),
+        priority,
+        conditions,
+        processing: Box::default(),
+        arn: arn.map(str::to_owned),
+    }
 }
 
 fn stickiness(dice: &mut Dice) -> Option<Stickiness> {
@@ -169,7 +175,10 @@ fn observed(dice: &mut Dice, route: &RouteSpec, colors: usize) -> Observed {
         let colors_only = (0..colors).map(|n| (group(COLORS[n]), u32::from(n == 0))).collect();
         terminal = Terminal::Forward(Forward { groups: colors_only, stickiness: None });
     }
-    Observed { arn: route.key(), terminal, conditions, place, ahead: Ahead::default() }
+    // What somebody made of it meanwhile.
+    let url_rewrite = (dice.once_in(4)).then(|| Rewrite { regex: "^/a".to_owned(), replace: "/b".to_owned() });
+    let processing = (!dice.once_in(12)).then(|| Processing { url_rewrite, ..Processing::default() });
+    Observed { conditions, processing, place, ..Observed::leading(route.key(), terminal) }
 }
 
 /// The same to the target groups of the colors that have a name.
@@ -222,12 +231,11 @@ fn placed(dice: &mut Dice, intent: &Intent, world: World) -> World {
         let place = Some(Place { priority, taken_by: None });
         let terminal = Terminal::Redirect(Redirect::default());
         let (arn, conditions) = (format!("other {priority}"), Some(Conditions::default()));
-        rules.push(Observed { arn, terminal, conditions, place, ahead: Ahead::default() });
+        rules.push(Observed { conditions, place, ..Observed::leading(arn, terminal) });
     }
     let mut world = world;
     world.cohort.noted = world.lock_record.iter().flat_map(|left| left.cohort.values().flatten().cloned()).collect();
-    let authentication = dice.once_in(12).then_some("authenticate-oidc");
-    planner::placed(intent, world, planner::Listener { arn: "web", rules: &rules, authentication, foreign: &[] })
+    planner::placed(intent, world, planner::Listener { arn: "web", rules: &rules, foreign: &[] })
 }
 
 /// The world when so many steps are done, and what is written down of them where that is not all.
@@ -320,6 +328,7 @@ fn shape(step: &Step) -> &'static str {
         Step::Route { .. } => "route",
         Step::Priority { .. } => "priority",
         Step::Conditions { .. } => "conditions",
+        Step::Processing { .. } => "processing",
         Step::Remove { .. } => "remove",
         Step::Capacity { before, after, .. } if after.desired < before.desired => "lower",
         Step::Capacity { .. } => "raise",
@@ -392,6 +401,6 @@ fn nothing_is_found_in_what_the_planner_makes() {
     (0..STORIES).for_each(|seed| tell(seed, &mut found));
     let lines = found.findings.iter().map(|(kind, (count, example))| format!("{kind:?}, {count} times. {example}\n\n"));
     assert!(found.findings.is_empty(), "{}", lines.collect::<String>());
-    assert_eq!(found.shapes.len(), 16, "{:?}", found.shapes);
+    assert_eq!(found.shapes.len(), 17, "{:?}", found.shapes);
     assert!(found.shapes.values().all(|count| *count > 50), "{:?}", found.shapes);
 }

@@ -30,13 +30,13 @@ fn forward(weights: &[(&str, u32)]) -> Terminal {
 }
 
 fn observed(arn: &str, weights: &[(&str, u32)]) -> Observed {
-    Observed { arn: arn.to_owned(), terminal: forward(weights), conditions: None, place: None, ahead: Ahead::default() }
+    Observed::leading(arn.to_owned(), forward(weights))
 }
 
 fn rule(priority: i32) -> RouteSpec {
     let conditions = Conditions { path_patterns: vec![format!("/{priority}/*")], ..Conditions::default() };
     let (listener, arn) = ("web".to_owned(), Some(format!("rule-{priority}")));
-    RouteSpec::OwnRule { listener, priority, conditions, arn }
+    RouteSpec::OwnRule { listener, priority, conditions, processing: Box::default(), arn }
 }
 
 /// A rule of the switch's own as it was left, at another priority and for other requests.
@@ -104,7 +104,7 @@ fn with_cohort(is_left: bool) -> Case {
     let place = Some(Place { priority: 7, taken_by: None });
     let rule = Observed { conditions: Some(conditions), place, ..observed("rule-7", &[("green", 1)]) };
     let rules = if is_left { vec![rule] } else { Vec::new() };
-    let listener = planner::Listener { arn: "web", rules: &rules, authentication: None, foreign: &[] };
+    let listener = planner::Listener { arn: "web", rules: &rules, foreign: &[] };
     let world = planner::placed(&intent, world, listener);
     Case::planned(intent, world)
 }
@@ -443,6 +443,7 @@ fn rule_by_its_arn() -> Case {
         listener: "web".to_owned(),
         priority: 10,
         conditions: Conditions::default(),
+        processing: Box::default(),
         arn: Some("rule".to_owned()),
     };
     let case = simple().within(|world| drop(world.routes.insert("web#10".to_owned(), seen.clone())));

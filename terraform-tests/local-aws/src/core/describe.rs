@@ -95,6 +95,8 @@ pub(crate) struct Rule {
     pub conditions: Members<Condition>,
     #[serde(default)]
     pub actions: Members<Action>,
+    #[serde(default)]
+    pub transforms: Members<Transform>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,6 +117,27 @@ pub(crate) struct Condition {
 pub(crate) struct Values {
     pub http_header_name: Option<String>,
     pub values: Members<String>,
+    pub regex_values: Members<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Transform {
+    pub host_header_rewrite_config: Option<Rewrites>,
+    pub url_rewrite_config: Option<Rewrites>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Rewrites {
+    pub rewrites: Members<Rewrite>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Rewrite {
+    pub regex: String,
+    pub replace: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -140,6 +163,17 @@ pub(crate) struct Action {
     pub forward_config: Option<ForwardConfig>,
     pub fixed_response_config: Option<FixedResponseConfig>,
     pub redirect_config: Option<RedirectConfig>,
+    pub authenticate_oidc_config: Option<Authentication>,
+    pub authenticate_cognito_config: Option<Authentication>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Authentication {
+    pub authorization_endpoint: Option<String>,
+    pub user_pool_domain: Option<String>,
+    pub session_cookie_name: Option<String>,
+    pub on_unauthenticated_request: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

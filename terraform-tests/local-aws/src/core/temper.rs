@@ -16,6 +16,8 @@ pub enum Rule {
     GroupsPerAction,
     /// A group is of one load balancer alone.
     OneLoadBalancerPerGroup,
+    /// Only listeners with TLS find out who asks, and an identity provider wants a secret.
+    Authentication,
     /// The reads after something was made, or deleted, may not see that yet.
     LateReads,
     /// The nodes of a load balancer follow one after the other.
@@ -32,12 +34,13 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 11] = [
+    pub const ALL: [Rule; 12] = [
         Rule::ServiceModel,
         Rule::GroupStickiness,
         Rule::RulesPerLoadBalancer,
         Rule::GroupsPerAction,
         Rule::OneLoadBalancerPerGroup,
+        Rule::Authentication,
         Rule::LateReads,
         Rule::LateNodes,
         Rule::LateMetrics,
@@ -55,6 +58,7 @@ impl Rule {
             Rule::RulesPerLoadBalancer => "rules-per-load-balancer",
             Rule::GroupsPerAction => "groups-per-action",
             Rule::OneLoadBalancerPerGroup => "one-load-balancer-per-group",
+            Rule::Authentication => "authentication",
             Rule::LateReads => "late-reads",
             Rule::LateNodes => "late-nodes",
             Rule::LateMetrics => "late-metrics",

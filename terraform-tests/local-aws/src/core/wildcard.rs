@@ -28,3 +28,8 @@ pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
     }
     pattern[p..].iter().all(|&c| c == '*')
 }
+
+/// The same where upper and lower case mean nothing.
+pub(crate) fn wildcard_in_any_case(pattern: &str, text: &str) -> bool {
+    wildcard(&pattern.to_lowercase(), &text.to_lowercase())
+}

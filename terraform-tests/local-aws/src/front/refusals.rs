@@ -75,10 +75,52 @@ pub(super) async fn refuse(core: &Core, call: &AwsCall) -> Option<Response<Bytes
     {
         return Some(refusal);
     }
+    if core.temper.has(Rule::Authentication)
+        && let Some(refusal) = authentication(moto, scope, call, list).await
+    {
+        return Some(refusal);
+    }
     if core.temper.has(Rule::RulesPerLoadBalancer) && call.operation == "CreateRule" {
         return rules(moto, scope, call).await;
     }
     None
+}
+
+/// "[HTTPS listeners]", and what is said of `ClientSecret` and `UseExistingClientSecret`: from Action and
+/// AuthenticateOidcActionConfig.
+async fn authentication(moto: &MotoClient, scope: &Scope, call: &AwsCall, list: &str) -> Option<Response<Bytes>> {
+    let of = |n: usize, name: &str| call.parameter(&format!("{list}.member.{n}.{name}"));
+    let asks =
+        |n: &usize| of(*n, "Type").is_some_and(|kind| kind.starts_with("authenticate-") || kind == "jwt-validation");
+    let n = (1..=5).find(asks)?;
+    let protocol = match (call.parameter("Protocol"), call.parameter("ListenerArn"), call.parameter("RuleArn")) {
+        (Some(protocol), _, _) => protocol.to_owned(),
+        (None, listener, rule) => {
+            let of_rule = rule.and_then(|rule| {
+                rule.replacen(":listener-rule/", ":listener/", 1).rsplit_once('/').map(|(arn, _)| arn.to_owned())
+            });
+            let listener = listener.map(str::to_owned).or(of_rule)?;
+            let seen = read(moto, scope, "DescribeListeners", &[("ListenerArns.member.1", &listener)]).await?;
+            xml::text_of(&seen, "Protocol")?.to_owned()
+        }
+    };
+    let wrong = "InvalidLoadBalancerAction";
+    if protocol != "HTTPS" {
+        return Some(call.refuse(wrong, "Authentication actions are only valid on HTTPS listeners"));
+    }
+    if of(n, "Type") != Some("authenticate-oidc") {
+        return None;
+    }
+    let has_secret = of(n, "AuthenticateOidcConfig.ClientSecret").is_some();
+    let keeps = of(n, "AuthenticateOidcConfig.UseExistingClientSecret") == Some("true");
+    match (has_secret, keeps, call.operation.starts_with("Create")) {
+        (true, true, _) => {
+            let words = "You cannot both specify a client secret and set UseExistingClientSecret to true";
+            Some(call.refuse(wrong, words))
+        }
+        (false, false, _) | (false, _, true) => Some(call.refuse(wrong, "A client secret must be specified")),
+        _ => None,
+    }
 }
 
 /// "Target groups per action per Application Load Balancer: 5": from the quotas of Application Load Balancers.
@@ -250,6 +292,76 @@ mod tests {
         }
         let (status, refused) = make(101).await;
         assert_eq!((status, first(&refused, "Code").as_str()), (400, "TooManyRules"));
+        local.aws.stop().await;
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_found_out_with_tls_and_a_secret() {
+        let local = Local::start().await;
+        let (group, _) = local.stage("ip").await;
+        let balancer = first(&local.elb("DescribeLoadBalancers", &[]).await, "LoadBalancerArn");
+        let listeners = local.elb("DescribeListeners", &[("LoadBalancerArn", &balancer)]).await;
+        let plain = first(&listeners, "ListenerArn");
+        let secure = [
+            ("LoadBalancerArn", balancer.as_str()),
+            ("Protocol", "HTTPS"),
+            ("Port", "8443"),
+            ("Certificates.member.1.CertificateArn", "arn:aws:iam::123456789012:server-certificate/web"),
+            ("DefaultActions.member.1.Type", "forward"),
+            ("DefaultActions.member.1.TargetGroupArn", &group),
+        ];
+        let secure = first(&local.elb("CreateListener", &secure).await, "ListenerArn");
+        let oidc = "Actions.member.1.AuthenticateOidcConfig";
+        let url = "https://id.example.com/x";
+        let names = ["Issuer", "AuthorizationEndpoint", "TokenEndpoint", "UserInfoEndpoint", "ClientId"];
+        let names = names.map(|name| format!("{oidc}.{name}"));
+        let (secret, keep) = (format!("{oidc}.ClientSecret"), format!("{oidc}.UseExistingClientSecret"));
+        let actions = |more: &[(&'static str, &'static str)]| {
+            let mut all: Vec<(String, String)> = names.iter().map(|name| (name.clone(), url.to_owned())).collect();
+            for (name, value) in [
+                ("Actions.member.1.Type", "authenticate-oidc"),
+                ("Actions.member.1.Order", "1"),
+                ("Actions.member.2.Type", "forward"),
+                ("Actions.member.2.Order", "2"),
+                ("Actions.member.2.TargetGroupArn", group.as_str()),
+            ] {
+                all.push((name.to_owned(), value.to_owned()));
+            }
+            let long = |name: &str| if name == "secret" { secret.clone() } else { keep.clone() };
+            all.extend(more.iter().map(|(name, value)| (long(name), (*value).to_owned())));
+            all
+        };
+        let ask = async |operation: &str, of: &[(&str, &str)], more: &[(&'static str, &'static str)]| {
+            let actions = actions(more);
+            let asked: Vec<(&str, &str)> =
+                actions.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let (status, answer) =
+                local.try_query("elasticloadbalancing", operation, &[of, asked.as_slice()].concat()).await;
+            if status == 200 { first(&answer, "RuleArn") } else { first(&answer, "Code") }
+        };
+        let on = |listener: &str| {
+            let condition = ("Conditions.member.1.Field".to_owned(), "path-pattern".to_owned());
+            let value = ("Conditions.member.1.Values.member.1".to_owned(), "/x".to_owned());
+            [("ListenerArn".to_owned(), listener.to_owned()), ("Priority".to_owned(), "1".to_owned()), condition, value]
+        };
+        let refused = "InvalidLoadBalancerAction";
+        for (listener, more) in [
+            (&plain, &[("secret", "x")][..]),
+            (&secure, &[]),
+            (&secure, &[("keep", "true")]),
+            (&secure, &[("secret", "x"), ("keep", "true")]),
+        ] {
+            let of = on(listener);
+            let of: Vec<(&str, &str)> = of.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            assert_eq!(ask("CreateRule", &of, more).await, refused, "{more:?}");
+        }
+        let of = on(&secure);
+        let of: Vec<(&str, &str)> = of.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let rule = ask("CreateRule", &of, &[("secret", "x")]).await;
+        assert!(rule.contains(":listener-rule/"), "{rule}");
+        for (more, answer) in [(&[][..], refused), (&[("keep", "true")], &rule), (&[("secret", "y")], &rule)] {
+            assert_eq!(ask("ModifyRule", &[("RuleArn", &rule)], more).await, *answer, "{more:?}");
+        }
         local.aws.stop().await;
     }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::core::describe;
+use crate::node::pattern::{Expression, Pattern};
 
 /// What a node knows, and by which reading.
 pub(crate) type Known = (u64, std::sync::Arc<View>);
@@ -76,14 +77,24 @@ pub(crate) struct Rule {
     /// All must hold.
     pub conditions: Vec<Condition>,
     pub actions: Vec<Action>,
+    pub transforms: Vec<Transform>,
+}
+
+/// What becomes of a request that takes a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Transform {
+    /// Of its header Host; otherwise of path and query.
+    pub of_host: bool,
+    pub expression: Expression,
+    pub replace: String,
 }
 
 /// One of the values must match.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Condition {
-    Host(Vec<String>),
-    Path(Vec<String>),
-    Header(String, Vec<String>),
+    Host(Vec<Pattern>),
+    Path(Vec<Pattern>),
+    Header(String, Vec<Pattern>),
     Method(Vec<String>),
     Query(Vec<(Option<String>, String)>),
     SourceIp(Vec<String>),
@@ -107,8 +118,15 @@ pub(crate) enum Action {
         path: String,
         query: String,
     },
-    /// Taken as passed.
-    Authenticate,
+    /// Only with a token, whatever is in it.
+    Token,
+    /// Only with this cookie, whatever is in it; otherwise to a place to sign in, where there is one.
+    Cookie {
+        name: String,
+        sign_in: Option<String>,
+    },
+    /// Whoever has not signed in comes through.
+    Open,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -201,8 +219,22 @@ impl From<describe::Rule> for Rule {
             priority: rule.priority.parse().ok(),
             conditions: rule.conditions.member.into_iter().map(Condition::from).collect(),
             actions: actions.into_iter().map(Action::from).collect(),
+            transforms: rule.transforms.member.into_iter().flat_map(transforms).collect(),
         }
     }
+}
+
+fn transforms(transform: describe::Transform) -> Vec<Transform> {
+    let configs = [(true, transform.host_header_rewrite_config), (false, transform.url_rewrite_config)];
+    let rewrites = configs.into_iter().flat_map(|(of_host, config)| {
+        config.unwrap_or_default().rewrites.member.into_iter().map(move |one| (of_host, one))
+    });
+    let rewrite = |(of_host, rewrite): (bool, describe::Rewrite)| Transform {
+        of_host,
+        expression: Expression::new(rewrite.regex),
+        replace: rewrite.replace,
+    };
+    rewrites.map(rewrite).collect()
 }
 
 impl From<describe::Condition> for Condition {
@@ -213,13 +245,20 @@ impl From<describe::Condition> for Condition {
             Some(config) if !config.values.member.is_empty() => config.values.member,
             _ => plain.clone(),
         };
+        let patterns = |config: Option<describe::Values>| {
+            let expressions = config.as_ref().map(|config| config.regex_values.member.clone()).unwrap_or_default();
+            let expressions = expressions.into_iter().map(|text| Pattern::Expression(Expression::new(text)));
+            pick(config).into_iter().map(Pattern::Wildcards).chain(expressions).collect()
+        };
         match condition.field.as_str() {
-            "host-header" => Self::Host(pick(condition.host_header_config)),
-            "path-pattern" => Self::Path(pick(condition.path_pattern_config)),
+            "host-header" => Self::Host(patterns(condition.host_header_config)),
+            "path-pattern" => Self::Path(patterns(condition.path_pattern_config)),
             "http-request-method" => Self::Method(pick(condition.http_request_method_config)),
             "source-ip" => Self::SourceIp(pick(condition.source_ip_config)),
             "http-header" => match condition.http_header_config {
-                Some(config) => Self::Header(config.http_header_name.unwrap_or_default(), config.values.member),
+                Some(config) => {
+                    Self::Header(config.http_header_name.clone().unwrap_or_default(), patterns(Some(config)))
+                }
                 None => Self::Unknown,
             },
             "query-string" => {
@@ -259,7 +298,22 @@ impl From<describe::Action> for Action {
                     query: or(redirect.query, "#{query}"),
                 }
             }
-            _ => Self::Authenticate,
+            "jwt-validation" => Self::Token,
+            _ => {
+                Self::asking(action.authenticate_oidc_config.or(action.authenticate_cognito_config).unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl Action {
+    fn asking(how: describe::Authentication) -> Self {
+        let name = how.session_cookie_name.unwrap_or_else(|| "AWSELBAuthSessionCookie".to_owned());
+        let sign_in = how.authorization_endpoint.or(how.user_pool_domain.map(|domain| format!("https://{domain}")));
+        match how.on_unauthenticated_request.as_deref() {
+            Some("allow") => Self::Open,
+            Some("deny") => Self::Cookie { name, sign_in: None },
+            _ => Self::Cookie { name, sign_in },
         }
     }
 }
@@ -312,6 +366,10 @@ impl Target {
 mod tests {
     use super::*;
 
+    fn wildcards(text: &str) -> Vec<Pattern> {
+        vec![Pattern::Wildcards(text.to_owned())]
+    }
+
     #[test]
     fn matchers_take_lists_and_ranges() {
         let matcher = Matcher::parse("200,301-302");
@@ -335,10 +393,7 @@ mod tests {
             </Rules></DescribeRulesResult></DescribeRulesResponse>"#;
         let parsed: describe::Rules = quick_xml::de::from_str(xml).expect("the XML is well-formed");
         let rules: Vec<Rule> = parsed.result.list.member.into_iter().map(Rule::from).collect();
-        assert_eq!(
-            rules[0].conditions,
-            [Condition::Host(vec!["a.*".to_owned()]), Condition::Path(vec!["/x/*".to_owned()])]
-        );
+        assert_eq!(rules[0].conditions, [Condition::Host(wildcards("a.*")), Condition::Path(wildcards("/x/*"))]);
         assert_eq!((rules[0].priority, rules[1].priority), (Some(1), None));
         let Action::Forward(forward) = &rules[1].actions[0] else { panic!("not a forward") };
         assert_eq!(forward.sticky, Some(Duration::from_secs(60)));
@@ -349,7 +404,12 @@ mod tests {
     #[test]
     fn weight_zero_counts_as_in_use() {
         let forward = Forward { groups: vec![GroupWeight { arn: "green".to_owned(), weight: 0 }], sticky: None };
-        let rule = Rule { priority: None, conditions: Vec::new(), actions: vec![Action::Forward(forward)] };
+        let rule = Rule {
+            priority: None,
+            conditions: Vec::new(),
+            actions: vec![Action::Forward(forward)],
+            transforms: Vec::new(),
+        };
         let listener = Listener { arn: "l".to_owned(), port: 80, protocol: "HTTP".to_owned(), rules: vec![rule] };
         let load_balancer = LoadBalancer {
             arn: "lb".to_owned(),

@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod converge;
 pub(crate) mod data_plane;
 pub(crate) mod health;
+pub(crate) mod pattern;
 pub(crate) mod proxy;
 pub(crate) mod routing;
 pub(crate) mod target_groups;

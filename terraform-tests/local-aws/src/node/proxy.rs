@@ -11,7 +11,7 @@ use hyper::{Request, Response, StatusCode};
 use crate::core::serve::{self, Body, Hangup, Peer, full};
 use crate::core::upstream::{UpstreamError, strip_hop_by_hop};
 use crate::node::choice::Node;
-use crate::node::config::{Action, Forward, Listener, View};
+use crate::node::config::{Action, Forward, Listener, Rule, View};
 use crate::node::routing::{self, Original, Seen};
 
 const STICKY_COOKIE: &str = "AWSALBTG";
@@ -63,9 +63,15 @@ async fn answer_request(
     let (path, query) = (uri.path(), uri.query().unwrap_or(""));
     let (method, headers) = (request.method().as_str(), request.headers());
     let seen = Seen { method, host: name, path, query, headers, client: peer.client.ip() };
-    let action = routing::matching_rule(&listener.rules, &seen).and_then(routing::final_action);
-    let Some(action) = action else { return Ok(own_answer(StatusCode::SERVICE_UNAVAILABLE)) };
+    let rule = routing::matching_rule(&listener.rules, &seen);
+    let Some((rule, action)) = rule.and_then(|rule| Some((rule, routing::final_action(rule)?))) else {
+        return Ok(own_answer(StatusCode::SERVICE_UNAVAILABLE));
+    };
+    if let Some((status, sign_in)) = routing::turned_away(rule, headers) {
+        return Ok(to(status, sign_in));
+    }
     if let Action::Forward(forward) = action {
+        let request = rewritten(rule, request);
         return Ok(forward_request(node, &view, (forward, listener), peer, request, told).await);
     }
     let protocol = protocol_of(listener);
@@ -75,11 +81,7 @@ async fn answer_request(
 
 fn direct_answer(action: &Action, original: &Original<'_>) -> Response<Body> {
     if let Some((status, location)) = routing::redirect_location(action, original) {
-        let mut response = own_answer(StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND));
-        if let Ok(location) = HeaderValue::from_str(&location) {
-            response.headers_mut().insert(LOCATION, location);
-        }
-        return response;
+        return to(status, Some(&location));
     }
     let Action::Fixed { status, content_type, body } = action else {
         return own_answer(StatusCode::SERVICE_UNAVAILABLE);
@@ -90,6 +92,29 @@ fn direct_answer(action: &Action, original: &Original<'_>) -> Response<Body> {
     }
     *response.body_mut() = full(body.clone());
     response
+}
+
+/// An answer that leads elsewhere, where there is a place.
+fn to(status: u16, location: Option<&str>) -> Response<Body> {
+    let mut response = own_answer(StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND));
+    if let Some(Ok(location)) = location.map(HeaderValue::from_str) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// The request as a rule rewrites it.
+fn rewritten(rule: &Rule, request: Request<Bytes>) -> Request<Bytes> {
+    let mut request = request;
+    let url = request.uri().path_and_query().map_or("/", |url| url.as_str());
+    let (host, url) = routing::rewritten(rule, &host_of(&request), url);
+    if let Some(url) = url.and_then(|url| url.parse().ok()) {
+        *request.uri_mut() = url;
+    }
+    if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(&host)) {
+        request.headers_mut().insert(HOST, host);
+    }
+    request
 }
 
 async fn forward_request(

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, COOKIE};
 
-use crate::core::wildcard::wildcard;
+use crate::core::wildcard::wildcard_in_any_case;
 use crate::node::config::{Action, Condition, Forward, Rule};
 
 /// What a rule can look at.
@@ -24,35 +25,58 @@ pub(crate) fn matching_rule<'r>(rules: &'r [Rule], seen: &Seen<'_>) -> Option<&'
     rules.iter().find(|rule| rule.conditions.iter().all(|condition| holds(condition, seen)))
 }
 
-/// The action that ends the list; authenticate-* before it are taken as passed.
+/// The action that ends the list.
 pub(crate) fn final_action(rule: &Rule) -> Option<&Action> {
-    rule.actions.iter().find(|action| !matches!(action, Action::Authenticate))
+    rule.actions.iter().find(|action| !matches!(action, Action::Token | Action::Cookie { .. } | Action::Open))
+}
+
+/// What whoever asks is told instead, where it isn't known who that is: the status, and where to sign in.
+pub(crate) fn turned_away<'r>(rule: &'r Rule, headers: &HeaderMap) -> Option<(u16, Option<&'r str>)> {
+    let text = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    rule.actions.iter().find_map(|action| match action {
+        Action::Token => {
+            let has_token = text(AUTHORIZATION).any(|value| value.starts_with("Bearer "));
+            (!has_token).then_some((401, None))
+        }
+        Action::Cookie { name, sign_in } => {
+            // The name is the first part: a session may take several cookies.
+            let mut cookies = text(COOKIE).flat_map(|line| line.split(';')).map(str::trim);
+            let is_known = cookies.any(|cookie| cookie.starts_with(&format!("{name}-")));
+            (!is_known).then_some((if sign_in.is_some() { 302 } else { 401 }, sign_in.as_deref()))
+        }
+        _ => None,
+    })
+}
+
+/// The host, and path and query, as a rule rewrites them; none where it leaves them.
+pub(crate) fn rewritten(rule: &Rule, host: &str, url: &str) -> (Option<String>, Option<String>) {
+    let of = |of_host: bool, text: &str| {
+        let mut transforms = rule.transforms.iter().filter(|transform| transform.of_host == of_host);
+        transforms.find_map(|transform| transform.expression.replaced(text, &transform.replace))
+    };
+    (of(true, host), of(false, url))
 }
 
 fn holds(condition: &Condition, seen: &Seen<'_>) -> bool {
     match condition {
-        Condition::Host(patterns) => patterns.iter().any(|pattern| wildcard_ignoring_case(pattern, seen.host)),
-        Condition::Path(patterns) => patterns.iter().any(|pattern| wildcard(pattern, seen.path)),
+        Condition::Host(patterns) => patterns.iter().any(|pattern| pattern.matches_in_any_case(seen.host)),
+        Condition::Path(patterns) => patterns.iter().any(|pattern| pattern.matches(seen.path)),
         Condition::Method(methods) => methods.iter().any(|method| method == seen.method),
         Condition::SourceIp(blocks) => blocks.iter().any(|block| in_block(block, seen.client)),
         Condition::Header(name, patterns) => {
             let values = seen.headers.iter().filter(|(header, _)| header.as_str().eq_ignore_ascii_case(name));
             values
                 .filter_map(|(_, value)| value.to_str().ok())
-                .any(|value| patterns.iter().any(|pattern| wildcard_ignoring_case(pattern, value)))
+                .any(|value| patterns.iter().any(|pattern| pattern.matches_in_any_case(value)))
         }
         Condition::Query(pairs) => form_urlencoded::parse(seen.query.as_bytes()).any(|(key, value)| {
             pairs.iter().any(|(wanted_key, wanted)| {
-                wanted_key.as_ref().is_none_or(|wanted| wildcard_ignoring_case(wanted, &key))
-                    && wildcard_ignoring_case(wanted, &value)
+                wanted_key.as_ref().is_none_or(|wanted| wildcard_in_any_case(wanted, &key))
+                    && wildcard_in_any_case(wanted, &value)
             })
         }),
         Condition::Unknown => false,
     }
-}
-
-fn wildcard_ignoring_case(pattern: &str, text: &str) -> bool {
-    wildcard(&pattern.to_lowercase(), &text.to_lowercase())
 }
 
 fn in_block(block: &str, client: IpAddr) -> bool {
@@ -116,8 +140,11 @@ pub(crate) fn redirect_location(action: &Action, original: &Original<'_>) -> Opt
 mod tests {
     use hyper::header::HeaderValue;
 
+    use crate::core::wildcard::wildcard;
+
     use super::*;
     use crate::node::config::GroupWeight;
+    use crate::node::pattern::{Expression, Pattern};
 
     fn seen<'a>(host: &'a str, path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Seen<'a> {
         Seen { method: "GET", host, path, query, headers, client: IpAddr::from([127, 0, 0, 1]) }
@@ -147,12 +174,16 @@ mod tests {
         headers.insert("x-canary", HeaderValue::from_static("Yes-1"));
         let request = seen("App.Example.com", "/api/v1", "v=2&flag", &headers);
         let strings = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect::<Vec<_>>();
-        let host = Condition::Host(strings(&["other", "app.*"]));
+        let patterns = |values: &[&str]| strings(values).into_iter().map(Pattern::Wildcards).collect::<Vec<_>>();
+        let regex = |text: &str| vec![Pattern::Expression(Expression::new(text.to_owned()))];
+        let host = Condition::Host(patterns(&["other", "app.*"]));
         for (condition, expected) in [
-            (Condition::Path(strings(&["/api/*"])), true),
-            (Condition::Path(strings(&["/API/*"])), false),
-            (Condition::Header("X-Canary".to_owned(), strings(&["yes-?"])), true),
-            (Condition::Header("x-other".to_owned(), strings(&["*"])), false),
+            (Condition::Path(patterns(&["/api/*"])), true),
+            (Condition::Path(patterns(&["/API/*"])), false),
+            (Condition::Path(regex("^/api/v[0-9]$")), true),
+            (Condition::Path(regex("^/api/v[0-9][0-9]$")), false),
+            (Condition::Header("X-Canary".to_owned(), patterns(&["yes-?"])), true),
+            (Condition::Header("x-other".to_owned(), patterns(&["*"])), false),
             (Condition::Method(strings(&["POST"])), false),
             (Condition::Query(vec![(Some("v".to_owned()), "2".to_owned())]), true),
             (Condition::Query(vec![(None, "3".to_owned())]), false),
@@ -161,10 +192,36 @@ mod tests {
             (Condition::SourceIp(strings(&["nonsense/99"])), false),
             (Condition::Unknown, false),
         ] {
-            let rule =
-                Rule { priority: Some(1), conditions: vec![host.clone(), condition.clone()], actions: Vec::new() };
+            let rule = rule(vec![host.clone(), condition.clone()], Vec::new());
             assert_eq!(matching_rule(&[rule], &request).is_some(), expected, "{condition:?}");
         }
+    }
+
+    fn rule(conditions: Vec<Condition>, actions: Vec<Action>) -> Rule {
+        Rule { priority: Some(1), conditions, actions, transforms: Vec::new() }
+    }
+
+    #[test]
+    fn whoever_is_not_known_is_turned_away() {
+        let headers = |name: hyper::header::HeaderName, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            headers
+        };
+        let cookie =
+            |sign_in: Option<&str>| Action::Cookie { name: "Session".to_owned(), sign_in: sign_in.map(str::to_owned) };
+        let away = |action: Action, headers: &HeaderMap| {
+            let rule = rule(Vec::new(), vec![action]);
+            turned_away(&rule, headers).map(|(status, to)| (status, to.map(str::to_owned)))
+        };
+        let nothing = HeaderMap::new();
+        assert_eq!(away(Action::Token, &nothing), Some((401, None)));
+        assert_eq!(away(Action::Token, &headers(AUTHORIZATION, "Bearer a.b.c")), None);
+        let sign_in = Some("https://id".to_owned());
+        assert_eq!(away(cookie(Some("https://id")), &nothing), Some((302, sign_in)));
+        assert_eq!(away(cookie(None), &headers(COOKIE, "a=b")), Some((401, None)));
+        assert_eq!(away(cookie(None), &headers(COOKIE, "a=b; Session-0=x")), None);
+        assert_eq!(away(Action::Open, &nothing), None);
     }
 
     #[test]

@@ -1,0 +1,289 @@
+//! What a rule of the switch's own does before it forwards.
+
+use super::cohort::{testers, with_cohort};
+use super::heart::ok;
+use super::rollouts::{careful, told};
+use super::{LISTENER, Stage, config, own_rule, stage, world};
+use crate::rollout::{
+    Authentication, ClientSecret, Cognito, JwtValidation, Observed, Oidc, Processing, Rewrite, Session,
+};
+use crate::run::rollout::in_memory::Fault;
+use crate::tf_provider::{Diagnostics, Resource as _, Stored, Value};
+
+const RULE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1/2#10";
+
+fn texts(pairs: &[(&str, &str)]) -> Value {
+    Value::object(pairs.iter().map(|(name, text)| ((*name).to_owned(), Value::from(*text))))
+}
+
+fn jwt() -> Value {
+    texts(&[("issuer", "https://id.example.com"), ("jwks_endpoint", "https://id.example.com/keys")])
+}
+
+fn oidc(secret: &str) -> Value {
+    let urls = ["issuer", "authorization_endpoint", "token_endpoint", "user_info_endpoint"];
+    let urls = urls.map(|name| (name, "https://id.example.com/x"));
+    texts(&[&urls[..], &[("client_id", "web"), ("client_secret", secret)]].concat())
+}
+
+fn rewrite(regex: &str) -> Value {
+    texts(&[("regex", regex), ("replace", "/$1")])
+}
+
+/// A switch with one rule of its own that has these arguments.
+fn with(stage: &Stage, active: &str, arguments: &[(&str, Value)]) -> Value {
+    let mut wish = config(&stage.switch, Value::from(active));
+    let mut route = own_rule(10, "/api/*");
+    arguments.iter().for_each(|(name, value)| route.set(name, value.clone()));
+    wish.set("routes", Value::List(vec![route]));
+    wish
+}
+
+fn seen(stage: &Stage) -> Observed {
+    stage.fake.world().routes[RULE].clone()
+}
+
+async fn runbook(stage: &Stage, wish: &Value, stored: &Stored) -> Vec<String> {
+    let (planned, diagnostics) = stage.plan(wish, Some(stored)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    if planned.state == stored.state {
+        return Vec::new();
+    }
+    planned.state.unwrap().get("runbook").strings()
+}
+
+fn expected_jwt() -> Processing {
+    let url = |path: &str| format!("https://id.example.com{path}");
+    let jwt = JwtValidation { issuer: url(""), jwks_endpoint: url("/keys"), additional_claims: Vec::new() };
+    Processing { authentication: Some(Authentication::Jwt(jwt)), ..Processing::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_is_made_with_what_it_does_first_and_kept_so() {
+    let stage = stage(world(100, 0));
+    let wish = with(&stage, "blue", &[("jwt_validation", jwt()), ("url_rewrite", rewrite("^/api/(.*)$"))]);
+    let stored = ok(stage.apply(&wish, None).await);
+    let rewritten = Rewrite { regex: "^/api/(.*)$".to_owned(), replace: "/$1".to_owned() };
+    let expected = Processing { url_rewrite: Some(rewritten), ..expected_jwt() };
+    assert_eq!(seen(&stage).processing, Some(expected.clone()));
+    let read = stage.read(&stored).await;
+    assert_eq!(runbook(&stage, &wish, &read).await, Vec::<String>::new());
+    // Somebody lets everybody in: the next plan tells, and its apply puts it right. Traffic stays where it is.
+    stage.fake.meddle(|world| world.routes.get_mut(RULE).unwrap().processing = Some(Processing::default()));
+    let read = stage.read(&stored).await;
+    let words = "change the authentication, the url_rewrite of rule 10 of listener web/2";
+    assert_eq!(runbook(&stage, &wish, &read).await, [words]);
+    stage.fake.forget();
+    let stored = ok(stage.apply(&wish, Some(&read)).await);
+    assert_eq!(seen(&stage).processing, Some(expected));
+    assert!(!stage.fake.calls().iter().any(|call| call.starts_with("set ")), "{:?}", stage.fake.calls());
+    // And what is no longer wished goes.
+    let plain = with(&stage, "blue", &[]);
+    let read = stage.read(&stored).await;
+    assert_eq!(runbook(&stage, &plain, &read).await, [words]);
+    ok(stage.apply(&plain, Some(&read)).await);
+    assert_eq!(seen(&stage).processing, Some(Processing::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_switch_does_not_know_it_leaves_alone() {
+    let stage = stage(world(100, 0));
+    let wish = with(&stage, "blue", &[]);
+    let stored = ok(stage.apply(&wish, None).await);
+    stage.fake.meddle(|world| world.routes.get_mut(RULE).unwrap().processing = None);
+    let read = stage.read(&stored).await;
+    assert_eq!(runbook(&stage, &wish, &read).await, Vec::<String>::new());
+}
+
+/// AWS never tells a secret: which one a rule has is remembered, and another one is a change.
+#[tokio::test(start_paused = true)]
+async fn another_secret_is_a_change_until_the_rule_has_it() {
+    let stage = stage(world(100, 0));
+    let wish = |secret: &str| with(&stage, "blue", &[("authenticate_oidc", oidc(secret))]);
+    let stored = ok(stage.apply(&wish("first-secret"), None).await);
+    let read = stage.read(&stored).await;
+    assert_eq!(runbook(&stage, &wish("first-secret"), &read).await, Vec::<String>::new());
+    let words = ["change the authentication of rule 10 of listener web/2"];
+    assert_eq!(runbook(&stage, &wish("second-secret"), &read).await, words);
+    // Neither where it could not be written, nor where it is not known whether it was.
+    for fault in [Fault::Refused, Fault::LostAnswer] {
+        let stage = stage.restarted();
+        stage.fake.heal();
+        stage.fake.fault(0, fault);
+        let (failed, _) = stage.apply(&wish("second-secret"), Some(&read)).await;
+        stage.fake.heal();
+        let read = stage.read(&failed).await;
+        assert_eq!(runbook(&stage, &wish("second-secret"), &read).await, words, "{fault:?}");
+        // The first one is not taken for the one that it has, either, where that is in doubt.
+        if matches!(fault, Fault::LostAnswer) {
+            assert_eq!(runbook(&stage, &wish("first-secret"), &read).await, words);
+        }
+    }
+    let stored = ok(stage.apply(&wish("second-secret"), Some(&read)).await);
+    assert_eq!(runbook(&stage, &wish("second-secret"), &stage.read(&stored).await).await, Vec::<String>::new());
+    let private = String::from_utf8(stored.private).unwrap();
+    assert!(!private.contains("-secret") && !format!("{:?}", seen(&stage)).contains("-secret"), "{private}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_fails_puts_it_back() {
+    let stage = stage(world(100, 0));
+    let stored = ok(stage.apply(&with(&stage, "blue", &[("jwt_validation", jwt())]), None).await);
+    stage.fake.set_status(500);
+    let stage = stage.restarted();
+    let mut green = careful(&stage, "green");
+    let mut preview = own_rule(10, "/api/*");
+    preview.set("url_rewrite", rewrite("^/api/(.*)$"));
+    // As a preview it is put right before the checks.
+    green.set("preview_routes", Value::List(vec![preview]));
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.apply(&green, Some(&read)).await;
+    assert!(diagnostics.has_errors());
+    assert_eq!(seen(&stage).processing, Some(expected_jwt()));
+}
+
+/// What stands before a route does what the route does: a cohort is not let in unasked, and gets what it asks for.
+#[tokio::test(start_paused = true)]
+async fn a_cohorts_rule_does_the_same() {
+    let stage = stage(world(100, 0));
+    let wish = |active: &str| {
+        let mut wish = with_cohort(&stage, active, testers());
+        let mut own = own_rule(10, "/api/*");
+        own.set("authenticate_oidc", oidc("the-secret"));
+        own.set("host_header_rewrite", rewrite("^(.*)$"));
+        wish.set("routes", Value::List(vec![own, Value::object([("listener_arn", Value::from(LISTENER))])]));
+        wish
+    };
+    // Whoever made the listener lets users sign in.
+    let cognito = Cognito {
+        user_pool_arn: "arn:aws:cognito-idp:eu-central-1:123456789012:userpool/eu-central-1_a".to_owned(),
+        user_pool_client_id: "web".to_owned(),
+        user_pool_domain: "shop".to_owned(),
+        session: Session::default(),
+    };
+    let signed_in = Processing { authentication: Some(Authentication::Cognito(cognito)), ..Processing::default() };
+    stage.fake.meddle(|world| world.routes.get_mut(LISTENER).unwrap().processing = Some(signed_in.clone()));
+    let stored = ok(stage.apply(&wish("blue"), None).await);
+    let made = std::cell::RefCell::new(Vec::new());
+    stage.fake.heal();
+    let history = stage.fake.history().len();
+    ok(stage.apply(&wish("green"), Some(&stage.read(&stored).await)).await);
+    for world in stage.fake.history().split_off(history) {
+        for (key, seen) in &world.routes {
+            let is_testers = seen.conditions.as_ref().is_some_and(|of| of.http_headers.contains_key("x-tester"));
+            if is_testers && !made.borrow().iter().any(|(known, _)| known == key) {
+                made.borrow_mut().push((key.clone(), seen.processing.clone()));
+            }
+        }
+    }
+    let own = seen(&stage).processing;
+    assert!(own.as_ref().is_some_and(|own| own.host_header_rewrite.is_some()));
+    let mut found: Vec<Option<Processing>> = made.into_inner().into_iter().map(|(_, processing)| processing).collect();
+    found.sort();
+    let mut expected = vec![own, Some(signed_in)];
+    expected.sort();
+    assert_eq!(found, expected);
+    // With the secret: AWS takes no such rule without one.
+    let secrets: Vec<String> = stage.fake.secrets();
+    assert_eq!(secrets, ["the-secret", "the-secret"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_nobody_tells_can_not_be_used_for_a_cohort() {
+    let stage = stage(world(100, 0));
+    let stored = ok(stage.apply(&with_cohort(&stage, "blue", testers()), None).await);
+    let text = || "https://id.example.com/x".to_owned();
+    let oidc = Oidc {
+        issuer: text(),
+        authorization_endpoint: text(),
+        token_endpoint: text(),
+        user_info_endpoint: text(),
+        client_id: "web".to_owned(),
+        client_secret: ClientSecret::default(),
+        session: Session::default(),
+    };
+    let processing = Processing { authentication: Some(Authentication::Oidc(oidc)), ..Processing::default() };
+    stage.fake.meddle(|world| world.routes.get_mut(LISTENER).unwrap().processing = Some(processing.clone()));
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.plan(&with_cohort(&stage, "green", testers()), Some(&read)).await;
+    let words = told(&diagnostics);
+    assert!(
+        diagnostics.has_errors() && words.contains("a client secret (authenticate-oidc) that AWS tells nobody"),
+        "{words}"
+    );
+    stage.fake.meddle(|world| world.routes.get_mut(LISTENER).unwrap().processing = None);
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.plan(&with_cohort(&stage, "green", testers()), Some(&read)).await;
+    let words = told(&diagnostics);
+    assert!(diagnostics.has_errors() && words.contains("that this provider does not know"), "{words}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_without_tls_can_not_ask_who_it_is() {
+    let stage = stage(world(100, 0));
+    let wish = with(&stage, "blue", &[("jwt_validation", jwt())]);
+    stage.fake.speak("HTTP");
+    let (_, diagnostics) = stage.plan(&wish, None).await;
+    let words = told(&diagnostics);
+    assert!(diagnostics.has_errors() && words.contains("AWS takes jwt-validation only on HTTPS listeners"), "{words}");
+    stage.fake.speak("HTTPS");
+    let (_, diagnostics) = stage.plan(&wish, None).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+}
+
+#[tokio::test]
+async fn what_aws_would_refuse_is_told_at_validate() {
+    let stage = stage(world(100, 0));
+    let claim = |count: usize, value: &str| {
+        let values = Value::List(vec![Value::from(value); count]);
+        let format = ("format", Value::from("space-separated-values"));
+        let mut jwt = jwt();
+        let claim = Value::object([("name", Value::from("scope")), format, ("values", values)]);
+        jwt.set("additional_claims", Value::List(vec![claim]));
+        jwt
+    };
+    let mut extra = oidc("x");
+    let parameters = (0..11).map(|n| (format!("p{n}"), Value::from("x")));
+    extra.set("authentication_request_extra_params", Value::object(parameters));
+    for (arguments, words) in [
+        (
+            vec![("jwt_validation", jwt()), ("authenticate_oidc", oidc("x"))],
+            "set authenticate_oidc or jwt_validation, not both",
+        ),
+        (
+            vec![("authenticate_oidc", extra)],
+            "routes[0].authenticate_oidc.authentication_request_extra_params: there are 11",
+        ),
+        (
+            vec![("jwt_validation", claim(11, "a"))],
+            "routes[0].jwt_validation.additional_claims[0].values: there are 11",
+        ),
+        (vec![("jwt_validation", claim(1, "a b"))], "values that stand between spaces have none in them"),
+    ] {
+        let mut diagnostics = Diagnostics::new();
+        stage.switch.validate(&with(&stage, "blue", &arguments), &mut diagnostics);
+        let told = told(&diagnostics);
+        assert!(diagnostics.has_errors() && told.contains(words), "{words}: {told}");
+    }
+    // Others' actions and transforms are theirs.
+    let mut others = config(&stage.switch, Value::from("blue"));
+    let listener = Value::object([("listener_arn", Value::from(LISTENER)), ("url_rewrite", rewrite("x"))]);
+    let rule = LISTENER.replace(":listener/", ":listener-rule/") + "/3";
+    let rule = Value::object([("rule_arn", Value::from(rule)), ("jwt_validation", jwt())]);
+    others.set("routes", Value::List(vec![listener, rule]));
+    let mut network = own_rule(5, "/x");
+    network.set("listener_arn", Value::from(LISTENER.replace("/app/", "/net/")));
+    network.set("conditions", texts(&[("source_ip_address_type", "ipv4")]));
+    network.set("url_rewrite", rewrite("x"));
+    others.set("preview_routes", Value::List(vec![network]));
+    let mut diagnostics = Diagnostics::new();
+    stage.switch.validate(&others, &mut diagnostics);
+    let told = told(&diagnostics);
+    for words in [
+        "url_rewrite belongs to a rule",
+        "jwt_validation belongs to a rule",
+        "rules of Network Load Balancers only forward",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}

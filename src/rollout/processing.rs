@@ -1,0 +1,305 @@
+//! What a rule does with a request before it forwards: who may come in, and what is rewritten.
+//!
+//! Shapes, defaults and limits are those of `Action` and `RuleTransform` in the API reference of Elastic Load Balancing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::accepts;
+use crate::argument::{Arguments, Choice, Field, Holds};
+
+/// What becomes of a request before it is forwarded; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Processing {
+    /// Who may come in; none: everybody.
+    pub authentication: Option<Authentication>,
+    /// What becomes of the header Host.
+    pub host_header_rewrite: Option<Rewrite>,
+    /// What becomes of path and query.
+    pub url_rewrite: Option<Rewrite>,
+}
+
+/// How it is found out who asks. AWS takes one way in a rule, and only on HTTPS listeners.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Authentication {
+    /// By an identity provider.
+    Oidc(Oidc),
+    /// By a Cognito user pool.
+    Cognito(Cognito),
+    /// By a token that comes with the request.
+    Jwt(JwtValidation),
+}
+
+impl Authentication {
+    /// AWS's word for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Authentication::Oidc(_) => "authenticate-oidc",
+            Authentication::Cognito(_) => "authenticate-cognito",
+            Authentication::Jwt(_) => "jwt-validation",
+        }
+    }
+}
+
+/// Users who sign in at an identity provider that speaks OpenID Connect.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct Oidc {
+    /// The issuer identifier of the identity provider, a URL with `https://`.
+    #[argument(required, text = accepts::https)]
+    pub issuer: String,
+    /// The URL at which users sign in.
+    #[argument(required, text = accepts::https)]
+    pub authorization_endpoint: String,
+    /// The URL that gives tokens.
+    #[argument(required, text = accepts::https)]
+    pub token_endpoint: String,
+    /// The URL that tells about a user.
+    #[argument(required, text = accepts::https)]
+    pub user_info_endpoint: String,
+    /// The OAuth 2.0 client identifier.
+    #[argument(required, not_empty)]
+    pub client_id: String,
+    /// The OAuth 2.0 client secret. AWS never tells it: one that is changed elsewhere is not noticed.
+    #[argument(required, sensitive, not_empty)]
+    #[serde(skip)]
+    pub client_secret: ClientSecret,
+    /// What both ways of signing in have.
+    #[argument(flatten)]
+    pub session: Session,
+}
+
+/// Users who sign in at a Cognito user pool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct Cognito {
+    /// The ARN of the user pool.
+    #[argument(required, text = accepts::user_pool)]
+    pub user_pool_arn: String,
+    /// The ID of the user pool's client.
+    #[argument(required, not_empty)]
+    pub user_pool_client_id: String,
+    /// The prefix of the user pool's domain, or its whole name.
+    #[argument(required, not_empty)]
+    pub user_pool_domain: String,
+    /// What both ways of signing in have.
+    #[argument(flatten)]
+    pub session: Session,
+}
+
+/// How users are known once they have signed in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace, default)]
+pub struct Session {
+    /// The cookie that keeps the session.
+    #[argument(default = "AWSELBAuthSessionCookie", not_empty)]
+    pub session_cookie_name: String,
+    /// The claims that are asked for.
+    #[argument(default = "openid", not_empty)]
+    pub scope: String,
+    /// How long a session lasts, in whole seconds.
+    #[argument(default = "168h", text = accepts::whole_seconds, lasting = "1s"..="168h")]
+    pub session_timeout: Duration,
+    /// What happens to whoever has not signed in: `authenticate` sends them to sign in, `deny` answers 401, `allow` lets them
+    /// through.
+    #[argument(default = "authenticate")]
+    pub on_unauthenticated_request: Unauthenticated,
+    /// Further query parameters for the authorization endpoint, at most ten.
+    pub authentication_request_extra_params: BTreeMap<String, String>,
+}
+
+/// What happens to whoever has not signed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Choice)]
+pub enum Unauthenticated {
+    /// They are sent to sign in.
+    #[default]
+    Authenticate,
+    /// They get 401.
+    Deny,
+    /// They come through.
+    Allow,
+}
+
+/// Requests that bring a token.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct JwtValidation {
+    /// The issuer that tokens name, at most 256 characters.
+    #[argument(required, text = accepts::issuer)]
+    pub issuer: String,
+    /// The URL of the keys that tokens are signed with, `https://` and at most 256 characters.
+    #[argument(required, text = accepts::jwks)]
+    pub jwks_endpoint: String,
+    /// What tokens must claim besides `exp`, `iss`, `nbf` and `iat`: at most ten claims.
+    pub additional_claims: Vec<Claim>,
+}
+
+/// A claim that a token must have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct Claim {
+    /// Its name.
+    #[argument(required, text = accepts::claim)]
+    pub name: String,
+    /// The shape of its value.
+    #[argument(required)]
+    pub format: ClaimFormat,
+    /// Its values, 1 to 10 of at most 256 characters.
+    #[argument(required, not_empty, each = accepts::claim_value)]
+    pub values: Vec<String>,
+}
+
+/// The shape of a claim's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Choice)]
+#[choice(kebab)]
+pub enum ClaimFormat {
+    /// One text.
+    SingleString,
+    /// A list of texts.
+    StringArray,
+    /// A text with values between spaces.
+    SpaceSeparatedValues,
+}
+
+/// A transform: what matches is replaced; where nothing matches, nothing changes. Which rule a request takes is decided before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct Rewrite {
+    /// A regular expression in AWS's syntax, at most 1024 characters.
+    #[argument(required, text = accepts::rewritten)]
+    pub regex: String,
+    /// What stands in its place, at most 1024 characters; `$1` is its first group.
+    #[argument(required, text = accepts::replacement)]
+    pub replace: String,
+}
+
+/// A secret that AWS keeps and never tells. It is no part of how a rule looks, so that all are equal; it is neither shown nor stored.
+#[derive(Clone, Default)]
+pub struct ClientSecret {
+    /// The secret itself; empty where it is not known.
+    pub text: String,
+    /// Whether it is not the one that the rule is known to have.
+    pub is_new: bool,
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl PartialEq for ClientSecret {
+    fn eq(&self, _: &ClientSecret) -> bool {
+        true
+    }
+}
+
+impl Eq for ClientSecret {}
+
+impl PartialOrd for ClientSecret {
+    fn partial_cmp(&self, other: &ClientSecret) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ClientSecret {
+    fn cmp(&self, _: &ClientSecret) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl Field for ClientSecret {
+    fn holds() -> Holds {
+        Holds::String
+    }
+
+    fn read(value: &serde_json::Value) -> Option<ClientSecret> {
+        value.as_str().map(|text| ClientSecret { text: text.to_owned(), is_new: false })
+    }
+}
+
+impl Processing {
+    /// The secret that it authenticates with.
+    pub fn secret(&self) -> Option<&ClientSecret> {
+        match &self.authentication {
+            Some(Authentication::Oidc(oidc)) => Some(&oidc.client_secret),
+            _ => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn secret_mut(&mut self) -> Option<&mut ClientSecret> {
+        match &mut self.authentication {
+            Some(Authentication::Oidc(oidc)) => Some(&mut oidc.client_secret),
+            _ => None,
+        }
+    }
+
+    /// Whether it has a secret that the rule is not known to have.
+    pub fn has_new_secret(&self) -> bool {
+        self.secret().is_some_and(|secret| secret.is_new)
+    }
+
+    /// What was seen of a rule, with the secret that it is wished to have: AWS tells none.
+    #[must_use]
+    pub fn with_secret_of(mut self, wished: &Processing) -> Processing {
+        if let (Some(own), Some(wished)) = (self.secret_mut(), wished.secret()) {
+            *own = wished.clone();
+        }
+        self
+    }
+
+    /// In the one form that all ways of writing the same have: the order of claims and of their values means nothing.
+    #[must_use]
+    pub fn normal(mut self) -> Processing {
+        if let Some(Authentication::Jwt(jwt)) = &mut self.authentication {
+            jwt.additional_claims.iter_mut().for_each(|claim| claim.values.sort());
+            jwt.additional_claims.sort();
+        }
+        self
+    }
+
+    /// What of it differs from another one, in the words of the arguments.
+    pub fn differing(&self, other: &Processing) -> String {
+        let is_other = self.authentication != other.authentication || other.has_new_secret();
+        let parts = [
+            (is_other, "authentication"),
+            (self.host_header_rewrite != other.host_header_rewrite, "host_header_rewrite"),
+            (self.url_rewrite != other.url_rewrite, "url_rewrite"),
+        ];
+        parts.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name).collect::<Vec<_>>().join(", the ")
+    }
+}
+
+/// The arguments of a route that say the same.
+#[derive(Clone, Debug, Default, PartialEq, Arguments)]
+#[arguments(change = InPlace)]
+pub struct Written {
+    /// Lets users of the rule that the switch makes sign in at an identity provider before they get to a color. Only on HTTPS
+    /// listeners; at most one of `authenticate_oidc`, `authenticate_cognito` and `jwt_validation`.
+    pub authenticate_oidc: Option<Box<Oidc>>,
+    /// Lets users of the rule that the switch makes sign in at a Cognito user pool before they get to a color. Only on HTTPS
+    /// listeners; at most one of `authenticate_oidc`, `authenticate_cognito` and `jwt_validation`.
+    pub authenticate_cognito: Option<Box<Cognito>>,
+    /// Lets only requests with a valid token through the rule that the switch makes. Only on HTTPS listeners; at most one of
+    /// `authenticate_oidc`, `authenticate_cognito` and `jwt_validation`.
+    pub jwt_validation: Option<JwtValidation>,
+    /// Rewrites the header `Host` of requests that take the rule that the switch makes.
+    pub host_header_rewrite: Option<Rewrite>,
+    /// Rewrites path and query of requests that take the rule that the switch makes.
+    pub url_rewrite: Option<Rewrite>,
+}
+
+impl From<Written> for Processing {
+    fn from(written: Written) -> Processing {
+        let oidc = written.authenticate_oidc.map(|oidc| Authentication::Oidc(*oidc));
+        let cognito = written.authenticate_cognito.map(|cognito| Authentication::Cognito(*cognito));
+        let jwt = written.jwt_validation.map(Authentication::Jwt);
+        let Written { host_header_rewrite, url_rewrite, .. } = written;
+        Processing { authentication: oidc.or(cognito).or(jwt), host_header_rewrite, url_rewrite }.normal()
+    }
+}

@@ -1,6 +1,6 @@
 //! What the user wants, free of Terraform and of AWS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::capacity::{CapacityPolicy, Scalable};
@@ -42,6 +42,9 @@ pub struct Intent {
     pub capacity: Option<CapacityPolicy>,
     /// Rules of our own that are no longer wanted.
     pub removed: Vec<RouteSpec>,
+    /// Target groups that a rollout that went back left out of actions with group stickiness, by the keys of the routes. Clients' cookies
+    /// may still name them, so that they join again only when they are to get traffic.
+    pub left_out: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Intent {

@@ -334,7 +334,8 @@ impl Step {
 }
 
 /// Where a route that led there goes back to. Group stickiness beats weights until a client's cookie lapses: a group that had
-/// nothing is left out of the action then, since clients would be kept at what has just failed. The next apply lets it join.
+/// nothing is left out of the action then, since clients would be kept at what has just failed. It joins again when it is to get
+/// traffic.
 pub fn way_back(before: &Terminal) -> Terminal {
     if before.is_sticky() { before.without_idle() } else { before.clone() }
 }

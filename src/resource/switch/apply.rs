@@ -462,8 +462,7 @@ impl Apply<'_> {
         };
         let seen = outcome.world.clone().unwrap_or_else(foreseen);
         let former_record = memory.made_record.clone();
-        memory.keep_made(intent, &runbook, &outcome.journal, &seen);
-        memory.keep_secrets(&runbook, &outcome.journal);
+        memory.note_run(intent, (&runbook, &outcome.journal), (&world, &seen));
         if outcome.ending == Ending::Done {
             memory.note_arrived(intent, &seen);
         }

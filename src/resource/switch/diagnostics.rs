@@ -483,9 +483,13 @@ impl Failure<'_> {
             let left_out = forward.groups.iter().map(|(arn, _)| arn).filter(|arn| !seen.terminal.mentions(arn));
             for arn in left_out {
                 let name = self.intent.called(arn);
+                let next = match route.is_network() {
+                    true => "the next apply adds it again, with weight 0",
+                    false => "it is added again when it is to get traffic",
+                };
                 let _ = write!(
                     text,
-                    "\n{name} is left out of the action of {route}, whose stickiness would keep clients there: the next apply adds it again, with weight 0."
+                    "\n{name} is left out of the action of {route}, whose stickiness would keep clients there: {next}."
                 );
             }
         }

@@ -91,6 +91,7 @@ fn wish(config: &Value, before: Option<&Intent>, memory: &PrivateState) -> Optio
     let former = memory.own_routes(before).into_iter().filter(|_| before.is_some());
     let wanted: Vec<String> = intent.routes.iter().chain(&intent.preview_routes).map(RouteSpec::key).collect();
     intent.routes.iter_mut().chain(&mut intent.preview_routes).for_each(|route| memory.name(route));
+    intent.left_out = memory.left_out.clone();
     intent.removed = former.filter(|route| !wanted.contains(&route.key())).collect();
     Some(intent)
 }

@@ -35,6 +35,7 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         on_interrupt: declared::<Trouble>(value, "on_interrupt")?.into(),
         capacity: block::<spec::Capacity>(value, "capacity")?.map(|capacity| capacity.wanted()),
         removed: Vec::new(),
+        left_out: BTreeMap::new(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! What a switch remembers between runs, and the attributes that it computes.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::contracts::Outdated;
 use crate::clock;
 use crate::digest::sha256;
-use crate::rollout::{Environment, Intent, Journal, RouteSpec, Runbook, Step, Traffic, World, label, situation};
+use crate::rollout::{
+    Environment, Intent, Journal, RouteSpec, Runbook, Step, Terminal, Traffic, World, label, situation,
+};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::Ending;
 use crate::tf_provider::{Number, Value};
@@ -49,6 +51,8 @@ pub(super) struct PrivateState {
     pub arrived: Option<String>,
     /// When traffic was seen to be led away from there by somebody else, in seconds since 1970.
     pub taken_back: Vec<u64>,
+    /// The groups that went out of sticky actions with a way back, by route key.
+    pub left_out: BTreeMap<String, BTreeSet<String>>,
     /// What tells the client secrets apart that rules of the switch's own were given, by route key.
     secrets: BTreeMap<String, String>,
 }
@@ -115,8 +119,15 @@ impl PrivateState {
         }
     }
 
+    /// Notes what a run left that no look tells.
+    pub fn note_run(&mut self, intent: &Intent, (runbook, journal): (&Runbook, &Journal), worlds: (&World, &World)) {
+        self.keep_made(intent, runbook, journal, worlds.1);
+        self.keep_secrets(runbook, journal);
+        self.keep_left_out(intent, runbook, worlds);
+    }
+
     /// Notes what the switch made and is there after a run: wanted rules, and those that could not be deleted.
-    pub fn keep_made(&mut self, intent: &Intent, runbook: &Runbook, journal: &Journal, world: &World) {
+    fn keep_made(&mut self, intent: &Intent, runbook: &Runbook, journal: &Journal, world: &World) {
         let tried = runbook.steps().filter_map(|(_, step)| match step {
             Step::Route { route, .. } | Step::Remove { route, .. } => Some(route),
             _ => None,
@@ -166,8 +177,29 @@ impl PrivateState {
         }
     }
 
+    /// Notes which groups went out of sticky actions in a run: those that the routes had or got.
+    fn keep_left_out(&mut self, intent: &Intent, runbook: &Runbook, (before, after): (&World, &World)) {
+        for route in intent.routes.iter().filter(|route| !route.is_network()) {
+            let key = route.key();
+            let Some(now) = after.routes.get(&key) else { continue };
+            let led = runbook.steps().filter_map(|(_, step)| match step {
+                Step::Route { route: led, after, .. } if led == route => Some(after),
+                _ => None,
+            });
+            let had: Vec<&Terminal> =
+                before.routes.get(&key).map(|seen| &seen.terminal).into_iter().chain(led).collect();
+            let is_own = |group: &&str| had.iter().any(|terminal| terminal.mentions(group));
+            let mut out = self.left_out.remove(&key).unwrap_or_default();
+            out.extend(intent.groups().filter(is_own).map(str::to_owned));
+            out.retain(|group| now.terminal.is_sticky() && !now.terminal.mentions(group));
+            if !out.is_empty() {
+                self.left_out.insert(key, out);
+            }
+        }
+    }
+
     /// Notes which secrets rules have after a run, so that another one is told from them: AWS tells none.
-    pub fn keep_secrets(&mut self, runbook: &Runbook, journal: &Journal) {
+    fn keep_secrets(&mut self, runbook: &Runbook, journal: &Journal) {
         for (id, step) in runbook.steps().filter(|(id, _)| journal.began(*id)) {
             let (route, after) = match step {
                 Step::Processing { route, after, .. } => (route, after),

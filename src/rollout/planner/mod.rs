@@ -222,6 +222,8 @@ struct Draft<'i> {
     whole: Subject,
     /// Whether a cohort has the color already.
     has_cohort: bool,
+    /// Whether what a rollout that did not come to its end moved is led back.
+    is_back: bool,
     /// A route whose cohort can't be led, and why.
     barred: Option<(RouteSpec, String)>,
 }
@@ -236,6 +238,7 @@ impl<'i> Draft<'i> {
             shown: Vec::new(),
             whole: Subject::default(),
             has_cohort: false,
+            is_back: false,
             barred: None,
         }
     }
@@ -248,6 +251,7 @@ impl Draft<'_> {
         let gaining: Vec<&RouteSpec> = intent.routes.iter().filter(|route| self.gains(route, color)).collect();
         let moves = !gaining.is_empty();
         let direction = self.direction(color, &gaining);
+        self.is_back = matches!(direction, Direction::Rollback | Direction::Return);
         let subjects = self.subjects(color, direction);
         if subjects.is_empty() {
             return false;
@@ -364,7 +368,7 @@ impl Draft<'_> {
         }
         self.whole = self.whole(live, Direction::Start);
         let unseen = self.validate(&subjects, Direction::Start);
-        let steps = new.into_iter().filter_map(|route| lead(intent, &self.world, route, live, None)).collect();
+        let steps = new.into_iter().filter_map(|route| lead(intent, &self.world, route, live, (None, false))).collect();
         self.push(steps);
         self.push(unseen.iter().map(|subject| health_check(intent, subject)).collect());
         true
@@ -426,7 +430,8 @@ impl Draft<'_> {
     fn lead_previews(&mut self, color: &str) {
         let sticky = |route: &RouteSpec| self.world.routes.get(&route.key())?.terminal.stickiness();
         let previews = self.intent.preview_routes.iter();
-        let steps = previews.filter_map(|route| lead(self.intent, &self.world, route, color, sticky(route))).collect();
+        let steps =
+            previews.filter_map(|route| lead(self.intent, &self.world, route, color, (sticky(route), false))).collect();
         self.push(steps);
     }
 
@@ -640,7 +645,7 @@ impl Draft<'_> {
         if intent.active.is_none() && world.routes.contains_key(&route.key()) {
             return join_route(intent, world, route);
         }
-        lead(intent, world, route, color, self.stickiness(route))
+        lead(intent, world, route, color, (self.stickiness(route), self.is_back))
     }
 
     /// The stickiness that a route had before traffic was split.

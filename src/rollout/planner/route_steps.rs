@@ -8,7 +8,7 @@ use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::intent::Intent;
 use crate::rollout::processing::Processing;
 use crate::rollout::route::{Forward, Observed, RouteSpec, Stickiness, Terminal};
-use crate::rollout::runbook::{Runbook, Step, terminal_summary};
+use crate::rollout::runbook::{Runbook, Step, terminal_summary, way_back};
 use crate::rollout::strategy::Shift;
 use crate::rollout::world::World;
 
@@ -18,7 +18,11 @@ pub(super) fn attach(intent: &Intent, world: &World, subject: &Subject) -> Optio
         return None;
     }
     let mut routes = intent.routes_of(subject.name.as_deref());
-    routes.find_map(|route| join((intent, world), route, [subject.group.as_str()]))
+    routes.find_map(|route| {
+        let observed = world.routes.get(&route.key())?;
+        let may_join = staying(intent, route, &observed.terminal, None).contains(&subject.group);
+        join((intent, world), route, std::slice::from_ref(&subject.group)).filter(|_| may_join)
+    })
 }
 
 /// The color is measured by what carries the traffic now, be it a color or not.
@@ -75,7 +79,7 @@ pub(super) fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &st
     let (own, of) = if is_whole { (shift.permille / 10, 100) } else { (shift.permille, 1000) };
     let rests = divide(of - own, &others, rest);
     let weight = |arn: &String| rests.get(arn).copied().unwrap_or_default();
-    let of_colors = colors(intent, route);
+    let of_colors = staying(intent, route, &before.terminal, Some(group));
     let mut groups: Vec<(String, u32)> =
         of_colors.iter().map(|arn| (arn.clone(), if arn == group { own } else { weight(arn) })).collect();
     let foreign = others.iter().filter(|(arn, _)| !of_colors.contains(arn));
@@ -112,6 +116,16 @@ fn colors(intent: &Intent, route: &RouteSpec) -> Vec<String> {
     intent.environments.keys().filter_map(|color| intent.group(route, color)).map(str::to_owned).collect()
 }
 
+/// Those of them that a forward has, or may have: what clients would be kept at that a rollout left stays out, unless it is to get
+/// traffic. Network Load Balancers have no other way to know its health, and their clients are kept by flows.
+fn staying(intent: &Intent, route: &RouteSpec, seen: &Terminal, gaining: Option<&str>) -> Vec<String> {
+    let out = intent.left_out.get(&route.key()).filter(|_| seen.is_sticky() && !route.is_network());
+    let is_out = |group: &String| out.is_some_and(|out| out.contains(group)) && !seen.mentions(group);
+    let mut groups = colors(intent, route);
+    groups.retain(|group| gaining == Some(group.as_str()) || !is_out(group));
+    groups
+}
+
 /// A forward with every color in it that a route leads to, those that it lacks at weight 0.
 pub(super) fn with_all(intent: &Intent, route: &RouteSpec, terminal: &Terminal) -> Terminal {
     let Terminal::Forward(forward) = terminal else { return terminal.clone() };
@@ -126,40 +140,42 @@ pub(super) fn with_all(intent: &Intent, route: &RouteSpec, terminal: &Terminal) 
 
 /// Brings the colors that a route lacks into it at weight 0.
 pub(super) fn join_route(intent: &Intent, world: &World, route: &RouteSpec) -> Option<Step> {
-    let groups = colors(intent, route);
-    join((intent, world), route, groups.iter().map(String::as_str))
+    let observed = world.routes.get(&route.key())?;
+    join((intent, world), route, &staying(intent, route, &observed.terminal, None))
 }
 
 /// Brings those groups that a forward lacks into it at weight 0; none if it lacks none or can't take them.
-pub(super) fn join<'g>(
-    (intent, world): (&Intent, &World),
-    route: &RouteSpec,
-    groups: impl IntoIterator<Item = &'g str>,
-) -> Option<Step> {
+fn join((intent, world): (&Intent, &World), route: &RouteSpec, groups: &[String]) -> Option<Step> {
     let observed = world.routes.get(&route.key())?;
     let Terminal::Forward(forward) = &observed.terminal else { return None };
-    let missing: Vec<&str> = groups.into_iter().filter(|group| !observed.terminal.mentions(group)).collect();
+    let missing: Vec<&String> = groups.iter().filter(|group| !observed.terminal.mentions(group)).collect();
     if missing.is_empty() || forward.groups.len() + missing.len() > MAX_GROUPS {
         return None;
     }
     let mut forward = forward.clone();
-    forward.groups.extend(missing.into_iter().map(|group| (group.to_owned(), 0)));
+    forward.groups.extend(missing.into_iter().map(|group| (group.clone(), 0)));
     Some(step((intent, world), route, Some(observed), Terminal::Forward(forward)))
 }
 
-/// The step that leads a route to one color, all others staying at weight 0; none if it already does.
+/// The step that leads a route to one color, all others staying at weight 0; none if it already does. On a way back, those at which
+/// clients would be kept stay out.
 pub(super) fn lead(
     intent: &Intent,
     world: &World,
     route: &RouteSpec,
     color: &str,
-    stickiness: Option<Stickiness>,
+    (stickiness, is_back): (Option<Stickiness>, bool),
 ) -> Option<Step> {
     let before = world.routes.get(&route.key());
     let own = intent.group(route, color)?;
-    let groups = colors(intent, route).into_iter().map(|arn| (arn.clone(), if arn == own { 100 } else { 0 }));
-    let forward = Forward { groups: groups.collect(), stickiness };
-    let step = step((intent, world), route, before, Terminal::Forward(forward));
+    let groups = match before {
+        Some(before) => staying(intent, route, &before.terminal, Some(own)),
+        None => colors(intent, route),
+    };
+    let groups = groups.into_iter().map(|arn| (arn.clone(), if arn == own { 100 } else { 0 }));
+    let forward = Terminal::Forward(Forward { groups: groups.collect(), stickiness });
+    let after = if is_back && !route.is_network() { way_back(&forward) } else { forward };
+    let step = step((intent, world), route, before, after);
     if step.holds(world) { None } else { Some(step) }
 }
 

@@ -1,8 +1,9 @@
 //! Clients that are kept: at a target, so that AWS wants them kept at a group, too, and at a group, whatever its weight is.
 
-use super::rollouts::told;
+use super::rollouts::{bury, told};
 use super::{BLUE, GREEN, LISTENER, Stage, config, stage, world};
 use crate::rollout::{Forward, Stickiness, Terminal};
+use crate::run::rollout::in_memory::Fault;
 use crate::tf_provider::{Stored, Value};
 
 fn canary(stage: &Stage, active: &str) -> Value {
@@ -81,9 +82,48 @@ async fn clients_are_not_kept_at_a_color_that_failed() {
     assert!(words.contains("green is left out of the action of listener web/2"), "{words}");
     assert_eq!(terminal(&stage).groups, [(BLUE.to_owned(), 100)], "a cookie for green leads to blue by now");
     assert_eq!(terminal(&stage).stickiness, sticky(3600));
-    // It goes on from there, either way.
+    // Whoever takes the release back does not lead them there again, at whatever weight.
     stage.fake.set_status(200);
     let read = stage.read(&failed).await;
-    applied(&stage, &config, Some(&read)).await;
-    assert_eq!(terminal(&stage).groups.iter().find(|(group, _)| group == GREEN).map(|(_, weight)| *weight), Some(100));
+    let back = applied(&stage, &canary(&stage, "blue"), Some(&read)).await;
+    assert_eq!(terminal(&stage).groups, [(BLUE.to_owned(), 100)]);
+    // And the next release is known to be well before it gets anything: a rule that no request takes has it meanwhile.
+    stage.fake.forget();
+    let green = applied(&stage, &config, Some(&back)).await;
+    let calls = stage.fake.calls();
+    let first = calls.iter().position(|call| call.starts_with("set ")).unwrap();
+    assert!(calls[..first].iter().any(|call| call.starts_with("create ")), "{calls:?}");
+    let share = |group: &str| terminal(&stage).groups.iter().find(|(arn, _)| arn == group).map(|(_, weight)| *weight);
+    assert_eq!((share(GREEN), share(BLUE)), (Some(100), Some(0)));
+    // From then on it is a color like any other.
+    applied(&stage, &canary(&stage, "blue"), Some(&green)).await;
+    assert_eq!((share(GREEN), share(BLUE)), (Some(0), Some(100)));
+}
+
+/// A rollout that was killed is led back by the next apply: clients whose cookies name what it led them to are not kept there.
+#[tokio::test(start_paused = true)]
+async fn a_killed_rollouts_clients_are_not_kept_either() {
+    for call in 1..4 {
+        let stage = stage(world(100, 0));
+        lead(&stage, &[(BLUE, 100), (GREEN, 0)], sticky(3600));
+        let blue = applied(&stage, &canary(&stage, "blue"), None).await;
+        stage.fake.heal();
+        stage.fake.fault(call, Fault::DiesAfter);
+        let green = canary(&stage, "green");
+        tokio::select! {
+            _ = stage.apply(&green, Some(&blue)) => continue,
+            () = stage.fake.died() => {}
+        }
+        stage.fake.heal();
+        bury(&stage);
+        let stage = stage.restarted();
+        // With the record written it was over.
+        let is_unfinished = stage.fake.world().record.as_deref() == Some("blue");
+        let was_led =
+            is_unfinished && terminal(&stage).groups.iter().any(|(group, weight)| group == GREEN && *weight > 0);
+        let read = stage.read(&blue).await;
+        applied(&stage, &canary(&stage, "blue"), Some(&read)).await;
+        let is_out = !terminal(&stage).groups.iter().any(|(group, _)| group == GREEN);
+        assert_eq!((is_out, terminal(&stage).stickiness), (was_led, sticky(3600)), "{call}");
+    }
 }

@@ -122,6 +122,16 @@ fn intent(dice: &mut Dice, colors: usize) -> Intent {
         removed: if dice.once_in(4) { vec![own_rule(12, Some("web#12"))] } else { Vec::new() },
         ..Intent::default()
     };
+    let mut intent = intent;
+    // What a way back left out of an action; it may be there again by now.
+    for route in &intent.routes.clone() {
+        if !dice.once_in(4) {
+            continue;
+        }
+        let groups = COLORS[..colors].iter().filter_map(|color| intent.group(route, color));
+        let out = groups.filter(|_| dice.once_in(2)).map(str::to_owned).collect();
+        intent.left_out.insert(route.key(), out);
+    }
     wished(dice, intent)
 }
 

@@ -312,8 +312,12 @@ impl LoadBalancer for Elbv2 {
 
     async fn set_processing(&self, arn: &str, before: &Processing, after: &Processing) -> Result<(), PortError> {
         let _changing = self.changing(arn);
+        // A call that changes nothing is refused.
+        if before.changes(after).is_empty() {
+            return Ok(());
+        }
         let mut call = self.connection.elbv2().await?.modify_rule().rule_arn(arn);
-        if before.authentication != after.authentication || after.has_new_secret() {
+        if before.asks_otherwise(after) {
             let actions = self.actions(&RouteSpec::Rule(arn.to_owned()), arn).await?;
             let unsaid = || PortError::new(FailureKind::Other, "elasticloadbalancing DescribeRules: it leads nowhere");
             let terminal = actions::terminal(&actions).ok_or_else(unsaid)?;

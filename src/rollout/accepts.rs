@@ -150,38 +150,53 @@ fn at_most(text: &str, most: usize) -> Result<(), String> {
 /// takes or refuses is its own.
 fn regex(text: &str) -> Result<(), String> {
     let rest: Vec<char> = text.chars().collect();
-    let (mut at, mut in_class, mut quantified) = (0, false, false);
+    // What stands before: whether something that can be quantified is open, and where a class or a count began.
+    let (mut at, mut class, mut count, mut quantified) = (0, None, None, false);
     while let Some(&c) = rest.get(at) {
-        let after: String = rest[at + 1..].iter().take(3).collect();
-        let next = after.chars().next();
-        let found = match c {
-            '\\' if next.is_some_and(|next| "pP".contains(next)) => Some("a Unicode character class"),
-            '\\' if !in_class && next.is_some_and(|next| "123456789kg".contains(next)) => Some("a backreference"),
-            '(' if !in_class && (after.starts_with("?=") || after.starts_with("?!")) => Some("a lookahead"),
-            '(' if !in_class && (after.starts_with("?<=") || after.starts_with("?<!")) => Some("a lookbehind"),
-            '(' if !in_class && after.starts_with("?>") => Some("an atomic group"),
-            '(' if !in_class && ["?R", "?&", "?P>", "?+"].iter().any(|way| after.starts_with(way)) => {
+        let begins = |what: &str| what.chars().enumerate().all(|(n, c)| rest.get(at + n) == Some(&c));
+        let next = rest.get(at + 1).copied().unwrap_or_default();
+        let unicode = c == '\\' && "pP".contains(next);
+        let found = match (c, class) {
+            _ if unicode => Some("a Unicode character class"),
+            (_, Some(_)) => None,
+            ('\\', _) if "123456789kg".contains(next) => Some("a backreference"),
+            ('(', _) if begins("(?=") || begins("(?!") => Some("a lookahead"),
+            ('(', _) if begins("(?<=") || begins("(?<!") => Some("a lookbehind"),
+            ('(', _) if begins("(?>") => Some("an atomic group"),
+            ('(', _) if ["(?R", "(?&", "(?P>", "(?+"].iter().any(|way| begins(way)) => {
                 Some("recursion or a subroutine")
             }
-            '(' if !in_class && next == Some('?') && after.chars().nth(1).is_some_and(|c| c.is_ascii_digit()) => {
+            ('(', _) if begins("(?") && rest.get(at + 2).is_some_and(char::is_ascii_digit) => {
                 Some("recursion or a subroutine")
             }
-            '+' if quantified => Some("a possessive quantifier"),
+            ('+', _) if quantified => Some("a possessive quantifier"),
             _ => None,
         };
         if let Some(found) = found {
             return Err(format!("{text:?} has {found}, which AWS doesn't take in the regular expressions of a rule"));
         }
         let is_group = at > 0 && rest[at - 1] == '(' && c == '?';
-        let mut before = rest[..at].iter().rev().skip_while(|c| c.is_ascii_digit() || **c == ',');
-        let is_count = c == '}' && before.next() == Some(&'{');
-        quantified = !in_class && !quantified && ("*+?".contains(c) || is_count) && !is_group;
-        in_class = match c {
-            '[' => true,
-            ']' => false,
-            _ => in_class,
-        };
-        at += if c == '\\' { 2 } else { 1 };
+        let is_count =
+            c == '}' && count.is_some_and(|from| rest[from..at].iter().all(|c| c.is_ascii_digit() || *c == ','));
+        quantified = class.is_none() && !quantified && ("*+?".contains(c) || is_count) && !is_group;
+        let mut taken = if c == '\\' { 2 } else { 1 };
+        match (c, class) {
+            ('{', None) => count = Some(at + 1),
+            ('}', None) => count = None,
+            // A bracket right after the beginning is one of the class.
+            ('[', None) => {
+                let first = at + if next == '^' { 2 } else { 1 };
+                taken = first - at + usize::from(rest.get(first) == Some(&']'));
+                class = Some(at);
+            }
+            ('[', Some(_)) if next == ':' => {
+                let end = (at..rest.len()).find(|n| rest[*n] == ':' && *n > at + 1 && rest.get(n + 1) == Some(&']'));
+                taken = end.map_or(1, |end| end + 2 - at);
+            }
+            (']', Some(_)) => class = None,
+            _ => {}
+        }
+        at += taken;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::capacity::{CapacityPolicy, Scalable};
 use super::check::{Checking, HealthyPolicy};
+use super::processing::Processing;
 use super::route::{RouteSpec, Terminal, called, short};
 use super::strategy::{Strategy, Verification};
 
@@ -42,6 +43,8 @@ pub struct Intent {
     pub capacity: Option<CapacityPolicy>,
     /// Rules of our own that are no longer wanted.
     pub removed: Vec<RouteSpec>,
+    /// What the switch made its own rules do with requests, by the keys of the routes, with secrets as far as they are known.
+    pub processed: BTreeMap<String, Processing>,
     /// Target groups that a rollout that went back left out of actions with group stickiness, by the keys of the routes. Clients' cookies
     /// may still name them, so that they join again only when they are to get traffic.
     pub left_out: BTreeMap<String, BTreeSet<String>>,

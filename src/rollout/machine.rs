@@ -2,7 +2,7 @@
 
 use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
-use super::route::{Terminal, short};
+use super::route::{RouteSpec, Terminal, short};
 use super::runbook::{Runbook, Step, is_back, terminal_summary};
 use super::world::World;
 
@@ -130,7 +130,7 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisi
 
 /// Whether a route was led on since this step, so that a late effect of it would lead it back.
 fn leads_elsewhere(runbook: &Runbook, id: StepId) -> bool {
-    let Some(Step::Route { route, after, .. }) = runbook.step(id) else { return false };
+    let Some((route, after)) = runbook.step(id).and_then(Step::writes) else { return false };
     let last = runbook.steps().rev().find_map(|(_, step)| match step {
         Step::Route { route: other, after, .. } if other.key() == route.key() => Some(after),
         _ => None,
@@ -147,7 +147,9 @@ pub fn echoed(runbook: &Runbook, journal: &Journal, world: &World) -> Vec<StepId
         let is_last = !runbook.steps().any(|(later, other)| later > id && of_route(other) && journal.done(later));
         let Some(seen) = world.routes.get(&route.key()).filter(|_| is_last) else { continue };
         let is_echo = |(early, other): (StepId, &Step)| {
-            early < id && of_route(other) && journal.may_come_late(early) && other.holds(world)
+            let leads_there =
+                |(other, to): (&RouteSpec, &Terminal)| other.key() == route.key() && seen.terminal.is_same(to);
+            early < id && journal.may_come_late(early) && other.writes().is_some_and(leads_there)
         };
         if !seen.terminal.is_same(after) && runbook.steps().any(is_echo) {
             again.push(id);
@@ -210,12 +212,15 @@ fn expected<'r>(runbook: &'r Runbook, journal: &Journal, key: &str) -> Option<Ve
     let mut late: Vec<&Terminal> = Vec::new();
     let mut expected: Vec<&Terminal> = Vec::new();
     for (id, step) in runbook.steps() {
+        if let Some((route, to)) = step.writes()
+            && route.key() == key
+            && journal.may_come_late(id)
+        {
+            late.push(to);
+        }
         let Step::Route { route, before, after, .. } = step else { continue };
         if route.key() != key {
             continue;
-        }
-        if journal.may_come_late(id) {
-            late.push(after);
         }
         if journal.done(id) {
             expected = vec![after];
@@ -249,8 +254,9 @@ fn way_back(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
         .filter(|(id, step)| begun.iter().find(|(_, other)| is_of(step, other)).is_none_or(|(first, _)| first == id))
         .partition(|unit| is_size(unit.0));
     let is_late = |(id, step): &(StepId, &Step)| {
-        journal.may_come_late(*id)
-            || begun.iter().any(|(other, moved)| is_of(step, moved) && journal.may_come_late(*other))
+        let moves =
+            |other: &Step| other.writes().map(|(route, _)| route.key()).is_some_and(|key| route_key(step) == Some(key));
+        journal.may_come_late(*id) || begun.iter().any(|(other, moved)| moves(moved) && journal.may_come_late(*other))
     };
     // What comes late is put back whenever it is seen.
     let again: Vec<StepId> = units

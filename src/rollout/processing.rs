@@ -182,8 +182,6 @@ pub struct Rewrite {
 pub struct ClientSecret {
     /// The secret itself; empty where it is not known.
     pub text: String,
-    /// Whether it is not the one that the rule is known to have.
-    pub is_new: bool,
 }
 
 impl fmt::Debug for ClientSecret {
@@ -218,7 +216,7 @@ impl Field for ClientSecret {
     }
 
     fn read(value: &serde_json::Value) -> Option<ClientSecret> {
-        value.as_str().map(|text| ClientSecret { text: text.to_owned(), is_new: false })
+        value.as_str().map(|text| ClientSecret { text: text.to_owned() })
     }
 }
 
@@ -239,18 +237,54 @@ impl Processing {
         }
     }
 
-    /// Whether it has a secret that the rule is not known to have.
-    pub fn has_new_secret(&self) -> bool {
-        self.secret().is_some_and(|secret| secret.is_new)
-    }
-
-    /// What was seen of a rule, with the secret that it is wished to have: AWS tells none.
+    /// What was seen of a rule, with the secret that it is known to have: AWS tells none.
     #[must_use]
-    pub fn with_secret_of(mut self, wished: &Processing) -> Processing {
-        if let (Some(own), Some(wished)) = (self.secret_mut(), wished.secret()) {
-            *own = wished.clone();
+    pub fn with_secret_of(mut self, known: &Processing) -> Processing {
+        if self.authentication == known.authentication
+            && let (Some(own), Some(known)) = (self.secret_mut(), known.secret())
+            && own.text.is_empty()
+        {
+            *own = known.clone();
         }
         self
+    }
+
+    /// Whether another way to find out who asks is to come in its place, or the same with a secret that it is not known to have.
+    pub fn asks_otherwise(&self, after: &Processing) -> bool {
+        let told = after.secret().map(|secret| &secret.text).filter(|text| !text.is_empty());
+        self.authentication != after.authentication
+            || told != self.secret().map(|secret| &secret.text) && told.is_some()
+    }
+
+    /// Whether everybody came in, and no longer does.
+    pub fn closes(&self, after: &Processing) -> bool {
+        self.authentication.is_none() && after.authentication.is_some()
+    }
+
+    /// What is to come in its place: what is wished; of what is not, what the switch is known to have made goes, and what others made stays.
+    #[must_use]
+    pub fn becoming(&self, wished: &Processing, made: Option<&Processing>) -> Processing {
+        fn part<T: Clone>(wished: &Option<T>, seen: &Option<T>, made: Option<&Option<T>>) -> Option<T> {
+            let is_made = made.is_some_and(Option::is_some);
+            wished.clone().or_else(|| seen.clone().filter(|_| !is_made))
+        }
+        let rewrites = [
+            (&wished.host_header_rewrite, &self.host_header_rewrite, made.map(|made| &made.host_header_rewrite)),
+            (&wished.url_rewrite, &self.url_rewrite, made.map(|made| &made.url_rewrite)),
+        ];
+        let [host_header_rewrite, url_rewrite] = rewrites.map(|(wished, seen, made)| part(wished, seen, made));
+        let authentication = part(&wished.authentication, &self.authentication, made.map(|made| &made.authentication));
+        Processing { authentication, host_header_rewrite, url_rewrite }
+    }
+
+    /// What both have, the other one's where both have it.
+    #[must_use]
+    pub fn joined(self, other: &Processing) -> Processing {
+        Processing {
+            authentication: other.authentication.clone().or(self.authentication),
+            host_header_rewrite: other.host_header_rewrite.clone().or(self.host_header_rewrite),
+            url_rewrite: other.url_rewrite.clone().or(self.url_rewrite),
+        }
     }
 
     /// In the one form that all ways of writing the same have: the order of claims and of their values means nothing.
@@ -263,15 +297,25 @@ impl Processing {
         self
     }
 
-    /// What of it differs from another one, in the words of the arguments.
-    pub fn differing(&self, other: &Processing) -> String {
-        let is_other = self.authentication != other.authentication || other.has_new_secret();
+    /// What is done to it where another one comes in its place, in words.
+    pub fn changes(&self, after: &Processing) -> Vec<String> {
+        let rewrite =
+            |before: &Option<Rewrite>, after: &Option<Rewrite>| (before.is_some(), after.is_some(), before != after);
+        let (asked, asks) = (self.authentication.is_some(), after.authentication.is_some());
         let parts = [
-            (is_other, "authentication"),
-            (self.host_header_rewrite != other.host_header_rewrite, "host_header_rewrite"),
-            (self.url_rewrite != other.url_rewrite, "url_rewrite"),
+            ("authentication", (asked, asks, self.asks_otherwise(after))),
+            ("host_header_rewrite", rewrite(&self.host_header_rewrite, &after.host_header_rewrite)),
+            ("url_rewrite", rewrite(&self.url_rewrite, &after.url_rewrite)),
         ];
-        parts.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name).collect::<Vec<_>>().join(", the ")
+        let words = parts.into_iter().filter_map(|(name, (was, is, differs))| {
+            let verb = match (was, is) {
+                (false, _) => "add",
+                (true, false) => "remove",
+                (true, true) => "change",
+            };
+            differs.then(|| format!("{verb} the {name}"))
+        });
+        words.collect()
     }
 }
 
@@ -288,9 +332,10 @@ pub struct Written {
     /// Lets only requests with a valid token through the rule that the switch makes. Only on HTTPS listeners; at most one of
     /// `authenticate_oidc`, `authenticate_cognito` and `jwt_validation`.
     pub jwt_validation: Option<JwtValidation>,
-    /// Rewrites the header `Host` of requests that take the rule that the switch makes.
+    /// Rewrites the header `Host` of requests that take the rule that the switch makes. With a rollout a change comes before its last
+    /// watch, all at once; what lets fewer requests in comes before anything else.
     pub host_header_rewrite: Option<Rewrite>,
-    /// Rewrites path and query of requests that take the rule that the switch makes.
+    /// Rewrites path and query of requests that take the rule that the switch makes. A change comes as one of `host_header_rewrite` does.
     pub url_rewrite: Option<Rewrite>,
 }
 

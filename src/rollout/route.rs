@@ -282,7 +282,7 @@ pub struct Observed {
     /// A rule's conditions, as far as the switch knows them; nothing for a listener.
     pub conditions: Option<Conditions>,
     /// What it does with a request before it forwards; none where that is of a kind that the switch doesn't know.
-    #[serde(default)]
+    #[serde(default = "nothing")]
     pub processing: Option<Processing>,
     /// Where a rule of the switch's own stands among the listener's rules; none for what is not its own, or not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -290,6 +290,11 @@ pub struct Observed {
     /// What comes before that (authentication), for commands to paste: no call of ours writes it.
     #[serde(skip)]
     pub ahead: Ahead,
+}
+
+/// What an earlier version did not note: an apply looks anew, and does nothing that its plan did not tell.
+fn nothing() -> Option<Processing> {
+    Some(Processing::default())
 }
 
 impl Observed {

@@ -82,10 +82,8 @@ pub enum Step {
     Processing {
         /// Which route.
         route: RouteSpec,
-        /// The rule's ARN.
-        arn: String,
-        /// What it did before.
-        before: Processing,
+        /// How it was, with its secret where that is known.
+        before: Box<Observed>,
         /// What it is to do.
         after: Processing,
     },
@@ -209,7 +207,12 @@ impl Step {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(after))
             }
             // AWS never tells which secret it has.
-            Step::Processing { route, after, .. } => !after.has_new_secret() && processes(world, route, after),
+            Step::Processing { route, before, after } => {
+                let is_secret = before.processing.as_ref().is_some_and(|before| {
+                    before.authentication == after.authentication && before.asks_otherwise(after)
+                });
+                !is_secret && processes(world, route, after)
+            }
             Step::Priority { route, after, .. } => stands_at(world, route, *after),
             Step::Remove { route, before } => {
                 // What this very runbook makes has no ARN yet when it is planned.
@@ -220,6 +223,18 @@ impl Step {
             Step::Capacity { color, before, after, .. } => {
                 world.capacities.get(color).is_some_and(|now| now.is_reached(*before, *after))
             }
+        }
+    }
+
+    /// A route whose whole list of actions it writes, and where that leads.
+    pub fn writes(&self) -> Option<(&RouteSpec, &Terminal)> {
+        match self {
+            Step::Route { route, after, .. } => Some((route, after)),
+            Step::Processing { route, before, after } => {
+                let asks_otherwise = before.processing.as_ref().is_some_and(|before| before.asks_otherwise(after));
+                asks_otherwise.then_some((route, &before.terminal))
+            }
+            _ => None,
         }
     }
 
@@ -245,7 +260,9 @@ impl Step {
             Step::Conditions { route, before, .. } => {
                 world.routes.get(&route.key()).is_some_and(|observed| observed.conditions.as_ref() == Some(before))
             }
-            Step::Processing { route, before, .. } => processes(world, route, before),
+            Step::Processing { route, before, .. } => {
+                world.routes.get(&route.key()).is_some_and(|observed| observed.processing == before.processing)
+            }
             Step::Remove { route, .. } => world.routes.contains_key(&route.key()),
             Step::Record { before: None, after, .. } => world.record != *after,
             Step::Record { before, .. } => world.record == *before,
@@ -319,7 +336,8 @@ impl Step {
             }
             Step::Conditions { route, .. } => format!("change the conditions of {route}"),
             Step::Processing { route, before, after, .. } => {
-                format!("change the {} of {route}", before.differing(after))
+                let changes = before.processing.as_ref().map(|before| before.changes(after)).unwrap_or_default();
+                format!("{} of {route}", changes.join(", "))
             }
             Step::Remove { route, .. } => format!("delete {route}"),
             Step::Capacity { color, before, after, .. } => capacity::summary(color, *before, *after),

@@ -225,7 +225,7 @@ mod tests {
             token_endpoint: url("token"),
             user_info_endpoint: url("user"),
             client_id: "web".to_owned(),
-            client_secret: ClientSecret { text: secret.to_owned(), is_new: false },
+            client_secret: ClientSecret { text: secret.to_owned() },
             session: session(),
         }
     }

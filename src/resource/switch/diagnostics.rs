@@ -9,8 +9,8 @@ use crate::duration::shown;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
-    Ahead, Capacity, Check, Intent, OnFailure, PINNED_TAG, RouteSpec, Runbook, Scalable, Step, StepId, Terminal, World,
-    short, terminal_summary, way_back,
+    Ahead, Capacity, Check, Intent, Observed, OnFailure, PINNED_TAG, Processing, RouteSpec, Runbook, Scalable, Step,
+    StepId, Terminal, World, short, terminal_summary, way_back,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::executor::{Ending, Outcome};
@@ -35,6 +35,12 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
                 "{route} exists already and is not one that this switch made. Choose a free priority, or adopt the rule with rule_arn instead of listener_arn, priority and conditions."
             );
             diagnostics.error_at(path, "The priority is taken", detail);
+        }
+        Refusal::UnknownProcessing(route) => {
+            let detail = format!(
+                "{route} does something with requests before it forwards that this provider does not know, so that it can't be changed without losing that. Take it away by hand, or leave authentication and rewrites of this route to whoever made it."
+            );
+            diagnostics.error_at(route_path(route, intent), "The rule does something unknown", detail);
         }
         Refusal::TooSmall { color, wanted, max } => {
             let detail = format!(
@@ -678,10 +684,43 @@ fn undo_commands(step: &Step, world: Option<&World>) -> Vec<String> {
         Step::Priority { arn, before, .. } => {
             Some(format!("elbv2 set-rule-priorities --rule-priorities RuleArn={arn},Priority={before}"))
         }
+        Step::Processing { before, after, .. } => Some(unprocess(before, after)),
         Step::Capacity { scalable, before, after, .. } => return resize(scalable, (*after, *before)),
         _ => None,
     };
     one.into_iter().collect()
+}
+
+/// The command that makes a rule do again what it did before it forwarded.
+fn unprocess(before: &Observed, after: &Processing) -> String {
+    let mut command = format!("elbv2 modify-rule --rule-arn {}", before.arn);
+    let former = before.processing.clone().unwrap_or_default();
+    if former.asks_otherwise(after) {
+        let mut actions = actions_json(&before.ahead, &before.terminal);
+        // What AWS no longer has, only a person can tell.
+        if after.secret().is_none() {
+            actions = actions.replace("\"UseExistingClientSecret\":true", "\"ClientSecret\":\"THE-CLIENT-SECRET\"");
+        }
+        command.push_str(&format!(" --actions {}", quoted(&actions)));
+    }
+    let rewrites = |processing: &Processing| {
+        let [host, url] = [&processing.host_header_rewrite, &processing.url_rewrite].map(|rewrite| {
+            rewrite
+                .as_ref()
+                .map(|one| serde_json::json!({ "Rewrites": [{ "Regex": one.regex, "Replace": one.replace }] }))
+        });
+        let host =
+            host.map(|config| serde_json::json!({ "Type": "host-header-rewrite", "HostHeaderRewriteConfig": config }));
+        let url = url.map(|config| serde_json::json!({ "Type": "url-rewrite", "UrlRewriteConfig": config }));
+        host.into_iter().chain(url).collect::<Vec<serde_json::Value>>()
+    };
+    let transforms = rewrites(&former);
+    if transforms.is_empty() && !rewrites(after).is_empty() {
+        command.push_str(" --reset-transforms");
+    } else if transforms != rewrites(after) {
+        command.push_str(&format!(" --transforms {}", quoted(&serde_json::Value::Array(transforms).to_string())));
+    }
+    command
 }
 
 /// The commands that bring a color from one size to another: what did not differ may be another one by now, and stays.

@@ -92,6 +92,8 @@ fn wish(config: &Value, before: Option<&Intent>, memory: &PrivateState) -> Optio
     let wanted: Vec<String> = intent.routes.iter().chain(&intent.preview_routes).map(RouteSpec::key).collect();
     intent.routes.iter_mut().chain(&mut intent.preview_routes).for_each(|route| memory.name(route));
     intent.left_out = memory.left_out.clone();
+    let former_routes = before.into_iter().flat_map(|before| before.routes.iter().chain(&before.preview_routes));
+    intent.processed = memory.processed(intent.routes.iter().chain(&intent.preview_routes).chain(former_routes));
     intent.removed = former.filter(|route| !wanted.contains(&route.key())).collect();
     Some(intent)
 }

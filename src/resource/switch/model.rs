@@ -36,6 +36,7 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
         capacity: block::<spec::Capacity>(value, "capacity")?.map(|capacity| capacity.wanted()),
         removed: Vec::new(),
         left_out: BTreeMap::new(),
+        processed: BTreeMap::new(),
     })
 }
 

@@ -10,7 +10,7 @@ use super::contracts::Outdated;
 use crate::clock;
 use crate::digest::sha256;
 use crate::rollout::{
-    Environment, Intent, Journal, RouteSpec, Runbook, Step, Terminal, Traffic, World, label, situation,
+    Environment, Intent, Journal, Processing, RouteSpec, Runbook, Step, Terminal, Traffic, World, label, situation,
 };
 use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::executor::Ending;
@@ -53,8 +53,18 @@ pub(super) struct PrivateState {
     pub taken_back: Vec<u64>,
     /// The groups that went out of sticky actions with a way back, by route key.
     pub left_out: BTreeMap<String, BTreeSet<String>>,
-    /// What tells the client secrets apart that rules of the switch's own were given, by route key.
-    secrets: BTreeMap<String, String>,
+    /// What rules of the switch's own were told to do with requests, by route key.
+    processed: BTreeMap<String, Processed>,
+}
+
+/// What a rule does with a request before it forwards.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Processed {
+    /// As it was told.
+    processing: Processing,
+    /// What tells its client secret apart, where the rule is known to have it.
+    secret: Option<String>,
 }
 
 /// How long it counts that traffic was taken back.
@@ -122,7 +132,7 @@ impl PrivateState {
     /// Notes what a run left that no look tells.
     pub fn note_run(&mut self, intent: &Intent, (runbook, journal): (&Runbook, &Journal), worlds: (&World, &World)) {
         self.keep_made(intent, runbook, journal, worlds.1);
-        self.keep_secrets(runbook, journal);
+        self.keep_processed(runbook, journal);
         self.keep_left_out(intent, runbook, worlds);
     }
 
@@ -198,26 +208,44 @@ impl PrivateState {
         }
     }
 
-    /// Notes which secrets rules have after a run, so that another one is told from them: AWS tells none.
-    fn keep_secrets(&mut self, runbook: &Runbook, journal: &Journal) {
+    /// Notes what rules do with requests after a run: what others let them do is not the switch's to take away, and which secret
+    /// they have AWS does not tell.
+    fn keep_processed(&mut self, runbook: &Runbook, journal: &Journal) {
         for (id, step) in runbook.steps().filter(|(id, _)| journal.began(*id)) {
-            let (route, after) = match step {
-                Step::Processing { route, after, .. } => (route, after),
-                Step::Route { route: route @ RouteSpec::OwnRule { processing, .. }, before: None, .. } => {
-                    (route, processing.as_ref())
-                }
-                Step::Remove { route, .. } => {
-                    self.secrets.remove(&route.key());
+            let route = match step {
+                Step::Processing { route, .. } | Step::Route { route, before: None, .. } => route,
+                Step::Remove { route, .. } if journal.done(id) => {
+                    self.processed.remove(&route.key());
                     continue;
                 }
                 _ => continue,
             };
-            let key = route.key();
-            match after.secret().filter(|_| journal.done(id) && !journal.undone(id)) {
-                Some(secret) => drop(self.secrets.insert(key.clone(), told_apart(&key, &secret.text))),
-                None => drop(self.secrets.remove(&key)),
+            let Some(wished) = route.processing() else { continue };
+            let (key, former) = (route.key(), self.processed.remove(&route.key()));
+            // What an earlier run made may have another secret.
+            let is_sure = journal.done(id) && !journal.undone(id) && !runbook.taken_over.contains(&id);
+            let secret = wished.secret().filter(|_| is_sure).map(|secret| told_apart(&key, &secret.text));
+            let former = former.map(|former| former.processing).unwrap_or_default();
+            let processing = if is_sure { wished.clone() } else { former.joined(wished) };
+            if processing != Processing::default() {
+                self.processed.insert(key, Processed { processing, secret });
             }
         }
+    }
+
+    /// What rules of the switch's own are known to do, with those secrets of these that they are known to have.
+    pub fn processed<'i>(&self, of: impl Iterator<Item = &'i RouteSpec> + Clone) -> BTreeMap<String, Processing> {
+        let known = |(key, noted): (&String, &Processed)| {
+            let mut processing = noted.processing.clone();
+            let mut secrets =
+                of.clone().filter(|route| route.key() == *key).filter_map(|route| route.processing()?.secret());
+            let its = secrets.find(|secret| noted.secret.as_ref() == Some(&told_apart(key, &secret.text)));
+            if let (Some(secret), Some(its)) = (processing.secret_mut(), its) {
+                *secret = its.clone();
+            }
+            (key.clone(), processing)
+        };
+        self.processed.iter().map(known).collect()
     }
 
     /// The rules that the switch made, as routes; of one that the state no longer has, the place is known.
@@ -237,11 +265,8 @@ impl PrivateState {
     /// Names a rule that the switch made by what it is.
     pub fn name(&self, route: &mut RouteSpec) {
         let key = route.key();
-        if let RouteSpec::OwnRule { arn, processing, .. } = route {
+        if let RouteSpec::OwnRule { arn, .. } = route {
             *arn = self.own.get(&key).cloned();
-            if let Some(secret) = processing.secret_mut() {
-                secret.is_new = self.secrets.get(&key) != Some(&told_apart(&key, &secret.text));
-            }
         }
     }
 }

@@ -183,14 +183,14 @@ pub(super) fn taken_back(times: &[u64], (intent, runbook): (&Intent, &Runbook), 
 async fn who_asks(shared: &Shared, intent: &Intent, runbook: &Runbook, diagnostics: &mut Diagnostics) {
     for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
         for (n, route) in routes.iter().enumerate() {
-            let is_made = |step: &Step| match step {
-                Step::Route { route: made, before: None, .. } | Step::Processing { route: made, .. } => made == route,
-                _ => false,
-            };
             let RouteSpec::OwnRule { listener, processing, .. } = route else { continue };
-            if !runbook.steps().any(|(_, step)| is_made(step)) {
-                continue;
-            }
+            // What it does by then, as far as this apply has a hand in it.
+            let by_then = runbook.steps().find_map(|(_, step)| match step {
+                Step::Route { route: made, before: None, .. } if made == route => Some(processing.as_ref()),
+                Step::Processing { route: made, after, .. } if made == route => Some(after),
+                _ => None,
+            });
+            let Some(processing) = by_then else { continue };
             let ListenerFacts { authentication, protocol } =
                 match shared.ports.load_balancer.listener_facts(listener).await {
                     Ok(facts) => facts,
@@ -210,7 +210,7 @@ async fn who_asks(shared: &Shared, intent: &Intent, runbook: &Runbook, diagnosti
                 }
                 (None, Some(how), _) => {
                     let detail = format!(
-                        "{path}: the default action of {shown} has {how} before it forwards, and {route}, which this apply makes, has nothing before: whoever matches its conditions gets to the colors without it. If that is not meant, write authenticate_oidc, authenticate_cognito or jwt_validation in the route."
+                        "{path}: the default action of {shown} has {how} before it forwards, and {route}, which this apply makes or changes, has nothing before: whoever matches its conditions gets to the colors without it. If that is not meant, write authenticate_oidc, authenticate_cognito or jwt_validation in the route."
                     );
                     diagnostics.warning_at(path, "The rule does not authenticate as its listener does", detail);
                 }

@@ -162,9 +162,9 @@ fn differs(step: &Step, intent: &Intent, world: &World) -> Option<String> {
             let fits = now.is_some_and(|now| now.conditions.clone().unwrap_or_default() == *before);
             (!fits).then(|| format!("{route} has other conditions by then than its undo would restore"))
         }
-        Step::Processing { route, before, arn, .. } => {
-            let now = observed(route).filter(|now| now.arn == *arn);
-            let fits = now.is_some_and(|now| now.processing.clone().unwrap_or_default() == *before);
+        Step::Processing { route, before, .. } => {
+            let now = observed(route).filter(|now| now.arn == before.arn && !now.arn.is_empty());
+            let fits = now.is_some_and(|now| now.processing == before.processing);
             (!fits).then(|| format!("{route} does something else by then than its undo would restore"))
         }
         Step::Capacity { color, before, .. } => {

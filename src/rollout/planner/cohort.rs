@@ -191,10 +191,12 @@ impl<'a> Wanted<'a> {
             }
             (_, None) => (0, Err("it is not among the rules of its listener".to_owned())),
         };
-        let rule = conditions.and_then(|conditions| Ok((conditions, same(route, own.unwrap_or(seen))?)));
+        let rule = conditions.and_then(|conditions| Ok((conditions, same(intent, route, own.unwrap_or(seen))?)));
         let is_it = |seen: &&Observed| {
             let is_so = |(conditions, processing): &(Conditions, Processing)| {
-                seen.conditions.as_ref() == Some(conditions) && seen.processing.as_ref() == Some(processing)
+                // Which secret one has that an earlier rollout left, nobody tells.
+                let is_known = processing.secret().is_none();
+                seen.conditions.as_ref() == Some(conditions) && seen.processing.as_ref() == Some(processing) && is_known
             };
             rule.as_ref().is_ok_and(is_so) && listener.may_be_ours(intent, world, seen)
         };
@@ -207,15 +209,15 @@ impl<'a> Wanted<'a> {
 }
 
 /// What a rule before a route has to do with a request before it forwards: the same, or the cohort would come in without it.
-fn same(route: &RouteSpec, seen: &Observed) -> Result<Processing, String> {
+fn same(intent: &Intent, route: &RouteSpec, seen: &Observed) -> Result<Processing, String> {
     let unknown = "it does something with a request before it forwards that this provider does not know";
     let processing = seen.processing.clone().ok_or(unknown)?;
-    let processing = match route.processing() {
-        Some(wished) => processing.with_secret_of(wished),
+    let processing = match intent.processed.get(&route.key()) {
+        Some(made) => processing.with_secret_of(made),
         None => processing,
     };
     if processing.secret().is_some_and(|secret| secret.text.is_empty()) {
-        let why = "it lets users sign in with a client secret (authenticate-oidc) that AWS tells nobody, and a rule for the cohort needs the same. A rule that the switch makes, with authenticate_oidc, has it";
+        let why = "it lets users sign in with a client secret (authenticate-oidc) that AWS tells nobody, and a rule for the cohort needs the same. Of a rule that the switch made with authenticate_oidc it is known once an apply has written it";
         return Err(why.to_owned());
     }
     Ok(processing)

@@ -13,6 +13,7 @@ use crate::rollout::check::{Check, Checking, Subject};
 use crate::rollout::intent::{Environment, Intent, OnFailure, Removal};
 use crate::rollout::journal::StepId;
 use crate::rollout::lock_record::LockRecord;
+use crate::rollout::processing::Processing;
 use crate::rollout::route::{Observed, RouteSpec, Stickiness, Terminal, short};
 use crate::rollout::runbook::{Convergence, Runbook, Step, Watch, terminal_summary};
 use crate::rollout::situation::{arn, current, idle, is_all_on, is_ours_by_looks, target_color, undoes, unfinished};
@@ -23,7 +24,7 @@ pub use self::cohort::{Listener, cohort_listeners, placed, unplaced};
 pub use self::outline::outline;
 pub use self::route_steps::to_be_asked;
 use self::route_steps::{
-    about, attach, health_check, join_route, lead, part, put_right, record, remove, step, with_all,
+    PutRight, about, attach, health_check, join_route, lead, part, put_right, record, remove, step, with_all,
 };
 pub use self::trial::{trial_listeners, tried, unproved};
 
@@ -34,6 +35,8 @@ pub enum Refusal {
     RouteMissing(Box<RouteSpec>),
     /// A rule that the switch is to make has the priority of a rule that it didn't make.
     PriorityTaken(Box<RouteSpec>),
+    /// A rule that the switch made does something before it forwards that the switch does not know, and it is to do something else.
+    UnknownProcessing(Box<RouteSpec>),
     /// A color can't be made as large as it has to be before it gets traffic.
     TooSmall {
         /// The color.
@@ -92,7 +95,7 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         }
     };
     for routes in [&intent.routes, &intent.preview_routes] {
-        plan.push(put_right(routes, &plan.world));
+        plan.put_right(routes);
     }
     // Whoever is live by then stays so: a verified release is not taken back for a parameter.
     if moves {
@@ -184,6 +187,10 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
                 if !ours || taken {
                     return Err(Refusal::PriorityTaken(Box::new(route.clone())));
                 }
+                let is_wished = route.processing().is_some_and(|wished| *wished != Processing::default());
+                if is_wished && seen.processing.is_none() {
+                    return Err(Refusal::UnknownProcessing(Box::new(route.clone())));
+                }
             }
             (_, None) => return Err(Refusal::RouteMissing(Box::new(route.clone()))),
             (_, Some(_)) => {}
@@ -260,6 +267,10 @@ impl Draft<'_> {
         // What is already done comes first: whatever comes after it is still to be done, the checks too.
         let goes_on = moves || direction == Direction::Resume;
         self.take_over(goes_on, matches!(direction, Direction::Resume | Direction::Start));
+        // What is to be public no longer is closed before anything new comes there. A way back waits for nothing of that.
+        if !self.is_back {
+            self.push(put_right(intent, &intent.routes, &self.world).closed);
+        }
         let unseen = if moves { self.validate(&subjects, direction) } else { Vec::new() };
         if moves && direction == Direction::Start {
             self.lead_cohort(color, &subjects);
@@ -277,6 +288,9 @@ impl Draft<'_> {
         }
         self.push(last);
         self.push(unseen.iter().map(|subject| health_check(intent, subject)).collect());
+        if moves && !self.is_back {
+            self.process();
+        }
         if matches!(direction, Direction::Start | Direction::Resume) && (moves || direction == Direction::Resume) {
             self.verify(&subjects);
         }
@@ -418,13 +432,32 @@ impl Draft<'_> {
         self.shown = self.intent.preview_routes.iter().filter_map(seen).collect();
         // What a request must match to come by it, and which rule it meets first, is a part of what it shows.
         let previews = self.intent.preview_routes.as_slice();
-        self.push(put_right(previews, &self.world));
+        self.put_right(previews);
         self.lead_previews(color);
         let settle = self.intent.strategy.settle;
         if !settle.is_zero() {
             let convergence = Convergence { shares: BTreeMap::new(), prove: None, settle, previews: true };
             self.push(vec![Step::Converge(convergence)]);
         }
+    }
+
+    /// Lets the switch's own rules be as they are wished: closed first, then placed, then all the rest.
+    fn put_right(&mut self, routes: &[RouteSpec]) {
+        let PutRight { closed, placed, processed } = put_right(self.intent, routes, &self.world);
+        [closed, placed, processed].into_iter().for_each(|steps| self.push(steps));
+    }
+
+    /// What a rule does with the requests that it takes already is another one before the last watch, which sees it.
+    fn process(&mut self) {
+        let PutRight { placed, mut processed, .. } = put_right(self.intent, &self.intent.routes, &self.world);
+        let route = |step: &Step| match step {
+            Step::Priority { route, .. } | Step::Conditions { route, .. } | Step::Processing { route, .. } => {
+                Some(route.key())
+            }
+            _ => None,
+        };
+        processed.retain(|step| !placed.iter().any(|other| route(other) == route(step)));
+        self.push(processed);
     }
 
     fn lead_previews(&mut self, color: &str) {

@@ -6,7 +6,6 @@ use super::MAX_GROUPS;
 use crate::arn;
 use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::intent::Intent;
-use crate::rollout::processing::Processing;
 use crate::rollout::route::{Forward, Observed, RouteSpec, Stickiness, Terminal};
 use crate::rollout::runbook::{Runbook, Step, terminal_summary, way_back};
 use crate::rollout::strategy::Shift;
@@ -234,8 +233,18 @@ fn priorities(routes: &[RouteSpec], world: &World) -> Vec<Step> {
 }
 
 /// What of the switch's own rules is to be another one than it is, besides where they lead.
-pub(super) fn put_right(routes: &[RouteSpec], world: &World) -> Vec<Step> {
-    let mut steps = priorities(routes, world);
+#[derive(Default)]
+pub(super) struct PutRight {
+    /// Those through which no longer everybody comes: before they take other requests.
+    pub closed: Vec<Step>,
+    /// Which requests they take.
+    pub placed: Vec<Step>,
+    /// What else they do with them.
+    pub processed: Vec<Step>,
+}
+
+pub(super) fn put_right(intent: &Intent, routes: &[RouteSpec], world: &World) -> PutRight {
+    let mut found = PutRight { placed: priorities(routes, world), ..PutRight::default() };
     for route in routes {
         let RouteSpec::OwnRule { conditions, processing, .. } = route else { continue };
         let Some(seen) = world.routes.get(&route.key()) else { continue };
@@ -243,16 +252,21 @@ pub(super) fn put_right(routes: &[RouteSpec], world: &World) -> Vec<Step> {
         let before = seen.conditions.clone().unwrap_or_default();
         let (arn, after) = (seen.arn.clone(), conditions.clone());
         if before != after {
-            steps.push(Step::Conditions { route: route.clone(), arn, before, after });
+            found.placed.push(Step::Conditions { route: route.clone(), arn, before, after });
         }
-        // Nor is what it does of a kind that isn't known, but nothing that was wished is missing then.
-        let before = seen.processing.clone().unwrap_or_default();
-        let (arn, after) = (seen.arn.clone(), Processing::clone(processing));
-        if before != after || after.has_new_secret() {
-            steps.push(Step::Processing { route: route.clone(), arn, before, after });
+        // What it does that the switch doesn't know is left as it is; where something is wished besides, the plan refused.
+        let Some(seen_processing) = &seen.processing else { continue };
+        let made = intent.processed.get(&route.key());
+        let before = seen_processing.clone();
+        let before = made.map_or(before.clone(), |made| before.with_secret_of(made));
+        let after = before.becoming(processing, made);
+        let steps = if before.closes(&after) { &mut found.closed } else { &mut found.processed };
+        if !before.changes(&after).is_empty() {
+            let before = Box::new(Observed { processing: Some(before), ..seen.clone() });
+            steps.push(Step::Processing { route: route.clone(), before, after });
         }
     }
-    steps
+    found
 }
 
 /// A record that says something else is only overwritten when a color was named: otherwise somebody else keeps it.

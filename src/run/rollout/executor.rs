@@ -694,8 +694,9 @@ impl Run<'_> {
             },
             Step::Priority { arn, after, .. } => load_balancer.set_priority(arn, *after).await.map(|()| None),
             Step::Conditions { arn, after, .. } => load_balancer.set_conditions(arn, after).await.map(|()| None),
-            Step::Processing { arn, before, after, .. } => {
-                load_balancer.set_processing(arn, before, after).await.map(|()| None)
+            Step::Processing { before, after, .. } => {
+                let former = before.processing.clone().unwrap_or_default();
+                load_balancer.set_processing(&before.arn, &former, after).await.map(|()| None)
             }
             Step::Remove { route, before } => {
                 // Made by an earlier step, it has the ARN that is seen.
@@ -838,7 +839,10 @@ impl Run<'_> {
             Step::Conditions { arn, before, .. } if *before != Conditions::default() => {
                 load_balancer.set_conditions(arn, before).await
             }
-            Step::Processing { arn, before, after, .. } => load_balancer.set_processing(arn, after, before).await,
+            Step::Processing { before, after, .. } => {
+                let former = before.processing.clone().unwrap_or_default();
+                load_balancer.set_processing(&before.arn, after, &former).await
+            }
             Step::Remove { route: RouteSpec::OwnRule { listener, priority, conditions, processing, .. }, before } => {
                 let seen = before.processing.clone().map(|seen| seen.with_secret_of(processing));
                 let of = (before.conditions.as_ref().unwrap_or(conditions), seen.as_ref().unwrap_or(processing));

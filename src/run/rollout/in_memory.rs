@@ -431,6 +431,15 @@ impl Fake {
         self.state().parameters.keys().cloned().collect()
     }
 
+    /// What anybody sees of it: a secret is told once, and to nobody again.
+    fn keeping(&self, processing: &Processing) -> Processing {
+        let mut seen = processing.clone();
+        if let Some(secret) = seen.secret_mut() {
+            self.state().secrets.push(std::mem::take(&mut secret.text));
+        }
+        seen
+    }
+
     /// From now on listeners speak this.
     pub(crate) fn speak(&self, protocol: &str) {
         self.state().listener.protocol = Some(protocol.to_owned());
@@ -845,13 +854,12 @@ impl LoadBalancer for Fake {
         let conditions = Some(conditions.clone());
         let arn = if self.state().tags.contains_key(&key) { format!("{key} again") } else { key.clone() };
         self.state().tags.insert(arn.clone(), tags.clone());
-        let secret = processing.secret().map(|secret| secret.text.clone());
-        self.state().secrets.extend(secret);
+        let processing = self.keeping(processing);
         let observed = Observed {
             arn: arn.clone(),
             terminal: terminal.clone(),
             conditions,
-            processing: Some(processing.clone()),
+            processing: Some(processing),
             place: None,
             ahead: Default::default(),
         };
@@ -892,7 +900,7 @@ impl LoadBalancer for Fake {
     }
 
     async fn set_processing(&self, arn: &str, _: &Processing, after: &Processing) -> Result<(), PortError> {
-        let (own, after) = (arn.to_owned(), Some(after.clone()));
+        let (own, after) = (arn.to_owned(), Some(self.keeping(after)));
         let effect = move |world: &mut World| {
             if let Some(observed) = world.routes.values_mut().find(|seen| seen.arn == own) {
                 observed.processing = after.clone();

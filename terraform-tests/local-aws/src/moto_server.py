@@ -110,7 +110,7 @@ def create_rule(self):
 def modify_rule(self):
     """And takes no change of that alone."""
     params = self._get_params()
-    if params.get("Conditions") or params.get("Actions"):
+    if params.get("Conditions") or params.get("Actions") or not (params.get("Transforms") or params.get("ResetTransforms")):
         answer = modify(self)
     else:
         rules = list(self.elbv2_backend.describe_rules(None, [params["RuleArn"]]))

@@ -108,15 +108,24 @@ async fn a_rule_asks_for_a_token_and_rewrites() -> anyhow::Result<()> {
 async fn a_rule_lets_users_sign_in() -> anyhow::Result<()> {
     let stage = echoing().await?;
     let terraform = Terraform::new()?;
-    terraform.write(&switch(&stage, "blue", TOKENS))?;
-    terraform.apply().await?.ok()?;
-    for (secret, changed) in [
-        ("the-first-secret", "authentication, the host_header_rewrite, the url_rewrite"),
-        ("the-second-secret", "authentication"),
+    let (first, second) = (sign_in("the-first-secret"), sign_in("the-second-secret"));
+    for (rule, secret, changed) in [
+        (first.as_str(), "the-first-secret", "rule 10 of listener"),
+        (second.as_str(), "the-second-secret", "change the authentication of rule 10 of listener"),
+        (
+            TOKENS,
+            "the-second-secret",
+            "change the authentication, add the host_header_rewrite, add the url_rewrite of rule 10",
+        ),
+        (
+            second.as_str(),
+            "the-second-secret",
+            "change the authentication, remove the host_header_rewrite, remove the url_rewrite of rule 10",
+        ),
     ] {
-        terraform.write(&switch(&stage, "blue", &sign_in(secret)))?;
+        terraform.write(&switch(&stage, "blue", rule))?;
         let plan = terraform.plan().await?;
-        plan.has(&[&format!("change the {changed} of rule 10 of listener")])?;
+        plan.has(&[changed])?;
         ensure!(!plan.text.contains(secret), "{}", plan.text);
         terraform.apply().await?.ok()?;
         terraform.plan_is_empty().await?;

@@ -71,8 +71,9 @@ async fn a_rule_is_made_with_what_it_does_first_and_kept_so() {
     // Somebody lets everybody in: the next plan tells, and its apply puts it right. Traffic stays where it is.
     stage.fake.meddle(|world| world.routes.get_mut(RULE).unwrap().processing = Some(Processing::default()));
     let read = stage.read(&stored).await;
-    let words = "change the authentication, the url_rewrite of rule 10 of listener web/2";
-    assert_eq!(runbook(&stage, &wish, &read).await, [words]);
+    let verb =
+        |verb: &str| vec![format!("{verb} the authentication, {verb} the url_rewrite of rule 10 of listener web/2")];
+    assert_eq!(runbook(&stage, &wish, &read).await, verb("add"));
     stage.fake.forget();
     let stored = ok(stage.apply(&wish, Some(&read)).await);
     assert_eq!(seen(&stage).processing, Some(expected));
@@ -80,19 +81,67 @@ async fn a_rule_is_made_with_what_it_does_first_and_kept_so() {
     // And what is no longer wished goes.
     let plain = with(&stage, "blue", &[]);
     let read = stage.read(&stored).await;
-    assert_eq!(runbook(&stage, &plain, &read).await, [words]);
+    assert_eq!(runbook(&stage, &plain, &read).await, verb("remove"));
     ok(stage.apply(&plain, Some(&read)).await);
     assert_eq!(seen(&stage).processing, Some(Processing::default()));
 }
 
+/// What others let the switch's own rule do is theirs, be it known or not.
 #[tokio::test(start_paused = true)]
-async fn what_a_switch_does_not_know_it_leaves_alone() {
+async fn what_a_switch_did_not_ask_for_it_leaves_alone() {
     let stage = stage(world(100, 0));
     let wish = with(&stage, "blue", &[]);
     let stored = ok(stage.apply(&wish, None).await);
-    stage.fake.meddle(|world| world.routes.get_mut(RULE).unwrap().processing = None);
+    for theirs in [Some(expected_jwt()), None] {
+        stage.fake.meddle(|world| world.routes.get_mut(RULE).unwrap().processing = theirs.clone());
+        let read = stage.read(&stored).await;
+        assert_eq!(runbook(&stage, &wish, &read).await, Vec::<String>::new());
+    }
+    // What it can't see whole it does not change.
+    let asked = with(&stage, "blue", &[("url_rewrite", rewrite("^/api/(.*)$"))]);
+    let (_, diagnostics) = stage.plan(&asked, Some(&stage.read(&stored).await)).await;
+    assert!(
+        diagnostics.has_errors() && told(&diagnostics).contains("The rule does something unknown"),
+        "{}",
+        told(&diagnostics)
+    );
+    // Beside what is known it puts its own.
+    stage.fake.meddle(|world| world.routes.get_mut(RULE).unwrap().processing = Some(expected_jwt()));
     let read = stage.read(&stored).await;
-    assert_eq!(runbook(&stage, &wish, &read).await, Vec::<String>::new());
+    assert_eq!(runbook(&stage, &asked, &read).await, ["add the url_rewrite of rule 10 of listener web/2"]);
+    let stored = ok(stage.apply(&asked, Some(&read)).await);
+    let read = stage.read(&stored).await;
+    assert_eq!(runbook(&stage, &wish, &read).await, ["remove the url_rewrite of rule 10 of listener web/2"]);
+    ok(stage.apply(&wish, Some(&read)).await);
+    assert_eq!(seen(&stage).processing, Some(expected_jwt()));
+}
+
+/// A rule is closed before anything new comes there, and does what else it is to do before the last watch.
+#[tokio::test(start_paused = true)]
+async fn what_changes_with_a_release_is_seen_by_its_last_watch() {
+    let stage = stage(world(100, 0));
+    let stored = ok(stage.apply(&with(&stage, "blue", &[]), None).await);
+    let mut green = careful(&stage, "green");
+    let both = with(&stage, "green", &[("jwt_validation", jwt()), ("url_rewrite", rewrite("^/api/(.*)$"))]);
+    green.set("routes", both.get("routes").clone());
+    let steps = runbook(&stage, &green, &stage.read(&stored).await).await;
+    let at = |words: &str| {
+        steps.iter().position(|step| step.starts_with(words)).unwrap_or_else(|| panic!("{words}: {steps:?}"))
+    };
+    let last = steps.iter().rposition(|step| step.starts_with("set rule 10")).unwrap();
+    assert!(at("add the authentication, add the url_rewrite of rule 10") < at("set rule 10"), "{steps:?}");
+    let green = {
+        let mut wish = green.clone();
+        let rewritten = with(&stage, "green", &[("url_rewrite", rewrite("^/api/(.*)$"))]);
+        wish.set("routes", rewritten.get("routes").clone());
+        wish
+    };
+    let steps = runbook(&stage, &green, &stage.read(&stored).await).await;
+    let add = steps.iter().position(|step| step.starts_with("add the url_rewrite")).unwrap();
+    assert!(
+        add > last - 1 && steps[add + 1..].iter().any(|step| step.starts_with("watch green at 100 %")),
+        "{steps:?}"
+    );
 }
 
 /// AWS never tells a secret: which one a rule has is remembered, and another one is a change.
@@ -100,6 +149,10 @@ async fn what_a_switch_does_not_know_it_leaves_alone() {
 async fn another_secret_is_a_change_until_the_rule_has_it() {
     let stage = stage(world(100, 0));
     let wish = |secret: &str| with(&stage, "blue", &[("authenticate_oidc", oidc(secret))]);
+    // A rule that is made has its secret at once.
+    let (planned, _) = stage.plan(&wish("first-secret"), None).await;
+    let steps = planned.state.unwrap().get("runbook").strings();
+    assert!(!steps.iter().any(|step| step.contains("authentication")), "{steps:?}");
     let stored = ok(stage.apply(&wish("first-secret"), None).await);
     let read = stage.read(&stored).await;
     assert_eq!(runbook(&stage, &wish("first-secret"), &read).await, Vec::<String>::new());
@@ -121,6 +174,23 @@ async fn another_secret_is_a_change_until_the_rule_has_it() {
     }
     let stored = ok(stage.apply(&wish("second-secret"), Some(&read)).await);
     assert_eq!(runbook(&stage, &wish("second-secret"), &stage.read(&stored).await).await, Vec::<String>::new());
+    assert_eq!(stage.fake.secrets().last().map(String::as_str), Some("second-secret"));
+    // A way back tells AWS the secret that the rule had.
+    stage.fake.set_status(500);
+    let failing = {
+        let mut wish = wish("third-secret");
+        wish.set("active", Value::from("green"));
+        let http = Value::List(vec![texts(&[("url", "http://{color}.test/")])]);
+        wish.set("verification", Value::object([("http", http)]));
+        wish
+    };
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.apply(&failing, Some(&read)).await;
+    let secrets = stage.fake.secrets();
+    assert!(
+        diagnostics.has_errors() && secrets.ends_with(&["third-secret".to_owned(), "second-secret".to_owned()]),
+        "{secrets:?}"
+    );
     let private = String::from_utf8(stored.private).unwrap();
     assert!(!private.contains("-secret") && !format!("{:?}", seen(&stage)).contains("-secret"), "{private}");
 }

@@ -123,6 +123,14 @@ fn intent(dice: &mut Dice, colors: usize) -> Intent {
         ..Intent::default()
     };
     let mut intent = intent;
+    for route in intent.routes.iter_mut().chain(&mut intent.preview_routes) {
+        let key = route.key();
+        if let RouteSpec::OwnRule { processing, .. } = route {
+            processing.url_rewrite = dice.once_in(4).then(|| rewrite("^/a"));
+            let made = Processing { url_rewrite: dice.once_in(2).then(|| rewrite("^/a")), ..Processing::default() };
+            intent.processed.insert(key, made);
+        }
+    }
     // What a way back left out of an action; it may be there again by now.
     for route in &intent.routes.clone() {
         if !dice.once_in(4) {
@@ -174,6 +182,10 @@ fn wished(dice: &mut Dice, mut intent: Intent) -> Intent {
     intent
 }
 
+fn rewrite(regex: &str) -> Rewrite {
+    Rewrite { regex: regex.to_owned(), replace: "/b".to_owned() }
+}
+
 fn observed(dice: &mut Dice, route: &RouteSpec, colors: usize) -> Observed {
     let mut terminal = terminal(dice, colors);
     let (mut conditions, mut place) = (None, None);
@@ -186,8 +198,9 @@ fn observed(dice: &mut Dice, route: &RouteSpec, colors: usize) -> Observed {
         terminal = Terminal::Forward(Forward { groups: colors_only, stickiness: None });
     }
     // What somebody made of it meanwhile.
-    let url_rewrite = (dice.once_in(4)).then(|| Rewrite { regex: "^/a".to_owned(), replace: "/b".to_owned() });
-    let processing = (!dice.once_in(12)).then(|| Processing { url_rewrite, ..Processing::default() });
+    let url_rewrite = dice.once_in(4).then(|| rewrite("^/a"));
+    let is_known = route.processing().is_some_and(|wished| wished.url_rewrite.is_some()) || !dice.once_in(12);
+    let processing = is_known.then(|| Processing { url_rewrite, ..Processing::default() });
     Observed { conditions, processing, place, ..Observed::leading(route.key(), terminal) }
 }
 

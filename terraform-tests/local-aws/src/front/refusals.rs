@@ -119,7 +119,16 @@ async fn authentication(moto: &MotoClient, scope: &Scope, call: &AwsCall, list: 
             Some(call.refuse(wrong, words))
         }
         (false, false, _) | (false, _, true) => Some(call.refuse(wrong, "A client secret must be specified")),
-        _ => None,
+        (false, true, false) => {
+            let (operation, of) = match call.parameter("RuleArn") {
+                Some(_) => ("DescribeRules", "RuleArn"),
+                None => ("DescribeListeners", "ListenerArn"),
+            };
+            let seen = read(moto, scope, operation, &[(&format!("{of}s.member.1"), call.parameter(of)?)]).await?;
+            let has_one = seen.contains("<Type>authenticate-oidc</Type>");
+            (!has_one).then(|| call.refuse(wrong, "There is no existing client secret"))
+        }
+        (true, false, _) => None,
     }
 }
 
@@ -295,6 +304,26 @@ mod tests {
         local.aws.stop().await;
     }
 
+    /// The actions of a rule that lets users sign in, with `secret` and `keep` as they are told.
+    fn signing_in(group: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
+        let oidc = "Actions.member.1.AuthenticateOidcConfig";
+        let names = ["Issuer", "AuthorizationEndpoint", "TokenEndpoint", "UserInfoEndpoint", "ClientId"];
+        let urls = names.map(|name| (format!("{oidc}.{name}"), "https://id.example.com/x".to_owned()));
+        let plain = [
+            ("Actions.member.1.Type", "authenticate-oidc"),
+            ("Actions.member.1.Order", "1"),
+            ("Actions.member.2.Type", "forward"),
+            ("Actions.member.2.Order", "2"),
+            ("Actions.member.2.TargetGroupArn", group),
+        ];
+        let plain = plain.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let more = more.iter().map(|(name, value)| {
+            let name = if *name == "secret" { "ClientSecret" } else { "UseExistingClientSecret" };
+            (format!("{oidc}.{name}"), (*value).to_owned())
+        });
+        urls.into_iter().chain(plain).chain(more).collect()
+    }
+
     #[tokio::test]
     async fn who_asks_is_found_out_with_tls_and_a_secret() {
         let local = Local::start().await;
@@ -311,28 +340,8 @@ mod tests {
             ("DefaultActions.member.1.TargetGroupArn", &group),
         ];
         let secure = first(&local.elb("CreateListener", &secure).await, "ListenerArn");
-        let oidc = "Actions.member.1.AuthenticateOidcConfig";
-        let url = "https://id.example.com/x";
-        let names = ["Issuer", "AuthorizationEndpoint", "TokenEndpoint", "UserInfoEndpoint", "ClientId"];
-        let names = names.map(|name| format!("{oidc}.{name}"));
-        let (secret, keep) = (format!("{oidc}.ClientSecret"), format!("{oidc}.UseExistingClientSecret"));
-        let actions = |more: &[(&'static str, &'static str)]| {
-            let mut all: Vec<(String, String)> = names.iter().map(|name| (name.clone(), url.to_owned())).collect();
-            for (name, value) in [
-                ("Actions.member.1.Type", "authenticate-oidc"),
-                ("Actions.member.1.Order", "1"),
-                ("Actions.member.2.Type", "forward"),
-                ("Actions.member.2.Order", "2"),
-                ("Actions.member.2.TargetGroupArn", group.as_str()),
-            ] {
-                all.push((name.to_owned(), value.to_owned()));
-            }
-            let long = |name: &str| if name == "secret" { secret.clone() } else { keep.clone() };
-            all.extend(more.iter().map(|(name, value)| (long(name), (*value).to_owned())));
-            all
-        };
-        let ask = async |operation: &str, of: &[(&str, &str)], more: &[(&'static str, &'static str)]| {
-            let actions = actions(more);
+        let ask = async |operation: &str, of: &[(&str, &str)], more: &[(&str, &str)]| {
+            let actions = signing_in(&group, more);
             let asked: Vec<(&str, &str)> =
                 actions.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let (status, answer) =
@@ -362,6 +371,13 @@ mod tests {
         for (more, answer) in [(&[][..], refused), (&[("keep", "true")], &rule), (&[("secret", "y")], &rule)] {
             assert_eq!(ask("ModifyRule", &[("RuleArn", &rule)], more).await, *answer, "{more:?}");
         }
+        // Where users no longer sign in, there is no secret to keep.
+        let open =
+            [("RuleArn", &*rule), ("Actions.member.1.Type", "forward"), ("Actions.member.1.TargetGroupArn", &group)];
+        assert_eq!(local.try_query("elasticloadbalancing", "ModifyRule", &open).await.0, 200);
+        assert_eq!(ask("ModifyRule", &[("RuleArn", &rule)], &[("keep", "true")]).await, refused);
+        let nothing = local.try_query("elasticloadbalancing", "ModifyRule", &[("RuleArn", &rule)]).await;
+        assert_eq!(nothing.0, 400, "{}", nothing.1);
         local.aws.stop().await;
     }
 

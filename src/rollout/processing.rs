@@ -45,6 +45,27 @@ impl Authentication {
     }
 }
 
+impl Authentication {
+    fn session(&self) -> Option<&Session> {
+        match self {
+            Authentication::Oidc(oidc) => Some(&oidc.session),
+            Authentication::Cognito(cognito) => Some(&cognito.session),
+            Authentication::Jwt(_) => None,
+        }
+    }
+
+    /// Whether whoever came in still does, and others, too.
+    fn lets_in_more_than(&self, other: &Authentication) -> bool {
+        if let (Authentication::Jwt(own), Authentication::Jwt(other)) = (self, other) {
+            let is_same = own.issuer == other.issuer && own.jwks_endpoint == other.jwks_endpoint;
+            let is_part = own.additional_claims.iter().all(|claim| other.additional_claims.contains(claim));
+            return is_same && is_part && own != other;
+        }
+        let is_open = |session: &Session| session.on_unauthenticated_request == Unauthenticated::Allow;
+        self.session().is_some_and(is_open) && !other.session().is_some_and(is_open)
+    }
+}
+
 /// Users who sign in at an identity provider that speaks OpenID Connect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Arguments)]
 #[arguments(change = InPlace)]
@@ -256,9 +277,11 @@ impl Processing {
             || told != self.secret().map(|secret| &secret.text) && told.is_some()
     }
 
-    /// Whether everybody came in, and no longer does.
+    /// Whether it is found out who asks where it was not, or in another way, and not just with more who come in.
     pub fn closes(&self, after: &Processing) -> bool {
-        self.authentication.is_none() && after.authentication.is_some()
+        let Some(asks) = &after.authentication else { return false };
+        let is_open = self.authentication.as_ref().is_some_and(|asked| asks.lets_in_more_than(asked));
+        self.asks_otherwise(after) && !is_open
     }
 
     /// What is to come in its place: what is wished; of what is not, what the switch is known to have made goes, and what others made stays.

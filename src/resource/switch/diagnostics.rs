@@ -2,15 +2,12 @@
 
 use std::fmt::Write as _;
 
-use serde_json::json;
-
-use super::model;
+use super::{commands, model};
 use crate::duration::shown;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
-    Ahead, Capacity, Check, Intent, Observed, OnFailure, PINNED_TAG, Processing, RouteSpec, Runbook, Scalable, Step,
-    StepId, Terminal, World, short, terminal_summary, way_back,
+    Check, Intent, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_summary,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::executor::{Ending, Outcome};
@@ -35,12 +32,6 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
                 "{route} exists already and is not one that this switch made. Choose a free priority, or adopt the rule with rule_arn instead of listener_arn, priority and conditions."
             );
             diagnostics.error_at(path, "The priority is taken", detail);
-        }
-        Refusal::UnknownProcessing(route) => {
-            let detail = format!(
-                "{route} does something with requests before it forwards that this provider does not know, so that it can't be changed without losing that. Take it away by hand, or leave authentication and rewrites of this route to whoever made it."
-            );
-            diagnostics.error_at(route_path(route, intent), "The rule does something unknown", detail);
         }
         Refusal::TooSmall { color, wanted, max } => {
             let detail = format!(
@@ -505,7 +496,7 @@ impl Failure<'_> {
                     text,
                     "\nThe size of {color} could not be given back: {reason}. The next apply tries again."
                 );
-                let commands = self.runbook.step(id).map(|step| undo_commands(step, None)).unwrap_or_default();
+                let commands = self.runbook.step(id).map(|step| commands::undo(step, (None, None))).unwrap_or_default();
                 if !commands.is_empty() {
                     let _ = write!(text, " By hand{}:", self.shell.whose());
                 }
@@ -571,7 +562,9 @@ impl Failure<'_> {
             let Some(step) = self.runbook.step(id) else { continue };
             let _ = write!(text, "\n  could not undo \"{}\": {reason}", step.summary());
             is_whole &= !matches!(step, Step::Route { before: Some(before), .. } if !before.ahead.is_whole);
-            let words = undo_commands(step, self.outcome.world.as_ref());
+            let origin = step.writes().and_then(|(route, _)| self.runbook.origin(&route.key())).flatten();
+            let origin = origin.map(|before| &before.terminal);
+            let words = commands::undo(step, (self.outcome.world.as_ref(), origin));
             for command in words.iter().map(|words| self.shell.command(words)) {
                 // What was tried twice is told once.
                 if !commands.contains(&command) {
@@ -659,139 +652,4 @@ fn failure(step: &Step) -> String {
 pub(super) fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
-}
-
-/// What a person would type to take a step back.
-fn undo_commands(step: &Step, world: Option<&World>) -> Vec<String> {
-    let one = match step {
-        Step::Route { route, before: Some(before), .. } => {
-            let actions = quoted(&actions_json(&before.ahead, &way_back(&before.terminal)));
-            Some(match route {
-                RouteSpec::Listener(arn) => {
-                    format!("elbv2 modify-listener --listener-arn {arn} --default-actions {actions}")
-                }
-                _ => format!("elbv2 modify-rule --rule-arn {} --actions {actions}", before.arn),
-            })
-        }
-        Step::Route { route, before: None, .. } => {
-            let made = world.and_then(|world| world.routes.get(&route.key()));
-            made.map(|made| format!("elbv2 delete-rule --rule-arn {}", made.arn))
-        }
-        Step::Record { parameter, before: Some(before), .. } => {
-            Some(format!("ssm put-parameter --name {parameter} --value {} --overwrite", quoted(before)))
-        }
-        Step::Record { parameter, before: None, .. } => Some(format!("ssm delete-parameter --name {parameter}")),
-        Step::Priority { arn, before, .. } => {
-            Some(format!("elbv2 set-rule-priorities --rule-priorities RuleArn={arn},Priority={before}"))
-        }
-        Step::Processing { before, after, .. } => Some(unprocess(before, after)),
-        Step::Capacity { scalable, before, after, .. } => return resize(scalable, (*after, *before)),
-        _ => None,
-    };
-    one.into_iter().collect()
-}
-
-/// The command that makes a rule do again what it did before it forwarded.
-fn unprocess(before: &Observed, after: &Processing) -> String {
-    let mut command = format!("elbv2 modify-rule --rule-arn {}", before.arn);
-    let former = before.processing.clone().unwrap_or_default();
-    if former.asks_otherwise(after) {
-        let mut actions = actions_json(&before.ahead, &before.terminal);
-        // What AWS no longer has, only a person can tell.
-        if after.secret().is_none() {
-            actions = actions.replace("\"UseExistingClientSecret\":true", "\"ClientSecret\":\"THE-CLIENT-SECRET\"");
-        }
-        command.push_str(&format!(" --actions {}", quoted(&actions)));
-    }
-    let rewrites = |processing: &Processing| {
-        let [host, url] = [&processing.host_header_rewrite, &processing.url_rewrite].map(|rewrite| {
-            rewrite
-                .as_ref()
-                .map(|one| serde_json::json!({ "Rewrites": [{ "Regex": one.regex, "Replace": one.replace }] }))
-        });
-        let host =
-            host.map(|config| serde_json::json!({ "Type": "host-header-rewrite", "HostHeaderRewriteConfig": config }));
-        let url = url.map(|config| serde_json::json!({ "Type": "url-rewrite", "UrlRewriteConfig": config }));
-        host.into_iter().chain(url).collect::<Vec<serde_json::Value>>()
-    };
-    let transforms = rewrites(&former);
-    if transforms.is_empty() && !rewrites(after).is_empty() {
-        command.push_str(" --reset-transforms");
-    } else if transforms != rewrites(after) {
-        command.push_str(&format!(" --transforms {}", quoted(&serde_json::Value::Array(transforms).to_string())));
-    }
-    command
-}
-
-/// The commands that bring a color from one size to another: what did not differ may be another one by now, and stays.
-fn resize(scalable: &Scalable, (from, to): (Capacity, Capacity)) -> Vec<String> {
-    let least = to.min.filter(|_| from.min != to.min);
-    let desired = (from.desired != to.desired).then_some(to.desired);
-    let is_noted = from.pinned.is_some() && to.pinned.is_none();
-    let option = |name: &str, value: Option<i32>| value.map(|value| format!(" --{name} {value}")).unwrap_or_default();
-    match scalable {
-        Scalable::ScalingGroup(name) => {
-            let group = quoted(name);
-            let size = (least.is_some() || desired.is_some()).then(|| {
-                let (min, desired) = (option("min-size", least), option("desired-capacity", desired));
-                format!("autoscaling update-auto-scaling-group --auto-scaling-group-name {group}{min}{desired}")
-            });
-            let tag = format!("ResourceId={name},ResourceType=auto-scaling-group,Key={PINNED_TAG}");
-            let note = is_noted.then(|| format!("autoscaling delete-tags --tags {}", quoted(&tag)));
-            size.into_iter().chain(note).collect()
-        }
-        Scalable::Service(arn) => {
-            let cluster = arn.split('/').rev().nth(1).filter(|cluster| !cluster.ends_with(":service"));
-            let of = cluster.map(|cluster| format!(" --cluster {cluster}")).unwrap_or_default();
-            let id = arn.split_once(":service/").map_or(arn.as_str(), |(_, id)| id);
-            let floor = least.map(|min| {
-                format!(
-                    "application-autoscaling register-scalable-target --service-namespace ecs --scalable-dimension ecs:service:DesiredCount --resource-id service/{id} --min-capacity {min}"
-                )
-            });
-            let size = desired.map(|count| format!("ecs update-service{of} --service {arn} --desired-count {count}"));
-            let note = is_noted.then(|| format!("ecs untag-resource --resource-arn {arn} --tag-keys {PINNED_TAG}"));
-            floor.into_iter().chain(size).chain(note).collect()
-        }
-    }
-}
-
-/// An action list as the AWS CLI takes it.
-fn actions_json(ahead: &Ahead, terminal: &Terminal) -> String {
-    let mut action = match terminal {
-        Terminal::Forward(forward) => {
-            let group = |(arn, weight): &(String, u32)| json!({ "TargetGroupArn": arn, "Weight": weight });
-            let groups: Vec<serde_json::Value> = forward.groups.iter().map(group).collect();
-            let mut config = json!({ "TargetGroups": groups });
-            if let Some(stickiness) = forward.stickiness.as_ref().filter(|stickiness| stickiness.enabled) {
-                config["TargetGroupStickinessConfig"] =
-                    json!({ "Enabled": true, "DurationSeconds": stickiness.duration_seconds });
-            }
-            json!({ "Type": "forward", "ForwardConfig": config })
-        }
-        Terminal::FixedResponse { status, content_type, body } => json!({
-            "Type": "fixed-response",
-            "FixedResponseConfig": { "StatusCode": status, "ContentType": content_type, "MessageBody": body },
-        }),
-        Terminal::Redirect(redirect) => json!({
-            "Type": "redirect",
-            "RedirectConfig": {
-                "StatusCode": redirect.status, "Protocol": redirect.protocol, "Port": redirect.port,
-                "Host": redirect.host, "Path": redirect.path, "Query": redirect.query,
-            },
-        }),
-    };
-    let last = ahead.actions.iter().filter_map(|action| action["Order"].as_i64()).max();
-    action["Order"] = json!(last.map(|last| last + 1));
-    let mut list: Vec<serde_json::Value> = ahead.actions.iter().cloned().chain([action]).collect();
-    list.iter_mut().for_each(without_nulls);
-    json!(list).to_string()
-}
-
-/// The CLI takes no null for "not said".
-fn without_nulls(value: &mut serde_json::Value) {
-    if let serde_json::Value::Object(members) = value {
-        members.retain(|_, member| !member.is_null());
-        members.values_mut().for_each(without_nulls);
-    }
 }

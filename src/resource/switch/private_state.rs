@@ -132,7 +132,7 @@ impl PrivateState {
     /// Notes what a run left that no look tells.
     pub fn note_run(&mut self, intent: &Intent, (runbook, journal): (&Runbook, &Journal), worlds: (&World, &World)) {
         self.keep_made(intent, runbook, journal, worlds.1);
-        self.keep_processed(runbook, journal);
+        self.keep_processed(intent, (runbook, journal), worlds.1);
         self.keep_left_out(intent, runbook, worlds);
     }
 
@@ -196,12 +196,16 @@ impl PrivateState {
                 Step::Route { route: led, after, .. } if led == route => Some(after),
                 _ => None,
             });
+            // What the colors had there under another name is nobody's to join again.
+            let own: Vec<&str> = intent.environments.keys().filter_map(|color| intent.group(route, color)).collect();
             let had: Vec<&Terminal> =
                 before.routes.get(&key).map(|seen| &seen.terminal).into_iter().chain(led).collect();
-            let is_own = |group: &&str| had.iter().any(|terminal| terminal.mentions(group));
+            let has_led = |group: &&&str| had.iter().any(|terminal| terminal.share(group) > 0.0);
             let mut out = self.left_out.remove(&key).unwrap_or_default();
-            out.extend(intent.groups().filter(is_own).map(str::to_owned));
-            out.retain(|group| now.terminal.is_sticky() && !now.terminal.mentions(group));
+            out.extend(own.iter().filter(has_led).map(|group| (*group).to_owned()));
+            out.retain(|group| {
+                now.terminal.is_sticky() && !now.terminal.mentions(group) && own.contains(&group.as_str())
+            });
             if !out.is_empty() {
                 self.left_out.insert(key, out);
             }
@@ -210,7 +214,7 @@ impl PrivateState {
 
     /// Notes what rules do with requests after a run: what others let them do is not the switch's to take away, and which secret
     /// they have AWS does not tell.
-    fn keep_processed(&mut self, runbook: &Runbook, journal: &Journal) {
+    fn keep_processed(&mut self, intent: &Intent, (runbook, journal): (&Runbook, &Journal), after: &World) {
         for (id, step) in runbook.steps().filter(|(id, _)| journal.began(*id)) {
             let route = match step {
                 Step::Processing { route, .. } | Step::Route { route, before: None, .. } => route,
@@ -229,6 +233,18 @@ impl PrivateState {
             let processing = if is_sure { wished.clone() } else { former.joined(wished) };
             if processing != Processing::default() {
                 self.processed.insert(key, Processed { processing, secret });
+            }
+        }
+        self.adopt_processed(intent, after);
+    }
+
+    /// What is as it is wished, whoever made it so, is the switch's to take away once it is no longer wished.
+    fn adopt_processed(&mut self, intent: &Intent, after: &World) {
+        for route in intent.routes.iter().chain(&intent.preview_routes) {
+            let seen = after.routes.get(&route.key()).and_then(|seen| seen.processing.as_ref());
+            let wished = route.processing().filter(|wished| **wished != Processing::default() && seen == Some(*wished));
+            if let (Some(wished), Entry::Vacant(free)) = (wished, self.processed.entry(route.key())) {
+                free.insert(Processed { processing: wished.clone(), secret: None });
             }
         }
     }

@@ -7,7 +7,9 @@ use super::diagnostics::capitalized as sentence;
 use super::{Shared, credentials};
 use crate::duration::shown;
 use crate::rollout::lock_record::Status;
-use crate::rollout::{Check, Intent, LockRecord, RouteSpec, Runbook, Step, Terminal, World, called, short, situation};
+use crate::rollout::{
+    Check, Intent, LockRecord, Processing, RouteSpec, Runbook, Step, Terminal, World, called, short, situation,
+};
 use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::ports::{GroupFacts, ListenerFacts};
 use crate::tf_provider::{Diagnostics, Path, Value};
@@ -31,6 +33,7 @@ pub(super) async fn tell(
     unheld(shared, intent, !moves, diagnostics);
     needed_stickiness(intent, world, runbook, diagnostics);
     who_asks(shared, intent, runbook, diagnostics).await;
+    unknown_processing(intent, world, diagnostics);
     credentials::warn(shared, runbook, diagnostics).await;
     let Some(color) = situation::target_color(intent, world).filter(|_| moves && intent.active.is_some()) else {
         return;
@@ -176,6 +179,23 @@ pub(super) fn taken_back(times: &[u64], (intent, runbook): (&Intent, &Runbook), 
         times.len()
     );
     diagnostics.warning_at(Path::attribute("routes"), "The traffic is led back again and again", detail);
+}
+
+/// What a rule does of a kind that isn't known can't be changed without losing it: it stays, and traffic moves all the same.
+fn unknown_processing(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
+    for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
+        for (n, route) in routes.iter().enumerate() {
+            let is_wished = route.processing().is_some_and(|wished| *wished != Processing::default());
+            let is_unknown = world.routes.get(&route.key()).is_some_and(|seen| seen.processing.is_none());
+            if is_wished && is_unknown {
+                let path = Path::attribute(list).index(n);
+                let detail = format!(
+                    "{path}: {route} does something with requests before it forwards that this provider does not know, so that authentication and rewrites stay as they are there. Take it away by hand, or leave them out of this route."
+                );
+                diagnostics.warning_at(path, "The rule does something unknown", detail);
+            }
+        }
+    }
 }
 
 /// A rule of our own that finds out who is asking needs a listener on which AWS lets it; one that doesn't lets everybody pass, also

@@ -212,10 +212,10 @@ impl<'a> Wanted<'a> {
 fn same(intent: &Intent, route: &RouteSpec, seen: &Observed) -> Result<Processing, String> {
     let unknown = "it does something with a request before it forwards that this provider does not know";
     let processing = seen.processing.clone().ok_or(unknown)?;
-    let processing = match intent.processed.get(&route.key()) {
-        Some(made) => processing.with_secret_of(made),
-        None => processing,
-    };
+    let made = intent.processed.get(&route.key());
+    let processing = made.map_or(processing.clone(), |made| processing.with_secret_of(made));
+    // What changes with this very release, it does from the first moment.
+    let processing = route.processing().map_or(processing.clone(), |wished| processing.becoming(wished, made));
     if processing.secret().is_some_and(|secret| secret.text.is_empty()) {
         let why = "it lets users sign in with a client secret (authenticate-oidc) that AWS tells nobody, and a rule for the cohort needs the same. Of a rule that the switch made with authenticate_oidc it is known once an apply has written it";
         return Err(why.to_owned());

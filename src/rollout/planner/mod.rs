@@ -13,7 +13,6 @@ use crate::rollout::check::{Check, Checking, Subject};
 use crate::rollout::intent::{Environment, Intent, OnFailure, Removal};
 use crate::rollout::journal::StepId;
 use crate::rollout::lock_record::LockRecord;
-use crate::rollout::processing::Processing;
 use crate::rollout::route::{Observed, RouteSpec, Stickiness, Terminal, short};
 use crate::rollout::runbook::{Convergence, Runbook, Step, Watch, terminal_summary};
 use crate::rollout::situation::{arn, current, idle, is_all_on, is_ours_by_looks, target_color, undoes, unfinished};
@@ -24,7 +23,8 @@ pub use self::cohort::{Listener, cohort_listeners, placed, unplaced};
 pub use self::outline::outline;
 pub use self::route_steps::to_be_asked;
 use self::route_steps::{
-    PutRight, about, attach, health_check, join_route, lead, part, put_right, record, remove, step, with_all,
+    PutRight, about, attach, attach_anyway, can_be_undone, health_check, join_route, lead, part, put_right, record,
+    remove, step, with_all,
 };
 pub use self::trial::{trial_listeners, tried, unproved};
 
@@ -35,8 +35,6 @@ pub enum Refusal {
     RouteMissing(Box<RouteSpec>),
     /// A rule that the switch is to make has the priority of a rule that it didn't make.
     PriorityTaken(Box<RouteSpec>),
-    /// A rule that the switch made does something before it forwards that the switch does not know, and it is to do something else.
-    UnknownProcessing(Box<RouteSpec>),
     /// A color can't be made as large as it has to be before it gets traffic.
     TooSmall {
         /// The color.
@@ -94,13 +92,14 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
             plan.follow(None)
         }
     };
-    for routes in [&intent.routes, &intent.preview_routes] {
-        plan.put_right(routes);
-    }
-    // Whoever is live by then stays so: a verified release is not taken back for a parameter.
+    // Whoever is live by then stays so: a verified release, or a way back, is not taken back for a parameter, or for what else a
+    // rule is to do.
     if moves {
         plan.runbook.afterwards = Some(plan.runbook.stages.len());
         plan.dismiss();
+    }
+    for routes in [&intent.routes, &intent.preview_routes] {
+        plan.put_right(routes);
     }
     if let Some(color) = color.as_deref() {
         let record = record(intent, &plan.world, color);
@@ -187,10 +186,6 @@ fn refuse(intent: &Intent, world: &World) -> Result<(), Refusal> {
                 if !ours || taken {
                     return Err(Refusal::PriorityTaken(Box::new(route.clone())));
                 }
-                let is_wished = route.processing().is_some_and(|wished| *wished != Processing::default());
-                if is_wished && seen.processing.is_none() {
-                    return Err(Refusal::UnknownProcessing(Box::new(route.clone())));
-                }
             }
             (_, None) => return Err(Refusal::RouteMissing(Box::new(route.clone()))),
             (_, Some(_)) => {}
@@ -269,7 +264,9 @@ impl Draft<'_> {
         self.take_over(goes_on, matches!(direction, Direction::Resume | Direction::Start));
         // What is to be public no longer is closed before anything new comes there. A way back waits for nothing of that.
         if !self.is_back {
-            self.push(put_right(intent, &intent.routes, &self.world).closed);
+            let mut closed = put_right(intent, &intent.routes, &self.world).closed;
+            closed.retain(can_be_undone);
+            self.push(closed);
         }
         let unseen = if moves { self.validate(&subjects, direction) } else { Vec::new() };
         if moves && direction == Direction::Start {
@@ -314,6 +311,9 @@ impl Draft<'_> {
         self.push(attach);
         let trials = trial::steps(intent, &self.world, subjects);
         self.push(trials);
+        // Where no rule can have it, a route has it at weight 0, whoever's cookie names it.
+        let anyway = subjects.iter().filter_map(|subject| attach_anyway(intent, &self.world, subject)).collect();
+        self.push(anyway);
         // A group that no action refers to is never checked by the load balancer.
         let (seen, unseen): (Vec<&Subject>, Vec<&Subject>) =
             subjects.iter().partition(|subject| self.world.mentions(&subject.group));
@@ -456,7 +456,7 @@ impl Draft<'_> {
             }
             _ => None,
         };
-        processed.retain(|step| !placed.iter().any(|other| route(other) == route(step)));
+        processed.retain(|step| can_be_undone(step) && !placed.iter().any(|other| route(other) == route(step)));
         self.push(processed);
     }
 

@@ -6,8 +6,9 @@ use super::MAX_GROUPS;
 use crate::arn;
 use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::intent::Intent;
+use crate::rollout::processing::Processing;
 use crate::rollout::route::{Forward, Observed, RouteSpec, Stickiness, Terminal};
-use crate::rollout::runbook::{Runbook, Step, terminal_summary, way_back};
+use crate::rollout::runbook::{Runbook, Step, terminal_summary};
 use crate::rollout::strategy::Shift;
 use crate::rollout::world::World;
 
@@ -22,6 +23,23 @@ pub(super) fn attach(intent: &Intent, world: &World, subject: &Subject) -> Optio
         let may_join = staying(intent, route, &observed.terminal, None).contains(&subject.group);
         join((intent, world), route, std::slice::from_ref(&subject.group)).filter(|_| may_join)
     })
+}
+
+/// The same whatever a way back left out.
+pub(super) fn attach_anyway(intent: &Intent, world: &World, subject: &Subject) -> Option<Step> {
+    let is_out = intent.left_out.values().any(|out| out.contains(&subject.group));
+    if !is_out || world.mentions(&subject.group) {
+        return None;
+    }
+    let mut routes = intent.routes_of(subject.name.as_deref());
+    routes.find_map(|route| join((intent, world), route, std::slice::from_ref(&subject.group)))
+}
+
+/// Whether AWS can be told what the rule had before: a secret that nobody knows can't be put back.
+pub(super) fn can_be_undone(step: &Step) -> bool {
+    let Step::Processing { before, .. } = step else { return true };
+    let secret = before.processing.as_ref().and_then(Processing::secret);
+    secret.is_none_or(|secret| !secret.text.is_empty())
 }
 
 /// The color is measured by what carries the traffic now, be it a color or not.
@@ -172,9 +190,13 @@ pub(super) fn lead(
         None => colors(intent, route),
     };
     let groups = groups.into_iter().map(|arn| (arn.clone(), if arn == own { 100 } else { 0 }));
-    let forward = Terminal::Forward(Forward { groups: groups.collect(), stickiness });
-    let after = if is_back && !route.is_network() { way_back(&forward) } else { forward };
-    let step = step((intent, world), route, before, after);
+    let mut forward = Forward { groups: groups.collect(), stickiness };
+    // What has users now is what they are led away from.
+    let has_users = |arn: &str| before.is_some_and(|before| before.terminal.share(arn) > 0.0);
+    if is_back && forward.is_sticky() && !route.is_network() {
+        forward.groups.retain(|(arn, _)| arn == own || !has_users(arn));
+    }
+    let step = step((intent, world), route, before, Terminal::Forward(forward));
     if step.holds(world) { None } else { Some(step) }
 }
 

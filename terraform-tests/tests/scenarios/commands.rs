@@ -116,3 +116,54 @@ async fn a_label_is_taken_away_by_hand() -> anyhow::Result<()> {
     ensure!(stage.answers(0, "/").await? == "green");
     terraform.plan_is_empty().await
 }
+
+/// What a rule was to do, and which requests it was to take, is taken back by hand, with the traffic where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_does_is_put_back_by_hand() -> anyhow::Result<()> {
+    let mut stage = Stage::empty().await?;
+    let listener = stage.secure_listener(Leads::Color("blue")).await?;
+    let green = stage.apps["green"].addresses()[0];
+    let more = format!(
+        "  strategy = {{ settle = \"0s\" }}\n  verification = {{ duration = \"60s\", interval = \"500ms\", http = [{{ url = \"http://{green}/\" }}] }}"
+    );
+    let tokens =
+        "jwt_validation = { issuer = \"https://id.example.com\", jwks_endpoint = \"https://id.example.com/keys\" }";
+    let rewrite = "host_header_rewrite = { regex = \"^(.*)$\", replace = \"in.$1\" }";
+    let routes = |does: &str| {
+        format!(
+            "[{{ listener_arn = \"{listener}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }}, {does} }}]"
+        )
+    };
+    let terraform = Terraform::new()?;
+    let before = routes(&format!("{tokens}, {rewrite}"));
+    terraform.write(&stage.switch_over(Some("blue"), &before, &more))?;
+    terraform.apply().await?.ok()?;
+    // It is to let everybody in, and to rewrite something else.
+    let after = routes("url_rewrite = { regex = \"^/api/(.*)$\", replace = \"/$1\" }");
+    terraform.write(&stage.switch_over(Some("green"), &after, &more))?;
+    let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
+    loop {
+        let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
+        if rules.contains("url-rewrite") && !rules.contains("jwt-validation") {
+            break;
+        }
+        ensure!(tokio::time::Instant::now() < deadline, "the rule is not changed: {rules}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    stage.aws.add_fault(denied("ModifyRule"));
+    stage.apps["green"].set_broken(Some(500));
+    let said = said(child).await?;
+    said.has(&["ROLLBACK FAILED. Act now:", "To put it back by hand:", "--transforms"])?;
+    stage.aws.clear_faults();
+    ensure!(stage.shell().paste(&said).await? == 2, "{:?}", commands(&said));
+    let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
+    ensure!(rules.contains("jwt-validation") && rules.contains("host-header-rewrite"), "{rules}");
+    ensure!(!rules.contains("url-rewrite"), "{rules}");
+    stage.apps["green"].set_broken(None);
+    terraform.write(&stage.switch_over(Some("blue"), &before, &more))?;
+    let plan = terraform.plan().await?;
+    ensure!(!plan.text.contains("set rule 10"), "{}", plan.text);
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await
+}

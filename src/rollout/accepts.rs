@@ -129,16 +129,17 @@ const REWRITE: usize = 1024;
 
 /// A regular expression of a transform.
 pub(super) fn rewritten(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Err("a regular expression can't be empty".to_owned());
-    }
-    at_most(text, REWRITE)?;
+    some_at_most("a regular expression", text, REWRITE)?;
     regex(text)
 }
 
 /// What stands in place of what a transform found.
 pub(super) fn replacement(text: &str) -> Result<(), String> {
     at_most(text, REWRITE)
+}
+
+fn some_at_most(what: &str, text: &str, most: usize) -> Result<(), String> {
+    if text.is_empty() { Err(format!("{what} can't be empty")) } else { at_most(text, most) }
 }
 
 fn at_most(text: &str, most: usize) -> Result<(), String> {
@@ -228,7 +229,7 @@ pub(super) fn jwks(text: &str) -> Result<(), String> {
 
 /// The issuer of tokens.
 pub(super) fn issuer(text: &str) -> Result<(), String> {
-    if text.is_empty() { Err("the issuer can't be empty".to_owned()) } else { at_most(text, OF_TOKEN) }
+    some_at_most("the issuer", text, OF_TOKEN)
 }
 
 /// The name of a claim.
@@ -236,12 +237,12 @@ pub(super) fn claim(text: &str) -> Result<(), String> {
     if ["exp", "iss", "nbf", "iat"].contains(&text) {
         return Err(format!("{text} is validated anyway, and AWS takes no further rule for it"));
     }
-    if text.is_empty() { Err("the name of a claim can't be empty".to_owned()) } else { at_most(text, OF_TOKEN) }
+    some_at_most("the name of a claim", text, OF_TOKEN)
 }
 
 /// A value of a claim.
 pub(super) fn claim_value(text: &str) -> Result<(), String> {
-    if text.is_empty() { Err("the value of a claim can't be empty".to_owned()) } else { at_most(text, OF_TOKEN) }
+    some_at_most("the value of a claim", text, OF_TOKEN)
 }
 
 /// The ARN of a Cognito user pool.
@@ -290,6 +291,11 @@ mod tests {
             "a+?b*?",
             r"[\]+]",
             "a}+",
+            "[[:alpha:]*+]",
+            "[]*+]",
+            "[^]*+]",
+            "[[]+",
+            r"\{2}+",
         ] {
             assert_eq!(regex(good), Ok(()), "{good}");
         }

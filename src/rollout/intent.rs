@@ -51,6 +51,11 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// Whether a way back left a target group out of some action.
+    pub fn is_left_out(&self, group: &str) -> bool {
+        self.left_out.values().any(|out| out.contains(group))
+    }
+
     /// The color that a target group belongs to.
     pub fn color_of(&self, arn: &str) -> Option<&str> {
         owner(&self.environments, arn).map(|(color, _)| color)

@@ -211,11 +211,8 @@ impl<'a> Wanted<'a> {
 /// What a rule before a route has to do with a request before it forwards: the same, or the cohort would come in without it.
 fn same(intent: &Intent, route: &RouteSpec, seen: &Observed) -> Result<Processing, String> {
     let unknown = "it does something with a request before it forwards that this provider does not know";
-    let processing = seen.processing.clone().ok_or(unknown)?;
-    let made = intent.processed.get(&route.key());
-    let processing = made.map_or(processing.clone(), |made| processing.with_secret_of(made));
     // What changes with this very release, it does from the first moment.
-    let processing = route.processing().map_or(processing.clone(), |wished| processing.becoming(wished, made));
+    let (_, processing) = route_steps::processed(intent, route, seen).ok_or(unknown)?;
     if processing.secret().is_some_and(|secret| secret.text.is_empty()) {
         let why = "it lets users sign in with a client secret (authenticate-oidc) that AWS tells nobody, and a rule for the cohort needs the same. Of a rule that the switch made with authenticate_oidc it is known once an apply has written it";
         return Err(why.to_owned());

@@ -27,8 +27,7 @@ pub(super) fn attach(intent: &Intent, world: &World, subject: &Subject) -> Optio
 
 /// The same whatever a way back left out.
 pub(super) fn attach_anyway(intent: &Intent, world: &World, subject: &Subject) -> Option<Step> {
-    let is_out = intent.left_out.values().any(|out| out.contains(&subject.group));
-    if !is_out || world.mentions(&subject.group) {
+    if !intent.is_left_out(&subject.group) || world.mentions(&subject.group) {
         return None;
     }
     let mut routes = intent.routes_of(subject.name.as_deref());
@@ -265,10 +264,22 @@ pub(super) struct PutRight {
     pub processed: Vec<Step>,
 }
 
+/// What a route that was seen does with a request, with its secret where that is known, and what it is to do; none where that is of
+/// a kind that the switch doesn't know.
+pub(super) fn processed(intent: &Intent, route: &RouteSpec, seen: &Observed) -> Option<(Processing, Processing)> {
+    let (mut before, made) = (seen.processing.clone()?, intent.processed.get(&route.key()));
+    if let Some(made) = made {
+        before = before.with_secret_of(made);
+    }
+    let after = route.processing().map_or_else(|| before.clone(), |wished| before.becoming(wished, made));
+    Some((before, after))
+}
+
+/// What is to be put right of these.
 pub(super) fn put_right(intent: &Intent, routes: &[RouteSpec], world: &World) -> PutRight {
     let mut found = PutRight { placed: priorities(routes, world), ..PutRight::default() };
     for route in routes {
-        let RouteSpec::OwnRule { conditions, processing, .. } = route else { continue };
+        let RouteSpec::OwnRule { conditions, .. } = route else { continue };
         let Some(seen) = world.routes.get(&route.key()) else { continue };
         // Conditions that the switch doesn't know are not the ones that are wished.
         let before = seen.conditions.clone().unwrap_or_default();
@@ -276,12 +287,8 @@ pub(super) fn put_right(intent: &Intent, routes: &[RouteSpec], world: &World) ->
         if before != after {
             found.placed.push(Step::Conditions { route: route.clone(), arn, before, after });
         }
-        // What it does that the switch doesn't know is left as it is; where something is wished besides, the plan refused.
-        let Some(seen_processing) = &seen.processing else { continue };
-        let made = intent.processed.get(&route.key());
-        let before = seen_processing.clone();
-        let before = made.map_or(before.clone(), |made| before.with_secret_of(made));
-        let after = before.becoming(processing, made);
+        // What it does that the switch doesn't know is left as it is; where something is wished besides, a warning says so.
+        let Some((before, after)) = processed(intent, route, seen) else { continue };
         let steps = if before.closes(&after) { &mut found.closed } else { &mut found.processed };
         if !before.changes(&after).is_empty() {
             let before = Box::new(Observed { processing: Some(before), ..seen.clone() });

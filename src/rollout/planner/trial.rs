@@ -35,8 +35,7 @@ pub fn unproved(intent: &Intent, world: &World, runbook: &Runbook) -> Vec<String
             }
             _ => None,
         });
-        let is_out = intent.left_out.values().any(|out| out.contains(group));
-        !world.mentions(group) && first.is_some_and(|first| is_out || first.share(group) > 0.0)
+        !world.mentions(group) && first.is_some_and(|first| intent.is_left_out(group) || first.share(group) > 0.0)
     };
     let names = intent.names().into_iter().filter(is_unproved);
     let own: BTreeSet<String> = names.filter_map(|name| listener_of(intent, name)).collect();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_autoscaling::types::{
-    AutoScalingGroup, Instance, InstanceRefreshStatus, LaunchTemplateSpecification, RefreshPreferences, Tag,
+    AutoScalingGroup, Instance, InstanceRefreshStatus, LaunchTemplate, LaunchTemplateSpecification,
+    MixedInstancesPolicy, RefreshPreferences, Tag, TrafficSourceIdentifier,
 };
 
 use super::batch::Gather;
@@ -48,6 +49,39 @@ impl AutoScaling {
     pub fn new(connection: Arc<Connection>) -> AutoScaling {
         AutoScaling { connection, groups: Gather::new(BATCH) }
     }
+
+    /// A group as AWS has it, for what an update would leave out.
+    async fn there(&self, name: &str) -> Result<AutoScalingGroup, PortError> {
+        let call = self.connection.autoscaling().await?.describe_auto_scaling_groups().auto_scaling_group_names(name);
+        let answer = call.send().await.map_err(|error| call_error(SERVICE, "DescribeAutoScalingGroups", &error))?;
+        let gone = || PortError::new(FailureKind::Gone, format!("the Auto Scaling group {name} is gone"));
+        answer.auto_scaling_groups.and_then(|groups| groups.into_iter().next()).ok_or_else(gone)
+    }
+}
+
+/// A policy as it is, with another version of its template. AWS answers id and name of a template and takes one of them.
+fn led_to(mut policy: MixedInstancesPolicy, template: (&str, &str)) -> MixedInstancesPolicy {
+    let mut of = policy.launch_template.take().unwrap_or_else(|| LaunchTemplate::builder().build());
+    of.launch_template_specification = Some(specification(template));
+    for own in of.overrides.iter_mut().flatten().filter_map(|one| one.launch_template_specification.as_mut()) {
+        own.launch_template_name = own.launch_template_name.take().filter(|_| own.launch_template_id.is_none());
+    }
+    policy.launch_template = Some(of);
+    policy
+}
+
+/// The kind of a traffic source that is a target group.
+const ELBV2: &str = "elbv2";
+
+/// The target groups that a group is attached to, in either of AWS's two ways.
+fn target_groups(group: &AutoScalingGroup) -> Vec<String> {
+    let mut groups = group.target_group_arns().to_vec();
+    for source in group.traffic_sources().iter().filter(|source| source.r#type().is_none_or(|kind| kind == ELBV2)) {
+        groups.extend(source.identifier().filter(|arn| arn.contains(":targetgroup/")).map(str::to_owned));
+    }
+    groups.sort();
+    groups.dedup();
+    groups
 }
 
 #[async_trait]
@@ -94,8 +128,14 @@ impl ScalingGroups for AutoScaling {
     }
 
     async fn set_template(&self, name: &str, template: (&str, &str)) -> Result<(), PortError> {
+        let policy = self.there(name).await?.mixed_instances_policy;
         let call = self.connection.autoscaling().await?.update_auto_scaling_group().auto_scaling_group_name(name);
-        let result = call.launch_template(specification(template)).send().await;
+        // A template of its own would end the policy: all types but one, and Spot.
+        let call = match policy {
+            Some(policy) => call.mixed_instances_policy(led_to(policy, template)),
+            None => call.launch_template(specification(template)),
+        };
+        let result = call.send().await;
         result.map(drop).map_err(|error| call_error(SERVICE, "UpdateAutoScalingGroup", &error))
     }
 
@@ -129,7 +169,20 @@ impl ScalingGroups for AutoScaling {
     }
 
     async fn detach(&self, name: &str, target_group: &str) -> Result<(), PortError> {
-        let call = self.connection.autoscaling().await?.detach_load_balancer_target_groups();
+        let client = self.connection.autoscaling().await?;
+        let there = or_if_gone(self.there(name).await.map(Some), None)?;
+        // One that was attached as a traffic source is no target group to the older call.
+        let by_source = there.is_some_and(|there| {
+            !there.target_group_arns().iter().any(|arn| arn == target_group)
+                && target_groups(&there).iter().any(|arn| arn == target_group)
+        });
+        if by_source {
+            let source = TrafficSourceIdentifier::builder().identifier(target_group).r#type(ELBV2).build();
+            let call = client.detach_traffic_sources().auto_scaling_group_name(name).traffic_sources(source);
+            let result = call.send().await.map(drop);
+            return or_if_gone(result.map_err(|error| call_error(SERVICE, "DetachTrafficSources", &error)), ());
+        }
+        let call = client.detach_load_balancer_target_groups();
         let result = call.auto_scaling_group_name(name).target_group_arns(target_group).send().await.map(drop);
         or_if_gone(result.map_err(|error| call_error(SERVICE, "DetachLoadBalancerTargetGroups", &error)), ())
     }
@@ -228,8 +281,16 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
     let subnets = group.vpc_zone_identifier().unwrap_or_default();
     let pair =
         |tag: &aws_sdk_autoscaling::types::TagDescription| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
-    let template = group.launch_template().and_then(|template| {
+    let mixed = group.mixed_instances_policy().and_then(|policy| policy.launch_template());
+    let used = group.launch_template().or(mixed.and_then(|of| of.launch_template_specification()));
+    let template = used.and_then(|template| {
         Some((template.launch_template_id()?.to_owned(), template.version().unwrap_or("$Default").to_owned()))
+    });
+    let name = group.auto_scaling_group_name()?;
+    let unfit = group.launch_configuration_name().map(|configuration| {
+        format!(
+            "the Auto Scaling group {name} makes its instances of the launch configuration {configuration}, which a release would replace; an environment needs a launch template"
+        )
     });
     let member = |instance: &Instance| {
         let template = instance.launch_template().and_then(|template| {
@@ -248,7 +309,8 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
     Some(SeenScalingGroup {
         pinned,
         min_now,
-        name: group.auto_scaling_group_name()?.to_owned(),
+        unfit,
+        name: name.to_owned(),
         instances: Instances {
             subnet_ids: subnets.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect(),
             min_size: pinned.unwrap_or(min_now),
@@ -261,7 +323,7 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
             ..Instances::default()
         },
         template,
-        target_groups: group.target_group_arns().to_vec(),
+        target_groups: target_groups(group),
         tags,
         members: group.instances().iter().filter_map(member).collect(),
         deleting: group.status().is_some_and(|status| !status.is_empty()),

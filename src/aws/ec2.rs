@@ -18,6 +18,7 @@ use crate::run::stack::ports::{SecurityGroups, SeenSecurityGroup, SeenTemplate, 
 use crate::stack::{Peer, Rule, RuleDirection, Rules};
 
 mod templates;
+mod unmodeled;
 
 const SERVICE: &str = "ec2";
 /// EC2 takes more; this is what fits a request well.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, DeploymentCircuitBreaker,
     DeploymentConfiguration, DeploymentRolloutState, DesiredStatus, LaunchType, LoadBalancer, NetworkConfiguration,
-    Service as AwsService, ServiceField, SortOrder, Tag, TaskDefinitionField, TaskDefinitionStatus,
+    SchedulingStrategy, Service as AwsService, ServiceField, SortOrder, Tag, TaskDefinitionField, TaskDefinitionStatus,
 };
 use aws_smithy_types::body::SdkBody;
 
@@ -60,6 +60,14 @@ impl Ecs {
     /// Nothing is called before it is needed.
     pub fn new(connection: Arc<Connection>) -> Ecs {
         Ecs { connection, services: Mutex::default() }
+    }
+
+    /// A service as AWS has it, for what an update would leave out.
+    async fn there(&self, cluster: &str, arn: &str) -> Result<AwsService, PortError> {
+        let call = self.connection.ecs().await?.describe_services().cluster(cluster).services(arn);
+        let answer = call.send().await.map_err(|error| call_error(SERVICE, "DescribeServices", &error))?;
+        let gone = || PortError::new(FailureKind::Gone, format!("the service {arn} is gone"));
+        answer.services.and_then(|services| services.into_iter().next()).ok_or_else(gone)
     }
 }
 
@@ -158,10 +166,10 @@ impl ports::Ecs for Ecs {
             .set_platform_version(service.platform_version.clone())
             .set_capacity_provider_strategy(strategy)
             .set_network_configuration(network(service)?)
-            .set_deployment_configuration(Some(deployment(service)))
+            .deployment_configuration(deployment(service, None))
             .set_health_check_grace_period_seconds(service.health_check_grace_period)
             .set_enable_execute_command(service.enable_execute_command)
-            .load_balancers(load_balancer(of))
+            .set_load_balancers(Some(load_balancers(of, &[])))
             .set_tags(Some(to_tags(tags)));
         let answer = call.send().await.map_err(|error| call_error(SERVICE, "CreateService", &error))?;
         let arn = answer.service().and_then(|service| service.service_arn());
@@ -169,15 +177,17 @@ impl ports::Ecs for Ecs {
     }
 
     async fn update(&self, arn: &str, service: &Service) -> Result<(), PortError> {
+        let there = self.there(&service.cluster, arn).await?;
         let call = self.connection.ecs().await?.update_service().cluster(&service.cluster).service(arn);
         let call = call
-            .deployment_configuration(deployment(service))
+            .deployment_configuration(deployment(service, there.deployment_configuration()))
             .set_health_check_grace_period_seconds(service.health_check_grace_period);
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateService", &error))
     }
 
     async fn deploy(&self, arn: &str, of: Deploy<'_>) -> Result<Option<String>, PortError> {
         let service = of.service;
+        let there = self.there(&service.cluster, arn).await?;
         let call = self.connection.ecs().await?.update_service().cluster(&service.cluster).service(arn);
         let call = call
             .task_definition(of.task_definition)
@@ -185,7 +195,7 @@ impl ports::Ecs for Ecs {
             .set_capacity_provider_strategy(strategy(&service.capacity_provider_strategy)?)
             .set_network_configuration(network(service)?)
             .set_enable_execute_command(service.enable_execute_command)
-            .load_balancers(load_balancer(of))
+            .set_load_balancers(Some(load_balancers(of, there.load_balancers())))
             .force_new_deployment(of.force);
         let answer = call.send().await.map_err(|error| call_error(SERVICE, "UpdateService", &error))?;
         let deployments = answer.service().map(|service| service.deployments()).unwrap_or_default();
@@ -290,22 +300,38 @@ fn network(service: &Service) -> Result<Option<NetworkConfiguration>, PortError>
     Ok(Some(NetworkConfiguration::builder().awsvpc_configuration(configuration).build()))
 }
 
-fn deployment(service: &Service) -> DeploymentConfiguration {
-    let breaker = service.circuit_breaker.clone().unwrap_or_default();
-    let breaker = DeploymentCircuitBreaker::builder()
-        .enable(breaker.enable == Some(true))
-        .rollback(breaker.rollback == Some(true))
-        .build();
-    DeploymentConfiguration::builder()
-        .deployment_circuit_breaker(breaker)
-        .set_minimum_healthy_percent(service.minimum_healthy_percent)
-        .set_maximum_percent(service.maximum_percent)
-        .build()
+/// How deployments go. What no argument says, such as alarms and the thresholds of the breaker, is as it is there.
+fn deployment(service: &Service, there: Option<&DeploymentConfiguration>) -> DeploymentConfiguration {
+    let mut configuration = there.cloned().unwrap_or_else(|| DeploymentConfiguration::builder().build());
+    let wished = service.circuit_breaker.clone().unwrap_or_default();
+    let former = configuration.deployment_circuit_breaker.take();
+    let mut breaker = former.unwrap_or_else(|| DeploymentCircuitBreaker::builder().build());
+    breaker.enable = wished.enable == Some(true);
+    breaker.rollback = wished.rollback == Some(true);
+    configuration.deployment_circuit_breaker = Some(breaker);
+    configuration.minimum_healthy_percent = service.minimum_healthy_percent;
+    configuration.maximum_percent = service.maximum_percent;
+    configuration
 }
 
-fn load_balancer(of: Deploy<'_>) -> LoadBalancer {
-    let builder = LoadBalancer::builder().target_group_arn(of.target_group).container_name(of.container);
-    builder.set_container_port(of.service.container_port).build()
+/// Where the traffic comes in. The list is replaced as a whole, so that target groups of others go with it as they are there.
+fn load_balancers(of: Deploy<'_>, there: &[LoadBalancer]) -> Vec<LoadBalancer> {
+    let is_own = |one: &LoadBalancer| one.target_group_arn() == Some(of.target_group);
+    let mut all = there.to_vec();
+    // The only one that there is stands for ours, also where that is another group by now.
+    let at = match all.iter().position(is_own) {
+        None if all.len() == 1 => Some(0),
+        at => at,
+    };
+    let mut own = at.map_or_else(|| LoadBalancer::builder().build(), |at| all[at].clone());
+    own.target_group_arn = Some(of.target_group.to_owned());
+    own.container_name = Some(of.container.to_owned());
+    own.container_port = of.service.container_port;
+    match at {
+        Some(at) => all[at] = own,
+        None => all.insert(0, own),
+    }
+    all
 }
 
 async fn describe(
@@ -319,6 +345,25 @@ async fn describe(
     let services = or_if_gone(answer.map(|answer| answer.services().to_vec()), Vec::new())?;
     let there = services.iter().filter(|service| service.status() != Some("INACTIVE"));
     Ok(there.filter_map(|service| Some((service.service_name()?.to_owned(), seen(&cluster, service)?))).collect())
+}
+
+/// Why an environment can't release there: somebody else moves the traffic, or decides what runs.
+fn unfit(service: &AwsService) -> Option<String> {
+    let name = service.service_name().unwrap_or("?");
+    let controller = service.deployment_controller().map(|controller| controller.r#type().as_str());
+    let strategy = service.deployment_configuration().and_then(|it| it.strategy()).map(|strategy| strategy.as_str());
+    match (controller, strategy, service.scheduling_strategy()) {
+        (Some(controller), ..) if controller != "ECS" => Some(format!(
+            "the deployment controller of the service {name} is {controller}, which releases and moves the traffic by itself; an environment needs ECS"
+        )),
+        (_, Some(strategy), _) if strategy != "ROLLING" => Some(format!(
+            "the deployment strategy of the service {name} is {strategy}: ECS moves the traffic by itself at each deployment, against the switch; an environment needs ROLLING"
+        )),
+        (.., Some(SchedulingStrategy::Daemon)) => Some(format!(
+            "the scheduling strategy of the service {name} is DAEMON: the number of container instances decides how many tasks there are; an environment needs REPLICA"
+        )),
+        _ => None,
+    }
 }
 
 fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
@@ -368,9 +413,15 @@ fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
         reason: deployment.rollout_state_reason().map(str::to_owned),
         counts: (deployment.desired_count(), deployment.running_count(), deployment.failed_tasks()),
     });
+    let behind = |one: &LoadBalancer| {
+        let container = (one.container_name().map(str::to_owned), one.container_port());
+        Some((one.target_group_arn()?.to_owned(), container))
+    };
     Some(SeenService {
         arn: service.service_arn()?.to_owned(),
         service: spec,
+        containers: service.load_balancers().iter().filter_map(behind).collect(),
+        unfit: unfit(service),
         target_groups: service
             .load_balancers()
             .iter()

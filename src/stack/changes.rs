@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::rules::{Rule, RuleDirection, rules, uncovered};
 use super::spec::{Instances, Service, Spec, Target, TargetGroup};
 use crate::argument::{Arguments, Class};
 
 /// A thing that AWS keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Part {
     /// The target group, unless it is adopted.
     TargetGroup,
@@ -131,6 +131,15 @@ impl Change {
             }
             Change::Create(_) | Change::Rules { .. } | Change::ScalingGroup(..) | Change::Repoint => None,
             Change::Service(_) | Change::Register(_) | Change::Version => None,
+        }
+    }
+
+    /// The things that it replaces parts of, so that they have to be such as an environment can describe.
+    pub fn rewrites(&self) -> &'static [Part] {
+        match self {
+            Change::Roll(_) | Change::Repoint | Change::Version => &[Part::ScalingGroup, Part::LaunchTemplate],
+            Change::Deploy(_) | Change::Service(_) => &[Part::Service],
+            _ => &[],
         }
     }
 

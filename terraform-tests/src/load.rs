@@ -16,6 +16,8 @@ pub struct Seen {
     pub requests: u64,
     /// Requests that were not answered with 200.
     pub failed: u64,
+    /// Requests by client.
+    pub by_client: Vec<u64>,
     /// Answers by color.
     pub colors: BTreeMap<String, u64>,
     /// The color of the last answer.
@@ -55,10 +57,13 @@ impl Load {
 
     fn begin(address: SocketAddr, clients: usize, pause: Duration, headers: HeaderMap) -> anyhow::Result<Load> {
         anyhow::ensure!(address.ip().is_loopback(), "{address} is not on this machine");
-        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
+        let (stop, seen) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(Mutex::new(Seen { by_client: vec![0; clients], ..Seen::default() })),
+        );
         let sent = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::new();
-        for _ in 0..clients {
+        for client in 0..clients {
             let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10));
             let http = http.default_headers(headers.clone()).build()?;
             let (stop, seen, sent) = (stop.clone(), seen.clone(), sent.clone());
@@ -66,7 +71,7 @@ impl Load {
                 let url = format!("http://{address}/");
                 while !stop.load(Ordering::Relaxed) && sent.fetch_add(1, Ordering::Relaxed) < MOST_REQUESTS {
                     let answer = ask(&http, &url).await;
-                    note(&seen, answer);
+                    note(&seen, client, answer);
                     tokio::time::sleep(pause).await;
                 }
             }));
@@ -78,6 +83,23 @@ impl Load {
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until every request that is under way now has ended, and as many more were asked.
+    ///
+    /// # Errors
+    /// When the clients ask no more.
+    pub async fn next(&self) -> anyhow::Result<&Load> {
+        // A client notes an answer before it asks again: once each has noted two, none of today's is under way.
+        let each = || self.seen.lock().unwrap_or_else(PoisonError::into_inner).by_client.clone();
+        let before = each();
+        for _ in 0..2400 {
+            if each().iter().zip(&before).all(|(now, before)| *now >= before + 2) {
+                return Ok(self);
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        anyhow::bail!("the clients ask no more")
     }
 
     /// Lets every request that is under way end, and tells what was seen.
@@ -107,9 +129,12 @@ async fn ask(http: &reqwest::Client, url: &str) -> Result<String, String> {
     }
 }
 
-fn note(seen: &Mutex<Seen>, answer: Result<String, String>) {
+fn note(seen: &Mutex<Seen>, client: usize, answer: Result<String, String>) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     seen.requests += 1;
+    if let Some(own) = seen.by_client.get_mut(client) {
+        *own += 1;
+    }
     match answer {
         Ok(color) => {
             *seen.colors.entry(color.clone()).or_default() += 1;

@@ -10,16 +10,17 @@ use aws_sdk_ec2::types::{
     LaunchTemplateIamInstanceProfileSpecificationRequest, LaunchTemplateInstanceMetadataEndpointState,
     LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceMetadataTagsState,
     LaunchTemplateInstanceNetworkInterfaceSpecificationRequest, LaunchTemplateTagSpecificationRequest,
-    LaunchTemplatesMonitoringRequest, RequestLaunchTemplateData, ResourceType, ResponseLaunchTemplateData, VolumeType,
+    LaunchTemplateVersion, LaunchTemplatesMonitoringRequest, RequestLaunchTemplateData, ResourceType,
+    ResponseLaunchTemplateData, VolumeType,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Ec2, SERVICE, filter, from_tags, specification, spoiled, to_tags};
+use super::{Ec2, SERVICE, filter, from_tags, specification, spoiled, to_tags, unmodeled};
 use crate::aws::batch::all_that_are_there;
 use crate::aws::connection::Connection;
 use crate::aws::error::{call_error, or_if_gone};
-use crate::run::ports::PortError;
+use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::ports::{LaunchTemplates, SeenTemplate, SeenVersion, Tags, VersionOf};
 use crate::stack::{BlockDevice, Instances, MetadataOptions};
 
@@ -48,8 +49,29 @@ impl LaunchTemplates for Ec2 {
 
     async fn add_version(&self, id: &str, of: VersionOf<'_>) -> Result<i64, PortError> {
         let client = self.connection.ec2().await?;
-        let call = client.create_launch_template_version().launch_template_id(id);
-        let answer = call.launch_template_data(data(of)).send().await;
+        let former = match of.former {
+            Some(version) => self.version_of(id, version).await?,
+            None => None,
+        };
+        let heir =
+            former.as_ref().and_then(|version| Some((version.version_number()?, version.launch_template_data()?)));
+        let mut data = data(of);
+        let mut call = client.create_launch_template_version().launch_template_id(id);
+        if let Some((number, former)) = heir {
+            let refused = |why: String| Err(PortError::new(FailureKind::InvalidRequest, why));
+            if let Some(why) = unmodeled::unfit(id, former) {
+                return refused(why);
+            }
+            unmodeled::keep_tags(&mut data, former, of);
+            let inherited = unmodeled::inherited(former);
+            if !inherited.is_empty() {
+                if let Some(why) = unmodeled::say_all(&mut data, former, (id, &inherited)) {
+                    return refused(why);
+                }
+                call = call.source_version(number.to_string());
+            }
+        }
+        let answer = call.launch_template_data(data).send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "CreateLaunchTemplateVersion", &error))?;
         let number = answer.launch_template_version().and_then(|version| version.version_number());
         let number = number.ok_or_else(|| spoiled("CreateLaunchTemplateVersion"))?;
@@ -64,14 +86,10 @@ impl LaunchTemplates for Ec2 {
         version: &str,
         own_group: Option<&str>,
     ) -> Result<Option<SeenVersion>, PortError> {
-        let call = self.connection.ec2().await?.describe_launch_template_versions().launch_template_id(id);
-        let answer = call.versions(version).send().await;
-        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeLaunchTemplateVersions", &error));
-        let versions = or_if_gone(answer.map(|answer| answer.launch_template_versions().to_vec()), Vec::new())?;
-        Ok(versions.first().and_then(|version| {
+        Ok(self.version_of(id, version).await?.and_then(|version| {
             let data = version.launch_template_data()?;
-            let number = version.version_number()?;
-            Some(SeenVersion { number, instances: read(data, own_group), tags: instance_tags(data) })
+            let (instances, tags) = (read(data, own_group), instance_tags(data));
+            Some(SeenVersion { number: version.version_number()?, instances, tags, unfit: unmodeled::unfit(id, data) })
         }))
     }
 
@@ -82,6 +100,17 @@ impl LaunchTemplates for Ec2 {
 
     async fn set_tags(&self, id: &str, set: &Tags, gone: &[String]) -> Result<(), PortError> {
         self.set_any_tags(id, set, gone).await
+    }
+}
+
+impl Ec2 {
+    /// A version as AWS has it: a number, `$Latest` or `$Default`.
+    async fn version_of(&self, id: &str, version: &str) -> Result<Option<LaunchTemplateVersion>, PortError> {
+        let call = self.connection.ec2().await?.describe_launch_template_versions().launch_template_id(id);
+        let answer = call.versions(version).send().await;
+        let answer = answer.map_err(|error| call_error(SERVICE, "DescribeLaunchTemplateVersions", &error));
+        let versions = answer.map(|answer| answer.launch_template_versions.unwrap_or_default());
+        Ok(or_if_gone(versions, Vec::new())?.into_iter().next())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Creates and updates: looks again, plans anew, and does what the plan told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::{Duration, Instant, timeout};
 
@@ -53,6 +53,7 @@ impl Environment {
         if request.prior.is_some() {
             tags.insert(MADE_TAG.to_owned(), made_since(&begun.seen));
         }
+        let gone = gone(request.prior.as_ref(), spec, &tags);
         let seen_ids = begun.seen.ids();
         let ids = Ids { target_group: seen_ids.target_group.clone().or(spec.target_group_arn.clone()), ..seen_ids };
         shared.stack.objects.claim(&ids, &begun.memory.owner);
@@ -65,6 +66,7 @@ impl Environment {
             name: &begun.name,
             owner: &begun.memory.owner,
             tags: &tags,
+            gone: &gone,
             seen: &begun.seen,
             live: begun.live,
             ids,
@@ -142,6 +144,10 @@ impl Environment {
             }
             (changes, left) = told(planned, &stack::changes(prior_spec, spec, &there(prior)), changes);
         }
+        memory.note_unfit(&seen);
+        if prior.is_some() && diagnostics::unfit(spec, &changes, &memory.unfit, diagnostics) {
+            return None;
+        }
         let left = left.iter().flat_map(Change::paths).collect();
         let mut begun = Begun { memory, name, expected, wish: spec.clone(), seen, changes, live: false, left };
         begun.is_allowed(shared, (planned, &from), diagnostics).await.then_some(begun)
@@ -155,11 +161,6 @@ impl Environment {
         planned: &Value,
     ) -> Result<Seen, PortError> {
         let prior = request.prior.as_ref();
-        let former = prior.map(|prior| prior.get("tags_all").string_map()).unwrap_or_default();
-        let mut gone: Vec<String> = former.keys().filter(|key| !build.tags.contains_key(*key)).cloned().collect();
-        if build.spec.release.is_none() {
-            gone.push(RELEASE_TAG.to_owned());
-        }
         let formerly = prior.is_some_and(|prior| !prior.get("listener_arn").is_null());
         if build.seen.group.is_some() {
             build.make_known(formerly).await?;
@@ -180,7 +181,7 @@ impl Environment {
         let seen = observe(&build.context.ports, build.spec, &build.ids).await?;
         let mut tags = build.tags.clone();
         tags.entry(MADE_TAG.to_owned()).or_insert_with(|| clock::seconds().to_string());
-        build.tag(&seen, &tags, &gone).await?;
+        build.tag(&seen, &tags, build.gone).await?;
         Ok(seen)
     }
 
@@ -269,6 +270,13 @@ fn take_deployed(expected: &mut Spec, wish: &Spec) {
         own.container_name.clone_from(&wished.container_name);
     }
     expected.release.clone_from(&wish.release);
+}
+
+/// The keys of tags that were ours and are wished no more.
+fn gone(prior: Option<&Value>, spec: &Spec, tags: &BTreeMap<String, String>) -> Vec<String> {
+    let former = prior.map(|prior| prior.get("tags_all").string_map()).unwrap_or_default();
+    let release = spec.release.is_none().then(|| RELEASE_TAG.to_owned());
+    former.into_keys().filter(|key| !tags.contains_key(key)).chain(release).collect()
 }
 
 /// When all of it was there first, as it stands on it; now, where nothing says so.

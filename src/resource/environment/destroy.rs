@@ -38,6 +38,7 @@ pub(super) async fn destroy(shared: &Shared, request: &DestroyRequest, diagnosti
         name: &name,
         owner: &memory.owner,
         tags: &BTreeMap::new(),
+        gone: &[],
         seen: &seen,
         live: false,
         ids,

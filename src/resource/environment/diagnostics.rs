@@ -6,7 +6,7 @@ use super::model;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::Seen;
 use crate::run::stack::survey::Survey;
-use crate::stack::{Change, Ids, Lead, Spec, live_by};
+use crate::stack::{Change, Ids, Lead, Part, Spec, live_by};
 use crate::tf_provider::{Diagnostics, Path};
 
 /// What a plan would do to a color.
@@ -62,6 +62,27 @@ fn attribute(change: &Change) -> &'static str {
         Change::Create(_) | Change::Rules { .. } | Change::Roll(_) | Change::Version | Change::Repoint => "instances",
         Change::ScalingGroup(..) | Change::Resize { .. } => "instances",
     }
+}
+
+/// A release would destroy what no argument describes, or somebody else moves the traffic; whether it is so.
+pub(super) fn unfit(
+    spec: &Spec,
+    changes: &[Change],
+    unfit: &BTreeMap<Part, String>,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let of = |change: &Change| change.rewrites().iter().find_map(|part| unfit.get(part)).cloned();
+    let Some((change, why)) = changes.iter().find_map(|change| Some((change, of(change)?))) else { return false };
+    let detail =
+        format!("{}.\n\nNothing was changed. Next: change that first, by the means that made it.", sentence(&why));
+    diagnostics.error_at(Path::attribute(attribute(change)), format!("{} can't be released to", spec.id()), detail);
+    true
+}
+
+/// A fragment as the beginning of a sentence.
+pub(super) fn sentence(fragment: &str) -> String {
+    let mut chars = fragment.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// AWS could not be asked.

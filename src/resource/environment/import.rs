@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::private_state::PrivateState;
-use super::{Shared, model, set_mirror};
+use super::{Shared, diagnostics, model, set_mirror};
 use crate::argument::Field as _;
 use crate::arn::{self, Kind};
 use crate::run::absence::believed;
@@ -40,6 +40,9 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     find(shared, &mut spec, &mut ids, adopt, targets).await?;
     let seen = observe(&shared.stack.ports, &spec.clone().with_defaults(), &ids).await;
     let seen = seen.map_err(|error| error.message)?;
+    if let Some(why) = seen.unfit().into_values().flatten().next() {
+        return Err(format!("{}.", diagnostics::sentence(&why)));
+    }
     // What isn't known yet is as AWS has it.
     let expected = Spec { release: Some(String::new()), ..spec };
     let mut found = seen.spec(&expected.with_defaults());
@@ -73,9 +76,19 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
         let seen = services.ecs.find(&cluster, arn).await.map_err(told)?;
         let seen = seen.ok_or_else(|| format!("there is no service {arn}"))?;
         let mut service = Service { cluster, ..Service::default() };
-        service.container_name = seen.service.container_name.clone();
+        // What is no longer the newest one that AWS takes by itself was chosen.
+        let newest = ["LATEST", "1.4.0", "1.0.0"];
+        service.platform_version = seen.service.platform_version.clone().filter(|it| !newest.contains(&it.as_str()));
         service.task_definition_arn = seen.service.task_definition_arn.clone();
+        if ids.target_group.is_none() && seen.target_groups.len() > 1 {
+            return Err(format!(
+                "The service has several target groups: {}. Name the one that a switch is to move in the id, behind a comma; the service keeps the others.\n\n{HELP}",
+                seen.target_groups.join(", ")
+            ));
+        }
         ids.target_group = ids.target_group.take().or(seen.target_groups.first().cloned());
+        let behind = ids.target_group.as_ref().and_then(|group| seen.containers.get(group));
+        service.container_name = behind.and_then(|(name, _)| name.clone()).or(seen.service.container_name.clone());
         spec.service = Some(service);
     }
     let mut group = match &ids.target_group {

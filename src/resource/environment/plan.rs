@@ -117,6 +117,9 @@ async fn compare(
     } else {
         changes = stack::changes(&before, wish, &there(prior));
     }
+    if replaced.is_empty() {
+        diagnostics::unfit(wish, &changes, &memory.unfit, diagnostics);
+    }
     let matters = |change: &Change| change.harm(None).is_some() || change.risk().is_some() || sizes(change);
     if !replaced.is_empty() || changes.iter().any(matters) {
         let harm = Harm { spec: wish, replaced: &replaced, changes: &changes };

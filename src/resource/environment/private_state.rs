@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::model;
 use crate::run::stack::survey::names;
 use crate::run::stack::{Progress, Seen};
-use crate::stack::{self, Ids, Spec};
+use crate::stack::{self, Ids, Part, Spec};
 use crate::tf_provider::Value;
 
 /// What is stored beside the state.
@@ -36,6 +36,8 @@ pub(super) struct PrivateState {
     pub left: Option<(Option<i64>, Option<String>)>,
     /// Whether users got there at the last refresh, and it wasn't as it was applied: then it stays as it is for now.
     pub spared: bool,
+    /// What a release would destroy or can't be done to, by what it is about, as it was seen last.
+    pub unfit: BTreeMap<Part, String>,
 }
 
 impl PrivateState {
@@ -76,7 +78,18 @@ impl PrivateState {
             let owner = seen.tagged().into_iter().find_map(|tags| tags.get(stack::OWNER_TAG).cloned());
             self.owner = owner.unwrap_or_default();
         }
+        self.note_unfit(seen);
         self.running = seen.revision_tags.as_ref().and_then(|tags| tags.get(stack::DEFINITION_TAG).cloned());
+    }
+
+    /// Notes what a release would destroy. What wasn't looked at is as it was.
+    pub fn note_unfit(&mut self, seen: &Seen) {
+        for (part, why) in seen.unfit() {
+            match why {
+                Some(why) => self.unfit.insert(part, why),
+                None => self.unfit.remove(&part),
+            };
+        }
     }
 
     /// The attributes that something seen has otherwise than they were applied last.

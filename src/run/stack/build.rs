@@ -23,6 +23,8 @@ pub struct Build<'a> {
     pub owner: &'a str,
     /// The tags of everything that is made.
     pub tags: &'a Tags,
+    /// Keys of tags that were ours and are wished no more.
+    pub gone: &'a [String],
     /// What was there before.
     pub seen: &'a Seen,
     /// Whether the color serves users.

@@ -53,6 +53,8 @@ struct State {
     behind: BTreeMap<String, (usize, Running)>,
     /// Whether groups say which load balancers have them.
     mute: bool,
+    /// Why a thing can't be released to, by its name.
+    unfit: BTreeMap<String, String>,
     /// How long a call that changes something takes.
     slow: Duration,
     /// What happens right after the call of this number.
@@ -210,6 +212,11 @@ impl Cloud {
     /// From now on so many reads after each change of a service show what was before it.
     pub(crate) fn be_behind(&self, reads: usize) {
         self.state().lag = reads;
+    }
+
+    /// A release can't be made to this group or service from now on.
+    pub(crate) fn make_unfit(&self, thing: &str, why: &str) {
+        self.state().unfit.insert(thing.to_owned(), why.to_owned());
     }
 
     /// So many reads don't find this thing.
@@ -955,12 +962,19 @@ impl LaunchTemplates for Ec2 {
     }
 
     async fn add_version(&self, id: &str, of: VersionOf<'_>) -> Result<i64, PortError> {
-        let version = (template_part(of.instances), of.tags.clone());
-        let id = id.to_owned();
+        let (instances, own, gone_tags) = (template_part(of.instances), of.tags.clone(), of.gone.to_vec());
+        let (id, former) = (id.to_owned(), of.former.map(str::to_owned));
         self.0
             .change(format!("add version {id}"), None, move |state| {
+                let former = former.map(|former| state.number(&(id.clone(), former)));
                 let template = state.templates.get_mut(&id).ok_or_else(|| gone(&id))?;
-                template.versions.push(version);
+                let former = former.and_then(|number| number.parse::<usize>().ok()?.checked_sub(1));
+                // Tags of others stay.
+                let mut tags =
+                    former.and_then(|at| template.versions.get(at)).map(|it| it.1.clone()).unwrap_or_default();
+                tags.retain(|key, _| !gone_tags.contains(key));
+                tags.extend(own);
+                template.versions.push((instances, tags));
                 Ok(i64::try_from(template.versions.len()).unwrap_or(0))
             })
             .await
@@ -972,7 +986,12 @@ impl LaunchTemplates for Ec2 {
         let Some(template) = state.templates.get(id) else { return Ok(None) };
         let found = number.parse::<usize>().ok().and_then(|number| template.versions.get(number.checked_sub(1)?));
         let number = number.parse().unwrap_or(0);
-        Ok(found.map(|(instances, tags)| SeenVersion { number, instances: instances.clone(), tags: tags.clone() }))
+        Ok(found.map(|(instances, tags)| SeenVersion {
+            number,
+            instances: instances.clone(),
+            tags: tags.clone(),
+            unfit: None,
+        }))
     }
 
     async fn delete(&self, id: &str) -> Result<(), PortError> {
@@ -1029,6 +1048,7 @@ impl ScalingGroups for Asg {
                 deleting: false,
                 pinned,
                 min_now,
+                unfit: state.unfit.get(name).cloned(),
             }
         }))
     }
@@ -1217,6 +1237,7 @@ impl Ecs for Containers {
             *left -= 1;
             old.clone()
         });
+        let unfit = state.unfit.get(service.rsplit('/').next().unwrap_or(service)).cloned();
         let Some(running) = old.as_ref().or_else(|| state.services.get(&arn)) else { return Ok(None) };
         let now = Instant::now();
         let desired = running.service.desired_count.unwrap_or_default();
@@ -1239,6 +1260,8 @@ impl Ecs for Containers {
             arn,
             service: running.service.clone(),
             target_groups: running.groups.clone(),
+            containers: BTreeMap::new(),
+            unfit,
             tags: running.tags.clone(),
             running: desired,
             draining: false,

@@ -34,7 +34,9 @@ impl Build<'_> {
 
     pub(super) fn version_of<'v>(&'v self, tags: &'v Tags) -> Result<VersionOf<'v>, PortError> {
         let security_group = Self::need(&self.ids.security_group, "security group")?;
-        Ok(VersionOf { instances: self.instances()?, security_group, tags })
+        let used = self.seen.scaling_group.as_ref().and_then(|group| group.template.as_ref());
+        let former = used.filter(|(id, _)| self.ids.template.as_ref() == Some(id)).map(|(_, version)| version.as_str());
+        Ok(VersionOf { instances: self.instances()?, security_group, tags, former, gone: self.gone })
     }
 
     /// A new version of the template.

@@ -204,6 +204,15 @@ impl Seen {
         scaling && service
     }
 
+    /// What a release would destroy, or can't be done to, by what it is about: the service, the Auto Scaling group, and the
+    /// version of the launch template, of which nothing is said where it wasn't looked at.
+    pub fn unfit(&self) -> BTreeMap<Part, Option<String>> {
+        let service = self.service.as_ref().map(|service| (Part::Service, service.unfit.clone()));
+        let group = self.scaling_group.as_ref().map(|group| (Part::ScalingGroup, group.unfit.clone()));
+        let version = self.version.as_ref().map(|version| (Part::LaunchTemplate, version.unfit.clone()));
+        service.into_iter().chain(group).chain(version).collect()
+    }
+
     /// How many instances or tasks there are to be now.
     pub fn running(&self) -> Option<i32> {
         let instances = self.scaling_group.as_ref().and_then(|group| group.instances.desired_capacity);
@@ -272,6 +281,11 @@ impl Seen {
         if let (Some(seen), Some(service)) = (&self.service, &mut spec.service) {
             let moved = seen.service.task_definition_arn != self.known.task_definition;
             self::service(&seen.service, service, moved);
+            let behind = self.group.as_ref().and_then(|group| seen.containers.get(&group.arn));
+            if let Some((name, port)) = behind {
+                service.container_name = service.container_name.take().and(name.clone());
+                service.container_port = *port;
+            }
             service.running = self.revision_tags.as_ref().and_then(|tags| tags.get(DEFINITION_TAG).cloned());
         }
         if spec.targets.is_some() && self.group.is_some() {

@@ -62,6 +62,8 @@ pub struct SeenVersion {
     pub instances: Instances,
     /// The tags that instances get.
     pub tags: Tags,
+    /// Why no version can come after it that keeps everything, if so.
+    pub unfit: Option<String>,
 }
 
 /// What a version of a launch template is made of, besides the instances' own settings.
@@ -73,6 +75,10 @@ pub struct VersionOf<'a> {
     pub security_group: &'a str,
     /// The tags of instances and volumes.
     pub tags: &'a Tags,
+    /// The version that it comes after, if there is one: what no argument describes, and tags of others, are as they are there.
+    pub former: Option<&'a str>,
+    /// Tags that were ours and are wished no more.
+    pub gone: &'a [String],
 }
 
 /// An instance of an Auto Scaling group.
@@ -126,6 +132,8 @@ pub struct SeenScalingGroup {
     pub pinned: Option<i32>,
     /// The minimum as it is now.
     pub min_now: i32,
+    /// Why a release would destroy something of it, if so.
+    pub unfit: Option<String>,
 }
 
 impl SeenScalingGroup {
@@ -197,6 +205,10 @@ pub struct SeenService {
     pub service: Service,
     /// The target groups of its tasks.
     pub target_groups: Vec<String>,
+    /// The container and the port behind each target group, where it is not the one that `service` has.
+    pub containers: BTreeMap<String, (Option<String>, Option<i32>)>,
+    /// Why an environment can't release there, if so.
+    pub unfit: Option<String>,
     /// The tags.
     pub tags: Tags,
     /// How many tasks run.

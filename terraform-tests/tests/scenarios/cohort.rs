@@ -65,6 +65,9 @@ async fn testers_meet_a_release_before_all_others() -> anyhow::Result<()> {
     let (seen, taken) = met?;
     ensure!(taken == 0 && !seen.colors.contains_key("green"), "{taken} {seen:?}");
     terraform.plan_is_empty().await?;
+    stage.aws.settled().await?;
+    testers.next().await?;
+    others.next().await?;
     let (testers, others) = (testers.stop().await, others.stop().await);
     ensure!(testers.failed == 0 && others.failed == 0, "{testers:?} {others:?}");
     ensure!(others.last.as_deref() == Some("green"), "{others:?}");

@@ -1,13 +1,14 @@
 //! Commands that messages print, pasted into a shell with the real AWS CLI: they name their region and profile, AWS takes them, and
 //! they do what the message says. Those of a service's size are in `services`, that of a migration's guard in `databases`.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 use terraform_tests::client::ACCESS_KEY;
 use terraform_tests::shell::{Shell, commands};
 use terraform_tests::stage::{Leads, Stage};
 use terraform_tests::terraform::{Terraform, said};
 
+use crate::environments::{Stack, size};
 use crate::rollouts::until_share;
 
 fn denied(operation: &str) -> local_aws::FaultSpec {
@@ -138,8 +139,9 @@ async fn what_a_rule_does_is_put_back_by_hand() -> anyhow::Result<()> {
     let before = routes(&format!("{tokens}, {rewrite}"));
     terraform.write(&stage.switch_over(Some("blue"), &before, &more))?;
     terraform.apply().await?.ok()?;
-    // It is to let everybody in, and to rewrite something else.
+    // It is to let everybody in, to rewrite something else, and to come later.
     let after = routes("url_rewrite = { regex = \"^/api/(.*)$\", replace = \"/$1\" }");
+    let after = after.replace("priority = 10", "priority = 20");
     terraform.write(&stage.switch_over(Some("green"), &after, &more))?;
     let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
@@ -151,12 +153,14 @@ async fn what_a_rule_does_is_put_back_by_hand() -> anyhow::Result<()> {
         ensure!(tokio::time::Instant::now() < deadline, "the rule is not changed: {rules}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    stage.aws.add_fault(denied("ModifyRule"));
+    for operation in ["ModifyRule", "SetRulePriorities"] {
+        stage.aws.add_fault(denied(operation));
+    }
     stage.apps["green"].set_broken(Some(500));
     let said = said(child).await?;
-    said.has(&["ROLLBACK FAILED. Act now:", "To put it back by hand:", "--transforms"])?;
+    said.has(&["ROLLBACK FAILED. Act now:", "To put it back by hand:", "--transforms", "set-rule-priorities"])?;
     stage.aws.clear_faults();
-    ensure!(stage.shell().paste(&said).await? == 2, "{:?}", commands(&said));
+    ensure!(stage.shell().paste(&said).await? == 3, "{:?}", commands(&said));
     let rules = stage.client.elb("DescribeRules", &[("ListenerArn", &listener)]).await?;
     ensure!(rules.contains("jwt-validation") && rules.contains("host-header-rewrite"), "{rules}");
     ensure!(!rules.contains("url-rewrite"), "{rules}");
@@ -166,4 +170,63 @@ async fn what_a_rule_does_is_put_back_by_hand() -> anyhow::Result<()> {
     ensure!(!plan.text.contains("set rule 10"), "{}", plan.text);
     terraform.apply().await?.ok()?;
     terraform.plan_is_empty().await
+}
+
+/// The minimum and the size that a rollout took of Auto Scaling groups are given back by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_are_given_back_by_hand() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.colors[0].2 = "min_size = 1, desired_capacity = 3".to_owned();
+    stack.apply().await?;
+    stack.active = "green";
+    let never = "verification = { http = [{ url = \"http://127.0.0.1:9/\" }] }";
+    let with = format!(
+        "  capacity = {{ before = \"match_live\" }}\n  strategy = {{ settle = \"0s\" }}\n  {never}\n  routes   "
+    );
+    stack.terraform.write(&stack.text().replace("  routes   ", &with))?;
+    // The floor of blue and the size of green are taken; nothing is given back.
+    let denied = json!({ "error": { "status": 403, "code": "AccessDenied", "message": "not allowed" } });
+    let fault = json!({ "operation": "UpdateAutoScalingGroup", "skip": 2, "times": null, "action": denied });
+    stack.stage.aws.add_fault(serde_json::from_value(fault)?);
+    let said = stack.terraform.apply().await?;
+    ensure!(said.code == 1);
+    said.has(&["Rolled back: all routes are as before.", "The size of blue could not be given back", "By hand:"])?;
+    stack.stage.aws.clear_faults();
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    ensure!(size(&stack, "blue").await? == pair("3", "3") && size(&stack, "green").await?.1 == "3");
+    stack.stage.shell().paste(&said).await.with_context(|| said.text.clone())?;
+    ensure!(size(&stack, "blue").await? == pair("1", "3"), "{:?}", size(&stack, "blue").await?);
+    ensure!(size(&stack, "green").await? == pair("2", "2"), "{:?}", size(&stack, "green").await?);
+    stack.active = "blue";
+    stack.apply().await
+}
+
+/// A roll fails and the group can't be led back to its former template: a person does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_is_put_back_by_hand() -> anyhow::Result<()> {
+    let mut stack = Stack::new().await?;
+    stack.apply().await?;
+    let template = async |stack: &Stack| {
+        let group = [("AutoScalingGroupNames.member.1", "myapp-green")];
+        let xml = stack.stage.client.autoscaling("DescribeAutoScalingGroups", &group).await?;
+        terraform_tests::client::element(&xml, "Version").map(str::to_owned)
+    };
+    let former = template(&stack).await?;
+    stack.colors[1].1 = "2.0".to_owned();
+    stack.write()?;
+    let denied = json!({ "error": { "status": 403, "code": "AccessDenied", "message": "not allowed" } });
+    for fault in [
+        json!({ "operation": "UpdateAutoScalingGroup", "skip": 1, "times": null, "action": denied }),
+        json!({ "operation": "StartInstanceRefresh", "times": null, "action": denied }),
+    ] {
+        stack.stage.aws.add_fault(serde_json::from_value(fault)?);
+    }
+    let said = stack.terraform.apply().await?;
+    ensure!(said.code == 1);
+    said.has(&["THE TEMPLATE COULD NOT BE PUT BACK", "By hand:"])?;
+    stack.stage.aws.clear_faults();
+    ensure!(template(&stack).await? != former);
+    ensure!(stack.stage.shell().paste(&said).await? == 1, "{}", said.text);
+    ensure!(template(&stack).await? == former);
+    stack.apply().await
 }

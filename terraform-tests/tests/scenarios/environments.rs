@@ -495,7 +495,8 @@ async fn a_preview_is_not_live() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn size(stack: &Stack, color: &str) -> anyhow::Result<(String, String)> {
+/// The minimum and the desired size of a color's Auto Scaling group.
+pub async fn size(stack: &Stack, color: &str) -> anyhow::Result<(String, String)> {
     let name = format!("myapp-{color}");
     let group = [("AutoScalingGroupNames.member.1", name.as_str())];
     let xml = stack.stage.client.autoscaling("DescribeAutoScalingGroups", &group).await?;

@@ -63,8 +63,8 @@ async fn clients_see_the_steps() -> anyhow::Result<()> {
     let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
     for percent in [10, 50] {
         until_share(&stage, percent).await?;
-        // Requests that were under way when the weights changed are past by then.
-        sleep(Duration::from_millis(300)).await;
+        stage.aws.settled().await?;
+        load.next().await?;
         // One window in a thousand lies outside by chance; two in a row don't.
         let mut plausible = false;
         for _ in 0..2 {
@@ -153,10 +153,10 @@ async fn errors_at_ten_percent_lead_back() -> anyhow::Result<()> {
         "at most 10.0 % of them.",
         "The record /myapp/current-live says blue.",
     ])?;
-    sleep(Duration::from_millis(200)).await;
-    let failed = load.seen().failed;
-    sleep(Duration::from_millis(500)).await;
-    let seen = load.stop().await;
+    stage.aws.settled().await?;
+    let failed = load.next().await?.seen().failed;
+    let seen = load.next().await?.seen();
+    drop(load.stop().await);
     ensure!(seen.failed == failed, "requests still failed after it was back");
     let share = failed as f64 * 100.0 / seen.requests as f64;
     eprintln!(

@@ -76,6 +76,8 @@ async fn play(program: &[PathBuf], redis: Option<&str>) -> anyhow::Result<()> {
     let cookie = login.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok()).context("no cookie")?;
     let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
     let whoami = async || -> anyhow::Result<(String, u16, String)> {
+        // Some node may still lead where it led before.
+        stage.aws.settled().await?;
         let answer = http.get(format!("{users}/whoami")).header("cookie", &cookie).send().await?;
         let color = answer.headers().get("x-color").and_then(|color| color.to_str().ok()).unwrap_or_default();
         Ok((color.to_owned(), answer.status().as_u16(), answer.text().await?))

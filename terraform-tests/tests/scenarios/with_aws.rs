@@ -103,6 +103,7 @@ output "dns_name" {{ value = module.app.dns_name }}
     terraform.write(&root("green", "2", true))?;
     terraform.apply().await?.ok()?.has(&["live = \"green\""])?;
     terraform.plan_is_empty().await?;
+    stage.aws.settled().await?;
     let served = stage.aws.load_balancers();
     let shop = served.iter().find(|balancer| balancer.arn.contains("/shop/")).context("it isn't served")?;
     let answer = reqwest::get(format!("http://{}:80/", shop.address)).await;

@@ -2,6 +2,7 @@
 
 mod points;
 mod random;
+mod unfit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

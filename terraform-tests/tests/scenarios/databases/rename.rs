@@ -138,6 +138,7 @@ async fn a_column_is_renamed(kind: Kind) -> anyhow::Result<()> {
     let left = play.database.number("SELECT count(*) AS n FROM users WHERE preferred_theme IS NULL").await?;
     ensure!(left == 0, "{left} rows are not copied");
     play.apply("green", "backfill").await?;
+    play.stage.aws.settled().await?;
     play.apply("green", "contract").await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     stop.store(true, Ordering::Relaxed);

@@ -1,6 +1,8 @@
 //! The adapters against a small HTTP server that says what AWS would: shapes of requests, meaning of errors, how many
 //! calls are made.
 
+mod lossless;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::rollout::{
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness};
 use crate::run::rollout::ports::{MetricOf, Ports};
+use crate::run::stack::ports::StackPorts;
 use crate::settings::Settings;
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1111/2222";
@@ -25,12 +28,13 @@ const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targ
 struct Stub {
     asked: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
     ports: Ports,
+    stack: StackPorts,
 }
 
 type Answers = fn(&BTreeMap<String, String>) -> (u16, String);
 
 /// Ports to an endpoint, with so many repeats.
-fn ports_to(endpoint: &str, retries: u32) -> Ports {
+fn ports_to(endpoint: &str, retries: u32) -> (Ports, StackPorts) {
     let settings = Settings {
         region: Some("eu-central-1".to_owned()),
         access_key: Some("key".to_owned()),
@@ -39,7 +43,8 @@ fn ports_to(endpoint: &str, retries: u32) -> Ports {
         max_retries: Some(retries),
         ..Settings::default()
     };
-    compose::on_aws(Some(settings)).ports
+    let adapters = compose::on_aws(Some(settings));
+    (adapters.ports, adapters.stacks)
 }
 
 impl Stub {
@@ -53,7 +58,8 @@ impl Stub {
                 tokio::spawn(serve(stream, log.clone(), answers));
             }
         });
-        Stub { asked, ports: ports_to(&format!("http://{address}"), 1) }
+        let (ports, stack) = ports_to(&format!("http://{address}"), 1);
+        Stub { asked, ports, stack }
     }
 
     fn asked(&self) -> Vec<BTreeMap<String, String>> {
@@ -179,7 +185,7 @@ async fn broken(how: &'static [u8]) -> (Ports, Arc<Mutex<usize>>) {
             });
         }
     });
-    (ports_to(&format!("http://{address}"), 1), asked)
+    (ports_to(&format!("http://{address}"), 1).0, asked)
 }
 
 /// What was sent and not answered may have its effect; an answer that broke off is one; what is given up is not sent again.
@@ -211,7 +217,7 @@ async fn p09_attempts_without_an_answer_are_noted() {
     assert!(refused.message.contains("stopped before it was sent"), "{refused}");
     assert_eq!((call.unanswered(), *asked.lock().unwrap()), (0, before));
     // Nobody is there: it never left.
-    let ports = ports_to("http://127.0.0.1:9", 0);
+    let ports = ports_to("http://127.0.0.1:9", 0).0;
     let call = Call::new();
     assert!(call.clone().make(ports.load_balancer.delete_rule("arn")).await.is_err());
     assert_eq!(call.unanswered(), 0);
@@ -220,7 +226,7 @@ async fn p09_attempts_without_an_answer_are_noted() {
 /// An endpoint that was never there is told soon, whatever the retries; one that was there is waited for.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_was_never_there_is_told() {
-    let ports = ports_to("http://127.0.0.1:9", 24);
+    let ports = ports_to("http://127.0.0.1:9", 24).0;
     let began = tokio::time::Instant::now();
     let failed = ports.load_balancer.target_health(GROUP, false).await.unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
@@ -240,7 +246,7 @@ async fn an_endpoint_that_was_there_is_waited_for() {
         read_request(&mut stream, &mut Vec::new()).await;
         drop(stream.write_all(b"HTTP/1.1 403 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await);
     });
-    let ports = ports_to(&format!("http://{address}"), 9);
+    let ports = ports_to(&format!("http://{address}"), 9).0;
     assert!(ports.load_balancer.target_health(GROUP, false).await.is_err());
     once.await.unwrap();
     tokio::time::pause();

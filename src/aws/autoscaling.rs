@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_autoscaling::types::{
-    AutoScalingGroup, Instance, InstanceRefreshStatus, LaunchTemplate, LaunchTemplateSpecification,
-    MixedInstancesPolicy, RefreshPreferences, Tag, TrafficSourceIdentifier,
+    AlarmSpecification, AutoScalingGroup, AvailabilityZoneDistribution, CapacityDistributionStrategy,
+    DesiredConfiguration, Instance, InstanceMaintenancePolicy, InstanceRefreshStatus, LaunchTemplateSpecification,
+    MixedInstancesPolicy, RefreshPreferences, ScaleInProtectedInstances, StandbyInstances, Tag,
+    TrafficSourceIdentifier,
 };
 
 use super::batch::Gather;
 use super::connection::Connection;
 use super::error::{call_error, kind_of_words, or_if_gone};
+use super::mixed_instances;
 use crate::rollout::PINNED_TAG;
 use crate::run::ports::{FailureKind, PortError};
-use crate::run::stack::ports::{
-    Refresh, RefreshPace, RefreshState, ScalingGroups, SeenInstance, SeenScalingGroup, Tags,
-};
-use crate::stack::Instances;
+use crate::run::stack::ports::{Refresh, RefreshOf, RefreshState, ScalingGroups, SeenInstance, SeenScalingGroup, Tags};
+use crate::stack::{Instances, MaintenancePolicy};
 
 const SERVICE: &str = "autoscaling";
 /// As many as DescribeAutoScalingGroups takes by name.
@@ -59,15 +60,37 @@ impl AutoScaling {
     }
 }
 
-/// A policy as it is, with another version of its template. AWS answers id and name of a template and takes one of them.
-fn led_to(mut policy: MixedInstancesPolicy, template: (&str, &str)) -> MixedInstancesPolicy {
-    let mut of = policy.launch_template.take().unwrap_or_else(|| LaunchTemplate::builder().build());
-    of.launch_template_specification = Some(specification(template));
-    for own in of.overrides.iter_mut().flatten().filter_map(|one| one.launch_template_specification.as_mut()) {
-        own.launch_template_name = own.launch_template_name.take().filter(|_| own.launch_template_id.is_none());
-    }
-    policy.launch_template = Some(of);
-    policy
+/// What a group was made of, or is.
+fn policy_of(
+    instances: &Instances,
+    there: Option<&AutoScalingGroup>,
+    template: LaunchTemplateSpecification,
+) -> Option<MixedInstancesPolicy> {
+    let there = there.and_then(|there| there.mixed_instances_policy());
+    instances.mixed_instances_policy.as_ref().map(|wish| mixed_instances::policy(wish, there, template))
+}
+
+/// The template that new instances are made of, whatever their types.
+fn used(group: &AutoScalingGroup) -> Option<(String, String)> {
+    let mixed = group.mixed_instances_policy().and_then(|policy| policy.launch_template());
+    let used = group.launch_template().or(mixed.and_then(|of| of.launch_template_specification()))?;
+    Some((used.launch_template_id()?.to_owned(), used.version().unwrap_or("$Default").to_owned()))
+}
+
+/// How many instances stay in service whenever some are replaced; −1 ends that.
+fn maintenance(instances: &Instances, there: Option<&AutoScalingGroup>) -> Option<InstanceMaintenancePolicy> {
+    let had = there.is_some_and(|there| there.instance_maintenance_policy().is_some());
+    let wished = instances.instance_maintenance_policy.as_ref();
+    let healthy = wished.map(|policy| (policy.min_healthy_percentage, policy.max_healthy_percentage));
+    let (min, max) = healthy.or(had.then_some((-1, -1)))?;
+    Some(InstanceMaintenancePolicy::builder().min_healthy_percentage(min).max_healthy_percentage(max).build())
+}
+
+fn distribution(instances: &Instances) -> Option<AvailabilityZoneDistribution> {
+    let strategy = instances.capacity_distribution_strategy.as_deref().map(CapacityDistributionStrategy::from)?;
+    // What is usual needn't be said: not every partition knows it.
+    let is_usual = strategy == CapacityDistributionStrategy::BalancedBestEffort;
+    (!is_usual).then(|| AvailabilityZoneDistribution::builder().capacity_distribution_strategy(strategy).build())
 }
 
 /// The kind of a traffic source that is a target group.
@@ -100,8 +123,12 @@ impl ScalingGroups for AutoScaling {
         tags: &Tags,
     ) -> Result<(), PortError> {
         let call = self.connection.autoscaling().await?.create_auto_scaling_group().auto_scaling_group_name(name);
+        let template = specification((template.0, &template.1.to_string()));
+        let call = match policy_of(instances, None, template.clone()) {
+            Some(policy) => call.mixed_instances_policy(policy),
+            None => call.launch_template(template),
+        };
         let call = call
-            .launch_template(specification((template.0, &template.1.to_string())))
             .min_size(instances.min_size)
             .max_size(instances.max_size)
             .set_desired_capacity(instances.desired_capacity)
@@ -111,13 +138,32 @@ impl ScalingGroups for AutoScaling {
             .set_health_check_grace_period(instances.health_check_grace_period)
             .set_default_instance_warmup(instances.default_instance_warmup)
             .set_termination_policies(Some(instances.termination_policies.clone()))
+            .set_new_instances_protected_from_scale_in(instances.protect_from_scale_in.filter(|on| *on))
+            .set_capacity_rebalance(instances.capacity_rebalance.filter(|on| *on))
+            .set_max_instance_lifetime(instances.max_instance_lifetime.filter(|seconds| *seconds > 0))
+            .set_instance_maintenance_policy(maintenance(instances, None))
+            .set_availability_zone_distribution(distribution(instances))
             .set_tags(Some(tags.iter().map(|(key, value)| to_tag(name, key, Some(value))).collect()));
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "CreateAutoScalingGroup", &error))
     }
 
     async fn update(&self, name: &str, instances: &Instances) -> Result<(), PortError> {
+        let there = self.there(name).await?;
+        let policy =
+            used(&there).and_then(|(id, version)| policy_of(instances, Some(&there), specification((&id, &version))));
+        // A strategy that was chosen once is only gone when the usual one is named.
+        let usual = there.availability_zone_distribution.clone().map(|mut had| {
+            had.capacity_distribution_strategy = Some(CapacityDistributionStrategy::BalancedBestEffort);
+            had
+        });
         let call = self.connection.autoscaling().await?.update_auto_scaling_group().auto_scaling_group_name(name);
         let call = call
+            .set_mixed_instances_policy(policy)
+            .set_new_instances_protected_from_scale_in(instances.protect_from_scale_in)
+            .set_capacity_rebalance(instances.capacity_rebalance)
+            .set_max_instance_lifetime(instances.max_instance_lifetime)
+            .set_instance_maintenance_policy(maintenance(instances, Some(&there)))
+            .set_availability_zone_distribution(distribution(instances).or(usual))
             .vpc_zone_identifier(instances.subnet_ids.join(","))
             .set_health_check_type(instances.health_check_type.clone())
             .set_health_check_grace_period(instances.health_check_grace_period)
@@ -127,12 +173,12 @@ impl ScalingGroups for AutoScaling {
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateAutoScalingGroup", &error))
     }
 
-    async fn set_template(&self, name: &str, template: (&str, &str)) -> Result<(), PortError> {
-        let policy = self.there(name).await?.mixed_instances_policy;
+    async fn set_template(&self, name: &str, instances: &Instances, template: (&str, &str)) -> Result<(), PortError> {
+        let there = self.there(name).await?;
         let call = self.connection.autoscaling().await?.update_auto_scaling_group().auto_scaling_group_name(name);
-        // A template of its own would end the policy: all types but one, and Spot.
-        let call = match policy {
-            Some(policy) => call.mixed_instances_policy(led_to(policy, template)),
+        // A template beside it would end the policy: all types but one, and Spot.
+        let call = match policy_of(instances, Some(&there), specification(template)) {
+            Some(policy) => call.mixed_instances_policy(policy),
             None => call.launch_template(specification(template)),
         };
         let result = call.send().await;
@@ -208,15 +254,22 @@ impl ScalingGroups for AutoScaling {
         Ok(())
     }
 
-    async fn start_refresh(&self, name: &str, pace: RefreshPace) -> Result<String, PortError> {
-        let preferences = RefreshPreferences::builder()
-            .min_healthy_percentage(pace.min_healthy)
-            .max_healthy_percentage(pace.max_healthy)
-            .set_instance_warmup(pace.warmup)
-            .skip_matching(true)
-            .build();
+    async fn start_refresh(&self, name: &str, of: RefreshOf<'_>) -> Result<String, PortError> {
         let call = self.connection.autoscaling().await?.start_instance_refresh().auto_scaling_group_name(name);
-        let answer = call.preferences(preferences).send().await;
+        let call = call.preferences(preferences(of));
+        let call = match of.desired {
+            Some(template) => {
+                let there = self.there(name).await?;
+                let desired = DesiredConfiguration::builder();
+                let desired = match policy_of(of.instances, Some(&there), specification(template)) {
+                    Some(policy) => desired.mixed_instances_policy(policy),
+                    None => desired.launch_template(specification(template)),
+                };
+                call.desired_configuration(desired.build())
+            }
+            None => call,
+        };
+        let answer = call.send().await;
         let answer = answer.map_err(|error| call_error(SERVICE, "StartInstanceRefresh", &error))?;
         Ok(answer.instance_refresh_id().unwrap_or_default().to_owned())
     }
@@ -266,6 +319,30 @@ impl ScalingGroups for AutoScaling {
     }
 }
 
+/// How a refresh goes. What is usual isn't said.
+fn preferences(of: RefreshOf<'_>) -> RefreshPreferences {
+    let wished = of.instances.instance_refresh.clone().unwrap_or_default();
+    let unusual = |text: Option<String>| text.filter(|text| text != "Wait");
+    let alarms = (!wished.alarms.is_empty())
+        .then(|| AlarmSpecification::builder().set_alarms(Some(wished.alarms.clone())).build());
+    let checkpoints = Some(wished.checkpoint_percentages).filter(|percentages| !percentages.is_empty());
+    RefreshPreferences::builder()
+        .min_healthy_percentage(of.healthy.0)
+        .max_healthy_percentage(of.healthy.1)
+        .set_instance_warmup(wished.instance_warmup)
+        .skip_matching(wished.skip_matching != Some(false))
+        .set_checkpoint_delay(wished.checkpoint_delay.filter(|_| checkpoints.is_some()))
+        .set_checkpoint_percentages(checkpoints)
+        .set_bake_time(wished.bake_time.filter(|seconds| *seconds > 0))
+        .set_alarm_specification(alarms)
+        .set_auto_rollback(wished.auto_rollback.filter(|on| *on))
+        .set_scale_in_protected_instances(
+            unusual(wished.scale_in_protected_instances).as_deref().map(ScaleInProtectedInstances::from),
+        )
+        .set_standby_instances(unusual(wished.standby_instances).as_deref().map(StandbyInstances::from))
+        .build()
+}
+
 async fn describe(
     connection: Arc<Connection>,
     names: Vec<String>,
@@ -281,11 +358,6 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
     let subnets = group.vpc_zone_identifier().unwrap_or_default();
     let pair =
         |tag: &aws_sdk_autoscaling::types::TagDescription| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
-    let mixed = group.mixed_instances_policy().and_then(|policy| policy.launch_template());
-    let used = group.launch_template().or(mixed.and_then(|of| of.launch_template_specification()));
-    let template = used.and_then(|template| {
-        Some((template.launch_template_id()?.to_owned(), template.version().unwrap_or("$Default").to_owned()))
-    });
     let name = group.auto_scaling_group_name()?;
     let unfit = group.launch_configuration_name().map(|configuration| {
         format!(
@@ -297,6 +369,7 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
             Some((template.launch_template_id()?.to_owned(), template.version().unwrap_or_default().to_owned()))
         });
         Some(SeenInstance {
+            weight: instance.weighted_capacity().and_then(|weight| weight.parse().ok()),
             id: instance.instance_id()?.to_owned(),
             state: instance.lifecycle_state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
             healthy: instance.health_status() == Some("Healthy"),
@@ -320,9 +393,23 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
             health_check_grace_period: group.health_check_grace_period(),
             default_instance_warmup: group.default_instance_warmup().filter(|seconds| *seconds >= 0),
             termination_policies: group.termination_policies().to_vec(),
+            protect_from_scale_in: group.new_instances_protected_from_scale_in,
+            capacity_rebalance: group.capacity_rebalance,
+            max_instance_lifetime: group.max_instance_lifetime,
+            capacity_distribution_strategy: group
+                .availability_zone_distribution()
+                .and_then(|it| it.capacity_distribution_strategy())
+                .map(|strategy| strategy.as_str().to_owned()),
+            instance_maintenance_policy: group.instance_maintenance_policy().and_then(|policy| {
+                Some(MaintenancePolicy {
+                    min_healthy_percentage: policy.min_healthy_percentage.filter(|percent| *percent >= 0)?,
+                    max_healthy_percentage: policy.max_healthy_percentage?,
+                })
+            }),
+            mixed_instances_policy: group.mixed_instances_policy().map(mixed_instances::seen),
             ..Instances::default()
         },
-        template,
+        template: used(group),
         target_groups: target_groups(group),
         tags,
         members: group.instances().iter().filter_map(member).collect(),

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use aws_sdk_ecs::types::{
-    AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, DeploymentCircuitBreaker,
-    DeploymentConfiguration, DeploymentRolloutState, DesiredStatus, LaunchType, LoadBalancer, NetworkConfiguration,
-    SchedulingStrategy, Service as AwsService, ServiceField, SortOrder, Tag, TaskDefinitionField, TaskDefinitionStatus,
+    AssignPublicIp, AvailabilityZoneRebalancing, AwsVpcConfiguration, CapacityProviderStrategyItem, DeploymentAlarms,
+    DeploymentCircuitBreaker, DeploymentConfiguration, DeploymentRolloutState, DesiredStatus, LaunchType, LoadBalancer,
+    NetworkConfiguration, PropagateTags, SchedulingStrategy, Service as AwsService, ServiceField, SortOrder, Tag,
+    TaskDefinitionField, TaskDefinitionStatus,
 };
 use aws_smithy_types::body::SdkBody;
 
@@ -16,7 +17,7 @@ use super::connection::Connection;
 use super::error::{call_error, or_if_gone};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::ports::{self, Deploy, Deployment, Rollout, SeenService, Tags};
-use crate::stack::{CapacityProvider, CircuitBreaker, Service, TaskDefinition};
+use crate::stack::{self, CapacityProvider, CircuitBreaker, Service, TaskDefinition};
 
 const SERVICE: &str = "ecs";
 /// As many as DescribeServices takes.
@@ -86,8 +87,10 @@ impl ports::Ecs for Ecs {
 
     async fn register(&self, definition: &TaskDefinition, tags: &Tags) -> Result<String, PortError> {
         let mut body = definition.0.clone();
+        // Tags that are written in the definition, and ours.
+        let written = definition.tags().into_iter().filter(|(key, _)| !tags.contains_key(key));
         let tags: Vec<serde_json::Value> =
-            tags.iter().map(|(key, value)| serde_json::json!({ "key": key, "value": value })).collect();
+            written.chain(tags.clone()).map(|(key, value)| serde_json::json!({ "key": key, "value": value })).collect();
         body.insert("tags".to_owned(), tags.into());
         let body = serde_json::Value::Object(body).to_string();
         let call = self.connection.ecs().await?.register_task_definition().family(definition.family());
@@ -167,6 +170,9 @@ impl ports::Ecs for Ecs {
             .set_capacity_provider_strategy(strategy)
             .set_network_configuration(network(service)?)
             .deployment_configuration(deployment(service, None))
+            .set_propagate_tags(service.propagate_tags.as_deref().map(PropagateTags::from))
+            .set_enable_ecs_managed_tags(service.enable_ecs_managed_tags.filter(|on| *on))
+            .set_availability_zone_rebalancing(rebalancing(service))
             .set_health_check_grace_period_seconds(service.health_check_grace_period)
             .set_enable_execute_command(service.enable_execute_command)
             .set_load_balancers(Some(load_balancers(of, &[])))
@@ -181,6 +187,9 @@ impl ports::Ecs for Ecs {
         let call = self.connection.ecs().await?.update_service().cluster(&service.cluster).service(arn);
         let call = call
             .deployment_configuration(deployment(service, there.deployment_configuration()))
+            .set_propagate_tags(service.propagate_tags.as_deref().map(PropagateTags::from))
+            .set_enable_ecs_managed_tags(service.enable_ecs_managed_tags)
+            .set_availability_zone_rebalancing(rebalancing(service))
             .set_health_check_grace_period_seconds(service.health_check_grace_period);
         call.send().await.map(drop).map_err(|error| call_error(SERVICE, "UpdateService", &error))
     }
@@ -300,6 +309,20 @@ fn network(service: &Service) -> Result<Option<NetworkConfiguration>, PortError>
     Ok(Some(NetworkConfiguration::builder().awsvpc_configuration(configuration).build()))
 }
 
+fn rebalancing(service: &Service) -> Option<AvailabilityZoneRebalancing> {
+    service.availability_zone_rebalancing.as_deref().map(AvailabilityZoneRebalancing::from)
+}
+
+fn no_alarms() -> stack::DeploymentAlarms {
+    stack::DeploymentAlarms { enable: Some(false), rollback: Some(false), ..stack::DeploymentAlarms::default() }
+}
+
+fn to_alarms(wish: &stack::DeploymentAlarms) -> Option<DeploymentAlarms> {
+    let (enable, rollback) = (wish.enable == Some(true), wish.rollback == Some(true));
+    let alarms = DeploymentAlarms::builder().set_alarm_names(Some(wish.alarm_names.clone()));
+    alarms.enable(enable).rollback(rollback).build().ok()
+}
+
 /// How deployments go. What no argument says, such as alarms and the thresholds of the breaker, is as it is there.
 fn deployment(service: &Service, there: Option<&DeploymentConfiguration>) -> DeploymentConfiguration {
     let mut configuration = there.cloned().unwrap_or_else(|| DeploymentConfiguration::builder().build());
@@ -309,6 +332,12 @@ fn deployment(service: &Service, there: Option<&DeploymentConfiguration>) -> Dep
     breaker.enable = wished.enable == Some(true);
     breaker.rollback = wished.rollback == Some(true);
     configuration.deployment_circuit_breaker = Some(breaker);
+    // An alarm that was there is only gone when none is named.
+    let had = configuration.alarms.take();
+    configuration.alarms = match &service.alarms {
+        Some(alarms) => to_alarms(alarms),
+        None => had.filter(|had| !had.alarm_names.is_empty()).and_then(|_| to_alarms(&no_alarms())),
+    };
     configuration.minimum_healthy_percent = service.minimum_healthy_percent;
     configuration.maximum_percent = service.maximum_percent;
     configuration
@@ -366,7 +395,8 @@ fn unfit(service: &AwsService) -> Option<String> {
     }
 }
 
-fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
+/// The settings as they are written.
+fn settings(cluster: &str, service: &AwsService) -> Service {
     let network = service.network_configuration().and_then(|network| network.awsvpc_configuration());
     let configuration = service.deployment_configuration();
     let breaker = configuration.and_then(|configuration| configuration.deployment_circuit_breaker());
@@ -376,7 +406,7 @@ fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
         weight: Some(item.weight()),
         base: Some(item.base()),
     };
-    let spec = Service {
+    Service {
         cluster: cluster.to_owned(),
         task_definition_arn: service.task_definition().map(str::to_owned),
         container_name: load_balancer.and_then(|balancer| balancer.container_name()).map(str::to_owned),
@@ -398,8 +428,21 @@ fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
         minimum_healthy_percent: configuration.and_then(|configuration| configuration.minimum_healthy_percent()),
         maximum_percent: configuration.and_then(|configuration| configuration.maximum_percent()),
         enable_execute_command: Some(service.enable_execute_command()),
+        propagate_tags: service.propagate_tags().map(|from| from.as_str().to_owned()),
+        enable_ecs_managed_tags: Some(service.enable_ecs_managed_tags()),
+        availability_zone_rebalancing: service.availability_zone_rebalancing().map(|on| on.as_str().to_owned()),
+        alarms: configuration.and_then(|it| it.alarms()).filter(|it| !it.alarm_names.is_empty()).map(|alarms| {
+            stack::DeploymentAlarms {
+                alarm_names: alarms.alarm_names.clone(),
+                enable: Some(alarms.enable),
+                rollback: Some(alarms.rollback),
+            }
+        }),
         ..Service::default()
-    };
+    }
+}
+
+fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
     let deployments = service.deployments().iter().map(|deployment| Deployment {
         id: deployment.id().unwrap_or_default().to_owned(),
         primary: deployment.status() == Some("PRIMARY"),
@@ -419,7 +462,7 @@ fn seen(cluster: &str, service: &AwsService) -> Option<SeenService> {
     };
     Some(SeenService {
         arn: service.service_arn()?.to_owned(),
-        service: spec,
+        service: settings(cluster, service),
         containers: service.load_balancers().iter().filter_map(behind).collect(),
         unfit: unfit(service),
         target_groups: service

@@ -64,10 +64,30 @@ pub(super) fn kind_of_words(words: &str) -> Option<FailureKind> {
     if says("associated load balancer") {
         return Some(FailureKind::NeedsListener);
     }
-    let too_new =
-        ["Invalid IAM Instance Profile", "unable to assume the role", "Unable to assume the service linked role"];
-    too_new.into_iter().any(says).then_some(FailureKind::NotPropagated)
+    if IN_USE.into_iter().any(says) {
+        return Some(FailureKind::Conflict);
+    }
+    PASSING.into_iter().any(says).then_some(FailureKind::Passing)
 }
+
+/// What AWS says of a service or a group that something else still goes on with, under codes that mean anything.
+const IN_USE: [&str; 2] = ["cannot be stopped while deployments are active", "has a dependent object"];
+
+/// What passes by itself. The first ones are those that hashicorp/aws repeats CreateService, UpdateService and
+/// CreateAutoScalingGroup for; the others are EC2's words for a zone or a market without capacity, after which an Auto Scaling
+/// group tries elsewhere and again.
+const PASSING: [&str; 10] = [
+    "Invalid IAM Instance Profile",
+    "unable to assume the role",
+    "Unable to assume the service linked role",
+    "verify that the ECS service role being passed has the proper permissions",
+    "do not have sufficient",
+    "InsufficientInstanceCapacity",
+    "capacity-not-available",
+    "no Spot capacity available",
+    "is not supported in your requested Availability Zone",
+    "Max spot instance count exceeded",
+];
 
 fn kind_of(code: &str, message: &str) -> FailureKind {
     if let Some(kind) = kind_of_words(message) {
@@ -148,8 +168,14 @@ mod tests {
     fn what_only_the_words_tell_is_a_kind() {
         let kind = |code, message| kind_of(code, message);
         let role = "ECS was unable to assume the role 'arn:aws:iam::1:role/x' that was provided for this task.";
-        assert_eq!(kind("ClientException", role), FailureKind::NotPropagated);
-        assert_eq!(kind("ValidationError", "Invalid IAM Instance Profile name (x)"), FailureKind::NotPropagated);
+        assert_eq!(kind("ClientException", role), FailureKind::Passing);
+        let capacity = "We currently do not have sufficient t3.large capacity in the Availability Zone you requested";
+        assert_eq!(kind_of_words(capacity), Some(FailureKind::Passing));
+        let role = "Please verify that the ECS service role being passed has the proper permissions.";
+        assert_eq!(kind("InvalidParameterException", role), FailureKind::Passing);
+        let active = "The service cannot be stopped while deployments are active.";
+        assert_eq!(kind("InvalidParameterException", active), FailureKind::Conflict);
+        assert_eq!(kind("ValidationError", "Invalid IAM Instance Profile name (x)"), FailureKind::Passing);
         let group = "The target group with targetGroupArn x does not have an associated load balancer.";
         assert_eq!(kind("InvalidParameterException", group), FailureKind::NeedsListener);
         assert_eq!(kind("InvalidParameterValue", "The metric name x"), FailureKind::InvalidRequest);

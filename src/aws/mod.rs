@@ -16,6 +16,7 @@ mod http;
 mod identity;
 mod lambda;
 mod lifetime;
+mod mixed_instances;
 mod rds;
 mod sns;
 mod ssm;

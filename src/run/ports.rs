@@ -26,8 +26,9 @@ pub enum FailureKind {
     Denied,
     /// It was asked in a way that AWS takes from nobody: it stays so.
     InvalidRequest,
-    /// What it refers to, a role or an instance profile, is so new that not every part of AWS knows it.
-    NotPropagated,
+    /// It passes by itself: what it refers to, a role or an instance profile, is so new that not every part of AWS knows it,
+    /// or a zone has no capacity right now.
+    Passing,
     /// ECS takes a target group only once a listener or a rule has it.
     NeedsListener,
     /// Anything else.

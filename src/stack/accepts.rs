@@ -122,6 +122,45 @@ pub(super) fn user_data_base64(text: &str) -> Result<(), String> {
     }
 }
 
+/// As UpdateAutoScalingGroup has it: a day to a year.
+pub(super) fn instance_lifetime(seconds: f64) -> Result<(), String> {
+    let fits = seconds.fract() == 0.0 && (seconds == 0.0 || (86_400.0..=31_536_000.0).contains(&seconds));
+    must(fits, || format!("{seconds} must be 0, or a whole number from 86400 to 31536000"))
+}
+
+/// An amount of something that there can be.
+pub(super) fn amount(number: f64) -> Result<(), String> {
+    must((0.0..=1_000_000_000.0).contains(&number), || format!("{number} must be 0 or more"))
+}
+
+/// As InstancesDistribution has it.
+pub(super) fn spot_price(text: &str) -> Result<(), String> {
+    let fits = text.parse::<f64>().is_ok_and(|price| price.is_finite() && price >= 0.001);
+    must(fits, || format!("{text:?} must be a price in US dollars, 0.001 or more"))
+}
+
+fn one_of(text: &str, known: &[&str]) -> Result<(), String> {
+    must(known.contains(&text), || format!("{text:?} must be one of {}", known.join(", ")))
+}
+
+pub(super) fn cpu_manufacturer(text: &str) -> Result<(), String> {
+    one_of(text, &["intel", "amd", "amazon-web-services", "apple"])
+}
+
+pub(super) fn instance_generation(text: &str) -> Result<(), String> {
+    one_of(text, &["current", "previous"])
+}
+
+pub(super) fn storage_type(text: &str) -> Result<(), String> {
+    one_of(text, &["hdd", "ssd"])
+}
+
+/// As AlarmSpecification has them.
+pub(super) fn alarms(names: &[Option<&str>]) -> Result<(), String> {
+    must(names.len() <= 10, || format!("Auto Scaling takes at most 10 alarms, not {}", names.len()))?;
+    must(!names.contains(&Some("")), || "an alarm has no name".to_owned())
+}
+
 pub(super) fn rule_description(text: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || " ._-:/()#,@[]+=&;{}!$*".contains(c);
     let fits = text.len() <= 255 && text.chars().all(allowed);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{Rule, RuleDirection, rules, uncovered};
-use super::spec::{Instances, Service, Spec, Target, TargetGroup};
+use super::spec::{Instances, MixedInstances, Service, Spec, Target, TargetGroup};
 use crate::argument::{Arguments, Class};
 
 /// A thing that AWS keeps.
@@ -354,13 +354,21 @@ fn serving_ports(group: Option<&TargetGroup>) -> Vec<i32> {
     group.port.into_iter().chain(check.and_then(|port| port.parse().ok())).collect()
 }
 
+/// The argument with the types and their distribution.
+const MIXED: &str = "mixed_instances_policy";
+
 fn instance_changes(
     (from, to): (&Instances, &Instances),
     (release, ports): (Option<String>, &[i32]),
     there: &BTreeSet<Part>,
     out: &mut Vec<Change>,
 ) {
-    let template: Vec<String> = differing(from, to, Class::Rolls).into_iter().chain(release).collect();
+    let (before, after) = (from.mixed_instances_policy.as_ref(), to.mixed_instances_policy.as_ref());
+    let types = |policy: Option<&MixedInstances>| policy.map(|policy| policy.overrides.clone());
+    // Instances of another type have to go; how many of them are Spot Instances is for those to come.
+    let other_types = (types(before) != types(after)).then(|| MIXED.to_owned());
+    let template: Vec<String> =
+        differing(from, to, Class::Rolls).into_iter().chain(other_types.clone()).chain(release).collect();
     if there.contains(&Part::SecurityGroup) {
         let (before, after) = (rules(from), rules(to));
         let changed = |(rule, text): &(&Rule, &Option<String>)| before.get(*rule) != Some(*text);
@@ -388,7 +396,9 @@ fn instance_changes(
     let missing = [gone(Part::SecurityGroup), gone(Part::LaunchTemplate), former];
     let template: Vec<String> = template.into_iter().chain(missing.into_iter().flatten()).collect();
     let lost = from.subnet_ids.iter().filter(|subnet| !to.subnet_ids.contains(subnet)).cloned().collect();
-    push(out, Change::ScalingGroup(differing(from, to, Class::InPlace), lost));
+    let spread = (before != after && other_types.is_none()).then(|| MIXED.to_owned());
+    let settings = differing(from, to, Class::InPlace).into_iter().chain(spread).collect();
+    push(out, Change::ScalingGroup(settings, lost));
     // As it is written: where nothing is, scaling has it alone.
     let desired = to.desired_capacity.filter(|_| from.desired_capacity != to.desired_capacity);
     if !is_attached(there) {

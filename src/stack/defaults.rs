@@ -1,6 +1,8 @@
 //! A stack with every default that AWS or the provider would take.
 
-use super::spec::{HealthCheck, Instances, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup};
+use super::spec::{
+    HealthCheck, Instances, MixedInstances, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup,
+};
 use crate::argument::{Always, Arguments as _};
 
 impl Spec {
@@ -126,7 +128,50 @@ impl Instances {
         if self.termination_policies.is_empty() {
             self.termination_policies = vec!["Default".to_owned()];
         }
-        self.instance_refresh.get_or_insert_default().fill(Always);
+        let refresh = self.instance_refresh.get_or_insert_default();
+        refresh.fill(Always);
+        if !refresh.checkpoint_percentages.is_empty() {
+            refresh.checkpoint_delay.get_or_insert(CHECKPOINT_DELAY);
+        }
+        if let Some(policy) = &mut self.mixed_instances_policy {
+            policy.default_all();
+        }
+    }
+}
+
+/// Seconds, as RefreshPreferences has them.
+const CHECKPOINT_DELAY: i32 = 3600;
+/// As InstancesDistribution has it.
+const SPOT_POOLS: i32 = 2;
+/// The strategy that has pools.
+pub const LOWEST_PRICE: &str = "lowest-price";
+
+impl MixedInstances {
+    fn default_all(&mut self) {
+        let by_attributes = self.overrides.iter().any(|one| one.instance_requirements.is_some());
+        let distribution = self.instances_distribution.get_or_insert_default();
+        distribution.fill(Always);
+        let strategy = if by_attributes { LOWEST_PRICE } else { "prioritized" };
+        distribution.on_demand_allocation_strategy.get_or_insert_with(|| strategy.to_owned());
+        if distribution.spot_allocation_strategy.as_deref() == Some(LOWEST_PRICE) {
+            distribution.spot_instance_pools.get_or_insert(SPOT_POOLS);
+        }
+        for requirements in self.overrides.iter_mut().filter_map(|one| one.instance_requirements.as_mut()) {
+            requirements.fill(Always);
+            for list in [
+                &mut requirements.cpu_manufacturers,
+                &mut requirements.instance_generations,
+                &mut requirements.allowed_instance_types,
+                &mut requirements.excluded_instance_types,
+                &mut requirements.local_storage_types,
+                &mut requirements.accelerator_types,
+                &mut requirements.accelerator_manufacturers,
+                &mut requirements.accelerator_names,
+            ] {
+                list.sort();
+                list.dedup();
+            }
+        }
     }
 }
 
@@ -140,6 +185,14 @@ impl Service {
         self.subnet_ids.sort();
         self.security_group_ids.sort();
         self.circuit_breaker.get_or_insert_default().fill(Always);
+        // A revision that is registered elsewhere has none of our tags.
+        let tagged = if self.task_definition_arn.is_some() { "SERVICE" } else { "TASK_DEFINITION" };
+        self.propagate_tags.get_or_insert_with(|| tagged.to_owned());
+        if let Some(alarms) = &mut self.alarms {
+            alarms.fill(Always);
+            alarms.alarm_names.sort();
+            alarms.alarm_names.dedup();
+        }
     }
 }
 

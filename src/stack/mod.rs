@@ -14,6 +14,7 @@ mod kinds;
 mod live;
 mod mirror;
 mod names;
+mod register_model;
 mod rules;
 mod spec;
 mod tags;
@@ -23,7 +24,7 @@ mod task_definition;
 mod tests;
 
 pub use changes::{Change, Part, changes, cluster_name, replaced, spared};
-pub use defaults::usual_target_type;
+pub use defaults::{LOWEST_PRICE, usual_target_type};
 pub use fingerprints::{asked, fingerprints, kept_back};
 pub use ids::Ids;
 pub use kinds::{CheckKind, GroupKind, ServiceKind};
@@ -32,8 +33,9 @@ pub use mirror::{Mirror, differences, mirror};
 pub use names::{name, second_name};
 pub use rules::{Peer, Rule, RuleDirection, Rules, rules};
 pub use spec::{
-    BlockDevice, CapacityProvider, CircuitBreaker, Counts, GroupHealth, HealthCheck, InstanceRefresh, Instances,
-    MetadataOptions, SecurityRule, Service, Spec, Stickiness, Target, TargetGroup, Timeouts,
+    BlockDevice, Bounds, CapacityProvider, CircuitBreaker, Counts, DeploymentAlarms, GroupHealth, HealthCheck,
+    InstanceOverride, InstanceRefresh, InstanceRequirements, Instances, InstancesDistribution, MaintenancePolicy,
+    MetadataOptions, MixedInstances, SecurityRule, Service, Span, Spec, Stickiness, Target, TargetGroup, Timeouts,
 };
 pub use tags::{
     COLOR_TAG, DEFINITION_TAG, MADE_TAG, OWNER_TAG, PREVIEW_TAG, RELEASE_TAG, TAG, Whose, is_own, is_preview,

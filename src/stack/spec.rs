@@ -73,7 +73,8 @@ pub struct Timeouts {
     /// Time for a create.
     #[argument(default = "30m", text = rules::some_time)]
     pub create: Duration,
-    /// Time for an update, the replacement of instances or tasks included.
+    /// Time for an update, the replacement of instances or tasks included. If omitted, an instance refresh that has more time than
+    /// that has it.
     #[argument(default = "45m", text = rules::some_time)]
     pub update: Duration,
     /// Time for a destroy.
@@ -274,9 +275,9 @@ pub struct Instances {
     /// The AMI: its ID, or `resolve:ssm:` and the name of a parameter with its ID.
     #[argument(required, text = accepts::image)]
     pub image_id: String,
-    /// The instance type, such as `t3.medium`.
-    #[argument(required, not_empty)]
-    pub instance_type: String,
+    /// The instance type, such as `t3.medium`. Required unless `mixed_instances_policy` has `overrides`, which come before it.
+    #[argument(not_empty)]
+    pub instance_type: Option<String>,
     /// User data as plain text, which the provider encodes. At most 16 KiB.
     #[argument(text = accepts::user_data)]
     pub user_data: Option<String>,
@@ -335,10 +336,193 @@ pub struct Instances {
     /// The termination policies, in their order, which decide which instance goes first: names such as `OldestInstance`, or the ARN of a function.
     #[argument(each = accepts::termination_policy, default_is = "`[\"Default\"]`", change = InPlace)]
     pub termination_policies: Vec<String>,
+    /// Whether instances that have been started are protected from scale-in. Those that are there keep what they have.
+    #[argument(default = false, change = InPlace)]
+    pub protect_from_scale_in: Option<bool>,
+    /// Whether a Spot Instance that is likely to be interrupted is replaced before it is.
+    #[argument(default = false, change = InPlace)]
+    pub capacity_rebalance: Option<bool>,
+    /// Seconds after which an instance is replaced: 86400 to 31536000, or 0 for never.
+    #[argument(number = accepts::instance_lifetime, default = 0, change = InPlace)]
+    pub max_instance_lifetime: Option<i32>,
+    /// What Auto Scaling does when a zone has no capacity: `balanced-best-effort` starts instances in others, `balanced-only` keeps
+    /// trying in that zone.
+    #[argument(one_of = ["balanced-best-effort", "balanced-only"], default = "balanced-best-effort", change = InPlace)]
+    pub capacity_distribution_strategy: Option<String>,
+    /// How many instances stay in service whenever Auto Scaling replaces some, such as unhealthy ones.
+    #[argument(change = InPlace)]
+    pub instance_maintenance_policy: Option<MaintenancePolicy>,
+    /// Several instance types, On-Demand and Spot.
+    #[argument(change = Apart)]
+    pub mixed_instances_policy: Option<MixedInstances>,
     /// The instance refresh that replaces instances when the launch template changed: another image, type, user data, release
     /// or any other of its arguments.
     #[argument(change = Aside)]
     pub instance_refresh: Option<InstanceRefresh>,
+}
+
+/// How many instances stay in service while some are replaced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct MaintenancePolicy {
+    /// The percentage of the desired capacity that stays in service.
+    #[argument(required, range = 0..=100)]
+    pub min_healthy_percentage: i32,
+    /// The percentage of the desired capacity that may be there meanwhile. At most 100 more than `min_healthy_percentage`.
+    #[argument(required, range = 100..=200)]
+    pub max_healthy_percentage: i32,
+}
+
+/// Several instance types, On-Demand and Spot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Apart)]
+pub struct MixedInstances {
+    /// How capacity is distributed over On-Demand and Spot Instances, and over the types.
+    #[argument(change = InPlace)]
+    pub instances_distribution: Option<InstancesDistribution>,
+    /// The instance types instead of `instance_type`, the preferred one first: at most 40.
+    #[argument(change = Rolls)]
+    pub overrides: Vec<InstanceOverride>,
+}
+
+/// How capacity is distributed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct InstancesDistribution {
+    /// How On-Demand Instances get their types: `lowest-price`, or `prioritized` in the order of `overrides`.
+    #[argument(
+        one_of = ["lowest-price", "prioritized"],
+        default_is = "`lowest-price` where `overrides` have `instance_requirements`, and to `prioritized` otherwise"
+    )]
+    pub on_demand_allocation_strategy: Option<String>,
+    /// The capacity that On-Demand Instances have first.
+    #[argument(range = 0..=1_000_000, default = 0)]
+    pub on_demand_base_capacity: Option<i32>,
+    /// The percentage of On-Demand Instances beyond `on_demand_base_capacity`; the others are Spot Instances.
+    #[argument(range = 0..=100, default = 100)]
+    pub on_demand_percentage_above_base_capacity: Option<i32>,
+    /// How Spot Instances get their types and zones. AWS recommends `price-capacity-optimized`.
+    #[argument(
+        one_of = ["lowest-price", "capacity-optimized", "capacity-optimized-prioritized", "price-capacity-optimized"],
+        default = "lowest-price"
+    )]
+    pub spot_allocation_strategy: Option<String>,
+    /// The number of Spot pools in each zone. Only with `spot_allocation_strategy = "lowest-price"`.
+    #[argument(range = 1..=20, default_is = "2 with `lowest-price`")]
+    pub spot_instance_pools: Option<i32>,
+    /// The highest price per hour for a Spot Instance, in US dollars: 0.001 or more. If omitted, the On-Demand price.
+    #[argument(text = accepts::spot_price)]
+    pub spot_max_price: Option<String>,
+}
+
+/// An instance type of a group with several ones, or what it must have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Rolls)]
+pub struct InstanceOverride {
+    /// The instance type. Exactly one of `instance_type` and `instance_requirements` is required.
+    #[argument(not_empty)]
+    pub instance_type: Option<String>,
+    /// The capacity that an instance of this type counts for: 1 to 999. All overrides have one, or none.
+    #[argument(range = 1..=999)]
+    pub weighted_capacity: Option<i32>,
+    /// What a type must have: Auto Scaling picks the types.
+    pub instance_requirements: Option<InstanceRequirements>,
+}
+
+/// What an instance type must have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Rolls)]
+pub struct InstanceRequirements {
+    /// The number of vCPUs. It needs a `min`.
+    #[argument(required)]
+    pub vcpu_count: Bounds,
+    /// The memory in MiB. It needs a `min`.
+    #[argument(required)]
+    pub memory_mib: Bounds,
+    /// The memory in GiB for each vCPU.
+    pub memory_gib_per_vcpu: Option<Span>,
+    /// The manufacturers of the processors: `intel`, `amd`, `amazon-web-services`, `apple`.
+    #[argument(set, each = accepts::cpu_manufacturer, default_is = "all of them")]
+    pub cpu_manufacturers: Vec<String>,
+    /// The generations: `current`, `previous`.
+    #[argument(set, each = accepts::instance_generation, default_is = "both")]
+    pub instance_generations: Vec<String>,
+    /// The only types to choose from, `*` standing for anything, such as `c*`: at most 400. Conflicts with `excluded_instance_types`.
+    #[argument(set)]
+    pub allowed_instance_types: Vec<String>,
+    /// Types that are not chosen, `*` standing for anything: at most 400.
+    #[argument(set)]
+    pub excluded_instance_types: Vec<String>,
+    /// Whether bare metal types are taken.
+    #[argument(one_of = ["included", "excluded", "required"], default = "excluded")]
+    pub bare_metal: Option<String>,
+    /// Whether burstable types are taken.
+    #[argument(one_of = ["included", "excluded", "required"], default = "excluded")]
+    pub burstable_performance: Option<String>,
+    /// Whether types have to support hibernation.
+    #[argument(default = false)]
+    pub require_hibernate_support: Option<bool>,
+    /// The number of network interfaces.
+    pub network_interface_count: Option<Bounds>,
+    /// The network bandwidth in Gbps.
+    pub network_bandwidth_gbps: Option<Span>,
+    /// The baseline bandwidth to EBS in Mbps.
+    pub baseline_ebs_bandwidth_mbps: Option<Bounds>,
+    /// Whether types with instance store volumes are taken.
+    #[argument(one_of = ["included", "excluded", "required"], default = "included")]
+    pub local_storage: Option<String>,
+    /// The kinds of instance store volumes: `hdd`, `ssd`.
+    #[argument(set, each = accepts::storage_type, default_is = "both")]
+    pub local_storage_types: Vec<String>,
+    /// The size of all instance store volumes in GB.
+    pub total_local_storage_gb: Option<Span>,
+    /// The number of accelerators; `max = 0` leaves types with some out.
+    pub accelerator_count: Option<Bounds>,
+    /// The kinds of accelerators: `gpu`, `fpga`, `inference`.
+    #[argument(set, default_is = "all of them")]
+    pub accelerator_types: Vec<String>,
+    /// The manufacturers of the accelerators, such as `nvidia`.
+    #[argument(set, default_is = "all of them")]
+    pub accelerator_manufacturers: Vec<String>,
+    /// The names of the accelerators, such as `a100`.
+    #[argument(set, default_is = "all of them")]
+    pub accelerator_names: Vec<String>,
+    /// The memory of all accelerators in MiB.
+    pub accelerator_total_memory_mib: Option<Bounds>,
+    /// How many percent a Spot price may be above that of the cheapest type, as AWS compares them.
+    #[argument(range = 0..=999_999, default_is = "100")]
+    pub spot_max_price_percentage_over_lowest_price: Option<i32>,
+    /// How many percent of the On-Demand price of the cheapest type a Spot price may be. Conflicts with
+    /// `spot_max_price_percentage_over_lowest_price`.
+    #[argument(range = 0..=999_999)]
+    pub max_spot_price_as_percentage_of_optimal_on_demand_price: Option<i32>,
+    /// How many percent an On-Demand price may be above that of the cheapest type.
+    #[argument(range = 0..=999_999, default = 20)]
+    pub on_demand_max_price_percentage_over_lowest_price: Option<i32>,
+}
+
+/// A range of whole numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Rolls)]
+pub struct Bounds {
+    /// The least.
+    #[argument(range = 0..=2_147_483_647)]
+    pub min: Option<i32>,
+    /// The most.
+    #[argument(range = 0..=2_147_483_647)]
+    pub max: Option<i32>,
+}
+
+/// A range of numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = Rolls)]
+pub struct Span {
+    /// The least.
+    #[argument(number = accepts::amount)]
+    pub min: Option<f64>,
+    /// The most.
+    #[argument(number = accepts::amount)]
+    pub max: Option<f64>,
 }
 
 /// The instance metadata service.
@@ -438,8 +622,37 @@ pub struct InstanceRefresh {
     /// Seconds until a new instance counts.
     #[argument(range = 0..=1_000_000, default_is = "`default_instance_warmup`, or else to `health_check_grace_period`")]
     pub instance_warmup: Option<i32>,
+    /// Whether instances that have the version and settings already stay as they are.
+    #[argument(default = true)]
+    pub skip_matching: Option<bool>,
+    /// The percentages of replaced instances after which the instance refresh waits for `checkpoint_delay`, in ascending order, the
+    /// last one 100.
+    pub checkpoint_percentages: Vec<i32>,
+    /// Seconds to wait at each of `checkpoint_percentages`.
+    #[argument(range = 0..=172_800, default_is = "`3600` with `checkpoint_percentages`")]
+    pub checkpoint_delay: Option<i32>,
+    /// Seconds to watch all new instances before the instance refresh is done.
+    #[argument(range = 0..=172_800, default = 0)]
+    pub bake_time: Option<i32>,
+    /// CloudWatch alarms that end the instance refresh when they go off: at most 10.
+    #[argument(list = accepts::alarms)]
+    pub alarms: Vec<String>,
+    /// Whether Auto Scaling brings the former instances back after an instance refresh that failed. It needs an `image_id` that is
+    /// an ID.
+    #[argument(default = false)]
+    pub auto_rollback: Option<bool>,
+    /// What happens to instances that are protected from scale-in: `Wait` until they are not, `Refresh` or `Ignore` them.
+    #[argument(one_of = ["Wait", "Refresh", "Ignore"], default = "Wait")]
+    pub scale_in_protected_instances: Option<String>,
+    /// What happens to instances on standby: `Wait` until they are not, `Terminate` or `Ignore` them.
+    #[argument(one_of = ["Wait", "Terminate", "Ignore"], default = "Wait")]
+    pub standby_instances: Option<String>,
     /// Time for the instance refresh.
-    #[argument(text = rules::time, text = rules::some_time, default = "30m")]
+    #[argument(
+        text = rules::time,
+        text = rules::some_time,
+        default_is = "what it takes to replace all instances, as many at once as the percentages allow, with ten minutes for each such step beyond its warmup, and at least `30m`"
+    )]
     pub timeout: Option<String>,
 }
 
@@ -499,6 +712,22 @@ pub struct Service {
     /// The percentage of `desired_count` that may run during a deployment. More than `minimum_healthy_percent`.
     #[argument(range = 0..=1000, default = 200, change = InPlace)]
     pub maximum_percent: Option<i32>,
+    /// Where tasks get tags from. Only tasks that start afterwards get them.
+    #[argument(
+        one_of = ["TASK_DEFINITION", "SERVICE", "NONE"],
+        default_is = "`TASK_DEFINITION` with `task_definition`, whose revisions carry the tags of this environment, and to `SERVICE` with `task_definition_arn`; ECS's own default is `NONE`",
+        change = InPlace
+    )]
+    pub propagate_tags: Option<String>,
+    /// Whether tasks get tags of ECS: the names of the cluster and the service.
+    #[argument(default = false, change = InPlace)]
+    pub enable_ecs_managed_tags: Option<bool>,
+    /// Whether ECS moves tasks until they are spread over the Availability Zones: `ENABLED` or `DISABLED`. If omitted, ECS decides.
+    #[argument(one_of = ["ENABLED", "DISABLED"], change = InPlace)]
+    pub availability_zone_rebalancing: Option<String>,
+    /// CloudWatch alarms that end a deployment.
+    #[argument(change = InPlace)]
+    pub alarms: Option<DeploymentAlarms>,
     /// Whether ECS Exec is on.
     #[argument(default = false)]
     pub enable_execute_command: Option<bool>,
@@ -510,6 +739,21 @@ pub struct Service {
     #[serde(skip)]
     #[argument(skip)]
     pub running: Option<String>,
+}
+
+/// CloudWatch alarms that end a deployment when they go off.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Arguments)]
+#[arguments(change = InPlace)]
+pub struct DeploymentAlarms {
+    /// The names of the alarms.
+    #[argument(set, required, not_empty)]
+    pub alarm_names: Vec<String>,
+    /// Whether they are looked at.
+    #[argument(default = true)]
+    pub enable: Option<bool>,
+    /// Whether the former deployment comes back after one that they ended.
+    #[argument(default = true)]
+    pub rollback: Option<bool>,
 }
 
 /// A part of a capacity provider strategy.

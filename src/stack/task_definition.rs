@@ -1,13 +1,17 @@
 //! Task definitions: the JSON that register-task-definition takes, as teams have it on disk.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
+
+use super::register_model;
 
 /// A task definition, ready to be registered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskDefinition(pub Map<String, Value>);
 
 /// What describe-task-definition adds, and register-task-definition doesn't take.
-const ANSWERED: [&str; 10] = [
+const ANSWERED: [&str; 9] = [
     "taskDefinitionArn",
     "revision",
     "status",
@@ -16,7 +20,6 @@ const ANSWERED: [&str; 10] = [
     "registeredAt",
     "registeredBy",
     "deregisteredAt",
-    "tags",
     "deleteRequestedAt",
 ];
 
@@ -26,9 +29,13 @@ impl TaskDefinition {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<TaskDefinition, String> {
+        // Editors put a mark at the beginning of UTF-8, which is no part of the text.
+        let text = text.trim_start_matches('\u{feff}');
         let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
         let Value::Object(mut map) = json else { return Err("must be a JSON object".to_owned()) };
-        if let Some(Value::Object(inner)) = map.remove("taskDefinition") {
+        if let Some(Value::Object(mut inner)) = map.remove("taskDefinition") {
+            // An answer has the tags beside it.
+            inner.extend(map.remove("tags").map(|tags| ("tags".to_owned(), tags)));
             map = inner;
         }
         map.retain(|name, value| !ANSWERED.contains(&name.as_str()) && !value.is_null());
@@ -48,7 +55,45 @@ impl TaskDefinition {
                         enough: put it into {\"family\": …, \"containerDefinitions\": …})"
                 .to_owned());
         }
+        let faults = register_model::faults(&map);
+        if !faults.is_empty() {
+            return Err(faults.join("; "));
+        }
         Ok(TaskDefinition(map))
+    }
+
+    /// The tags that are written in it, but for those that only AWS or the provider gives.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        let text = |tag: &Value, name: &str| Some(tag.get(name)?.as_str()?.to_owned());
+        let pair = |tag: &Value| Some((text(tag, "key")?, text(tag, "value").unwrap_or_default()));
+        let tags = self.0.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(pair);
+        tags.filter(|(key, _)| !key.starts_with("aws:") && !key.starts_with("bluegreen:")).collect()
+    }
+
+    /// The container of this name, or the only one.
+    fn container(&self, name: Option<&str>) -> Option<&Value> {
+        let containers = self.0.get("containerDefinitions")?.as_array()?;
+        match name {
+            Some(name) => {
+                containers.iter().find(|container| container.get("name").and_then(Value::as_str) == Some(name))
+            }
+            None => containers.first().filter(|_| containers.len() == 1),
+        }
+    }
+
+    /// The ports that a container maps; none if there is no such container, or it maps ranges.
+    pub fn ports(&self, container: Option<&str>) -> Option<Vec<i64>> {
+        let container = self.container(container)?;
+        let mappings = container.get("portMappings").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let ports: Option<Vec<i64>> = mappings.iter().map(|mapping| mapping.get("containerPort")?.as_i64()).collect();
+        ports
+    }
+
+    /// The containers that have no image.
+    pub fn without_image(&self) -> Vec<&str> {
+        let containers = self.0.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten();
+        let bare = containers.filter(|it| it.get("image").and_then(Value::as_str).is_none_or(str::is_empty));
+        bare.filter_map(|it| it.get("name")?.as_str()).collect()
     }
 
     /// The names of the containers.

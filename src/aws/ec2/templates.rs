@@ -139,7 +139,7 @@ fn data(of: VersionOf<'_>) -> RequestLaunchTemplateData {
         std::iter::once(of.security_group.to_owned()).chain(instances.security_group_ids.iter().cloned()).collect();
     let builder = RequestLaunchTemplateData::builder()
         .image_id(&instances.image_id)
-        .instance_type(InstanceType::from(instances.instance_type.as_str()))
+        .set_instance_type(instances.instance_type.as_deref().map(InstanceType::from))
         .set_user_data(
             instances.user_data.as_ref().map(|text| STANDARD.encode(text)).or(instances.user_data_base64.clone()),
         )
@@ -230,7 +230,7 @@ fn read(data: &ResponseLaunchTemplateData, own_group: Option<&str>) -> Instances
     });
     Instances {
         image_id: data.image_id().unwrap_or_default().to_owned(),
-        instance_type: data.instance_type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        instance_type: data.instance_type().map(|kind| kind.as_str().to_owned()),
         user_data: plain,
         user_data_base64: encoded,
         key_name: data.key_name().map(str::to_owned),

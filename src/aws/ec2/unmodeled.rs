@@ -138,6 +138,7 @@ pub(super) fn say_all(
     }
     let gone = [
         ("user data", former.user_data().is_some_and(|text| !text.is_empty()) && data.user_data.is_none()),
+        ("the instance type", former.instance_type.is_some() && data.instance_type.is_none()),
         ("the key pair", former.key_name.is_some() && data.key_name.is_none()),
         ("the instance profile", former.iam_instance_profile.is_some() && data.iam_instance_profile.is_none()),
         ("the block devices", !former.block_device_mappings().is_empty() && data.block_device_mappings().is_empty()),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Stub;
 use crate::run::ports::FailureKind;
 use crate::run::stack::ports::{Deploy, Tags, VersionOf};
-use crate::stack::{CircuitBreaker, Instances, Service};
+use crate::stack::{CircuitBreaker, DeploymentAlarms, Instances, Service};
 
 const SERVICE: &str = "arn:aws:ecs:eu-central-1:123456789012:service/main/web-blue";
 
@@ -101,6 +101,12 @@ async fn settings_of_deployments_stay_but_for_those_that_are_written() {
         minimum_healthy_percent: Some(100),
         maximum_percent: Some(200),
         health_check_grace_period: Some(7),
+        alarms: Some(DeploymentAlarms {
+            alarm_names: vec!["errors".to_owned()],
+            enable: Some(true),
+            rollback: Some(false),
+        }),
+        propagate_tags: Some("SERVICE".to_owned()),
         ..Service::default()
     };
     stub.stack.ecs.update(SERVICE, &wish).await.unwrap();
@@ -109,9 +115,15 @@ async fn settings_of_deployments_stay_but_for_those_that_are_written() {
     expected["maximumPercent"] = json!(200);
     expected["deploymentCircuitBreaker"]["enable"] = json!(true);
     expected["deploymentCircuitBreaker"]["rollback"] = json!(true);
+    expected["alarms"]["rollback"] = json!(false);
     let sent = sent(&stub);
     assert_eq!(sent["deploymentConfiguration"], expected);
-    assert_eq!(sent["healthCheckGracePeriodSeconds"], 7);
+    assert_eq!((&sent["healthCheckGracePeriodSeconds"], &sent["propagateTags"]), (&json!(7), &json!("SERVICE")));
+    // Alarms that are wished no more are taken away.
+    let stub = Stub::start(ecs).await;
+    stub.stack.ecs.update(SERVICE, &Service { alarms: None, ..wish }).await.unwrap();
+    let none = json!({ "alarmNames": [], "enable": false, "rollback": false });
+    assert_eq!(self::sent(&stub)["deploymentConfiguration"]["alarms"], none);
 }
 
 /// Who moves the traffic of a service is seen where it isn't a switch.
@@ -171,7 +183,7 @@ async fn another_version_leaves_mixed_instances_mixed() {
     let stub = Stub::start(mixed).await;
     let seen = stub.stack.autoscaling.find("web-blue").await.unwrap().unwrap();
     assert_eq!(seen.template, Some(("lt-1".to_owned(), "1".to_owned())));
-    stub.stack.autoscaling.set_template("web-blue", ("lt-1", "2")).await.unwrap();
+    stub.stack.autoscaling.set_template("web-blue", &seen.instances, ("lt-1", "2")).await.unwrap();
     let mut sent = stub.asked().pop().unwrap();
     for name in ["Action", "Version", "AutoScalingGroupName"] {
         sent.remove(name);
@@ -245,7 +257,7 @@ async fn new_version(
 ) -> (Result<i64, crate::run::ports::PortError>, Option<BTreeMap<String, String>>) {
     let stub = Stub::start(answers).await;
     let instances =
-        Instances { image_id: "ami-2".to_owned(), instance_type: "t3.large".to_owned(), ..Instances::default() };
+        Instances { image_id: "ami-2".to_owned(), instance_type: Some("t3.large".to_owned()), ..Instances::default() };
     let tags = Tags::from([("bluegreen:release".to_owned(), "2".to_owned())]);
     let gone = ["team".to_owned()];
     let of =

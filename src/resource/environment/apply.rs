@@ -71,6 +71,7 @@ impl Environment {
             live: begun.live,
             ids,
             deadline: Instant::now() + limit(planned, operation),
+            is_limited: !planned.get("timeouts").get(operation).is_null(),
             cancel: &request.cancel,
             progress: begun.memory.progress(),
             former_failures: None,

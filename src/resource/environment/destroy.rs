@@ -43,6 +43,7 @@ pub(super) async fn destroy(shared: &Shared, request: &DestroyRequest, diagnosti
         live: false,
         ids,
         deadline: Instant::now() + limit(prior, "delete"),
+        is_limited: true,
         cancel: &request.cancel,
         progress: memory.progress(),
         former_failures: None,

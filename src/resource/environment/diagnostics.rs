@@ -98,7 +98,7 @@ fn next(error: &PortError) -> &'static str {
         FailureKind::Conflict => "Next: find out who made it or uses it.",
         FailureKind::Gone
         | FailureKind::InvalidRequest
-        | FailureKind::NotPropagated
+        | FailureKind::Passing
         | FailureKind::NeedsListener
         | FailureKind::Other => "Next: correct the cause, then run the same command again.",
     }

@@ -71,25 +71,8 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
     let services = &shared.stack.ports;
     let name = stack::name(&spec.name, &spec.color);
     let told = |error: crate::run::ports::PortError| error.message;
-    if let Some(arn) = &ids.service {
-        let cluster = cluster_of(arn)?.to_owned();
-        let seen = services.ecs.find(&cluster, arn).await.map_err(told)?;
-        let seen = seen.ok_or_else(|| format!("there is no service {arn}"))?;
-        let mut service = Service { cluster, ..Service::default() };
-        // What is no longer the newest one that AWS takes by itself was chosen.
-        let newest = ["LATEST", "1.4.0", "1.0.0"];
-        service.platform_version = seen.service.platform_version.clone().filter(|it| !newest.contains(&it.as_str()));
-        service.task_definition_arn = seen.service.task_definition_arn.clone();
-        if ids.target_group.is_none() && seen.target_groups.len() > 1 {
-            return Err(format!(
-                "The service has several target groups: {}. Name the one that a switch is to move in the id, behind a comma; the service keeps the others.\n\n{HELP}",
-                seen.target_groups.join(", ")
-            ));
-        }
-        ids.target_group = ids.target_group.take().or(seen.target_groups.first().cloned());
-        let behind = ids.target_group.as_ref().and_then(|group| seen.containers.get(group));
-        service.container_name = behind.and_then(|(name, _)| name.clone()).or(seen.service.container_name.clone());
-        spec.service = Some(service);
+    if let Some(arn) = ids.service.clone() {
+        find_service(shared, (&arn, spec, ids)).await?;
     }
     let mut group = match &ids.target_group {
         Some(arn) => services.target_groups.find(arn).await.map_err(told)?,
@@ -137,6 +120,29 @@ async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targ
     if targets {
         spec.targets = Some(vec![Target::default()]);
     }
+    Ok(())
+}
+
+/// Completes what is known of a service.
+async fn find_service(shared: &Shared, (arn, spec, ids): (&str, &mut Spec, &mut Ids)) -> Result<(), String> {
+    let cluster = cluster_of(arn)?.to_owned();
+    let seen = shared.stack.ports.ecs.find(&cluster, arn).await.map_err(|error| error.message)?;
+    let seen = seen.ok_or_else(|| format!("there is no service {arn}"))?;
+    let mut service = Service { cluster, ..Service::default() };
+    // What is no longer the newest one that AWS takes by itself was chosen.
+    let newest = ["LATEST", "1.4.0", "1.0.0"];
+    service.platform_version = seen.service.platform_version.clone().filter(|it| !newest.contains(&it.as_str()));
+    service.task_definition_arn = seen.service.task_definition_arn.clone();
+    if ids.target_group.is_none() && seen.target_groups.len() > 1 {
+        return Err(format!(
+            "The service has several target groups: {}. Name the one that a switch is to move in the id, behind a comma; the service keeps the others.\n\n{HELP}",
+            seen.target_groups.join(", ")
+        ));
+    }
+    ids.target_group = ids.target_group.take().or(seen.target_groups.first().cloned());
+    let behind = ids.target_group.as_ref().and_then(|group| seen.containers.get(group));
+    service.container_name = behind.and_then(|(name, _)| name.clone()).or(seen.service.container_name.clone());
+    spec.service = Some(service);
     Ok(())
 }
 

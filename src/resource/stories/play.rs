@@ -89,7 +89,7 @@ fn color(name: &str, ecs: bool, pool: Option<String>) -> serde_json::Value {
         true => {
             color["service"] = json!({
                 "cluster": "main", "container_port": 80, "subnet_ids": ["subnet-a"], "desired_count": 2, "image": "app:1",
-                "task_definition": r#"{"family":"app","containerDefinitions":[{"name":"app","image":"x"}]}"#,
+                "task_definition": r#"{"family":"app","containerDefinitions":[{"name":"app","portMappings":[{"containerPort":80}],"image":"x"}]}"#,
             });
         }
         false => {

@@ -33,6 +33,8 @@ pub struct Build<'a> {
     pub ids: Ids,
     /// When it must be done.
     pub deadline: Instant,
+    /// Whether somebody said so.
+    pub is_limited: bool,
     /// Terraform's request to stop.
     pub cancel: &'a Cancel,
     /// What is remembered of it.

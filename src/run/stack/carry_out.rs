@@ -91,7 +91,7 @@ impl Build<'_> {
                 let template = Self::need(&self.ids.template, "launch template")?;
                 let template = (template, self.ids.template_version.unwrap_or(1));
                 let (name, instances, tags) = (self.name, self.instances()?, self.tags);
-                self.patiently(|| ports.autoscaling.create(name, instances, template, group, tags)).await?;
+                self.patiently(true, || ports.autoscaling.create(name, instances, template, group, tags)).await?;
                 self.ids.scaling_group = Some(name.to_owned());
                 self.wait_in_service(name, None, Watch::Nothing).await
             }

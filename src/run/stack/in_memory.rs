@@ -14,9 +14,9 @@ use crate::rollout::{Conditions, Scalable, Terminal};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::in_memory::{ATTEMPT, Fake, Fault, Hook, Stacks};
 use crate::run::stack::ports::{
-    Deploy, Deployment, Ecs, LaunchTemplates, Refresh, RefreshPace, RefreshState, Rollout, ScalingGroups,
-    SecurityGroups, SeenGroup, SeenInstance, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate,
-    SeenVersion, StackPorts, Tags, TargetGroups, VersionOf,
+    Deploy, Deployment, Ecs, LaunchTemplates, Refresh, RefreshOf, RefreshState, Rollout, ScalingGroups, SecurityGroups,
+    SeenGroup, SeenInstance, SeenScalingGroup, SeenSecurityGroup, SeenService, SeenTemplate, SeenVersion, StackPorts,
+    Tags, TargetGroups, VersionOf,
 };
 use crate::stack::{Instances, Peer, Rule, RuleDirection, Rules, Service, Target, TargetGroup, TaskDefinition};
 
@@ -122,6 +122,8 @@ struct Scaling {
     tags: Tags,
     members: Vec<(SeenInstance, Instant)>,
     refresh: Option<(String, RefreshState, Instant)>,
+    /// What the refresh makes instances of, where the group hasn't got it yet.
+    desired: Option<(String, String)>,
 }
 
 #[derive(Clone, Debug)]
@@ -622,7 +624,7 @@ impl State {
 
     fn tick_group(&mut self, name: &str, now: Instant) {
         let Some(group) = self.scaling.get(name).cloned() else { return };
-        let Scaling { settings, template, mut members, mut refresh, .. } = group;
+        let Scaling { settings, mut template, mut members, mut refresh, mut desired, .. } = group;
         let wanted = usize::try_from(settings.desired_capacity.unwrap_or(settings.min_size)).unwrap_or(0);
         let version = (template.0.clone(), self.number(&template));
         let can_launch = self.templates.contains_key(&template.0);
@@ -630,6 +632,10 @@ impl State {
         if let Some((_, state, since)) = &mut refresh
             && *state == RefreshState::Running
         {
+            let version = match &desired {
+                Some(desired) => (desired.0.clone(), self.number(desired)),
+                None => version.clone(),
+            };
             while now.saturating_duration_since(*since) >= BOOT {
                 let Some((old, at)) = members.iter_mut().find(|(it, _)| it.template.as_ref() != Some(&version)) else {
                     *state = RefreshState::Done;
@@ -641,6 +647,11 @@ impl State {
             }
             if now >= *since && members.iter().all(|(it, _)| it.template.as_ref() == Some(&version)) {
                 *state = RefreshState::Done;
+            }
+            if *state == RefreshState::Done
+                && let Some(desired) = desired.take()
+            {
+                template = desired;
             }
         }
         while members.len() > wanted {
@@ -657,6 +668,7 @@ impl State {
         }
         if let Some(group) = self.scaling.get_mut(name) {
             (group.members, group.refresh) = (members, refresh);
+            (group.template, group.desired) = (template, desired);
         }
     }
 
@@ -668,7 +680,7 @@ impl State {
     }
 
     fn instance(&mut self) -> SeenInstance {
-        SeenInstance { id: self.id("i"), state: "Pending".to_owned(), healthy: true, template: None }
+        SeenInstance { id: self.id("i"), state: "Pending".to_owned(), healthy: true, ..SeenInstance::default() }
     }
 }
 
@@ -904,6 +916,18 @@ impl SecurityGroups for Ec2 {
     }
 }
 
+impl Instances {
+    /// Takes over what else belongs to the group.
+    fn take_scaling(&mut self, other: &Instances) {
+        self.protect_from_scale_in = other.protect_from_scale_in;
+        self.capacity_rebalance = other.capacity_rebalance;
+        self.max_instance_lifetime = other.max_instance_lifetime;
+        self.capacity_distribution_strategy.clone_from(&other.capacity_distribution_strategy);
+        self.instance_maintenance_policy.clone_from(&other.instance_maintenance_policy);
+        self.mixed_instances_policy.clone_from(&other.mixed_instances_policy);
+    }
+}
+
 /// The template's part of instances.
 fn template_part(instances: &Instances) -> Instances {
     Instances {
@@ -1072,6 +1096,7 @@ impl ScalingGroups for Asg {
         settings.health_check_grace_period = instances.health_check_grace_period;
         settings.default_instance_warmup = instances.default_instance_warmup;
         settings.termination_policies.clone_from(&instances.termination_policies);
+        settings.take_scaling(instances);
         let group = Scaling {
             settings,
             template: (template.0.to_owned(), template.1.to_string()),
@@ -1079,6 +1104,7 @@ impl ScalingGroups for Asg {
             tags: tags.clone(),
             members: Vec::new(),
             refresh: None,
+            desired: None,
         };
         let name = name.to_owned();
         self.0
@@ -1101,15 +1127,18 @@ impl ScalingGroups for Asg {
             settings.health_check_grace_period = instances.health_check_grace_period;
             settings.default_instance_warmup = instances.default_instance_warmup;
             settings.termination_policies.clone_from(&instances.termination_policies);
+            settings.take_scaling(&instances);
             Ok(())
         })
         .await
     }
 
-    async fn set_template(&self, name: &str, template: (&str, &str)) -> Result<(), PortError> {
+    async fn set_template(&self, name: &str, instances: &Instances, template: (&str, &str)) -> Result<(), PortError> {
         let template = (template.0.to_owned(), template.1.to_owned());
+        let policy = instances.mixed_instances_policy.clone();
         self.of_group(format!("template {name} {}", template.1), name, move |group| {
             group.template = template;
+            group.settings.mixed_instances_policy = policy;
             Ok(())
         })
         .await
@@ -1180,7 +1209,8 @@ impl ScalingGroups for Asg {
         self.0.change(format!("tags {name}"), None, move |state| state.set_tags(&name, &set, &away)).await
     }
 
-    async fn start_refresh(&self, name: &str, _: RefreshPace) -> Result<String, PortError> {
+    async fn start_refresh(&self, name: &str, of: RefreshOf<'_>) -> Result<String, PortError> {
+        let desired = of.desired.map(|(id, version)| (id.to_owned(), version.to_owned()));
         let group = self.0.group_of(name);
         let name = name.to_owned();
         self.0
@@ -1191,6 +1221,7 @@ impl ScalingGroups for Asg {
                     return Err(conflict("InstanceRefreshInProgress"));
                 }
                 group.refresh = Some((id.clone(), RefreshState::Running, Instant::now()));
+                group.desired = desired;
                 Ok(id)
             })
             .await

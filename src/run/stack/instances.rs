@@ -1,14 +1,16 @@
 //! Instances: their security group, launch template and Auto Scaling group, and how they are replaced.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::duration;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
-use crate::run::stack::ports::{RefreshPace, RefreshState, SeenScalingGroup, Tags, VersionOf, failed};
+use crate::run::stack::ports::{RefreshOf, RefreshState, SeenScalingGroup, Tags, VersionOf, failed};
 use crate::run::stack::wait::{Pauses, Watch};
 use crate::shell::quoted;
-use crate::stack::{self, Rules};
+use crate::stack::{self, Instances, Rules};
 
 impl Build<'_> {
     pub(super) async fn create_security_group(&mut self) -> Result<(), PortError> {
@@ -57,22 +59,28 @@ impl Build<'_> {
         let version = self.add_version().await?.to_string();
         let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?;
         let template = Self::need(&self.ids.template, "launch template")?;
-        self.context.ports.autoscaling.set_template(name, (template, &version)).await
+        self.context.ports.autoscaling.set_template(name, self.instances()?, (template, &version)).await
     }
 
     /// A new version of the template, and instances made of it. If that comes to nothing, the group makes instances of the
     /// former version again, whatever is there of the new one.
     pub(super) async fn roll(&mut self) -> Result<(), PortError> {
-        let former = self.seen.scaling_group.as_ref().and_then(|group| group.template.clone());
         let version = self.add_version().await?.to_string();
         let autoscaling = &self.context.ports.autoscaling;
         let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?.to_owned();
         let template = Self::need(&self.ids.template, "launch template")?.to_owned();
-        autoscaling.set_template(&name, (&template, &version)).await?;
-        let Err(error) = self.refresh(&name).await else { return Ok(()) };
-        let former = former.filter(|(id, _)| *id == template && self.seen.template.is_some());
-        let Some((id, number)) = former else { return Err(error) };
-        let text = match autoscaling.set_template(&name, (&id, &number)).await {
+        let instances = self.instances()?;
+        if instances.instance_refresh.as_ref().is_some_and(|refresh| refresh.auto_rollback == Some(true)) {
+            // Only of a version that the group doesn't have yet can Auto Scaling bring it back to the former one.
+            return self.refresh(&name, Some((&template, &version))).await;
+        }
+        autoscaling.set_template(&name, instances, (&template, &version)).await?;
+        let Err(error) = self.refresh(&name, None).await else { return Ok(()) };
+        let former =
+            self.seen.scaling_group.as_ref().and_then(|group| Some((&group.instances, group.template.clone()?)));
+        let former = former.filter(|(_, (id, _))| *id == template && self.seen.template.is_some());
+        let Some((before, (id, number))) = former else { return Err(error) };
+        let text = match autoscaling.set_template(&name, before, (&id, &number)).await {
             Ok(()) => format!(
                 "{error}\nThe Auto Scaling group {name} makes new instances of version {number} of its template again; instances that were replaced already are of version {version}."
             ),
@@ -91,9 +99,9 @@ impl Build<'_> {
         Err(PortError::new(error.kind, text))
     }
 
-    async fn refresh(&self, name: &str) -> Result<(), PortError> {
-        let wished = self.instances()?.instance_refresh.clone().unwrap_or_default();
-        let autoscaling = &self.context.ports.autoscaling;
+    async fn refresh(&mut self, name: &str, desired: Option<(&str, &str)>) -> Result<(), PortError> {
+        let instances = self.spec.instances.as_ref().ok_or_else(|| failed("there are no instances"))?;
+        let wished = instances.instance_refresh.clone().unwrap_or_default();
         let (min, max) = if self.live { (100, 110) } else { (0, 100) };
         // AWS allows no more than 100 between them.
         let (min_healthy, max_healthy) = match (wished.min_healthy_percentage, wished.max_healthy_percentage) {
@@ -102,11 +110,19 @@ impl Build<'_> {
             (None, Some(own)) => (min.max(own - 100), own),
             (None, None) => (min, max),
         };
-        let pace = RefreshPace { min_healthy, max_healthy, warmup: wished.instance_warmup };
+        let of = RefreshOf { instances, healthy: (min_healthy, max_healthy), desired };
+        let limit = wished.timeout.as_deref().and_then(|text| duration::parse(text).ok());
+        let count = self.seen.scaling_group.as_ref().map_or(0, |group| group.members.len());
+        let limit = limit.unwrap_or_else(|| time_for(instances, count, of.healthy));
+        if !self.is_limited {
+            // Nobody said how long the update may take: what the replacement is given comes on top.
+            self.deadline = self.deadline.max(Instant::now() + limit + LEEWAY);
+        }
+        let autoscaling = &self.context.ports.autoscaling;
         let (mut pauses, mut cancelled) = (Pauses::new(), false);
         self.still_idle().await?;
         let started = loop {
-            match autoscaling.start_refresh(name, pace).await {
+            match autoscaling.start_refresh(name, of).await {
                 // One of a run that was killed: it makes instances of a version that nobody wants any more.
                 Err(error) if error.kind == FailureKind::Conflict => {
                     if !std::mem::replace(&mut cancelled, true) {
@@ -118,8 +134,7 @@ impl Build<'_> {
                 other => break other?,
             }
         };
-        let limit = wished.timeout.as_deref().and_then(|text| duration::parse(text).ok());
-        let end = limit.map_or(self.deadline, |limit| self.deadline.min(Instant::now() + limit));
+        let end = self.deadline.min(Instant::now() + limit);
         if let Err((error, goes_on)) = self.follow_refresh(name, &started, end).await {
             if goes_on {
                 // It must not go on behind everybody's back.
@@ -202,5 +217,54 @@ impl Build<'_> {
             Err(back) => format!("{error}\nITS SIZE COULD NOT BE PUT BACK: {back}"),
         };
         Err(PortError::new(error.kind, text))
+    }
+}
+
+/// What the other waits of an update may take beside an instance refresh.
+const LEEWAY: Duration = Duration::from_secs(15 * 60);
+/// A refresh has at least as long.
+const LEAST: Duration = Duration::from_secs(30 * 60);
+/// So long an instance may take to go, with requests that it still has, and another one to boot and to become healthy.
+const EACH: Duration = Duration::from_secs(10 * 60);
+
+/// How long it may take to replace so many instances, where nobody said it.
+fn time_for(instances: &Instances, count: usize, (min, max): (i32, i32)) -> Duration {
+    let wished = instances.instance_refresh.clone().unwrap_or_default();
+    let at_once = usize::try_from((max - min).max(0)).unwrap_or(0) * count / 100;
+    let steps = u32::try_from(count.div_ceil(at_once.max(1))).unwrap_or(u32::MAX);
+    let seconds = |seconds: Option<i32>| Duration::from_secs(u64::try_from(seconds.unwrap_or(0)).unwrap_or(0));
+    let warmup = wished.instance_warmup.or(instances.default_instance_warmup).or(instances.health_check_grace_period);
+    let stops = u32::try_from(wished.checkpoint_percentages.len()).unwrap_or(u32::MAX);
+    let replaced = (EACH + seconds(warmup)).saturating_mul(steps).max(LEAST);
+    replaced + seconds(wished.checkpoint_delay).saturating_mul(stops) + seconds(wished.bake_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::InstanceRefresh;
+
+    #[test]
+    fn a_refresh_has_the_time_that_it_takes() {
+        let with = |refresh: InstanceRefresh| Instances {
+            health_check_grace_period: Some(300),
+            instance_refresh: Some(refresh),
+            ..Instances::default()
+        };
+        let minutes = |refresh, count, healthy| time_for(&with(refresh), count, healthy).as_secs() / 60;
+        let usual = InstanceRefresh::default;
+        assert_eq!(minutes(usual(), 2, (0, 100)), 30, "an idle color, all at once");
+        assert_eq!(minutes(usual(), 40, (0, 100)), 30);
+        assert_eq!(minutes(usual(), 12, (100, 110)), 180, "a live color, one after the other");
+        assert_eq!(minutes(usual(), 40, (100, 110)), 150, "four at once");
+        let slow = InstanceRefresh {
+            checkpoint_percentages: vec![50, 100],
+            checkpoint_delay: Some(600),
+            bake_time: Some(1200),
+            instance_warmup: Some(60),
+            ..usual()
+        };
+        assert_eq!(minutes(slow, 4, (100, 110)), 44 + 20 + 20);
+        assert_eq!(minutes(usual(), 0, (100, 110)), 30);
     }
 }

@@ -346,6 +346,12 @@ fn scaling(seen: &SeenScalingGroup, instances: &mut Instances) {
     instances.health_check_grace_period = seen.health_check_grace_period;
     instances.default_instance_warmup = seen.default_instance_warmup;
     instances.termination_policies = seen.termination_policies;
+    instances.protect_from_scale_in = seen.protect_from_scale_in;
+    instances.capacity_rebalance = seen.capacity_rebalance;
+    instances.max_instance_lifetime = seen.max_instance_lifetime;
+    instances.capacity_distribution_strategy = seen.capacity_distribution_strategy;
+    instances.instance_maintenance_policy = seen.instance_maintenance_policy;
+    instances.mixed_instances_policy = seen.mixed_instances_policy;
 }
 
 fn template(seen: &Instances, instances: &mut Instances) {
@@ -394,4 +400,10 @@ fn service(seen: &crate::stack::Service, service: &mut crate::stack::Service, mo
     service.minimum_healthy_percent = seen.minimum_healthy_percent.or(service.minimum_healthy_percent);
     service.maximum_percent = seen.maximum_percent.or(service.maximum_percent);
     service.enable_execute_command = seen.enable_execute_command;
+    service.propagate_tags = seen.propagate_tags.or_else(|| Some("NONE".to_owned()));
+    service.enable_ecs_managed_tags = seen.enable_ecs_managed_tags;
+    if service.availability_zone_rebalancing.is_some() {
+        service.availability_zone_rebalancing = seen.availability_zone_rebalancing;
+    }
+    service.alarms = seen.alarms;
 }

@@ -92,6 +92,8 @@ pub struct SeenInstance {
     pub healthy: bool,
     /// The launch template's id and the number of the version that it was made of.
     pub template: Option<(String, String)>,
+    /// The capacity that it counts for; none: 1.
+    pub weight: Option<i32>,
 }
 
 impl SeenInstance {
@@ -137,14 +139,43 @@ pub struct SeenScalingGroup {
 }
 
 impl SeenScalingGroup {
-    /// How many instances are in service.
+    /// How much capacity is in service.
     pub fn in_service(&self) -> i32 {
-        count(self.members.iter().filter(|member| member.is_in_service()))
+        capacity(self.members.iter().filter(|member| member.is_in_service()))
     }
 
-    /// How many instances there are, whatever their state.
+    /// How much more there may be than is wished, since only whole instances can be started.
+    pub fn excess(&self) -> i32 {
+        self.members.iter().filter_map(|member| member.weight).max().map_or(0, |most| (most - 1).max(0))
+    }
+
+    /// These of its instances, by what they do.
+    pub fn states(&self, of: impl Fn(&SeenInstance) -> bool) -> String {
+        let mut states: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for member in self.members.iter().filter(|member| of(member)) {
+            let is_sick = member.state == "InService" && !member.healthy;
+            states.entry(if is_sick { "unhealthy" } else { &member.state }).or_default().push(&member.id);
+        }
+        let words = states.into_iter().map(|(state, ids)| format!("{} {state}", ids.join(", ")));
+        words.collect::<Vec<String>>().join("; ")
+    }
+
+    /// What is left of it while it is deleted.
+    pub fn summary(&self) -> String {
+        match self.members.is_empty() {
+            true => format!("the Auto Scaling group {} was being deleted", self.name),
+            false => format!("instances of {} were terminating ({})", self.name, self.states(|_| true)),
+        }
+    }
+
+    /// How much capacity there is, whatever its state.
     pub fn present(&self) -> i32 {
-        count(self.members.iter())
+        capacity(self.members.iter())
+    }
+
+    /// How much capacity somebody took out of service for a while.
+    pub fn in_standby(&self) -> i32 {
+        capacity(self.members.iter().filter(|member| member.is_in_standby()))
     }
 
     /// How many of its instances there are of each version of a template, those on their way out excepted.
@@ -157,8 +188,8 @@ impl SeenScalingGroup {
     }
 }
 
-fn count<T>(members: impl Iterator<Item = T>) -> i32 {
-    i32::try_from(members.count()).unwrap_or(i32::MAX)
+fn capacity<'m>(members: impl Iterator<Item = &'m SeenInstance>) -> i32 {
+    members.fold(0, |sum, member| sum.saturating_add(member.weight.unwrap_or(1)))
 }
 
 /// How an instance refresh stands.
@@ -185,15 +216,15 @@ pub enum RefreshState {
     Ended(String),
 }
 
-/// How an instance refresh is to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefreshPace {
-    /// Percent of the group that stays in service meanwhile.
-    pub min_healthy: i32,
-    /// Percent that the group may grow to meanwhile.
-    pub max_healthy: i32,
-    /// Seconds until a new instance counts.
-    pub warmup: Option<i32>,
+/// An instance refresh that is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct RefreshOf<'a> {
+    /// The group's settings, those of the refresh among them.
+    pub instances: &'a Instances,
+    /// Percent of the group that stays in service meanwhile, and percent that it may grow to.
+    pub healthy: (i32, i32),
+    /// The template and version that the group is to have once it is done, where it hasn't got them before.
+    pub desired: Option<(&'a str, &'a str)>,
 }
 
 /// A service that is there.
@@ -380,8 +411,8 @@ pub trait ScalingGroups: Send + Sync {
     /// Sets everything but the size.
     async fn update(&self, name: &str, instances: &Instances) -> Result<(), PortError>;
 
-    /// Sets the version that new instances get: a number, `$Latest` or `$Default`.
-    async fn set_template(&self, name: &str, template: (&str, &str)) -> Result<(), PortError>;
+    /// Sets the version that new instances get, a number, `$Latest` or `$Default`, with the types that these instances say.
+    async fn set_template(&self, name: &str, instances: &Instances, template: (&str, &str)) -> Result<(), PortError>;
 
     /// Sets the size; what is none stays.
     async fn resize(
@@ -407,9 +438,9 @@ pub trait ScalingGroups: Send + Sync {
     /// Sets tags and takes others away.
     async fn set_tags(&self, name: &str, set: &Tags, gone: &[String]) -> Result<(), PortError>;
 
-    /// Starts to replace all instances that aren't of the group's present template, and gives the refresh's id. A conflict
-    /// while another one goes on.
-    async fn start_refresh(&self, name: &str, pace: RefreshPace) -> Result<String, PortError>;
+    /// Starts to replace all instances that aren't of the group's present template, or of the one that it is to have when that is
+    /// done, and gives the refresh's id. A conflict while another one goes on.
+    async fn start_refresh(&self, name: &str, of: RefreshOf<'_>) -> Result<String, PortError>;
 
     /// How a refresh stands; without an id the newest.
     async fn refresh(&self, name: &str, id: Option<&str>) -> Result<Option<Refresh>, PortError>;

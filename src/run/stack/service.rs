@@ -44,7 +44,7 @@ impl Build<'_> {
             container: &container,
             force: true,
         };
-        let arn = self.patiently(|| ecs.create(name, of, tags)).await?;
+        let arn = self.patiently(true, || ecs.create(name, of, tags)).await?;
         self.ids.service = Some(arn.clone());
         self.ids.task_definition = Some(revision.clone());
         let stable = self.wait_stable(&arn, (Some(&revision), None), None, Watch::Nothing).await;
@@ -66,7 +66,8 @@ impl Build<'_> {
             container: &container,
             force: true,
         };
-        let begun = self.context.ports.ecs.deploy(&arn, of).await?;
+        let ecs = &self.context.ports.ecs;
+        let begun = self.patiently(false, || ecs.deploy(&arn, of)).await?;
         match self.wait_stable(&arn, (Some(&revision), None), begun, Watch::Idle).await {
             Ok(()) => {
                 self.ids.task_definition = Some(revision);

@@ -23,7 +23,12 @@ impl Build<'_> {
         let usual = Spec { target_group: Some(usual), ..Spec::default() }.with_defaults().target_group;
         let usual = usual.unwrap_or_default();
         let what = "AWS did not find yet what was just made";
-        self.while_new(FailureKind::Gone, what, || ports.target_groups.set_attributes(&arn, group, &usual)).await
+        self.while_new(
+            |kind| kind == FailureKind::Gone,
+            what,
+            || ports.target_groups.set_attributes(&arn, group, &usual),
+        )
+        .await
     }
 
     pub(super) async fn modify_target_group(&self, what: &[String]) -> Result<(), PortError> {

@@ -133,17 +133,20 @@ impl Build<'_> {
         loop {
             if !is_deleted {
                 match autoscaling.delete(name).await {
-                    Err(error) if error.kind == FailureKind::Conflict => tracing::info!(%error, "it is still in use"),
+                    // While a scaling activity is in progress.
+                    Err(error) if error.kind == FailureKind::Conflict => self.again(error, &mut pauses).await?,
                     other => {
                         other?;
                         is_deleted = true;
                     }
                 }
             }
-            if autoscaling.find(name).await?.is_none() && is_deleted {
+            let seen = autoscaling.find(name).await?;
+            if seen.is_none() && is_deleted {
                 break;
             }
-            self.pause(&mut pauses, "the instances were terminating").await?;
+            let what = seen.map_or_else(|| "it was being deleted".to_owned(), |seen| seen.summary());
+            self.pause(&mut pauses, &what).await?;
         }
         self.ids.scaling_group = None;
         Ok(())
@@ -152,10 +155,12 @@ impl Build<'_> {
     async fn delete_service(&mut self, arn: &str) -> Result<(), PortError> {
         let service = self.spec.service.clone().ok_or_else(|| failed("there is no service in the configuration"))?;
         let ecs = &self.context.ports.ecs;
-        ecs.delete(&service.cluster, arn).await?;
         let mut pauses = Pauses::new();
-        while ecs.find(&service.cluster, arn).await?.is_some() {
-            self.pause(&mut pauses, "the service's tasks were stopping").await?;
+        while let Err(error) = ecs.delete(&service.cluster, arn).await {
+            self.again(error, &mut pauses).await?;
+        }
+        while let Some(seen) = ecs.find(&service.cluster, arn).await? {
+            self.pause(&mut pauses, &format!("{} tasks of the service were stopping", seen.running)).await?;
         }
         self.ids.service = None;
         Ok(())

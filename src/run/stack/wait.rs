@@ -1,7 +1,6 @@
 //! Waiting for what AWS takes its time for: with pauses that grow, a deadline, an ear for Terraform's request to stop, and an
 //! eye on who is live meanwhile.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -10,7 +9,7 @@ use crate::run::absence::believed;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
 use crate::run::stack::live_guard::live;
-use crate::run::stack::ports::{Deployment, Rollout, SeenInstance, SeenScalingGroup, SeenService, failed};
+use crate::run::stack::ports::{Deployment, Rollout, SeenScalingGroup, SeenService, failed};
 
 /// How often things that take minutes are looked at. They are quick at first, where tests and small changes end.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -91,18 +90,28 @@ impl Build<'_> {
         }
     }
 
-    /// Repeats a call while what it refers to, an instance profile or a role, is so new that not every part of AWS knows it.
-    pub(super) async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T, PortError>
+    /// Repeats a call while what it refers to is so new that not every part of AWS knows it: an instance profile, a role, the load
+    /// balancer of a target group, and, where the call `makes` something, also what it is made in and of.
+    pub(super) async fn patiently<T, F>(&self, makes: bool, call: impl Fn() -> F) -> Result<T, PortError>
     where
         F: Future<Output = Result<T, PortError>>,
     {
-        self.while_new(FailureKind::NotPropagated, "AWS did not know a role yet", call).await
+        // Where nobody is to lead there, no patience helps.
+        let balanced = self.spec.listener_arn.is_some()
+            || self.seen.group.as_ref().is_some_and(|group| !group.load_balancers.is_empty());
+        let passes = |kind| match kind {
+            FailureKind::Passing => true,
+            FailureKind::NeedsListener => balanced,
+            FailureKind::Gone => makes,
+            _ => false,
+        };
+        self.while_new(passes, "not every part of AWS knew what it needs", call).await
     }
 
-    /// Repeats a call while it fails in this way, as it does where something is new.
+    /// Repeats a call while it fails in such a way, as it does where something is new.
     pub(super) async fn while_new<T, F>(
         &self,
-        kind: FailureKind,
+        passes: impl Fn(FailureKind) -> bool,
         what: &str,
         call: impl Fn() -> F,
     ) -> Result<T, PortError>
@@ -113,9 +122,9 @@ impl Build<'_> {
         let mut pauses = Pauses::new();
         loop {
             match call().await {
-                Err(error) if error.kind == kind && Instant::now() < end => {
+                Err(error) if passes(error.kind) && Instant::now() < end => {
                     tracing::info!(%error, "it may be too new; tries again");
-                    self.pause(&mut pauses, what).await?;
+                    self.pause(&mut pauses, what).await.map_err(|stop| failed(format!("{error} ({stop})")))?;
                 }
                 other => return other,
             }
@@ -172,17 +181,17 @@ impl Build<'_> {
             let seen = self.there(&what, (was_seen, watch), || autoscaling.find(name)).await?;
             was_seen = true;
             let desired = seen.instances.desired_capacity.unwrap_or_default();
-            let standby = i32::try_from(seen.members.iter().filter(|member| member.is_in_standby()).count());
+            let standby = seen.in_standby();
             // Whoever puts one on standby says whether the group makes another in its place.
-            let wanted = desired.min((seen.present() - standby.unwrap_or(0)).max(desired - standby.unwrap_or(0)));
+            let wanted = desired.min((seen.present() - standby).max(desired - standby));
             let is_old = told.is_some_and(|told| told != desired) && Instant::now() < believed_from;
-            if !is_old && seen.in_service() >= wanted && seen.present() - standby.unwrap_or(0) <= desired {
+            if !is_old && seen.in_service() >= wanted && seen.present() - standby - seen.excess() <= desired {
                 return Ok(());
             }
             let what = not_in_service(name, &seen, wanted);
             tracing::info!(seen = what, "waiting for instances");
             let cause = self.failure(name).await?.filter(|_| seen.in_service() < wanted);
-            let lasting = cause.as_ref().filter(|cause| cause.kind != FailureKind::NotPropagated);
+            let lasting = cause.as_ref().filter(|cause| cause.kind != FailureKind::Passing);
             if let Some(cause) = lasting.filter(|_| seen.present() == 0) {
                 return Err(failed(format!("no instance of {name} can be started: {cause}")));
             }
@@ -286,15 +295,7 @@ fn came_to_nothing(
 
 /// Which instances are waited for, by what they do instead of serving.
 fn not_in_service(name: &str, seen: &SeenScalingGroup, wanted: i32) -> String {
-    let mut others: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for member in seen.members.iter().filter(|member| !member.is_in_service()) {
-        others.entry(state_of(member)).or_default().push(&member.id);
-    }
-    let others: Vec<String> = others.into_iter().map(|(state, ids)| format!("{} {state}", ids.join(", "))).collect();
-    let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join("; ")) };
+    let others = seen.states(|member| !member.is_in_service());
+    let others = if others.is_empty() { String::new() } else { format!(" ({others})") };
     format!("{} of {wanted} instances of {name} were in service{others}", seen.in_service())
-}
-
-fn state_of(member: &SeenInstance) -> String {
-    if member.state == "InService" { "unhealthy".to_owned() } else { member.state.clone() }
 }

@@ -55,7 +55,7 @@ pub(super) fn instances(color: &str, changed: &serde_json::Value) -> serde_json:
 pub(super) fn service(color: &str, changed: &serde_json::Value) -> serde_json::Value {
     let mut service = serde_json::json!({
         "cluster": "main", "container_port": 80, "subnet_ids": ["subnet-a"], "desired_count": 2, "image": "app:1",
-        "task_definition": r#"{"family":"app","containerDefinitions":[{"name":"app","image":"x"}]}"#,
+        "task_definition": r#"{"family":"app","containerDefinitions":[{"name":"app","portMappings":[{"containerPort":80}],"image":"x"}]}"#,
     });
     merge(&mut service, changed);
     serde_json::json!({

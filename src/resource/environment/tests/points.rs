@@ -416,7 +416,7 @@ async fn p06_a_deployment_that_must_not_go_on_does_not() {
         let stage = stage();
         stage.lead(&[("blue", 100)]);
         let made = stage.made(&service("green", &json!({}))).await;
-        let broken = r#"{"family":"app","containerDefinitions":[{"name":"app","image":"x","command":["broken"]}]}"#;
+        let broken = r#"{"family":"app","containerDefinitions":[{"name":"app","portMappings":[{"containerPort":80}],"image":"x","command":["broken"]}]}"#;
         let mut json = service("green", &json!({ "image": "app:2", "task_definition": broken }));
         json["timeouts"] = json!({ "update": "5m" });
         let (arn, was) = (group(&made), stage.cloud.runs(&text(&made, "service_arn")).unwrap());
@@ -723,8 +723,8 @@ async fn p16_small_things() {
 async fn p18_nothing_of_a_task_definition_is_shown() {
     let stage = stage();
     stage.lead(&[("blue", 100)]);
-    let secret = r#"{"family":"app","containerDefinitions":[{"name":"app","image":"x","command":["--token=hush"],
-        "logConfiguration":{"options":{"key":"hush"}},"dockerLabels":{"a":"hush"},"environment":[{"name":"K","value":"hush"}]}]}"#;
+    let secret = r#"{"family":"app","containerDefinitions":[{"name":"app","portMappings":[{"containerPort":80}],"image":"x","command":["--token=hush"],
+        "logConfiguration":{"logDriver":"awslogs","options":{"key":"hush"}},"dockerLabels":{"a":"hush"},"environment":[{"name":"K","value":"hush"}]}]}"#;
     let made = stage.made(&service("green", &json!({ "task_definition": secret }))).await;
     for name in ["mirror", "mirror_verbatim"] {
         assert!(!text(&made, name).contains("hush") && !text(&made, name).contains("token"), "{}", text(&made, name));
@@ -738,7 +738,7 @@ async fn p19_revisions_are_not_left_behind_nor_taken_from_others() {
     let made = stage.made(&service("green", &json!({ "keep_revisions": 0 }))).await;
     let first = text(&made, "task_definition_arn");
     stage.cloud.foreign_service("main", "batch", &first);
-    let other = r#"{"family":"other","containerDefinitions":[{"name":"app","image":"x"}]}"#;
+    let other = r#"{"family":"other","containerDefinitions":[{"name":"app","portMappings":[{"containerPort":80}],"image":"x"}]}"#;
     let changed = service("green", &json!({ "task_definition": other, "keep_revisions": 0 }));
     let after = applied(&stage, &changed, &made).await;
     assert!(stage.cloud.inventory().contains(&"revision task-definition/app:1".to_owned()), "another service runs it");

@@ -59,3 +59,66 @@ async fn a_group_without_a_template() {
     let (stored, told) = imported(&stage, "myapp/green").await;
     assert!(stored.state.is_none() && words(&told).contains("The Auto Scaling group"), "{}", words(&told));
 }
+
+/// What an Auto Scaling group of several types is made of goes there and back.
+#[tokio::test(start_paused = true)]
+async fn several_types_and_what_belongs_to_them() {
+    let stage = stage();
+    let policy = json!({
+        "instances_distribution": { "on_demand_base_capacity": 1, "on_demand_percentage_above_base_capacity": 0,
+            "spot_allocation_strategy": "price-capacity-optimized" },
+        "overrides": [{ "instance_type": "m7g.large" }, { "instance_type": "c7g.large" }],
+    });
+    let more = json!({
+        "instance_type": null, "mixed_instances_policy": policy, "capacity_rebalance": true, "protect_from_scale_in": true,
+        "max_instance_lifetime": 604_800, "capacity_distribution_strategy": "balanced-only",
+        "instance_maintenance_policy": { "min_healthy_percentage": 90, "max_healthy_percentage": 120 },
+    });
+    let made = stage.made(&instances("green", &more)).await;
+    // Another share of Spot Instances replaces none of those that are there.
+    let mut other = more.clone();
+    other["mixed_instances_policy"]["instances_distribution"]["on_demand_percentage_above_base_capacity"] = json!(20);
+    let before = stage.cloud.calls().len();
+    let after = stage.apply(&stage.config(&instances("green", &other)), Some(&made)).await;
+    assert!(!after.1.has_errors(), "{}", words(&after.1));
+    let calls: Vec<String> = stage.cloud.calls()[before..].iter().map(|call| call.what.clone()).collect();
+    assert_eq!(calls, ["update myapp-green"]);
+    // Another type does.
+    other["mixed_instances_policy"]["overrides"][1]["instance_type"] = json!("r7g.large");
+    let made = stage.apply(&stage.config(&instances("green", &other)), Some(&after.0)).await;
+    assert!(!made.1.has_errors(), "{}", words(&made.1));
+    assert_eq!(stage.cloud.versions("myapp-green").1, "2");
+    let policy = stage.cloud.settings("myapp-green").mixed_instances_policy.unwrap();
+    assert_eq!(policy.overrides[1].instance_type.as_deref(), Some("r7g.large"));
+    // It comes back as it is written, and the plan after that is empty.
+    let (stored, told) = imported(&stage, "myapp/green").await;
+    assert!(!told.has_errors(), "{}", words(&told));
+    let state = stored.state.as_ref().unwrap().get("instances").clone();
+    assert!(state.get("instance_type").is_null() && state.get("capacity_rebalance").as_bool() == Some(true));
+    let (planned, told) = stage.plan(&stage.config(&instances("green", &other)), Some(&stored)).await;
+    assert!(!told.has_errors(), "{}", words(&told));
+    assert_eq!(
+        planned.state.unwrap().get("launch_template_version"),
+        stored.state.unwrap().get("launch_template_version")
+    );
+}
+
+/// A version that Auto Scaling can bring the group back from is one that it doesn't have before.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_rolls_back_by_itself() {
+    let stage = stage();
+    let with =
+        |image: &str| instances("green", &json!({ "image_id": image, "instance_refresh": { "auto_rollback": true } }));
+    let made = stage.made(&with("ami-1")).await;
+    let before = stage.cloud.calls().len();
+    let (after, told) = stage.apply(&stage.config(&with("ami-2")), Some(&made)).await;
+    assert!(!told.has_errors(), "{}", words(&told));
+    let calls: Vec<String> = stage.cloud.calls()[before..].iter().map(|call| call.what.clone()).collect();
+    assert!(calls.iter().any(|call| call.starts_with("refresh")), "{calls:?}");
+    assert!(!calls.iter().any(|call| call.starts_with("template")), "{calls:?}");
+    assert_eq!(stage.cloud.versions("myapp-green"), (vec!["2".to_owned(), "2".to_owned()], "2".to_owned()));
+    let (read, told) = stage.restarted().read(&after).await;
+    assert!(told.iter().next().is_none(), "{}", words(&told));
+    let (planned, _) = stage.plan(&stage.config(&with("ami-2")), Some(&read)).await;
+    assert_eq!(planned.state, read.state);
+}

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{misfit, needs};
+use crate::stack::LOWEST_PRICE;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
@@ -13,6 +14,8 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     let base = Path::attribute("instances");
     needs(config, "vpc_id", "instances", diagnostics);
     sizes(instances, diagnostics);
+    refresh(instances, &base, diagnostics);
+    mixed(instances, &base, diagnostics);
     if instances.get("user_data").is_set() && instances.get("user_data_base64").is_set() {
         let path = base.attr("user_data_base64");
         let detail = format!("{path}: user_data is text, user_data_base64 is anything. Set one of them.");
@@ -93,12 +96,125 @@ fn sizes(instances: &Value, diagnostics: &mut Diagnostics) {
             tell("desired_capacity", format!("{desired} is more than max_size, {}", max.unwrap_or_default()));
         }
     }
-    let refresh = instances.get("instance_refresh");
-    let healthy = |name: &str| refresh.get(name).as_i64();
-    if let (Some(min), Some(max)) = (healthy("min_healthy_percentage"), healthy("max_healthy_percentage"))
-        && max - min > 100
-    {
-        tell("instance_refresh", format!("AWS allows 100 between the percentages, not {}", max - min));
+    for policy in ["instance_refresh", "instance_maintenance_policy"] {
+        let healthy = |name: &str| instances.get(policy).get(name).as_i64();
+        if let (Some(min), Some(max)) = (healthy("min_healthy_percentage"), healthy("max_healthy_percentage"))
+            && max - min > 100
+        {
+            tell(policy, format!("AWS allows 100 between the percentages, not {}", max - min));
+        }
+    }
+}
+
+/// As RefreshPreferences has them.
+fn refresh(instances: &Value, base: &Path, diagnostics: &mut Diagnostics) {
+    let (refresh, path) = (instances.get("instance_refresh"), base.attr("instance_refresh"));
+    let stops = refresh.get("checkpoint_percentages");
+    if let Some(list) = stops.as_list().filter(|list| !list.is_empty()) {
+        let numbers: Vec<i64> = list.iter().filter_map(Value::as_i64).collect();
+        let is_known = list.iter().all(Value::is_set);
+        let ascends =
+            numbers.windows(2).all(|pair| pair[0] < pair[1]) && numbers.iter().all(|it| (1..=100).contains(it));
+        let is_whole = numbers.len() == list.iter().filter(|item| item.is_set()).count();
+        if !is_whole || is_known && !(ascends && numbers.last() == Some(&100)) {
+            let detail = "whole numbers must ascend from 1 or more to 100, so that all instances are replaced";
+            misfit(&path.attr("checkpoint_percentages"), detail, diagnostics);
+        }
+    } else if refresh.get("checkpoint_delay").is_set() && !stops.is_unknown() {
+        misfit(&path.attr("checkpoint_delay"), "it needs checkpoint_percentages", diagnostics);
+    }
+    let from_parameter = instances.get("image_id").as_str().is_some_and(|image| image.starts_with("resolve:ssm:"));
+    if refresh.get("auto_rollback").as_bool() == Some(true) && from_parameter {
+        let detail = "Auto Scaling can't roll back where image_id is a parameter, which may say something else by then";
+        misfit(&path.attr("auto_rollback"), detail, diagnostics);
+    }
+}
+
+/// As MixedInstancesPolicy has them.
+fn mixed(instances: &Value, base: &Path, diagnostics: &mut Diagnostics) {
+    let (policy, path) = (instances.get("mixed_instances_policy"), base.attr("mixed_instances_policy"));
+    let overrides = policy.get("overrides");
+    let list = overrides.as_list().unwrap_or_default();
+    let may_have_types = !list.is_empty() || policy.is_unknown() || overrides.is_unknown();
+    if instances.get("instance_type").is_null() && !may_have_types {
+        let path = base.attr("instance_type");
+        let detail = format!("{path}: name a type here, or several ones in mixed_instances_policy.overrides.");
+        diagnostics.error_at(path, "instance_type is missing", detail);
+    }
+    let at = path.attr("overrides");
+    if list.len() > 40 {
+        misfit(&at, &format!("Auto Scaling takes at most 40 overrides, not {}", list.len()), diagnostics);
+    }
+    let weighted = |one: &Value| one.get("weighted_capacity").is_set();
+    if list.iter().any(weighted) && !list.iter().all(|one| weighted(one) || one.get("weighted_capacity").is_unknown()) {
+        misfit(&at, "all overrides have a weighted_capacity, or none", diagnostics);
+    }
+    let by_attributes = list.iter().filter(|one| one.get("instance_requirements").is_set()).count();
+    if by_attributes > 4 {
+        misfit(&at, &format!("Auto Scaling takes at most 4 instance_requirements, not {by_attributes}"), diagnostics);
+    }
+    for (n, one) in list.iter().enumerate() {
+        let path = at.index(n);
+        let (kind, wished) = (one.get("instance_type"), one.get("instance_requirements"));
+        if kind.is_set() == wished.is_set() && !kind.is_unknown() && !wished.is_unknown() {
+            misfit(&path, "it needs one of instance_type and instance_requirements", diagnostics);
+        }
+        requirements(wished, &path.attr("instance_requirements"), diagnostics);
+    }
+    let (spread, path) = (policy.get("instances_distribution"), path.attr("instances_distribution"));
+    let strategy = spread.get("spot_allocation_strategy");
+    let has_pools = strategy.is_null() || strategy.is_unknown() || strategy.as_str() == Some(LOWEST_PRICE);
+    if spread.get("spot_instance_pools").is_set() && !has_pools {
+        let detail = "only spot_allocation_strategy = \"lowest-price\" has pools";
+        misfit(&path.attr("spot_instance_pools"), detail, diagnostics);
+    }
+    if by_attributes > 0 && strategy.as_str() == Some("capacity-optimized-prioritized") {
+        let detail = "where instance_requirements pick the types, they have no order";
+        misfit(&path.attr("spot_allocation_strategy"), detail, diagnostics);
+    }
+}
+
+/// The ranges among the requirements.
+const RANGES: [&str; 9] = [
+    "vcpu_count",
+    "memory_mib",
+    "memory_gib_per_vcpu",
+    "network_interface_count",
+    "network_bandwidth_gbps",
+    "baseline_ebs_bandwidth_mbps",
+    "total_local_storage_gb",
+    "accelerator_count",
+    "accelerator_total_memory_mib",
+];
+
+/// As InstanceRequirements has them.
+fn requirements(wished: &Value, path: &Path, diagnostics: &mut Diagnostics) {
+    for name in RANGES {
+        let range = wished.get(name);
+        if let (Some(min), Some(max)) = (range.get("min").as_f64(), range.get("max").as_f64())
+            && min > max
+        {
+            misfit(&path.attr(name), &format!("max is {max}, less than min, {min}"), diagnostics);
+        }
+        let is_needed = ["vcpu_count", "memory_mib"].contains(&name);
+        if is_needed && range.is_set() && range.get("min").is_null() {
+            misfit(&path.attr(name), "it needs a min", diagnostics);
+        }
+    }
+    let pairs = [
+        ("excluded_instance_types", "allowed_instance_types"),
+        ("spot_max_price_percentage_over_lowest_price", "max_spot_price_as_percentage_of_optimal_on_demand_price"),
+    ];
+    for (one, other) in pairs {
+        if wished.get(one).is_set() && wished.get(other).is_set() {
+            misfit(&path.attr(one), &format!("{other} is set as well; set one of them"), diagnostics);
+        }
+    }
+    for name in ["allowed_instance_types", "excluded_instance_types"] {
+        let count = wished.get(name).as_list().unwrap_or_default().len();
+        if count > 400 {
+            misfit(&path.attr(name), &format!("AWS takes at most 400, not {count}"), diagnostics);
+        }
     }
 }
 

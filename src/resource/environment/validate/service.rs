@@ -71,6 +71,35 @@ fn container(service: &Value, base: &Path, diagnostics: &mut Diagnostics) {
     } else if container.is_null() && names.len() > 1 {
         let detail = format!("{path}: the task definition has several containers ({}).", names.join(", "));
         diagnostics.error_at(path, "container_name is missing", detail);
+    } else if !container.is_unknown() {
+        serves(service, &definition, container.as_str(), base, diagnostics);
+    }
+}
+
+/// What AWS would refuse of the container that serves, and of those beside it.
+fn serves(
+    service: &Value,
+    definition: &TaskDefinition,
+    container: Option<&str>,
+    base: &Path,
+    diagnostics: &mut Diagnostics,
+) {
+    let (port, ports) = (service.get("container_port").as_i64(), definition.ports(container));
+    if let Some((port, ports)) = port.zip(ports).filter(|(port, ports)| !ports.contains(port)) {
+        let mapped: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        let mapped = if mapped.is_empty() { "none".to_owned() } else { mapped.join(", ") };
+        let detail = format!(
+            "the container has to map port {port} (containerPort in its portMappings), or ECS doesn't take it; it maps {mapped}"
+        );
+        misfit(&base.attr("container_port"), &detail, diagnostics);
+    }
+    let image = service.get("image");
+    let only = definition.containers();
+    let named = container.or(only.first().copied()).filter(|_| !image.is_null());
+    let bare: Vec<&str> = definition.without_image().into_iter().filter(|name| Some(*name) != named).collect();
+    if !bare.is_empty() {
+        let detail = format!("ECS takes no container without an image, and {} has none", bare.join(", "));
+        misfit(&base.attr("task_definition"), &detail, diagnostics);
     }
 }
 

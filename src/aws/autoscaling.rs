@@ -149,8 +149,9 @@ impl ScalingGroups for AutoScaling {
 
     async fn update(&self, name: &str, instances: &Instances) -> Result<(), PortError> {
         let there = self.there(name).await?;
+        let wished = instances.mixed_instances_policy.as_ref();
         let policy =
-            used(&there).and_then(|(id, version)| policy_of(instances, Some(&there), specification((&id, &version))));
+            wished.zip(there.mixed_instances_policy()).map(|(wish, there)| mixed_instances::spread(wish, there));
         // A strategy that was chosen once is only gone when the usual one is named.
         let usual = there.availability_zone_distribution.clone().map(|mut had| {
             had.capacity_distribution_strategy = Some(CapacityDistributionStrategy::BalancedBestEffort);
@@ -284,7 +285,7 @@ impl ScalingGroups for AutoScaling {
                 Some(Status::Pending | Status::InProgress | Status::Baking | Status::Cancelling) => {
                     RefreshState::Running
                 }
-                Some(Status::RollbackInProgress) => RefreshState::Running,
+                Some(Status::RollbackInProgress) => RefreshState::RollingBack,
                 Some(Status::Successful) => RefreshState::Done,
                 other => RefreshState::Ended(other.map_or("unknown", Status::as_str).to_owned()),
             };
@@ -295,6 +296,12 @@ impl ScalingGroups for AutoScaling {
                 reason: refresh.status_reason().map(str::to_owned),
             }
         }))
+    }
+
+    async fn roll_back_refresh(&self, name: &str) -> Result<(), PortError> {
+        let call = self.connection.autoscaling().await?.rollback_instance_refresh().auto_scaling_group_name(name);
+        let result = call.send().await.map(drop);
+        or_if_gone(result.map_err(|error| call_error(SERVICE, "RollbackInstanceRefresh", &error)), ())
     }
 
     async fn cancel_refresh(&self, name: &str) -> Result<(), PortError> {
@@ -364,6 +371,12 @@ fn seen(group: &AutoScalingGroup) -> Option<SeenScalingGroup> {
             "the Auto Scaling group {name} makes its instances of the launch configuration {configuration}, which a release would replace; an environment needs a launch template"
         )
     });
+    let mixed = group.mixed_instances_policy().filter(|policy| mixed_instances::is_beyond_us(policy));
+    let unfit = unfit.or(mixed.map(|_| {
+        format!(
+            "an override of the mixed instances policy of the Auto Scaling group {name} has a launch template or an image of its own, which a release would not reach"
+        )
+    }));
     let member = |instance: &Instance| {
         let template = instance.launch_template().and_then(|template| {
             Some((template.launch_template_id()?.to_owned(), template.version().unwrap_or_default().to_owned()))

@@ -76,7 +76,7 @@ const IN_USE: [&str; 2] = ["cannot be stopped while deployments are active", "ha
 /// What passes by itself. The first ones are those that hashicorp/aws repeats CreateService, UpdateService and
 /// CreateAutoScalingGroup for; the others are EC2's words for a zone or a market without capacity, after which an Auto Scaling
 /// group tries elsewhere and again.
-const PASSING: [&str; 10] = [
+const PASSING: [&str; 11] = [
     "Invalid IAM Instance Profile",
     "unable to assume the role",
     "Unable to assume the service linked role",
@@ -84,6 +84,7 @@ const PASSING: [&str; 10] = [
     "do not have sufficient",
     "InsufficientInstanceCapacity",
     "capacity-not-available",
+    "UnfulfillableCapacity",
     "no Spot capacity available",
     "is not supported in your requested Availability Zone",
     "Max spot instance count exceeded",

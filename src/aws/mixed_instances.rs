@@ -25,6 +25,34 @@ pub(super) fn policy(wish: &MixedInstances, there: Option<&Policy>, template: La
     policy
 }
 
+/// A policy that is there, with another distribution. Types are for the roll that replaces instances of others.
+pub(super) fn spread(wish: &MixedInstances, there: &Policy) -> Policy {
+    let mut policy = there.clone();
+    let distribution = policy.instances_distribution.take();
+    policy.instances_distribution =
+        wish.instances_distribution.as_ref().map(|wish| to_distribution(wish, distribution));
+    let mut of = policy.launch_template.take();
+    let overrides = of.iter_mut().flat_map(|of| of.overrides.iter_mut().flatten());
+    overrides.for_each(|one| one.launch_template_specification.as_mut().into_iter().for_each(by_id));
+    if let Some(template) = of.as_mut().and_then(|of| of.launch_template_specification.as_mut()) {
+        by_id(template);
+    }
+    policy.launch_template = of;
+    policy
+}
+
+/// AWS answers id and name of a template and takes one of them.
+fn by_id(template: &mut LaunchTemplateSpecification) {
+    template.launch_template_name =
+        template.launch_template_name.take().filter(|_| template.launch_template_id.is_none());
+}
+
+/// Whether a type has a template or an image of its own, which no argument describes and no release changes.
+pub(super) fn is_beyond_us(policy: &Policy) -> bool {
+    let overrides = policy.launch_template().map(|of| of.overrides()).unwrap_or_default();
+    overrides.iter().any(|one| one.launch_template_specification.is_some() || one.image_id.is_some())
+}
+
 /// What is there of an override: that of the same type, or the requirements in the same place.
 fn same<'o>(wish: &InstanceOverride, n: usize, former: &'o [Override]) -> Option<&'o Override> {
     match &wish.instance_type {
@@ -35,10 +63,7 @@ fn same<'o>(wish: &InstanceOverride, n: usize, former: &'o [Override]) -> Option
 
 fn to_override(wish: &InstanceOverride, there: Option<&Override>) -> Override {
     let mut one = there.cloned().unwrap_or_else(|| Override::builder().build());
-    // AWS answers id and name of a template and takes one of them.
-    if let Some(own) = &mut one.launch_template_specification {
-        own.launch_template_name = own.launch_template_name.take().filter(|_| own.launch_template_id.is_none());
-    }
+    one.launch_template_specification.as_mut().into_iter().for_each(by_id);
     one.instance_type.clone_from(&wish.instance_type);
     one.weighted_capacity = wish.weighted_capacity.map(|weight| weight.to_string());
     let former = one.instance_requirements.take();

@@ -169,7 +169,9 @@ impl Change {
 
     /// Whether somebody who wrote these attributes asked for it. Otherwise it would only undo what others did.
     pub fn is_asked(&self, asked: &BTreeSet<String>) -> bool {
-        self.paths().iter().any(|path| asked.contains(path))
+        // What is asked may be a part of what the change names.
+        let part_of = |path: &str, asked: &str| asked.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        self.paths().iter().any(|path| asked.iter().any(|asked| asked == path || part_of(path, asked)))
     }
 
     /// Whether it would hurt a color that serves users, as far as can be told.
@@ -196,6 +198,9 @@ impl Change {
                     format!("{} changed: targets that don't pass the new check get no more requests", list(&of_check))
                 })
             }
+            Change::ScalingGroup(what, _) if what.iter().any(|name| name == MIXED) => Some(format!(
+                "{MIXED} changed: where shares of On-Demand and Spot Instances are others by that, Auto Scaling replaces instances one by one"
+            )),
             _ => None,
         }
     }

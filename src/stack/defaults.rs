@@ -130,6 +130,9 @@ impl Instances {
         }
         let refresh = self.instance_refresh.get_or_insert_default();
         refresh.fill(Always);
+        // All instances are protected then: a refresh that waits for them would never end.
+        let protected = if self.protect_from_scale_in == Some(true) { "Refresh" } else { "Wait" };
+        refresh.scale_in_protected_instances.get_or_insert_with(|| protected.to_owned());
         if !refresh.checkpoint_percentages.is_empty() {
             refresh.checkpoint_delay.get_or_insert(CHECKPOINT_DELAY);
         }

@@ -1,6 +1,7 @@
 //! What RegisterTaskDefinition takes, so that a plan tells what AWS would refuse: members that have to be there, and of which type.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -75,6 +76,8 @@ const MOST: usize = 5;
 
 type Shapes = BTreeMap<&'static str, Vec<(&'static str, bool, &'static str)>>;
 
+static KNOWN: LazyLock<Shapes> = LazyLock::new(shapes);
+
 fn shapes() -> Shapes {
     let mut shapes = Shapes::new();
     let mut of = "";
@@ -94,7 +97,7 @@ fn shapes() -> Shapes {
 /// secret.
 pub(super) fn faults(definition: &Map<String, Value>) -> Vec<String> {
     let mut faults = Vec::new();
-    members(&shapes(), "TaskDefinition", definition, "", &mut faults);
+    members(&KNOWN, "TaskDefinition", definition, "", &mut faults);
     faults.truncate(MOST);
     faults
 }

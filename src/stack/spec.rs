@@ -642,7 +642,10 @@ pub struct InstanceRefresh {
     #[argument(default = false)]
     pub auto_rollback: Option<bool>,
     /// What happens to instances that are protected from scale-in: `Wait` until they are not, `Refresh` or `Ignore` them.
-    #[argument(one_of = ["Wait", "Refresh", "Ignore"], default = "Wait")]
+    #[argument(
+        one_of = ["Wait", "Refresh", "Ignore"],
+        default_is = "`Refresh` with `protect_from_scale_in`, and to `Wait` otherwise"
+    )]
     pub scale_in_protected_instances: Option<String>,
     /// What happens to instances on standby: `Wait` until they are not, `Terminate` or `Ignore` them.
     #[argument(one_of = ["Wait", "Terminate", "Ignore"], default = "Wait")]

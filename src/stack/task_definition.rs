@@ -141,6 +141,8 @@ impl TaskDefinition {
     /// The JSON without the images, for comparing colors.
     pub(super) fn without_images(&self) -> Value {
         let mut map = self.0.clone();
+        // Tags name releases, too.
+        map.remove("tags");
         let containers = map.get_mut("containerDefinitions").and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
             container.remove("image");

@@ -348,3 +348,31 @@ async fn what_a_version_would_lose_is_refused() {
         assert!(made.is_none());
     }
 }
+
+/// Settings that take effect at once leave the types to the roll, which replaces instances of others.
+#[tokio::test]
+async fn another_distribution_leaves_the_types() {
+    fn mixed(call: &BTreeMap<String, String>) -> (u16, String) {
+        match call["Action"].as_str() {
+            "DescribeAutoScalingGroups" => (200, groups(MIXED)),
+            _ => (200, "<UpdateAutoScalingGroupResponse/>".to_owned()),
+        }
+    }
+    let stub = Stub::start(mixed).await;
+    let seen = stub.stack.autoscaling.find("web-blue").await.unwrap().unwrap();
+    assert!(seen.unfit.is_some_and(|why| why.contains("a launch template or an image of its own")));
+    let mut wish = seen.instances;
+    let policy = wish.mixed_instances_policy.as_mut().unwrap();
+    policy.overrides.clear();
+    let distribution = policy.instances_distribution.as_mut().unwrap();
+    (distribution.on_demand_base_capacity, distribution.spot_max_price) = (Some(3), None);
+    stub.stack.autoscaling.update("web-blue", &wish).await.unwrap();
+    let sent = stub.asked().pop().unwrap();
+    let of = |name: &str| sent.get(&format!("MixedInstancesPolicy.{name}")).map(String::as_str);
+    assert_eq!(of("InstancesDistribution.OnDemandBaseCapacity"), Some("3"));
+    // An empty price takes the former one away.
+    assert_eq!(of("InstancesDistribution.SpotMaxPrice"), Some(""));
+    assert_eq!(of("LaunchTemplate.Overrides.member.1.InstanceType"), Some("m7g.large"));
+    assert_eq!(of("LaunchTemplate.LaunchTemplateSpecification.Version"), Some("1"));
+    assert_eq!(of("LaunchTemplate.LaunchTemplateSpecification.LaunchTemplateName"), None);
+}

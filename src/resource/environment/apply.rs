@@ -54,6 +54,9 @@ impl Environment {
             tags.insert(MADE_TAG.to_owned(), made_since(&begun.seen));
         }
         let gone = gone(request.prior.as_ref(), spec, &tags);
+        let ever = begun.memory.tagged.iter().filter(|key| !tags.contains_key(*key));
+        let gone_from_instances: Vec<String> = gone.iter().chain(ever).cloned().collect();
+        begun.memory.tagged.extend(tags.keys().cloned());
         let seen_ids = begun.seen.ids();
         let ids = Ids { target_group: seen_ids.target_group.clone().or(spec.target_group_arn.clone()), ..seen_ids };
         shared.stack.objects.claim(&ids, &begun.memory.owner);
@@ -67,6 +70,7 @@ impl Environment {
             owner: &begun.memory.owner,
             tags: &tags,
             gone: &gone,
+            gone_from_instances: &gone_from_instances,
             seen: &begun.seen,
             live: begun.live,
             ids,

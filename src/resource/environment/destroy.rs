@@ -39,6 +39,7 @@ pub(super) async fn destroy(shared: &Shared, request: &DestroyRequest, diagnosti
         owner: &memory.owner,
         tags: &BTreeMap::new(),
         gone: &[],
+        gone_from_instances: &[],
         seen: &seen,
         live: false,
         ids,

@@ -95,8 +95,8 @@ impl Environment {
         }
         memory.learn(&seen);
         shared.stack.objects.note(&memory.owner);
-        memory.note_found(&spec);
         let after = seen.spec(&spec);
+        memory.note_found(if memory.is_former() { &after } else { &spec });
         if let Err(error) = spare(shared, (&spec, &after), &seen, &mut memory, diagnostics).await {
             diagnostics::unreadable(&spec.id(), &error, diagnostics);
             return unchanged(private);

@@ -38,7 +38,12 @@ pub(super) struct PrivateState {
     pub spared: bool,
     /// What a release would destroy or can't be done to, by what it is about, as it was seen last.
     pub unfit: BTreeMap<Part, String>,
+    /// The keys of all tags that it ever gave to instances: those that are wished no more are nobody else's.
+    pub tagged: BTreeSet<String>,
 }
+
+/// The version of the format. Since 1 all arguments of this release are among what was applied.
+const VERSION: u32 = 1;
 
 impl PrivateState {
     /// Reads what was stored; nothing of it is needed to go on.
@@ -125,6 +130,7 @@ impl PrivateState {
     /// Notes that what was planned was applied.
     pub fn note_applied(&mut self) {
         self.applied = std::mem::take(&mut self.planned);
+        self.version = VERSION;
         self.attempted.clear();
     }
 
@@ -135,9 +141,18 @@ impl PrivateState {
 
     /// Notes what there is as what was applied, where nothing is known of that, as after an import.
     pub fn note_found(&mut self, found: &Spec) {
-        if self.applied.is_empty() {
-            self.applied = stack::fingerprints(found);
+        if self.applied.is_empty() || self.version < VERSION {
+            // Arguments that came since are as they are there: nobody changed them.
+            let mut found = stack::fingerprints(found);
+            found.extend(std::mem::take(&mut self.applied));
+            self.applied = found;
         }
+        self.version = VERSION;
+    }
+
+    /// Whether a former release of the provider wrote it, which knew fewer arguments.
+    pub fn is_former(&self) -> bool {
+        self.version < VERSION && !self.applied.is_empty()
     }
 
     /// What runs of it begin with.

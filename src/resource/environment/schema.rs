@@ -8,7 +8,14 @@ pub(super) fn schema() -> Schema {
     let description = "One color of a mirrored stack: a target group with EC2 instances, an ECS service or fixed targets \
                        behind it. Use it with `for_each = toset([\"blue\", \"green\"])` and pass the result to \
                        `bluegreen_switch` as `environments`. A color that serves users is not replaced, shrunk or \
-                       destroyed: such a plan is an error that names the routes.";
+                       destroyed: such a plan is an error that names the routes.\n\nOf a stack that was made elsewhere \
+                       and imported, every update leaves what no argument describes as it is: further target groups \
+                       of an ECS service, its Service Connect, registries, volumes, placement, lifecycle hooks and \
+                       thresholds of the circuit breaker; warm pools, lifecycle hooks, scaling policies and suspended \
+                       processes of an Auto Scaling group; other settings of a launch template and tags of others in \
+                       it. Where that can't be done, as with a launch configuration, several network interfaces, or a \
+                       service that moves its traffic itself (`BLUE_GREEN`, `LINEAR`, `CANARY`, CodeDeploy), the \
+                       import and every plan that would change it are refused.";
     let mut attributes = Attribute::all(Spec::arguments());
     attributes.extend(computed());
     Schema::new(description, attributes)

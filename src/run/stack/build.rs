@@ -25,6 +25,8 @@ pub struct Build<'a> {
     pub tags: &'a Tags,
     /// Keys of tags that were ours and are wished no more.
     pub gone: &'a [String],
+    /// Likewise of tags that instances ever got.
+    pub gone_from_instances: &'a [String],
     /// What was there before.
     pub seen: &'a Seen,
     /// Whether the color serves users.

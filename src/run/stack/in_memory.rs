@@ -1233,6 +1233,19 @@ impl ScalingGroups for Asg {
         Ok(refresh.map(|(id, state, _)| Refresh { id, state, percent: 0, reason: None }))
     }
 
+    async fn roll_back_refresh(&self, name: &str) -> Result<(), PortError> {
+        self.of_group(format!("roll back {name}"), name, move |group| {
+            if let Some((_, state, _)) = group.refresh.as_mut().filter(|(_, it, _)| *it == RefreshState::Running) {
+                *state = RefreshState::Ended("RollbackSuccessful".to_owned());
+                group.desired = None;
+                let template = group.template.clone();
+                group.members.iter_mut().for_each(|(member, _)| member.template = Some(template.clone()));
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn cancel_refresh(&self, name: &str) -> Result<(), PortError> {
         self.of_group(format!("cancel {name}"), name, move |group| {
             if let Some((_, state, _)) = group.refresh.as_mut().filter(|(_, it, _)| *it == RefreshState::Running) {

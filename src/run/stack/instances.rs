@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::duration;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::build::Build;
+use crate::run::stack::by_hand;
 use crate::run::stack::ports::{RefreshOf, RefreshState, SeenScalingGroup, Tags, VersionOf, failed};
 use crate::run::stack::wait::{Pauses, Watch};
 use crate::shell::quoted;
@@ -38,7 +39,7 @@ impl Build<'_> {
         let security_group = Self::need(&self.ids.security_group, "security group")?;
         let used = self.seen.scaling_group.as_ref().and_then(|group| group.template.as_ref());
         let former = used.filter(|(id, _)| self.ids.template.as_ref() == Some(id)).map(|(_, version)| version.as_str());
-        Ok(VersionOf { instances: self.instances()?, security_group, tags, former, gone: self.gone })
+        Ok(VersionOf { instances: self.instances()?, security_group, tags, former, gone: self.gone_from_instances })
     }
 
     /// A new version of the template.
@@ -65,29 +66,43 @@ impl Build<'_> {
     /// A new version of the template, and instances made of it. If that comes to nothing, the group makes instances of the
     /// former version again, whatever is there of the new one.
     pub(super) async fn roll(&mut self) -> Result<(), PortError> {
-        let version = self.add_version().await?.to_string();
-        let autoscaling = &self.context.ports.autoscaling;
+        let autoscaling = self.context.ports.autoscaling.clone();
         let name = Self::need(&self.ids.scaling_group, "Auto Scaling group")?.to_owned();
         let template = Self::need(&self.ids.template, "launch template")?.to_owned();
         let instances = self.instances()?;
-        if instances.instance_refresh.as_ref().is_some_and(|refresh| refresh.auto_rollback == Some(true)) {
+        let wished = instances.instance_refresh.as_ref();
+        let rolls_back = wished.is_some_and(|refresh| refresh.auto_rollback == Some(true));
+        let before = self.seen.scaling_group.as_ref().filter(|_| self.seen.template.is_some());
+        // By its number: $Latest would be the new version, also on the way back.
+        let former = self.seen.used().filter(|(id, _)| *id == template).map(|(id, number)| (id, number.to_string()));
+        let former = before.map(|group| group.instances.clone()).zip(former);
+        if let Some((before, (id, number))) = &former
+            && self
+                .seen
+                .scaling_group
+                .as_ref()
+                .and_then(|group| group.template.as_ref())
+                .is_some_and(|it| it.1 != *number)
+        {
+            autoscaling.set_template(&name, before, (id, number)).await?;
+        }
+        let version = self.add_version().await?.to_string();
+        if rolls_back && former.is_some() {
             // Only of a version that the group doesn't have yet can Auto Scaling bring it back to the former one.
             return self.refresh(&name, Some((&template, &version))).await;
         }
-        autoscaling.set_template(&name, instances, (&template, &version)).await?;
+        autoscaling.set_template(&name, self.instances()?, (&template, &version)).await?;
         let Err(error) = self.refresh(&name, None).await else { return Ok(()) };
-        let former =
-            self.seen.scaling_group.as_ref().and_then(|group| Some((&group.instances, group.template.clone()?)));
-        let former = former.filter(|(_, (id, _))| *id == template && self.seen.template.is_some());
         let Some((before, (id, number))) = former else { return Err(error) };
-        let text = match autoscaling.set_template(&name, before, (&id, &number)).await {
+        let text = match autoscaling.set_template(&name, &before, (&id, &number)).await {
             Ok(()) => format!(
                 "{error}\nThe Auto Scaling group {name} makes new instances of version {number} of its template again; instances that were replaced already are of version {version}."
             ),
             Err(undo) => {
                 let shell = &self.context.shell;
+                let made_of = by_hand::made_of(&before, (&id, &number));
                 let command = shell.command(&format!(
-                    "autoscaling update-auto-scaling-group --auto-scaling-group-name {} --launch-template LaunchTemplateId={id},Version={number}",
+                    "autoscaling update-auto-scaling-group --auto-scaling-group-name {} {made_of}",
                     quoted(&name)
                 ));
                 format!(
@@ -135,7 +150,15 @@ impl Build<'_> {
             }
         };
         let end = self.deadline.min(Instant::now() + limit);
-        if let Err((error, goes_on)) = self.follow_refresh(name, &started, end).await {
+        if let Err((error, goes_on)) = self.follow_refresh(name, &started, (end, limit)).await {
+            // Not under users: whoever came goes on with what is there.
+            if goes_on && desired.is_some() && error.kind != FailureKind::Conflict {
+                let text = match autoscaling.roll_back_refresh(name).await {
+                    Ok(()) => format!("{error}\nAuto Scaling brings the former instances back."),
+                    Err(back) => format!("{error}\nIT GOES ON, since it could not be rolled back: {back}"),
+                };
+                return Err(PortError::new(error.kind, text));
+            }
             if goes_on {
                 // It must not go on behind everybody's back.
                 autoscaling.cancel_refresh(name).await.map_err(|cancel| {
@@ -151,9 +174,14 @@ impl Build<'_> {
     }
 
     /// Waits for the end of a refresh; an error says whether it goes on.
-    async fn follow_refresh(&self, name: &str, id: &str, end: Instant) -> Result<(), (PortError, bool)> {
+    async fn follow_refresh(
+        &self,
+        name: &str,
+        id: &str,
+        (mut end, limit): (Instant, Duration),
+    ) -> Result<(), (PortError, bool)> {
         let autoscaling = &self.context.ports.autoscaling;
-        let (mut pauses, mut was_seen) = (Pauses::new(), false);
+        let (mut pauses, mut was_seen, mut goes_back) = (Pauses::new(), false, false);
         loop {
             let find = || autoscaling.refresh(name, Some(id));
             let found = self.there(&format!("the instance refresh {id}"), (was_seen, Watch::Idle), find).await;
@@ -164,6 +192,13 @@ impl Build<'_> {
                 RefreshState::Running => {
                     tracing::info!(percent = refresh.percent, "the instance refresh goes on");
                 }
+                RefreshState::RollingBack => {
+                    tracing::info!(reason, "the instance refresh is rolled back");
+                    // The way back takes as long as the way there.
+                    if !std::mem::replace(&mut goes_back, true) {
+                        end = Instant::now() + limit;
+                    }
+                }
                 RefreshState::Done => return Ok(()),
                 RefreshState::Ended(word) => {
                     let cause = self.failure(name).await.ok().flatten();
@@ -172,8 +207,16 @@ impl Build<'_> {
                     return Err((failed(text), false));
                 }
             }
-            let waited = self.pause_watching(&mut pauses, "instances were being replaced", Watch::Idle).await;
-            waited.map_err(|error| (error, true))?;
+            let watch = if goes_back { Watch::Nothing } else { Watch::Idle };
+            let waited = self.pause_watching(&mut pauses, "instances were being replaced", watch).await;
+            // What AWS takes back by itself is left to it.
+            waited.map_err(|error| (error, !goes_back))?;
+            if Instant::now() >= end && goes_back {
+                let text = format!(
+                    "the instance refresh {id} failed{reason}, and Auto Scaling still brings the former instances back"
+                );
+                return Err((failed(text), false));
+            }
             if Instant::now() >= end {
                 let text =
                     format!("the instance refresh {id} took longer than instance_refresh.timeout, and was cancelled");

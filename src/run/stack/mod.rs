@@ -1,6 +1,7 @@
 //! Making stacks: looks at what is there, carries changes out through ports, and keeps a color that serves users from harm.
 
 mod build;
+mod by_hand;
 mod carry_out;
 mod context;
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Seen {
     }
 
     /// The template and the number of its version that new instances get.
-    fn used(&self) -> Option<(String, i64)> {
+    pub(super) fn used(&self) -> Option<(String, i64)> {
         let (id, version) = self.scaling_group.as_ref()?.template.clone()?;
         let number = self.version.as_ref().map(|version| version.number).or(version.parse().ok());
         Some((id, number?))

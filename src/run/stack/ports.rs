@@ -210,6 +210,8 @@ pub struct Refresh {
 pub enum RefreshState {
     /// It goes on.
     Running,
+    /// Auto Scaling brings the former instances back.
+    RollingBack,
     /// All instances are replaced.
     Done,
     /// It ended otherwise: AWS's word for it.
@@ -444,6 +446,9 @@ pub trait ScalingGroups: Send + Sync {
 
     /// How a refresh stands; without an id the newest.
     async fn refresh(&self, name: &str, id: Option<&str>) -> Result<Option<Refresh>, PortError>;
+
+    /// Has the former instances brought back by a refresh that knows them; if none goes on, that is no failure.
+    async fn roll_back_refresh(&self, name: &str) -> Result<(), PortError>;
 
     /// Stops a refresh; if none goes on, that is no failure.
     async fn cancel_refresh(&self, name: &str) -> Result<(), PortError>;

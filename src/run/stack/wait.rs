@@ -185,13 +185,20 @@ impl Build<'_> {
             // Whoever puts one on standby says whether the group makes another in its place.
             let wanted = desired.min((seen.present() - standby).max(desired - standby));
             let is_old = told.is_some_and(|told| told != desired) && Instant::now() < believed_from;
-            if !is_old && seen.in_service() >= wanted && seen.present() - standby - seen.excess() <= desired {
+            // Instances that are protected from scale-in stay, however few are wished.
+            let stay = seen.instances.protect_from_scale_in == Some(true);
+            let is_small = stay || seen.present() - standby - seen.excess() <= desired;
+            if !is_old && seen.in_service() >= wanted && is_small {
                 return Ok(());
             }
             let what = not_in_service(name, &seen, wanted);
             tracing::info!(seen = what, "waiting for instances");
             let cause = self.failure(name).await?.filter(|_| seen.in_service() < wanted);
-            let lasting = cause.as_ref().filter(|cause| cause.kind != FailureKind::Passing);
+            // In one zone alone a type that it doesn't have stays so.
+            let one_zone = seen.instances.subnet_ids.len() < 2;
+            let has_type = |cause: &PortError| !cause.message.contains("not supported in your requested");
+            let passes = |cause: &PortError| cause.kind == FailureKind::Passing && (!one_zone || has_type(cause));
+            let lasting = cause.as_ref().filter(|cause| !passes(cause));
             if let Some(cause) = lasting.filter(|_| seen.present() == 0) {
                 return Err(failed(format!("no instance of {name} can be started: {cause}")));
             }

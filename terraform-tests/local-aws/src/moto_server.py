@@ -27,9 +27,11 @@ sys.dont_write_bytecode = True
 
 import service_model
 from moto import backends
+from moto.autoscaling.models import AutoScalingBackend
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.responses.launch_templates import LaunchTemplates
 from moto.elbv2.models import ELBv2Backend
 from moto.elbv2.responses import ELBV2Response
 from moto.moto_api._internal import mock_random
@@ -122,6 +124,36 @@ def modify_rule(self):
 
 create, modify = ELBV2Response.create_rule, ELBV2Response.modify_rule
 ELBV2Response.create_rule, ELBV2Response.modify_rule = create_rule, modify_rule
+
+def update_group(self, *args, **parameter):
+    """An update that says nothing of the types leaves them as they are; moto forgets them."""
+    bound = inspect.signature(update).bind(self, *args, **parameter)
+    said = bound.arguments
+    if not said.get("mixed_instances_policy") and not said.get("launch_template") and not said.get("launch_config_name"):
+        group = self.autoscaling_groups.get(said["name"])
+        said["mixed_instances_policy"] = group.mixed_instances_policy if group else None
+    return update(*bound.args, **bound.kwargs)
+
+
+update = AutoScalingBackend.update_auto_scaling_group
+AutoScalingBackend.update_auto_scaling_group = update_group
+
+
+def create_template_version(self):
+    """A version takes over from its source what it doesn't say, which moto knows nothing of."""
+    source = self._get_param("SourceVersion")
+    if source:
+        template = self.ec2_backend.get_launch_template(self._get_param("LaunchTemplateId"))
+        former = dict(template.get_version(int(source)).data)
+        former.update(self._get_params().get("LaunchTemplateData", {}))
+        version = template.create_version(former, None)
+        result = {"LaunchTemplateId": template.id, "VersionNumber": version.number, "LaunchTemplateData": version.data}
+        return ActionResult({"LaunchTemplateVersion": result})
+    return create_version(self)
+
+
+create_version = LaunchTemplates.create_launch_template_version
+LaunchTemplates.create_launch_template_version = create_template_version
 
 # moto lists its own folder, with all its parts, at every request.
 MODULES = list(backends.list_of_moto_modules())

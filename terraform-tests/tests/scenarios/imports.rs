@@ -1,7 +1,7 @@
 //! Import: by the record, by a listener, by a rule.
 
 use anyhow::ensure;
-use terraform_tests::client::element;
+use terraform_tests::client::{Client, element};
 use terraform_tests::stage::{Leads, Stage, forward};
 use terraform_tests::terraform::{Said, Terraform};
 
@@ -167,4 +167,151 @@ async fn instances_of_somebody_elses() -> anyhow::Result<()> {
     ensure!(!plan.folded().contains("instance_type ="), "{}", plan.text);
     terraform.apply().await?.ok()?;
     terraform.plan_is_empty().await
+}
+
+/// A template with settings that no argument has and a tag of its own, and a group of two types with Spot; the template's id.
+async fn mixed_group(client: &Client, (subnet, group): (&str, &str)) -> anyhow::Result<String> {
+    let template = [
+        ("LaunchTemplateName", "old"),
+        ("LaunchTemplateData.ImageId", "ami-12345678"),
+        ("LaunchTemplateData.InstanceType", "t3.small"),
+        ("LaunchTemplateData.MetadataOptions.HttpTokens", "required"),
+        ("LaunchTemplateData.CreditSpecification.CpuCredits", "unlimited"),
+        ("LaunchTemplateData.TagSpecification.1.ResourceType", "instance"),
+        ("LaunchTemplateData.TagSpecification.1.Tag.1.Key", "team"),
+        ("LaunchTemplateData.TagSpecification.1.Tag.1.Value", "web"),
+    ];
+    let template = element(&client.ec2("CreateLaunchTemplate", &template).await?, "launchTemplateId")?.to_owned();
+    let mixed = "MixedInstancesPolicy.LaunchTemplate";
+    let spread = "MixedInstancesPolicy.InstancesDistribution";
+    let scaling = [
+        ("AutoScalingGroupName", "old-green"),
+        (&format!("{mixed}.LaunchTemplateSpecification.LaunchTemplateId"), template.as_str()),
+        (&format!("{mixed}.LaunchTemplateSpecification.Version"), "1"),
+        (&format!("{mixed}.Overrides.member.1.InstanceType"), "t3.small"),
+        (&format!("{mixed}.Overrides.member.2.InstanceType"), "t3a.small"),
+        (&format!("{spread}.OnDemandBaseCapacity"), "1"),
+        (&format!("{spread}.SpotAllocationStrategy"), "price-capacity-optimized"),
+        ("CapacityRebalance", "true"),
+        ("MinSize", "1"),
+        ("MaxSize", "3"),
+        ("DesiredCapacity", "1"),
+        ("VPCZoneIdentifier", subnet),
+        ("HealthCheckType", "ELB"),
+        ("HealthCheckGracePeriod", "300"),
+        ("TargetGroupARNs.member.1", group),
+    ];
+    client.autoscaling("CreateAutoScalingGroup", &scaling).await?;
+    Ok(template)
+}
+
+/// Several types, Spot, a template with settings that no argument has and tags of its own: a release changes nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_types_of_somebody_elses() -> anyhow::Result<()> {
+    let (stage, group, adopted) = with_listener().await?;
+    let (vpc, [subnet, _]) = stage.network().await?;
+    let client = &stage.client;
+    let template = mixed_group(client, (&subnet, &group)).await?;
+    let terraform = Terraform::new()?;
+    let body = |image: &str| {
+        format!(
+            r#"{adopted}
+  vpc_id = "{vpc}"
+  instances = {{
+    image_id           = "{image}"
+    instance_type      = "t3.small"
+    subnet_ids         = ["{subnet}"]
+    min_size           = 1
+    max_size           = 3
+    desired_capacity   = 1
+    capacity_rebalance = true
+    mixed_instances_policy = {{
+      overrides              = [{{ instance_type = "t3.small" }}, {{ instance_type = "t3a.small" }}]
+      instances_distribution = {{
+        on_demand_base_capacity  = 1
+        spot_allocation_strategy = "price-capacity-optimized"
+      }}
+    }}
+  }}"#
+        )
+    };
+    terraform.write(&legacy(&stage, &body("ami-12345678")))?;
+    let id = format!("legacy/green,{group},adopt,asg:old-green");
+    terraform.run(&["import", "-no-color", "bluegreen_environment.app", &id]).await?.ok()?;
+    let plan = terraform.plan().await?;
+    plan.has(&["+ security_group_id", "0 to destroy"])?;
+    ensure!(!plan.folded().contains("mixed_instances_policy ="), "{}", plan.text);
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await?;
+    terraform.write(&legacy(&stage, &body("ami-22222222")))?;
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await?;
+    let named = [("AutoScalingGroupNames.member.1", "old-green")];
+    let groups = client.autoscaling("DescribeAutoScalingGroups", &named).await?;
+    ensure!(groups.contains("t3a.small") && groups.contains("price-capacity-optimized"), "{groups}");
+    let newest = [("LaunchTemplateId", template.as_str()), ("LaunchTemplateVersion.1", "$Latest")];
+    let version = client.ec2("DescribeLaunchTemplateVersions", &newest).await?;
+    ensure!(version.contains("ami-22222222") && version.contains("unlimited"), "{version}");
+    ensure!(version.contains("<key>team</key>") && version.contains("<key>bluegreen:color</key>"), "{version}");
+    Ok(())
+}
+
+/// A service behind two target groups keeps the one that no switch moves; one that releases by itself is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_of_two_target_groups() -> anyhow::Result<()> {
+    let (stage, group, adopted) = with_listener().await?;
+    stage.client.ecs("CreateCluster", serde_json::json!({ "clusterName": "main" })).await?;
+    let task = serde_json::json!({
+        "family": "api",
+        "containerDefinitions": [{ "name": "api", "image": "api:v1", "memory": 128,
+            "portMappings": [{ "containerPort": 8080 }, { "containerPort": 8081 }] }],
+    });
+    let text = task.to_string();
+    let task = stage.client.ecs("RegisterTaskDefinition", task).await?["taskDefinition"]["taskDefinitionArn"].clone();
+    let other = stage.group("blue");
+    let behind = |group: &str, port: u16| serde_json::json!({ "targetGroupArn": group, "containerName": "api", "containerPort": port });
+    let service = |name: &str, strategy: &str| {
+        serde_json::json!({
+            "cluster": "main", "serviceName": name, "taskDefinition": task, "desiredCount": 1, "launchType": "EC2",
+            "loadBalancers": [behind(other, 8081), behind(&group, 8080)],
+            "deploymentConfiguration": { "strategy": strategy },
+        })
+    };
+    let made = stage.client.ecs("CreateService", service("old-green", "ROLLING")).await?;
+    let arn = made["service"]["serviceArn"].as_str().unwrap_or_default().to_owned();
+    let body = |image: &str| {
+        format!(
+            r#"{adopted}
+  service = {{
+    cluster         = "main"
+    task_definition = jsonencode(merge(jsondecode({}), {{ family = "api" }}))
+    image           = "{image}"
+    container_name  = "api"
+    container_port  = 8080
+    desired_count   = 1
+  }}"#,
+            serde_json::json!(text)
+        )
+    };
+    let terraform = Terraform::new()?;
+    terraform.write(&legacy(&stage, &body("api:v2")))?;
+    let vague = format!("legacy/green,{arn},adopt");
+    let vague = terraform.run(&["import", "-no-color", "bluegreen_environment.app", &vague]).await?;
+    vague.has(&["The service has several target groups", "Name the one that a switch is to move"])?;
+    let id = format!("legacy/green,{arn},{group},adopt");
+    terraform.run(&["import", "-no-color", "bluegreen_environment.app", &id]).await?.ok()?;
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await?;
+    let named = serde_json::json!({ "cluster": "main", "services": ["old-green"] });
+    let services = stage.client.ecs("DescribeServices", named).await?;
+    let seen = &services["services"][0]["loadBalancers"];
+    ensure!(*seen == serde_json::json!([behind(other, 8081), behind(&group, 8080)]), "{seen}");
+    let native = stage.client.ecs("CreateService", service("canary", "CANARY")).await?;
+    let native = native["service"]["serviceArn"].as_str().unwrap_or_default().to_owned();
+    let id = format!("legacy/green,{native},{group},adopt");
+    let terraform = Terraform::new()?;
+    terraform.write(&legacy(&stage, &body("api:v2")))?;
+    let refused = terraform.run(&["import", "-no-color", "bluegreen_environment.app", &id]).await?;
+    ensure!(refused.code == 1);
+    refused.has(&["The deployment strategy of the service canary is CANARY"])
 }

@@ -122,3 +122,64 @@ async fn a_refresh_that_rolls_back_by_itself() {
     let (planned, _) = stage.plan(&stage.config(&with("ami-2")), Some(&read)).await;
     assert_eq!(planned.state, read.state);
 }
+
+fn types(second: &str) -> serde_json::Value {
+    json!({ "mixed_instances_policy": { "overrides": [{ "instance_type": "m7g.large" }, { "instance_type": second }] } })
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_types_replace_no_instance_that_serves_users() {
+    let stage = stage();
+    let made = stage.made(&instances("green", &types("c7g.large"))).await;
+    stage.lead(&[(&super::group(&made), 100)]);
+    let (_, told) = stage.plan(&stage.config(&instances("green", &types("r7g.large"))), Some(&made)).await;
+    assert!(words(&told).contains("myapp/green is live and would be hurt"), "{}", words(&told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_was_ours_is_nobody_elses() {
+    let stage = stage();
+    let with = |image: &str, tags: &serde_json::Value| {
+        let mut wish = instances("green", &json!({ "image_id": image }));
+        wish["tags"] = tags.clone();
+        wish
+    };
+    let made = stage.made(&with("ami-1", &json!({ "team": "a", "cost": "1" }))).await;
+    let template = super::text(&made, "launch_template_id");
+    stage.cloud.add_version(&template, |_, tags| drop(tags.insert("Name".to_owned(), "web".to_owned())));
+    stage.cloud.meddle("myapp-green", |group| group.template.1 = "2".to_owned());
+    // Taken out first, released later.
+    for wish in [with("ami-1", &json!({ "cost": "1" })), with("ami-3", &json!({ "cost": "1" }))] {
+        let (read, _) = stage.restarted().read(&made).await;
+        let (_, told) = stage.apply(&stage.config(&wish), Some(&read)).await;
+        assert!(!told.has_errors(), "{}", words(&told));
+    }
+    let ports = stage.cloud.ports();
+    let newest = ports.launch_templates.version(&template, "$Latest", None).await.unwrap().unwrap();
+    assert!(newest.tags.contains_key("Name") && newest.tags.contains_key("cost"), "{:?}", newest.tags);
+    assert!(!newest.tags.contains_key("team"), "{:?}", newest.tags);
+}
+
+/// A state of a release that knew fewer arguments: what is there of the others is nobody's change.
+#[tokio::test(start_paused = true)]
+async fn a_live_color_of_a_former_release_is_as_it_was_applied() {
+    let stage = stage();
+    let wish = instances("green", &json!({}));
+    let mut made = stage.made(&wish).await;
+    let mut private: serde_json::Value = serde_json::from_slice(&made.private).unwrap();
+    private["version"] = json!(0);
+    let applied = private["applied"].as_object_mut().unwrap();
+    let before = applied.len();
+    applied.retain(|path, _| !path.contains("capacity_rebalance") && !path.contains("bake_time"));
+    assert!(applied.len() < before, "{applied:?}");
+    made.private = serde_json::to_vec(&private).unwrap();
+    stage.lead(&[(&super::group(&made), 100)]);
+    let (read, told) = stage.restarted().read(&made).await;
+    assert!(told.iter().next().is_none(), "{}", words(&told));
+    let (planned, told) = stage.plan(&stage.config(&wish), Some(&read)).await;
+    assert!(!told.has_errors() && planned.state == read.state, "{}", words(&told));
+    // From then on a change of theirs is one.
+    stage.cloud.meddle("myapp-green", |group| group.settings.capacity_rebalance = Some(true));
+    let (_, told) = stage.restarted().read(&read).await;
+    assert!(words(&told).contains("instances.capacity_rebalance changed since"), "{}", words(&told));
+}

@@ -19,8 +19,20 @@ use crate::node::converge::Machines as _;
 pub(crate) const NAMESPACE: &str = "http://autoscaling.amazonaws.com/doc/2011-01-01/";
 
 /// Settings that moto drops at creation or at an update, kept here by group.
-const FORGOTTEN: [&str; 5] =
-    ["HealthCheckGracePeriod", "DefaultInstanceWarmup", "DefaultCooldown", "MaxInstanceLifetime", "PlacementGroup"];
+const FORGOTTEN: [&str; 6] = [
+    "HealthCheckGracePeriod",
+    "DefaultInstanceWarmup",
+    "DefaultCooldown",
+    "MaxInstanceLifetime",
+    "PlacementGroup",
+    "CapacityRebalance",
+];
+
+/// Likewise settings of several parts.
+const FORGOTTEN_WHOLE: [(&str, &[&str]); 2] = [
+    ("InstanceMaintenancePolicy", &["MinHealthyPercentage", "MaxHealthyPercentage"]),
+    ("AvailabilityZoneDistribution", &["CapacityDistributionStrategy"]),
+];
 
 /// Region and name.
 type Key = (String, String);
@@ -46,6 +58,17 @@ impl Settings {
         for name in FORGOTTEN {
             if let Some(value) = call.parameter(name) {
                 settings.insert(name.to_owned(), escape(value).into_owned());
+            }
+        }
+        for (name, parts) in FORGOTTEN_WHOLE {
+            let said: Vec<(&str, &str)> =
+                parts.iter().filter_map(|part| Some((*part, call.parameter(&format!("{name}.{part}"))?))).collect();
+            // −1 takes it away.
+            if said.iter().any(|(_, value)| *value == "-1") {
+                settings.remove(name);
+            } else if !said.is_empty() {
+                let parts = said.iter().map(|(part, value)| format!("<{part}>{}</{part}>", escape(*value)));
+                settings.insert(name.to_owned(), parts.collect());
             }
         }
         let policies: String = (1..=10)

@@ -27,6 +27,8 @@ pub(crate) struct Group {
     #[serde(rename = "AutoScalingGroupARN")]
     pub arn: String,
     pub launch_template: Option<Template>,
+    /// Which has the template of a group with several types.
+    pub mixed_instances_policy: Option<Mixed>,
     pub max_size: u32,
     pub min_size: u32,
     pub desired_capacity: u32,
@@ -42,6 +44,19 @@ impl Group {
     pub(crate) fn ids(&self) -> Vec<String> {
         self.instances.member.iter().map(|instance| instance.instance_id.clone()).collect()
     }
+}
+
+/// Several types, as a group has them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Mixed {
+    pub launch_template: MixedTemplate,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct MixedTemplate {
+    pub launch_template_specification: Option<Template>,
 }
 
 /// A launch template as a group refers to it.

@@ -286,8 +286,10 @@ impl Run {
             let _ = self.use_template(&former).await;
             self.group.launch_template = Some(former);
         }
+        let rolls_back = read(&self.record, |record| record.prefers("AutoRollback") == Some("true"));
         let (status, reason) = match stop {
             None => ("Successful", None),
+            Some(Stop::Failed(reason)) if rolls_back => (self.roll_back().await.0, Some(reason)),
             Some(Stop::Failed(reason)) => ("Failed", Some(reason)),
             Some(Stop::Cancelled) => ("Cancelled", Some("Cancelled due to user request.".to_owned())),
             Some(Stop::RolledBack) => self.roll_back().await,

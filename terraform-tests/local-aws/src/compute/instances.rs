@@ -269,7 +269,12 @@ impl Compute {
             let parameters: Vec<(&str, &str)> = name.into_iter().chain(next).collect();
             let answer = self.autoscaling(scope, "DescribeAutoScalingGroups", &parameters).await?;
             let page: Groups = quick_xml::de::from_str(&answer).context("cannot read DescribeAutoScalingGroups")?;
-            groups.extend(page.result.auto_scaling_groups.member);
+            groups.extend(page.result.auto_scaling_groups.member.into_iter().map(|mut group: Group| {
+                let mixed = group.mixed_instances_policy.take();
+                let template = mixed.and_then(|mixed| mixed.launch_template.launch_template_specification);
+                group.launch_template = group.launch_template.take().or(template);
+                group
+            }));
             token = page.result.next_token.filter(|token| !token.is_empty());
             if token.is_none() {
                 break;

@@ -54,15 +54,10 @@ impl Environment {
             tags.insert(MADE_TAG.to_owned(), made_since(&begun.seen));
         }
         let gone = gone(request.prior.as_ref(), spec, &tags);
-        let ever = begun.memory.tagged.iter().filter(|key| !tags.contains_key(*key));
-        let gone_from_instances: Vec<String> = gone.iter().chain(ever).cloned().collect();
-        begun.memory.tagged.extend(tags.keys().cloned());
+        let gone_from_instances = begun.memory.retag(&gone, &tags);
         let seen_ids = begun.seen.ids();
         let ids = Ids { target_group: seen_ids.target_group.clone().or(spec.target_group_arn.clone()), ..seen_ids };
-        shared.stack.objects.claim(&ids, &begun.memory.owner);
-        if let (Some(group), Some(targets)) = (&ids.target_group, &spec.targets) {
-            shared.stack.objects.claim_targets(group, targets, &begun.memory.owner);
-        }
+        claim(shared, &ids, spec, &begun.memory.owner);
         let mut build = Build {
             context: &shared.stack,
             spec,
@@ -275,6 +270,14 @@ fn take_deployed(expected: &mut Spec, wish: &Spec) {
         own.container_name.clone_from(&wished.container_name);
     }
     expected.release.clone_from(&wish.release);
+}
+
+/// Lets other objects of this run know what is this one's.
+fn claim(shared: &Shared, ids: &Ids, spec: &Spec, owner: &str) {
+    shared.stack.objects.claim(ids, owner);
+    if let (Some(group), Some(targets)) = (&ids.target_group, &spec.targets) {
+        shared.stack.objects.claim_targets(group, targets, owner);
+    }
 }
 
 /// The keys of tags that were ours and are wished no more.

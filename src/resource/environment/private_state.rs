@@ -150,6 +150,14 @@ impl PrivateState {
         self.version = VERSION;
     }
 
+    /// Notes the tags that instances get; the keys of those that they ever got and are to have no more.
+    pub fn retag(&mut self, gone: &[String], tags: &BTreeMap<String, String>) -> Vec<String> {
+        let ever = self.tagged.iter().filter(|key| !tags.contains_key(*key));
+        let gone = gone.iter().chain(ever).cloned().collect();
+        self.tagged.extend(tags.keys().cloned());
+        gone
+    }
+
     /// Whether a former release of the provider wrote it, which knew fewer arguments.
     pub fn is_former(&self) -> bool {
         self.version < VERSION && !self.applied.is_empty()

@@ -137,12 +137,15 @@ fn all_of_them_are_changed() {
         let name = steps[steps.len() - 1].to_owned();
         let alone = text.contains(&format!("(\"{path}\""));
         steps.pop();
-        let inside = (1..=steps.len()).any(|n| {
-            let outer = format!("(\"{}\"", steps[..n].join("."));
-            text.match_indices(&outer).any(|(at, _)| {
-                text[at..].split("InPlace").next().is_some_and(|line| line.contains(&format!("{name} = ")))
-            })
-        });
+        let by_name = [("instances.mixed_instances_policy", [MIXED, OTHER_MIXED].concat())];
+        let named = by_name.iter().any(|(outer, text)| path.starts_with(outer) && text.contains(&format!("{name} = ")));
+        let inside = named
+            || (1..=steps.len()).any(|n| {
+                let outer = format!("(\"{}\"", steps[..n].join("."));
+                text.match_indices(&outer).any(|(at, _)| {
+                    text[at..].split("InPlace").next().is_some_and(|line| line.contains(&format!("{name} = ")))
+                })
+            });
         if !alone && !inside {
             missing.push(path);
         }
@@ -311,6 +314,11 @@ async fn of_fifty_environments() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Two types, On-Demand and Spot.
+const MIXED: &str = r#"{ overrides = [{ instance_type = "t3.large" }, { instance_type = "t3a.large" }], instances_distribution = { on_demand_allocation_strategy = "lowest-price", on_demand_base_capacity = 1, on_demand_percentage_above_base_capacity = 100, spot_allocation_strategy = "lowest-price", spot_instance_pools = 3 } }"#;
+/// The same with another distribution.
+const OTHER_MIXED: &str = r#"{ overrides = [{ instance_type = "t3.large" }, { instance_type = "t3a.large" }], instances_distribution = { on_demand_base_capacity = 2, spot_allocation_strategy = "price-capacity-optimized", spot_max_price = "0.5" } }"#;
+
 /// Instances: template, security group, Auto Scaling group.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_instances() -> anyhow::Result<()> {
@@ -376,11 +384,31 @@ async fn of_instances() -> anyhow::Result<()> {
         ("instances.termination_policies", "[\"OldestInstance\"]", InPlace),
         ("instances.instance_refresh", "{ min_healthy_percentage = 50, timeout = \"5m\" }", InPlace),
         ("instances.instance_refresh", "{ max_healthy_percentage = 110, instance_warmup = 10 }", InPlace),
+        (
+            "instances.instance_refresh",
+            "{ alarms = [\"errors\"], auto_rollback = true, bake_time = 1, checkpoint_delay = 1, checkpoint_percentages = [50, 100], scale_in_protected_instances = \"Ignore\", skip_matching = false, standby_instances = \"Terminate\" }",
+            InPlace,
+        ),
+        ("instances.image_id", "\"ami-33333333\"", InPlace),
+        ("instances.capacity_distribution_strategy", "\"balanced-only\"", InPlace),
+        ("instances.capacity_rebalance", "true", InPlace),
+        (
+            "instances.instance_maintenance_policy",
+            "{ min_healthy_percentage = 90, max_healthy_percentage = 120 }",
+            InPlace,
+        ),
+        ("instances.instance_maintenance_policy", "null", InPlace),
+        ("instances.max_instance_lifetime", "86400", InPlace),
+        ("instances.instance_refresh", "{}", InPlace),
+        ("instances.mixed_instances_policy", MIXED, InPlace),
+        ("instances.mixed_instances_policy", OTHER_MIXED, InPlace),
+        ("instances.mixed_instances_policy", "null", InPlace),
+        ("instances.protect_from_scale_in", "true", InPlace),
     ];
     play(&stage, &base, &changes).await
 }
 
-const TASK: &str = r#"jsonencode({ family = "api", cpu = "256", memory = "512", networkMode = "awsvpc", requiresCompatibilities = ["FARGATE"], containerDefinitions = [{ name = "api", image = "api:1", memory = 128, portMappings = [{ containerPort = 8080 }] }] })"#;
+const TASK: &str = r#"jsonencode({ family = "api", cpu = "256", memory = "512", networkMode = "awsvpc", requiresCompatibilities = ["FARGATE"], containerDefinitions = [{ name = "api", image = "api:1", memory = 128, portMappings = [{ containerPort = 8080 }, { containerPort = 8081 }] }] })"#;
 
 /// An ECS service in a group that a listener has at weight 0.
 #[tokio::test(flavor = "multi_thread")]
@@ -405,6 +433,7 @@ async fn of_a_service() -> anyhow::Result<()> {
         ("service.container_port", "8080"),
         ("service.subnet_ids", &subnets),
         ("service.security_group_ids", &own),
+        ("service.availability_zone_rebalancing", "\"ENABLED\""),
     ];
     let blue = format!("\"{}\"", stage.group("blue"));
     let (more, task) = (format!("[\"{second}\", \"{first}\"]"), TASK.replace("\"256\"", "\"512\""));
@@ -426,6 +455,11 @@ async fn of_a_service() -> anyhow::Result<()> {
         ("service.container_port", "8081", InPlace),
         ("service.platform_version", "\"1.4.0\"", InPlace),
         ("service.enable_execute_command", "true", InPlace),
+        ("service.propagate_tags", "\"SERVICE\"", InPlace),
+        ("service.enable_ecs_managed_tags", "true", InPlace),
+        ("service.availability_zone_rebalancing", "\"DISABLED\"", InPlace),
+        ("service.alarms", "{ alarm_names = [\"errors\"], enable = true, rollback = false }", InPlace),
+        ("service.alarms", "null", InPlace),
         ("service.security_group_ids", "[]", InPlace),
         ("service.platform_version", "null", InPlace),
         ("service.launch_type", "\"EC2\"", Replacement),

@@ -123,7 +123,7 @@ async fn a_service_of_somebody_elses() -> anyhow::Result<()> {
     let service = stage.client.ecs("CreateService", service).await?["service"]["serviceArn"].clone();
     let (service, task) = (service.as_str().unwrap_or_default(), task.as_str().unwrap_or_default());
     let body = format!(
-        "{adopted}\n  service = {{\n    cluster = \"main\"\n    task_definition_arn = \"{task}\"\n    container_name = \"api\"\n    container_port = 8080\n    desired_count = 1\n    circuit_breaker = {{ enable = false, rollback = false }}\n  }}"
+        "{adopted}\n  service = {{\n    cluster = \"main\"\n    task_definition_arn = \"{task}\"\n    container_name = \"api\"\n    container_port = 8080\n    desired_count = 1\n    circuit_breaker = {{ enable = false, rollback = false }}\n    propagate_tags = \"NONE\"\n  }}"
     );
     imported(&stage, &body, &format!("legacy/green,{service},adopt")).await?.ok().map(drop)
 }

@@ -305,7 +305,7 @@ async fn groups_of_their_own() -> anyhow::Result<()> {
     let (vpc, [subnet, _]) = stage.network().await?;
     let group = element(&stage.client.ec2("DescribeSecurityGroups", &[]).await?, "groupId")?.to_owned();
     let terraform = Terraform::new()?;
-    let task = json!({ "family": "api", "networkMode": "awsvpc", "containerDefinitions": [{ "name": "api", "image": "api:1", "memory": 128 }] });
+    let task = json!({ "family": "api", "networkMode": "awsvpc", "containerDefinitions": [{ "name": "api", "image": "api:1", "memory": 128, "portMappings": [{ "containerPort": 8080 }] }] });
     terraform.file("task.json", &task.to_string())?;
     let text = |active: &str, green: &str, protect: bool| {
         format!(

@@ -374,6 +374,28 @@ async fn of_instances() -> anyhow::Result<()> {
         ("instances.ingress", &retold, InPlace),
         ("instances.egress", "[{ protocol = \"tcp\", from_port = 443, cidr_blocks = [\"10.0.0.0/8\"] }]", InPlace),
         ("instances.subnet_ids", &both, InPlace),
+    ];
+    play(&stage, &base, &changes).await
+}
+
+/// The Auto Scaling group of instances, and how they are replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_scaling_group() -> anyhow::Result<()> {
+    let stage = Stage::bare().await?;
+    let (vpc, [first, _]) = stage.network().await?;
+    let (vpc, subnets) = (format!("\"{vpc}\""), format!("[\"{first}\"]"));
+    let base = [
+        ("name", "\"myapp\""),
+        ("color", "\"blue\""),
+        ("vpc_id", vpc.as_str()),
+        ("target_group.port", "80"),
+        ("instances.image_id", "\"ami-12345678\""),
+        ("instances.instance_type", "\"t3.medium\""),
+        ("instances.subnet_ids", &subnets),
+        ("instances.min_size", "1"),
+        ("instances.max_size", "2"),
+    ];
+    let changes = [
         ("instances.max_size", "4", InPlace),
         ("instances.desired_capacity", "2", InPlace),
         ("instances.min_size", "2", InPlace),

@@ -60,14 +60,17 @@ impl AutoScaling {
     }
 }
 
-/// What a group was made of, or is.
-fn policy_of(
+/// What instances are made of: a policy with several types, or the template alone. One beside the other would end the policy.
+fn made_of(
     instances: &Instances,
     there: Option<&AutoScalingGroup>,
-    template: LaunchTemplateSpecification,
-) -> Option<MixedInstancesPolicy> {
+    template: (&str, &str),
+) -> (Option<MixedInstancesPolicy>, Option<LaunchTemplateSpecification>) {
     let there = there.and_then(|there| there.mixed_instances_policy());
-    instances.mixed_instances_policy.as_ref().map(|wish| mixed_instances::policy(wish, there, template))
+    match &instances.mixed_instances_policy {
+        Some(wish) => (Some(mixed_instances::policy(wish, there, specification(template))), None),
+        None => (None, Some(specification(template))),
+    }
 }
 
 /// The template that new instances are made of, whatever their types.
@@ -123,12 +126,10 @@ impl ScalingGroups for AutoScaling {
         tags: &Tags,
     ) -> Result<(), PortError> {
         let call = self.connection.autoscaling().await?.create_auto_scaling_group().auto_scaling_group_name(name);
-        let template = specification((template.0, &template.1.to_string()));
-        let call = match policy_of(instances, None, template.clone()) {
-            Some(policy) => call.mixed_instances_policy(policy),
-            None => call.launch_template(template),
-        };
+        let (policy, template) = made_of(instances, None, (template.0, &template.1.to_string()));
         let call = call
+            .set_mixed_instances_policy(policy)
+            .set_launch_template(template)
             .min_size(instances.min_size)
             .max_size(instances.max_size)
             .set_desired_capacity(instances.desired_capacity)
@@ -177,11 +178,8 @@ impl ScalingGroups for AutoScaling {
     async fn set_template(&self, name: &str, instances: &Instances, template: (&str, &str)) -> Result<(), PortError> {
         let there = self.there(name).await?;
         let call = self.connection.autoscaling().await?.update_auto_scaling_group().auto_scaling_group_name(name);
-        // A template beside it would end the policy: all types but one, and Spot.
-        let call = match policy_of(instances, Some(&there), specification(template)) {
-            Some(policy) => call.mixed_instances_policy(policy),
-            None => call.launch_template(specification(template)),
-        };
+        let (policy, template) = made_of(instances, Some(&there), template);
+        let call = call.set_mixed_instances_policy(policy).set_launch_template(template);
         let result = call.send().await;
         result.map(drop).map_err(|error| call_error(SERVICE, "UpdateAutoScalingGroup", &error))
     }
@@ -261,11 +259,9 @@ impl ScalingGroups for AutoScaling {
         let call = match of.desired {
             Some(template) => {
                 let there = self.there(name).await?;
+                let (policy, template) = made_of(of.instances, Some(&there), template);
                 let desired = DesiredConfiguration::builder();
-                let desired = match policy_of(of.instances, Some(&there), specification(template)) {
-                    Some(policy) => desired.mixed_instances_policy(policy),
-                    None => desired.launch_template(specification(template)),
-                };
+                let desired = desired.set_mixed_instances_policy(policy).set_launch_template(template);
                 call.desired_configuration(desired.build())
             }
             None => call,

@@ -13,7 +13,7 @@ use super::ecs::{Ecs, cluster_of};
 use crate::rollout::{Capacity, PINNED_TAG, Scalable};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::ports::Capacities;
-use crate::run::stack::ports::{Ecs as _, RefreshState, Rollout, ScalingGroups as _};
+use crate::run::stack::ports::{Ecs as _, Refresh, Rollout, ScalingGroups as _};
 
 /// Both kinds.
 pub(super) struct Sizes {
@@ -176,7 +176,7 @@ impl Capacities for Sizes {
         match of {
             Scalable::ScalingGroup(name) => {
                 let newest = self.autoscaling.refresh(name, None).await?;
-                let running = newest.filter(|refresh| refresh.state == RefreshState::Running);
+                let running = newest.filter(Refresh::goes_on);
                 Ok(running.map(|refresh| {
                     format!("the instance refresh {} of {name} goes on ({} %)", refresh.id, refresh.percent)
                 }))

@@ -313,17 +313,13 @@ fn rebalancing(service: &Service) -> Option<AvailabilityZoneRebalancing> {
     service.availability_zone_rebalancing.as_deref().map(AvailabilityZoneRebalancing::from)
 }
 
-fn no_alarms() -> stack::DeploymentAlarms {
-    stack::DeploymentAlarms { enable: Some(false), rollback: Some(false), ..stack::DeploymentAlarms::default() }
-}
-
 fn to_alarms(wish: &stack::DeploymentAlarms) -> Option<DeploymentAlarms> {
     let (enable, rollback) = (wish.enable == Some(true), wish.rollback == Some(true));
     let alarms = DeploymentAlarms::builder().set_alarm_names(Some(wish.alarm_names.clone()));
     alarms.enable(enable).rollback(rollback).build().ok()
 }
 
-/// How deployments go. What no argument says, such as alarms and the thresholds of the breaker, is as it is there.
+/// How deployments go. What no argument says, such as hooks and the thresholds of the breaker, is as it is there.
 fn deployment(service: &Service, there: Option<&DeploymentConfiguration>) -> DeploymentConfiguration {
     let mut configuration = there.cloned().unwrap_or_else(|| DeploymentConfiguration::builder().build());
     let wished = service.circuit_breaker.clone().unwrap_or_default();
@@ -336,7 +332,9 @@ fn deployment(service: &Service, there: Option<&DeploymentConfiguration>) -> Dep
     let had = configuration.alarms.take();
     configuration.alarms = match &service.alarms {
         Some(alarms) => to_alarms(alarms),
-        None => had.filter(|had| !had.alarm_names.is_empty()).and_then(|_| to_alarms(&no_alarms())),
+        None => {
+            had.filter(|had| !had.alarm_names.is_empty()).and_then(|_| to_alarms(&stack::DeploymentAlarms::default()))
+        }
     };
     configuration.minimum_healthy_percent = service.minimum_healthy_percent;
     configuration.maximum_percent = service.maximum_percent;

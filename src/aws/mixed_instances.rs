@@ -12,32 +12,23 @@ use crate::stack::{Bounds, InstanceOverride, InstanceRequirements, InstancesDist
 
 /// A policy as AWS takes it. What no argument says, such as a type with a template of its own, is as it is there.
 pub(super) fn policy(wish: &MixedInstances, there: Option<&Policy>, template: LaunchTemplateSpecification) -> Policy {
-    let former = there.and_then(|policy| policy.launch_template());
-    let former: &[Override] = former.map(|of| of.overrides()).unwrap_or_default();
-    let mut of = LaunchTemplate::builder().launch_template_specification(template).build();
-    let overrides = wish.overrides.iter().enumerate().map(|(n, one)| to_override(one, same(one, n, former)));
-    of.overrides = Some(overrides.collect());
-    let mut policy = there.cloned().unwrap_or_else(|| Policy::builder().build());
-    let distribution = policy.instances_distribution.take();
-    policy.launch_template = Some(of);
-    policy.instances_distribution =
-        wish.instances_distribution.as_ref().map(|wish| to_distribution(wish, distribution));
+    let mut policy = spread(wish, there.unwrap_or(&Policy::builder().build()));
+    let former = policy.launch_template.take().and_then(|of| of.overrides).unwrap_or_default();
+    let overrides = wish.overrides.iter().enumerate().map(|(n, one)| to_override(one, same(one, n, &former)));
+    let of = LaunchTemplate::builder().launch_template_specification(template);
+    policy.launch_template = Some(of.set_overrides(Some(overrides.collect())).build());
     policy
 }
 
 /// A policy that is there, with another distribution. Types are for the roll that replaces instances of others.
 pub(super) fn spread(wish: &MixedInstances, there: &Policy) -> Policy {
     let mut policy = there.clone();
-    let distribution = policy.instances_distribution.take();
-    policy.instances_distribution =
-        wish.instances_distribution.as_ref().map(|wish| to_distribution(wish, distribution));
-    let mut of = policy.launch_template.take();
-    let overrides = of.iter_mut().flat_map(|of| of.overrides.iter_mut().flatten());
-    overrides.for_each(|one| one.launch_template_specification.as_mut().into_iter().for_each(by_id));
-    if let Some(template) = of.as_mut().and_then(|of| of.launch_template_specification.as_mut()) {
-        by_id(template);
+    let former = policy.instances_distribution.take();
+    policy.instances_distribution = wish.instances_distribution.as_ref().map(|wish| to_distribution(wish, former));
+    if let Some(of) = &mut policy.launch_template {
+        let own = of.overrides.iter_mut().flatten().filter_map(|one| one.launch_template_specification.as_mut());
+        of.launch_template_specification.iter_mut().chain(own).for_each(by_id);
     }
-    policy.launch_template = of;
     policy
 }
 
@@ -63,7 +54,6 @@ fn same<'o>(wish: &InstanceOverride, n: usize, former: &'o [Override]) -> Option
 
 fn to_override(wish: &InstanceOverride, there: Option<&Override>) -> Override {
     let mut one = there.cloned().unwrap_or_else(|| Override::builder().build());
-    one.launch_template_specification.as_mut().into_iter().for_each(by_id);
     one.instance_type.clone_from(&wish.instance_type);
     one.weighted_capacity = wish.weighted_capacity.map(|weight| weight.to_string());
     let former = one.instance_requirements.take();

@@ -59,6 +59,12 @@ impl Shared {
     }
 }
 
+/// With a capital at its beginning.
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// Tells which of these tags are the provider's own, or AWS's.
 fn reserved_tags(tags: &Value, path: &Path, diagnostics: &mut Diagnostics) {
     let tags = tags.as_map().into_iter().flatten();

@@ -1,7 +1,7 @@
 //! What follows from a stack's arguments: which kind each part is, and what a service is to run.
 
 use super::kinds::{CheckKind, GroupKind, ServiceKind};
-use super::spec::{HealthCheck, Service, TargetGroup};
+use super::spec::{HealthCheck, Instances, Service, TargetGroup};
 use super::task_definition::TaskDefinition;
 
 impl TargetGroup {
@@ -21,6 +21,23 @@ impl TargetGroup {
             (Some("ip"), _) => GroupKind::NetworkByAddress,
             _ => GroupKind::Network,
         }
+    }
+}
+
+impl Instances {
+    /// Takes over what belongs to the Auto Scaling group, but for its size.
+    pub fn take_group(&mut self, other: &Instances) {
+        self.subnet_ids.clone_from(&other.subnet_ids);
+        self.health_check_type.clone_from(&other.health_check_type);
+        self.health_check_grace_period = other.health_check_grace_period;
+        self.default_instance_warmup = other.default_instance_warmup;
+        self.termination_policies.clone_from(&other.termination_policies);
+        self.protect_from_scale_in = other.protect_from_scale_in;
+        self.capacity_rebalance = other.capacity_rebalance;
+        self.max_instance_lifetime = other.max_instance_lifetime;
+        self.capacity_distribution_strategy.clone_from(&other.capacity_distribution_strategy);
+        self.instance_maintenance_policy.clone_from(&other.instance_maintenance_policy);
+        self.mixed_instances_policy.clone_from(&other.mixed_instances_policy);
     }
 }
 

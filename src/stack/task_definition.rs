@@ -70,36 +70,29 @@ impl TaskDefinition {
         tags.filter(|(key, _)| !key.starts_with("aws:") && !key.starts_with("bluegreen:")).collect()
     }
 
-    /// The container of this name, or the only one.
-    fn container(&self, name: Option<&str>) -> Option<&Value> {
-        let containers = self.0.get("containerDefinitions")?.as_array()?;
-        match name {
-            Some(name) => {
-                containers.iter().find(|container| container.get("name").and_then(Value::as_str) == Some(name))
-            }
-            None => containers.first().filter(|_| containers.len() == 1),
-        }
+    fn definitions(&self) -> &[Value] {
+        self.0.get("containerDefinitions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The ports that a container maps; none if there is no such container, or it maps ranges.
+    /// The ports that a container, or the only one, maps; none if there is no such container, or it maps ranges.
     pub fn ports(&self, container: Option<&str>) -> Option<Vec<i64>> {
-        let container = self.container(container)?;
+        let container = match (container, self.definitions()) {
+            (None, [only]) => only,
+            (name, all) => all.iter().find(|it| name.is_some() && it.get("name").and_then(Value::as_str) == name)?,
+        };
         let mappings = container.get("portMappings").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let ports: Option<Vec<i64>> = mappings.iter().map(|mapping| mapping.get("containerPort")?.as_i64()).collect();
-        ports
+        mappings.iter().map(|mapping| mapping.get("containerPort")?.as_i64()).collect()
     }
 
     /// The containers that have no image.
     pub fn without_image(&self) -> Vec<&str> {
-        let containers = self.0.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten();
-        let bare = containers.filter(|it| it.get("image").and_then(Value::as_str).is_none_or(str::is_empty));
-        bare.filter_map(|it| it.get("name")?.as_str()).collect()
+        let has_none = |it: &&Value| it.get("image").and_then(Value::as_str).is_none_or(str::is_empty);
+        self.definitions().iter().filter(has_none).filter_map(|it| it.get("name")?.as_str()).collect()
     }
 
     /// The names of the containers.
     pub fn containers(&self) -> Vec<&str> {
-        let containers = self.0.get("containerDefinitions").and_then(Value::as_array);
-        containers.into_iter().flatten().filter_map(|container| container.get("name")?.as_str()).collect()
+        self.definitions().iter().filter_map(|container| container.get("name")?.as_str()).collect()
     }
 
     /// The family.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Stub;
+use crate::rollout::Scalable;
 use crate::run::ports::FailureKind;
 use crate::run::stack::ports::{Deploy, Tags, VersionOf};
 use crate::stack::{CircuitBreaker, DeploymentAlarms, Instances, Service};
@@ -172,14 +173,15 @@ fn groups(member: &str) -> String {
     )
 }
 
+fn mixed(call: &BTreeMap<String, String>) -> (u16, String) {
+    match call["Action"].as_str() {
+        "DescribeAutoScalingGroups" => (200, groups(MIXED)),
+        _ => (200, "<UpdateAutoScalingGroupResponse/>".to_owned()),
+    }
+}
+
 #[tokio::test]
 async fn another_version_leaves_mixed_instances_mixed() {
-    fn mixed(call: &BTreeMap<String, String>) -> (u16, String) {
-        match call["Action"].as_str() {
-            "DescribeAutoScalingGroups" => (200, groups(MIXED)),
-            _ => (200, "<UpdateAutoScalingGroupResponse/>".to_owned()),
-        }
-    }
     let stub = Stub::start(mixed).await;
     let seen = stub.stack.autoscaling.find("web-blue").await.unwrap().unwrap();
     assert_eq!(seen.template, Some(("lt-1".to_owned(), "1".to_owned())));
@@ -352,12 +354,6 @@ async fn what_a_version_would_lose_is_refused() {
 /// Settings that take effect at once leave the types to the roll, which replaces instances of others.
 #[tokio::test]
 async fn another_distribution_leaves_the_types() {
-    fn mixed(call: &BTreeMap<String, String>) -> (u16, String) {
-        match call["Action"].as_str() {
-            "DescribeAutoScalingGroups" => (200, groups(MIXED)),
-            _ => (200, "<UpdateAutoScalingGroupResponse/>".to_owned()),
-        }
-    }
     let stub = Stub::start(mixed).await;
     let seen = stub.stack.autoscaling.find("web-blue").await.unwrap().unwrap();
     assert!(seen.unfit.is_some_and(|why| why.contains("a launch template or an image of its own")));
@@ -375,4 +371,19 @@ async fn another_distribution_leaves_the_types() {
     assert_eq!(of("LaunchTemplate.Overrides.member.1.InstanceType"), Some("m7g.large"));
     assert_eq!(of("LaunchTemplate.LaunchTemplateSpecification.Version"), Some("1"));
     assert_eq!(of("LaunchTemplate.LaunchTemplateSpecification.LaunchTemplateName"), None);
+}
+
+/// A color whose instances are being brought back is not ready for anybody, as one whose instances are being replaced.
+#[tokio::test]
+async fn a_refresh_that_is_rolled_back_goes_on() {
+    fn back(call: &BTreeMap<String, String>) -> (u16, String) {
+        let refresh = "<member><InstanceRefreshId>r-1</InstanceRefreshId><Status>RollbackInProgress</Status></member>";
+        let body = format!("<InstanceRefreshes>{refresh}</InstanceRefreshes>");
+        let action = &call["Action"];
+        (200, format!("<{action}Response><{action}Result>{body}</{action}Result></{action}Response>"))
+    }
+    let stub = Stub::start(back).await;
+    let of = Scalable::ScalingGroup("web-blue".to_owned());
+    let turnover = stub.ports.capacities.turnover(&of).await.unwrap();
+    assert!(turnover.is_some_and(|words| words.contains("the instance refresh r-1 of web-blue goes on")));
 }

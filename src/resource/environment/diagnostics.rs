@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model;
+use crate::resource::capitalized;
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::Seen;
 use crate::run::stack::survey::Survey;
@@ -74,15 +75,9 @@ pub(super) fn unfit(
     let of = |change: &Change| change.rewrites().iter().find_map(|part| unfit.get(part)).cloned();
     let Some((change, why)) = changes.iter().find_map(|change| Some((change, of(change)?))) else { return false };
     let detail =
-        format!("{}.\n\nNothing was changed. Next: change that first, by the means that made it.", sentence(&why));
+        format!("{}.\n\nNothing was changed. Next: change that first, by the means that made it.", capitalized(&why));
     diagnostics.error_at(Path::attribute(attribute(change)), format!("{} can't be released to", spec.id()), detail);
     true
-}
-
-/// A fragment as the beginning of a sentence.
-pub(super) fn sentence(fragment: &str) -> String {
-    let mut chars = fragment.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// AWS could not be asked.

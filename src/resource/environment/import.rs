@@ -3,9 +3,10 @@
 use serde_json::Value as Json;
 
 use super::private_state::PrivateState;
-use super::{Shared, diagnostics, model, set_mirror};
+use super::{Shared, model, set_mirror};
 use crate::argument::Field as _;
 use crate::arn::{self, Kind};
+use crate::resource::capitalized;
 use crate::run::absence::believed;
 use crate::run::stack::observe;
 use crate::stack::{self, Ids, Instances, Service, Spec, Target, TargetGroup};
@@ -41,7 +42,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     let seen = observe(&shared.stack.ports, &spec.clone().with_defaults(), &ids).await;
     let seen = seen.map_err(|error| error.message)?;
     if let Some(why) = seen.unfit().into_values().flatten().next() {
-        return Err(format!("{}.", diagnostics::sentence(&why)));
+        return Err(format!("{}.", capitalized(&why)));
     }
     // What isn't known yet is as AWS has it.
     let expected = Spec { release: Some(String::new()), ..spec };
@@ -140,8 +141,8 @@ async fn find_service(shared: &Shared, (arn, spec, ids): (&str, &mut Spec, &mut 
         ));
     }
     ids.target_group = ids.target_group.take().or(seen.target_groups.first().cloned());
-    let behind = ids.target_group.as_ref().and_then(|group| seen.containers.get(group));
-    service.container_name = behind.and_then(|(name, _)| name.clone()).or(seen.service.container_name.clone());
+    let behind = ids.target_group.as_ref().map_or_else(|| seen.service.clone(), |group| seen.behind(group));
+    service.container_name = behind.container_name;
     spec.service = Some(service);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{commands, model};
 use crate::duration::shown;
+use crate::resource::capitalized;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
@@ -646,10 +647,4 @@ fn failure(step: &Step) -> String {
         Step::Watch(watch) => format!("Verification of {} failed", watch.about()),
         other => format!("Failed to {}", other.summary()),
     }
-}
-
-/// With a capital at its beginning.
-pub(super) fn capitalized(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

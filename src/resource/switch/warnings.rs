@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::diagnostics::capitalized as sentence;
 use super::{Shared, credentials};
 use crate::duration::shown;
+use crate::resource::capitalized as sentence;
 use crate::rollout::lock_record::Status;
 use crate::rollout::{
     Check, Intent, LockRecord, Processing, RouteSpec, Runbook, Step, Terminal, World, called, short, situation,

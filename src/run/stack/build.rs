@@ -65,8 +65,8 @@ impl Progress {
     }
 }
 
-impl Build<'_> {
-    pub(super) fn instances(&self) -> Result<&Instances, PortError> {
+impl<'a> Build<'a> {
+    pub(super) fn instances(&self) -> Result<&'a Instances, PortError> {
         self.spec.instances.as_ref().ok_or_else(|| failed("there are no instances in the configuration"))
     }
 

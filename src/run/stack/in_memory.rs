@@ -916,18 +916,6 @@ impl SecurityGroups for Ec2 {
     }
 }
 
-impl Instances {
-    /// Takes over what else belongs to the group.
-    fn take_scaling(&mut self, other: &Instances) {
-        self.protect_from_scale_in = other.protect_from_scale_in;
-        self.capacity_rebalance = other.capacity_rebalance;
-        self.max_instance_lifetime = other.max_instance_lifetime;
-        self.capacity_distribution_strategy.clone_from(&other.capacity_distribution_strategy);
-        self.instance_maintenance_policy.clone_from(&other.instance_maintenance_policy);
-        self.mixed_instances_policy.clone_from(&other.mixed_instances_policy);
-    }
-}
-
 /// The template's part of instances.
 fn template_part(instances: &Instances) -> Instances {
     Instances {
@@ -1092,11 +1080,7 @@ impl ScalingGroups for Asg {
             desired_capacity: Some(instances.desired_capacity.unwrap_or(instances.min_size)),
             ..Instances::default()
         };
-        settings.health_check_type.clone_from(&instances.health_check_type);
-        settings.health_check_grace_period = instances.health_check_grace_period;
-        settings.default_instance_warmup = instances.default_instance_warmup;
-        settings.termination_policies.clone_from(&instances.termination_policies);
-        settings.take_scaling(instances);
+        settings.take_group(instances);
         let group = Scaling {
             settings,
             template: (template.0.to_owned(), template.1.to_string()),
@@ -1121,13 +1105,7 @@ impl ScalingGroups for Asg {
     async fn update(&self, name: &str, instances: &Instances) -> Result<(), PortError> {
         let instances = instances.clone();
         self.of_group(format!("update {name}"), name, move |group| {
-            let settings = &mut group.settings;
-            settings.subnet_ids.clone_from(&instances.subnet_ids);
-            settings.health_check_type.clone_from(&instances.health_check_type);
-            settings.health_check_grace_period = instances.health_check_grace_period;
-            settings.default_instance_warmup = instances.default_instance_warmup;
-            settings.termination_policies.clone_from(&instances.termination_policies);
-            settings.take_scaling(&instances);
+            group.settings.take_group(&instances);
             Ok(())
         })
         .await

@@ -75,32 +75,27 @@ impl Build<'_> {
         let before = self.seen.scaling_group.as_ref().filter(|_| self.seen.template.is_some());
         // By its number: $Latest would be the new version, also on the way back.
         let former = self.seen.used().filter(|(id, _)| *id == template).map(|(id, number)| (id, number.to_string()));
-        let former = before.map(|group| group.instances.clone()).zip(former);
-        if let Some((before, (id, number))) = &former
-            && self
-                .seen
-                .scaling_group
-                .as_ref()
-                .and_then(|group| group.template.as_ref())
-                .is_some_and(|it| it.1 != *number)
+        let former = before.zip(former);
+        if let Some((group, (id, number))) = &former
+            && group.template.as_ref().is_some_and(|used| used.1 != *number)
         {
-            autoscaling.set_template(&name, before, (id, number)).await?;
+            autoscaling.set_template(&name, &group.instances, (id, number)).await?;
         }
         let version = self.add_version().await?.to_string();
         if rolls_back && former.is_some() {
             // Only of a version that the group doesn't have yet can Auto Scaling bring it back to the former one.
             return self.refresh(&name, Some((&template, &version))).await;
         }
-        autoscaling.set_template(&name, self.instances()?, (&template, &version)).await?;
+        autoscaling.set_template(&name, instances, (&template, &version)).await?;
         let Err(error) = self.refresh(&name, None).await else { return Ok(()) };
-        let Some((before, (id, number))) = former else { return Err(error) };
-        let text = match autoscaling.set_template(&name, &before, (&id, &number)).await {
+        let Some((group, (id, number))) = former else { return Err(error) };
+        let text = match autoscaling.set_template(&name, &group.instances, (&id, &number)).await {
             Ok(()) => format!(
                 "{error}\nThe Auto Scaling group {name} makes new instances of version {number} of its template again; instances that were replaced already are of version {version}."
             ),
             Err(undo) => {
                 let shell = &self.context.shell;
-                let made_of = by_hand::made_of(&before, (&id, &number));
+                let made_of = by_hand::made_of(&group.instances, (&id, &number));
                 let command = shell.command(&format!(
                     "autoscaling update-auto-scaling-group --auto-scaling-group-name {} {made_of}",
                     quoted(&name)
@@ -115,7 +110,7 @@ impl Build<'_> {
     }
 
     async fn refresh(&mut self, name: &str, desired: Option<(&str, &str)>) -> Result<(), PortError> {
-        let instances = self.spec.instances.as_ref().ok_or_else(|| failed("there are no instances"))?;
+        let instances = self.instances()?;
         let wished = instances.instance_refresh.clone().unwrap_or_default();
         let (min, max) = if self.live { (100, 110) } else { (0, 100) };
         // AWS allows no more than 100 between them.

@@ -280,12 +280,8 @@ impl Seen {
         }
         if let (Some(seen), Some(service)) = (&self.service, &mut spec.service) {
             let moved = seen.service.task_definition_arn != self.known.task_definition;
-            self::service(&seen.service, service, moved);
-            let behind = self.group.as_ref().and_then(|group| seen.containers.get(&group.arn));
-            if let Some((name, port)) = behind {
-                service.container_name = service.container_name.take().and(name.clone());
-                service.container_port = *port;
-            }
+            let behind = self.group.as_ref().map_or_else(|| seen.service.clone(), |group| seen.behind(&group.arn));
+            self::service(behind, service, moved);
             service.running = self.revision_tags.as_ref().and_then(|tags| tags.get(DEFINITION_TAG).cloned());
         }
         if spec.targets.is_some() && self.group.is_some() {
@@ -337,21 +333,10 @@ fn assume(seen: &TargetGroup, expected: &TargetGroup) -> TargetGroup {
 }
 
 fn scaling(seen: &SeenScalingGroup, instances: &mut Instances) {
-    let seen = seen.instances.clone();
-    instances.subnet_ids = seen.subnet_ids;
-    instances.min_size = seen.min_size;
-    instances.max_size = seen.max_size;
+    instances.take_group(&seen.instances);
+    instances.min_size = seen.instances.min_size;
+    instances.max_size = seen.instances.max_size;
     // Not the desired capacity: it belongs to scaling.
-    instances.health_check_type = seen.health_check_type;
-    instances.health_check_grace_period = seen.health_check_grace_period;
-    instances.default_instance_warmup = seen.default_instance_warmup;
-    instances.termination_policies = seen.termination_policies;
-    instances.protect_from_scale_in = seen.protect_from_scale_in;
-    instances.capacity_rebalance = seen.capacity_rebalance;
-    instances.max_instance_lifetime = seen.max_instance_lifetime;
-    instances.capacity_distribution_strategy = seen.capacity_distribution_strategy;
-    instances.instance_maintenance_policy = seen.instance_maintenance_policy;
-    instances.mixed_instances_policy = seen.mixed_instances_policy;
 }
 
 fn template(seen: &Instances, instances: &mut Instances) {
@@ -373,8 +358,7 @@ fn template(seen: &Instances, instances: &mut Instances) {
     instances.security_group_ids = seen.security_group_ids;
 }
 
-fn service(seen: &crate::stack::Service, service: &mut crate::stack::Service, moved: bool) {
-    let seen = seen.clone();
+fn service(seen: crate::stack::Service, service: &mut crate::stack::Service, moved: bool) {
     if moved {
         // Another one than is known: what runs is known by its ARN.
         service.task_definition = None;

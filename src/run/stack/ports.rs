@@ -205,6 +205,13 @@ pub struct Refresh {
     pub reason: Option<String>,
 }
 
+impl Refresh {
+    /// Whether it still replaces instances, there or back.
+    pub fn goes_on(&self) -> bool {
+        matches!(self.state, RefreshState::Running | RefreshState::RollingBack)
+    }
+}
+
 /// The states of a refresh that make a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshState {
@@ -238,7 +245,7 @@ pub struct SeenService {
     pub service: Service,
     /// The target groups of its tasks.
     pub target_groups: Vec<String>,
-    /// The container and the port behind each target group, where it is not the one that `service` has.
+    /// The container and the port behind each target group; `service` has those of the first one.
     pub containers: BTreeMap<String, (Option<String>, Option<i32>)>,
     /// Why an environment can't release there, if so.
     pub unfit: Option<String>,
@@ -252,6 +259,17 @@ pub struct SeenService {
     pub deployments: Vec<Deployment>,
     /// What happened last, the newest first.
     pub events: Vec<String>,
+}
+
+impl SeenService {
+    /// Its settings, with the container and the port that are behind this target group.
+    pub fn behind(&self, group: &str) -> Service {
+        let mut service = self.service.clone();
+        if let Some((name, port)) = self.containers.get(group) {
+            (service.container_name, service.container_port) = (name.clone(), *port);
+        }
+        service
+    }
 }
 
 /// A deployment of a service.

@@ -80,19 +80,14 @@ impl Build<'_> {
 
     /// Has the service run what it ran before.
     async fn undeploy(&self, arn: &str, group: &str, error: PortError) -> PortError {
-        let former = self.seen.service.as_ref().map(|seen| &seen.service);
-        let Some((former, revision)) = former.and_then(|it| Some((it, it.task_definition_arn.as_deref()?))) else {
+        let former = self.seen.service.as_ref().map(|seen| seen.behind(group));
+        let Some((former, revision)) = former.as_ref().and_then(|it| Some((it, it.task_definition_arn.as_deref()?)))
+        else {
             return error;
         };
-        // Each target group has its own container.
-        let behind = self.seen.service.as_ref().and_then(|seen| seen.containers.get(group));
-        let mut former = former.clone();
-        if let Some((name, port)) = behind {
-            (former.container_name, former.container_port) = (name.clone(), *port);
-        }
         let container = former.container_name.clone().unwrap_or_default();
         let of = Deploy {
-            service: &former,
+            service: former,
             task_definition: revision,
             target_group: group,
             container: &container,

@@ -1,6 +1,6 @@
 //! Takes a stack away: first what makes AWS refuse while somebody is led there, then what serves.
 
-use crate::run::ports::{FailureKind, PortError};
+use crate::run::ports::PortError;
 use crate::run::stack::build::Build;
 use crate::run::stack::live_guard::detach;
 use crate::run::stack::ports::{Tags, failed};
@@ -132,14 +132,12 @@ impl Build<'_> {
         // Only once it is deleted a read that shows none says that it is gone: an older one may show none that is there.
         loop {
             if !is_deleted {
-                match autoscaling.delete(name).await {
-                    // While a scaling activity is in progress.
-                    Err(error) if error.kind == FailureKind::Conflict => self.again(error, &mut pauses).await?,
-                    other => {
-                        other?;
-                        is_deleted = true;
-                    }
+                // Refused while a scaling activity is in progress.
+                if let Err(error) = autoscaling.delete(name).await {
+                    self.again(error, &mut pauses).await?;
+                    continue;
                 }
+                is_deleted = true;
             }
             let seen = autoscaling.find(name).await?;
             if seen.is_none() && is_deleted {

@@ -319,6 +319,21 @@ const MIXED: &str = r#"{ overrides = [{ instance_type = "t3.large" }, { instance
 /// The same with another distribution.
 const OTHER_MIXED: &str = r#"{ overrides = [{ instance_type = "t3.large" }, { instance_type = "t3a.large" }], instances_distribution = { on_demand_base_capacity = 2, spot_allocation_strategy = "price-capacity-optimized", spot_max_price = "0.5" } }"#;
 
+/// Instances to begin with, one or two of them.
+fn two_instances<'t>(vpc: &'t str, subnets: &'t str) -> [(&'static str, &'t str); 9] {
+    [
+        ("name", "\"myapp\""),
+        ("color", "\"blue\""),
+        ("vpc_id", vpc),
+        ("target_group.port", "80"),
+        ("instances.image_id", "\"ami-12345678\""),
+        ("instances.instance_type", "\"t3.medium\""),
+        ("instances.subnet_ids", subnets),
+        ("instances.min_size", "1"),
+        ("instances.max_size", "2"),
+    ]
+}
+
 /// Instances: template, security group, Auto Scaling group.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_instances() -> anyhow::Result<()> {
@@ -331,17 +346,7 @@ async fn of_instances() -> anyhow::Result<()> {
     let group = stage.client.ec2("CreateSecurityGroup", &parameters).await?;
     let more = element(&group, "groupId")?.to_owned();
     let (vpc, subnets) = (format!("\"{vpc}\""), format!("[\"{first}\"]"));
-    let base = [
-        ("name", "\"myapp\""),
-        ("color", "\"blue\""),
-        ("vpc_id", vpc.as_str()),
-        ("target_group.port", "80"),
-        ("instances.image_id", "\"ami-12345678\""),
-        ("instances.instance_type", "\"t3.medium\""),
-        ("instances.subnet_ids", &subnets),
-        ("instances.min_size", "1"),
-        ("instances.max_size", "2"),
-    ];
+    let base = two_instances(&vpc, &subnets);
     let (both, groups) = (format!("[\"{second}\", \"{first}\"]"), format!("[\"{more}\"]"));
     let rules = format!(
         "[{{ protocol = \"tcp\", from_port = 80, to_port = 81, security_group_ids = [\"{more}\"], self = true }}, {{ protocol = \"tcp\", from_port = 443, ipv6_cidr_blocks = [\"::/0\"], description = \"web\" }}]"
@@ -384,17 +389,7 @@ async fn of_a_scaling_group() -> anyhow::Result<()> {
     let stage = Stage::bare().await?;
     let (vpc, [first, _]) = stage.network().await?;
     let (vpc, subnets) = (format!("\"{vpc}\""), format!("[\"{first}\"]"));
-    let base = [
-        ("name", "\"myapp\""),
-        ("color", "\"blue\""),
-        ("vpc_id", vpc.as_str()),
-        ("target_group.port", "80"),
-        ("instances.image_id", "\"ami-12345678\""),
-        ("instances.instance_type", "\"t3.medium\""),
-        ("instances.subnet_ids", &subnets),
-        ("instances.min_size", "1"),
-        ("instances.max_size", "2"),
-    ];
+    let base = two_instances(&vpc, &subnets);
     let changes = [
         ("instances.max_size", "4", InPlace),
         ("instances.desired_capacity", "2", InPlace),

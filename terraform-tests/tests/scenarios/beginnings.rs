@@ -43,6 +43,8 @@ async fn the_first_color_is_met_by_nobody_before_it_is_well() -> anyhow::Result<
         terraform.apply().await?.ok()?;
         terraform.plan_is_empty().await?;
         ensure!(rules(&stage, &listener).await? == usize::from(rule), "the rule that no request takes is left");
+        stage.aws.settled().await?;
+        load.next().await?;
         let seen = load.stop().await;
         ensure!(seen.failures.keys().eq(["status 503"]) && seen.colors.keys().eq(["green"]), "{seen:?}");
         terraform.destroy().await?.ok()?;

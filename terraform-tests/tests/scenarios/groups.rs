@@ -53,8 +53,11 @@ async fn a_website_and_its_api_move_as_one() -> anyhow::Result<()> {
     ])?;
     terraform.apply().await?.ok()?;
     terraform.plan_is_empty().await?;
+    stage.aws.settled().await?;
     for (load, last) in loads.into_iter().zip(["green", "api-green"]) {
-        let seen = load?.stop().await;
+        let load = load?;
+        load.next().await?;
+        let seen = load.stop().await;
         ensure!(seen.failed == 0 && seen.colors.len() == 2 && seen.colors.contains_key(last), "{seen:?}");
     }
     ensure!(stage.weights(0).await?["green"] == 100 && stage.weights(1).await?["api-green"] == 100);

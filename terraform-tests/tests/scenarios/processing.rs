@@ -56,8 +56,14 @@ fn sign_in(secret: &str) -> String {
     )
 }
 
-/// The status, the color and what it was asked for.
-async fn ask(address: SocketAddr, headers: &[(&str, &str)]) -> anyhow::Result<(u16, String, String)> {
+/// What users are told once every node knows the last change: the status, the color and what it was asked for.
+async fn ask(stage: &Stage, headers: &[(&str, &str)]) -> anyhow::Result<(u16, String, String)> {
+    stage.aws.settled().await?;
+    ask_now(stage.address(0)?, headers).await
+}
+
+/// What users are told now, maybe by a node that is late.
+async fn ask_now(address: SocketAddr, headers: &[(&str, &str)]) -> anyhow::Result<(u16, String, String)> {
     let http =
         Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(Duration::from_secs(10)).build()?;
     let call = http.get(format!("http://{address}/api/v1/users?page=2"));
@@ -78,17 +84,15 @@ async fn a_rule_asks_for_a_token_and_rewrites() -> anyhow::Result<()> {
     terraform.write(&switch(&stage, "blue", TOKENS))?;
     terraform.apply().await?.ok()?;
     terraform.plan_is_empty().await?;
-    stage.aws.settled().await?;
-    let address = stage.address(0)?;
-    ensure!(ask(address, &[]).await?.0 == 401);
-    let (status, color, path) = ask(address, &[TOKEN]).await?;
+    ensure!(ask(&stage, &[]).await?.0 == 401);
+    let (status, color, path) = ask(&stage, &[TOKEN]).await?;
     ensure!((status, color.as_str()) == (200, "blue") && path.starts_with("/v1/users"), "{status} {color} {path}");
     terraform.write(&switch(&stage, "green", TOKENS))?;
     terraform.plan().await?.has(&["create rule 9 of listener", "for the cohort of rule 10 of listener"])?;
     let child = terraform.start(&["apply", "-auto-approve", "-no-color"])?;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
     loop {
-        let (status, color, path) = ask(address, &[TOKEN, TESTER]).await?;
+        let (status, color, path) = ask_now(stage.address(0)?, &[TOKEN, TESTER]).await?;
         ensure!(status == 200 && path.starts_with("/v1/users"), "{status} {path}");
         if color == "green" {
             break;
@@ -96,7 +100,7 @@ async fn a_rule_asks_for_a_token_and_rewrites() -> anyhow::Result<()> {
         ensure!(tokio::time::Instant::now() < deadline, "nobody is led to green");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    ensure!(ask(address, &[TESTER]).await?.0 == 401);
+    ensure!(ask_now(stage.address(0)?, &[TESTER]).await?.0 == 401);
     said(child).await?.ok()?;
     terraform.plan_is_empty().await?;
     terraform.destroy().await?.ok()?;
@@ -130,17 +134,15 @@ async fn a_rule_lets_users_sign_in() -> anyhow::Result<()> {
         terraform.apply().await?.ok()?;
         terraform.plan_is_empty().await?;
     }
-    stage.aws.settled().await?;
-    let address = stage.address(0)?;
-    let (status, to, _) = ask(address, &[]).await?;
+    let (status, to, _) = ask(&stage, &[]).await?;
     ensure!((status, to.as_str()) == (302, "https://id.example.com/authorize"), "{status} {to}");
     let signed_in = ("cookie", "AWSELBAuthSessionCookie-0=x");
-    let (status, color, path) = ask(address, &[signed_in]).await?;
+    let (status, color, path) = ask(&stage, &[signed_in]).await?;
     ensure!((status, color.as_str()) == (200, "blue") && path.starts_with("/api/v1/users"), "{status} {color} {path}");
     // It moves with all the rest.
     terraform.write(&switch(&stage, "green", &sign_in("the-second-secret")))?;
     terraform.apply().await?.ok()?;
-    ensure!(ask(address, &[signed_in]).await?.1 == "green");
+    ensure!(ask(&stage, &[signed_in]).await?.1 == "green");
     terraform.destroy().await?.ok()?;
     Ok(())
 }

@@ -37,8 +37,14 @@ pub trait Platform: Send + Sync {
     /// What was configured; none while some of it is not known, when nothing can be reached.
     fn settings(&self) -> Option<&Settings>;
 
-    /// The region that is named explicitly, by the provider block or the environment, without asking anybody.
-    fn region(&self) -> Option<String>;
+    /// The region that is named, by the resource, the provider block, the environment or the profile, without asking anybody.
+    async fn region(&self) -> Option<String>;
+
+    /// The region that calls go to.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn region_in_use(&self) -> Result<String, PortError>;
 
     /// The profile that is named explicitly, by the provider block or the environment.
     fn profile(&self) -> Option<String>;
@@ -73,5 +79,14 @@ pub struct Adapters {
     pub databases: Arc<dyn Databases>,
 }
 
-/// Makes the adapters for a provider block. Nothing is on the network before one of them is used.
-pub type Compose = fn(Option<Settings>) -> Adapters;
+/// The adapters of each region. Nothing is on the network before one of them is used.
+pub trait Regions: Send + Sync {
+    /// Of the provider's own region.
+    fn home(&self) -> Adapters;
+
+    /// Of another one, with the same credentials.
+    fn elsewhere(&self, region: &str) -> Adapters;
+}
+
+/// Makes the adapters for a provider block.
+pub type Compose = fn(Option<Settings>) -> Box<dyn Regions>;

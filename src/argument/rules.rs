@@ -22,6 +22,26 @@ pub fn some_time(text: &str) -> Result<(), String> {
     }
 }
 
+/// The name of a region, as all of AWS's are: `eu-central-1`, `us-gov-west-1`, `eusc-de-east-1`.
+///
+/// # Errors
+/// What it may be.
+pub fn region(text: &str) -> Result<(), String> {
+    let words: Vec<&str> = text.split('-').collect();
+    let fits = match words.as_slice() {
+        [first, middle @ .., last] if !middle.is_empty() => {
+            let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+            (2..=4).contains(&first.len())
+                && is_word(first)
+                && middle.iter().all(|word| is_word(&word))
+                && (1..=2).contains(&last.len())
+                && last.bytes().all(|byte| byte.is_ascii_digit())
+        }
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(format!("{text:?} is not the name of a region, such as eu-central-1")) }
+}
+
 /// The value of a tag.
 ///
 /// # Errors

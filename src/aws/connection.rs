@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig, profile};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig, profile};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -42,17 +42,29 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// AWS, as the provider block describes it.
+/// AWS, as the provider block describes it, in one region.
 #[derive(Debug)]
 pub struct Connection {
     settings: Option<Settings>,
+    /// The region, where it is another one than the provider's.
+    elsewhere: Option<String>,
+    /// What all regions share: who asks.
+    base: Arc<OnceCell<Base>>,
     clients: OnceCell<Clients>,
+}
+
+/// What calls are signed with, in whichever region.
+#[derive(Debug)]
+struct Base {
+    config: SdkConfig,
+    identity: Identity,
+    /// Whether the provider itself has a region.
+    has_region: bool,
 }
 
 #[derive(Debug)]
 struct Clients {
     config: SdkConfig,
-    identity: Identity,
     application_autoscaling: aws_sdk_applicationautoscaling::Client,
     autoscaling: aws_sdk_autoscaling::Client,
     cloudwatch: aws_sdk_cloudwatch::Client,
@@ -68,18 +80,13 @@ impl Connection {
     /// A connection that is made when it is needed. Without settings, since some of them are not known while
     /// planning, every use is an error.
     pub fn new(settings: Option<Settings>) -> Connection {
-        Connection { settings, clients: OnceCell::new() }
+        Connection { settings, elsewhere: None, base: Arc::default(), clients: OnceCell::new() }
     }
 
-    /// The region that is named explicitly, by the provider block or the environment, without asking anybody.
-    fn explicit_region(&self) -> Option<String> {
-        let environment = || {
-            ["AWS_REGION", "AWS_DEFAULT_REGION"]
-                .iter()
-                .find_map(|name| std::env::var(name).ok())
-                .filter(|region| !region.is_empty())
-        };
-        self.settings.as_ref().and_then(|settings| settings.region.clone()).or_else(environment)
+    /// The same account and credentials in another region.
+    pub fn elsewhere(&self, region: &str) -> Connection {
+        let (settings, base) = (self.settings.clone(), self.base.clone());
+        Connection { settings, elsewhere: Some(region.to_owned()), base, clients: OnceCell::new() }
     }
 
     pub(super) async fn elbv2(&self) -> Result<&aws_sdk_elasticloadbalancingv2::Client, PortError> {
@@ -130,18 +137,29 @@ impl Connection {
         self.clients.get_or_try_init(|| self.connect()).await
     }
 
-    async fn connect(&self) -> Result<Clients, PortError> {
+    async fn base(&self) -> Result<&Base, PortError> {
         let fail = |message: String| PortError::new(FailureKind::Other, message);
-        let settings =
-            self.settings.as_ref().ok_or_else(|| fail("the provider's configuration is not known yet".to_owned()))?;
-        let (config, identity) = load(settings).await.map_err(fail)?;
-        if config.region().is_none() {
-            return Err(fail(
-                "no region is configured: set region in the provider block, AWS_REGION, or region in the profile"
-                    .to_owned(),
-            ));
+        let load = || async {
+            let unknown = "the provider's configuration is not known yet";
+            let settings = self.settings.as_ref().ok_or_else(|| fail(unknown.to_owned()))?;
+            let base = load(settings, self.elsewhere.as_deref()).await.map_err(fail)?;
+            check_account(settings, &base.config).await?;
+            Ok(base)
+        };
+        self.base.get_or_try_init(load).await
+    }
+
+    async fn connect(&self) -> Result<Clients, PortError> {
+        let base = self.base().await?;
+        let mut config = base.config.clone();
+        if let Some(region) = &self.elsewhere {
+            config = config.into_builder().region(Region::new(region.clone())).build();
+        } else if !base.has_region {
+            let message = "no region is configured: set region in the provider block or at the resource, AWS_REGION, or \
+                           region in the profile";
+            return Err(PortError::new(FailureKind::Other, message));
         }
-        check_account(settings, &config).await?;
+        let settings = self.settings.clone().unwrap_or_default();
         let endpoints = &settings.endpoints;
         // Each SDK crate has a builder type of its own, so this can't be a function.
         macro_rules! client {
@@ -162,7 +180,6 @@ impl Connection {
         let elbv2 = client!(aws_sdk_elasticloadbalancingv2, endpoints.elbv2);
         Ok(Clients {
             config: config.clone(),
-            identity,
             application_autoscaling: aws_sdk_applicationautoscaling::Client::from_conf(application.build()),
             autoscaling: aws_sdk_autoscaling::Client::from_conf(autoscaling.build()),
             cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch.build()),
@@ -182,8 +199,18 @@ impl Platform for Connection {
         self.settings.as_ref()
     }
 
-    fn region(&self) -> Option<String> {
-        self.explicit_region()
+    async fn region(&self) -> Option<String> {
+        // While some of the block isn't known, it may name another than the environment does.
+        let settings = self.settings.as_ref()?;
+        let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable);
+        match self.elsewhere.clone().or_else(|| settings.region.clone()).or_else(environment) {
+            None => in_profile(settings, "region").await,
+            explicit => explicit,
+        }
+    }
+
+    async fn region_in_use(&self) -> Result<String, PortError> {
+        Ok(self.credentials().await?.1)
     }
 
     fn profile(&self) -> Option<String> {
@@ -196,7 +223,7 @@ impl Platform for Connection {
     }
 
     async fn lifetime(&self) -> Result<Lifetime, PortError> {
-        let identity = &self.clients().await?.identity;
+        let identity = &self.base().await?.identity;
         if !identity.is_seen() {
             let (provider, _) = self.credentials().await?;
             let denied =
@@ -211,9 +238,44 @@ impl Platform for Connection {
     }
 }
 
-async fn load(settings: &Settings) -> Result<(SdkConfig, Identity), String> {
+/// Who asks, and how. Where nothing names a region, STS is asked in the one that is `wanted` first.
+async fn load(settings: &Settings, wanted: Option<&str>) -> Result<Base, String> {
     let (settings, token_file) = with_profile(settings, variable).await;
     let settings = &settings;
+    let mut config = loader(settings)?.load().await;
+    let has_region = config.region().is_some();
+    if let Some(wanted) = wanted.filter(|_| !has_region) {
+        config = config.into_builder().region(Region::new(wanted.to_owned())).build();
+    }
+    let is_own = settings.access_key.is_some() && settings.secret_key.is_some();
+    let origin = if is_own { Origin::Keys } else { Origin::Chain };
+    let mut identity = Identity { origin, seen: Arc::default(), token_file, role: None };
+    // A role is asked for with these: what STS says of it may hold them.
+    if let Some(credentials) = config.credentials_provider() {
+        config = with_credentials(config, credentials, &identity.seen);
+    }
+    if let Some(token) = std::env::var(TOKEN_FILE).ok().and_then(|path| std::fs::read_to_string(path).ok()) {
+        secrets::learn([token.trim()], Reach::Everywhere);
+    }
+    if let Some(web) = &settings.web_identity {
+        let role = WebIdentityRole::new(web.clone(), sts(settings, &config));
+        identity = Identity {
+            origin: Origin::Token { text: web.token.clone(), file: web.token_file.clone() },
+            seen: Arc::default(),
+            token_file: None,
+            role: None,
+        };
+        config = with_credentials(config, role, &identity.seen);
+    }
+    if let Some(role) = &settings.assume_role {
+        let role = AssumedRole::new(role.clone(), sts(settings, &config));
+        config = with_credentials(config, role, identity.role.insert(Arc::default()));
+    }
+    Ok(Base { config, identity, has_region })
+}
+
+/// Everything that is configured but the roles to assume.
+fn loader(settings: &Settings) -> Result<ConfigLoader, String> {
     // Like hashicorp/aws: with back-off up to 20 s it outlasts a long spell of throttling.
     let attempts = settings.max_retries.unwrap_or(24).saturating_add(1);
     // The SDK's adaptive mode holds every call back for about 20 s after a single "too many", also on the way back
@@ -253,32 +315,7 @@ async fn load(settings: &Settings) -> Result<(SdkConfig, Identity), String> {
     if let Some(dual_stack) = settings.use_dualstack_endpoint {
         loader = loader.use_dual_stack(dual_stack);
     }
-    let mut config = loader.load().await;
-    let is_own = settings.access_key.is_some() && settings.secret_key.is_some();
-    let origin = if is_own { Origin::Keys } else { Origin::Chain };
-    let mut identity = Identity { origin, seen: Arc::default(), token_file, role: None };
-    // A role is asked for with these: what STS says of it may hold them.
-    if let Some(credentials) = config.credentials_provider() {
-        config = with_credentials(config, credentials, &identity.seen);
-    }
-    if let Some(token) = std::env::var(TOKEN_FILE).ok().and_then(|path| std::fs::read_to_string(path).ok()) {
-        secrets::learn([token.trim()], Reach::Everywhere);
-    }
-    if let Some(web) = &settings.web_identity {
-        let role = WebIdentityRole::new(web.clone(), sts(settings, &config));
-        identity = Identity {
-            origin: Origin::Token { text: web.token.clone(), file: web.token_file.clone() },
-            seen: Arc::default(),
-            token_file: None,
-            role: None,
-        };
-        config = with_credentials(config, role, &identity.seen);
-    }
-    if let Some(role) = &settings.assume_role {
-        let role = AssumedRole::new(role.clone(), sts(settings, &config));
-        config = with_credentials(config, role, identity.role.insert(Arc::default()));
-    }
-    Ok((config, identity))
+    Ok(loader)
 }
 
 fn with_credentials(config: SdkConfig, provider: impl ProvideCredentials + 'static, seen: &Arc<Seen>) -> SdkConfig {
@@ -296,10 +333,7 @@ fn variable(name: &str) -> Option<String> {
 ///
 /// And the file with a web identity's token, where the profile names one.
 async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> (Settings, Option<String>) {
-    let files = profile_files(settings).unwrap_or_default();
-    let name = settings.profile.clone().map(Cow::Owned);
-    // Files that can't be read are told by whoever needs the credentials in them.
-    let profiles = profile::load(&Fs::real(), &Env::real(), &files, name).await.ok();
+    let profiles = profiles(settings).await;
     let written = |key: &str| profiles.as_ref().and_then(|profiles| profiles.get(key)).map(str::to_owned);
     let said = |name: &str, key: &str| variable(name).or_else(|| written(key));
     let mut settings = settings.clone();
@@ -316,6 +350,18 @@ async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<Str
     let is_named = variable("AWS_CA_BUNDLE").is_some();
     settings.custom_ca_bundle = settings.custom_ca_bundle.or_else(|| written("ca_bundle").filter(|_| !is_named));
     (settings, written("web_identity_token_file"))
+}
+
+/// The profile that is used. Files that can't be read are told by whoever needs the credentials in them.
+async fn profiles(settings: &Settings) -> Option<profile::ProfileSet> {
+    let files = profile_files(settings).unwrap_or_default();
+    let name = settings.profile.clone().map(Cow::Owned);
+    profile::load(&Fs::real(), &Env::real(), &files, name).await.ok()
+}
+
+/// What the profile says.
+async fn in_profile(settings: &Settings, key: &str) -> Option<String> {
+    profiles(settings).await?.get(key).filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
 fn profile_files(settings: &Settings) -> Option<ProfileFiles> {

@@ -35,8 +35,12 @@ impl Functions for Lambda {
         let call = call.set_qualifier(check.qualifier.clone()).payload(Blob::new(payload));
         // A function works for longer than a control plane, and its caller waits for as long as the check allows.
         let patience = TimeoutConfig::builder().operation_attempt_timeout(check.timeout).read_timeout(check.timeout);
-        let patience = aws_sdk_lambda::config::Builder::new().timeout_config(patience.build());
-        let answer = call.customize().config_override(patience).send().await;
+        let mut there = aws_sdk_lambda::config::Builder::new().timeout_config(patience.build());
+        // A function is found in its own region only.
+        if let Some(region) = super::region_of(&check.function_name) {
+            there = there.region(region);
+        }
+        let answer = call.customize().config_override(there).send().await;
         let answer = answer.map_err(|error| {
             let error = call_error("lambda", &format!("Invoke {}", check.name()), &error);
             // "Gone" is nothing that a check could live with.

@@ -27,6 +27,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use aws_config::Region;
+
 pub use connection::Connection;
 pub use elbv2::Elbv2;
 
@@ -57,6 +59,12 @@ pub fn stack_ports(connection: &Arc<Connection>) -> StackPorts {
         autoscaling: Arc::new(autoscaling::AutoScaling::new(connection.clone())),
         ecs: Arc::new(ecs::Ecs::new(connection.clone())),
     }
+}
+
+/// The region that an ARN names: a call of some services is to go there, wherever other calls go.
+fn region_of(text: &str) -> Option<Region> {
+    let arn = text.strip_prefix("arn:")?;
+    arn.split(':').nth(2).filter(|region| !region.is_empty()).map(|region| Region::new(region.to_owned()))
 }
 
 /// A short name for a text: the same text has the same one.

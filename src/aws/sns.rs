@@ -30,6 +30,16 @@ impl Notifier for Sns {
         } else {
             call
         };
-        call.send().await.map(drop).map_err(|error| call_error("sns", "Publish", &error))
+        // SNS takes a message in the region of the topic only.
+        let mut there = aws_sdk_sns::config::Builder::new();
+        if let Some(region) = super::region_of(topic) {
+            there = there.region(region);
+        }
+        call.customize()
+            .config_override(there)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| call_error("sns", "Publish", &error))
     }
 }

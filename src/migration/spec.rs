@@ -14,6 +14,9 @@ pub struct Migration {
     /// name its phases would run again.
     #[argument(required, text = name, change = Apart)]
     pub name: String,
+    /// The region of the record that `guard` names, and of the database for `iam_auth`. If omitted, it is that of the provider.
+    #[argument(computed, text = rules::region)]
+    pub region: Option<String>,
     /// The database.
     #[argument(required)]
     pub database: Database,

@@ -11,6 +11,7 @@ mod numbers;
 #[cfg(test)]
 mod pages;
 mod provider;
+mod regions;
 #[cfg(test)]
 mod stories;
 mod switch;
@@ -22,21 +23,26 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock;
-use crate::platform::{Adapters, Platform};
+use crate::platform::Platform;
 use crate::run::migration::ports::Databases;
 use crate::run::rollout::ports::Ports;
 use crate::run::stack::StackContext;
 use crate::shell::Shell;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
+use self::regions::Places;
+
 pub use provider::Bluegreen;
 
-/// What the resources share: the platform that the provider block describes.
+/// What the resources share: the platform that the provider block describes, in each region.
 #[derive(Default)]
-pub struct Context(Mutex<Option<Shared>>);
+pub struct Context(Mutex<Option<Places>>);
 
+/// What resources of one region share.
 #[derive(Clone)]
 struct Shared {
+    /// The region, where it is known without asking anybody.
+    region: Option<String>,
     platform: Arc<dyn Platform>,
     ports: Ports,
     stack: StackContext,
@@ -45,17 +51,17 @@ struct Shared {
 }
 
 /// What commands to paste have to name.
-fn shell(platform: &dyn Platform) -> Shell {
+fn shell(platform: &dyn Platform, region: Option<String>) -> Shell {
     let settings = platform.settings();
     let assumed = settings.and_then(|settings| settings.assume_role.as_ref().map(|role| role.role_arn.clone()));
     let web = settings.and_then(|settings| settings.web_identity.as_ref().map(|role| role.role_arn.clone()));
-    Shell { region: platform.region(), profile: platform.profile(), role: assumed.or(web) }
+    Shell { region, profile: platform.profile(), role: assumed.or(web) }
 }
 
 impl Shared {
     /// For commands to paste: of this region, where it is known, or of the provider's.
     fn shell(&self, region: Option<String>) -> Shell {
-        Shell { region: region.or_else(|| self.platform.region()), ..shell(self.platform.as_ref()) }
+        shell(self.platform.as_ref(), region.or_else(|| self.region.clone()))
     }
 }
 
@@ -128,29 +134,5 @@ impl Switches {
     fn is_claimed_by_another<'t>(&self, things: impl IntoIterator<Item = &'t String>, owner: &str) -> bool {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         things.into_iter().any(|thing| claims.get(thing).is_some_and(|other| other != owner))
-    }
-}
-
-impl Context {
-    fn configure(&self, adapters: Adapters) {
-        let Adapters { platform, ports, stacks, databases } = adapters;
-        let stack = StackContext {
-            ports: stacks,
-            load_balancer: ports.load_balancer.clone(),
-            routes: Arc::default(),
-            objects: Arc::default(),
-            shell: shell(platform.as_ref()),
-        };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Shared { platform, ports, stack, databases, switches: Arc::default() });
-    }
-
-    /// What is shared, or an error that there is none yet.
-    fn shared(&self, diagnostics: &mut Diagnostics) -> Option<Shared> {
-        let shared = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if shared.is_none() {
-            diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
-        }
-        shared
     }
 }

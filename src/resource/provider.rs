@@ -73,7 +73,10 @@ impl Provider for Bluegreen {
         if let Some(settings) = &settings {
             warn(settings, diagnostics);
         }
-        self.context.configure((self.compose)(settings));
+        let regions = (self.compose)(settings);
+        let home = regions.home();
+        let region = home.platform.region().await;
+        self.context.configure(regions, home, region);
     }
 
     fn resources(&self) -> &[(&'static str, Arc<dyn Resource>)] {

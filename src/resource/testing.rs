@@ -1,5 +1,6 @@
 //! What tests of resources have in common: Terraform's own rules for plans, and random stories that can be told again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult,
 use tokio::time::{sleep, timeout};
 
 use super::Context;
-use crate::platform::{Adapters, Lifetime, Platform};
+use crate::platform::{Adapters, Lifetime, Platform, Regions};
 use crate::run::migration::in_memory::{Server, Way};
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::in_memory::Fake;
@@ -20,8 +21,47 @@ use crate::tf_provider::{
     Schema, Stored, Value,
 };
 
-/// A platform that is configured, and nowhere.
-struct Nowhere(Settings, Lifetime);
+/// A platform that is configured, in a region that nobody named, or in this one.
+struct Nowhere(Settings, Lifetime, Option<String>);
+
+/// Worlds in memory: the provider's own, and those of other regions.
+#[derive(Clone)]
+struct Worlds {
+    home: World,
+    elsewhere: BTreeMap<String, World>,
+}
+
+/// What there is in one region.
+#[derive(Clone)]
+pub(super) struct World {
+    pub routes: Arc<Fake>,
+    pub cloud: Arc<Cloud>,
+    database: Arc<Server>,
+    lifetime: Lifetime,
+}
+
+impl World {
+    /// A world with credentials that don't end.
+    pub fn new(routes: &Arc<Fake>, cloud: &Arc<Cloud>) -> World {
+        World { routes: routes.clone(), cloud: cloud.clone(), database: Server::new(), lifetime: Lifetime::Renewed }
+    }
+
+    fn adapters(&self, region: Option<String>) -> Adapters {
+        let platform = Arc::new(Nowhere(Settings::default(), self.lifetime.clone(), region));
+        let databases = Arc::new(Way(self.database.clone()));
+        Adapters { platform, ports: self.routes.ports(), stacks: self.cloud.ports(), databases }
+    }
+}
+
+impl Regions for Worlds {
+    fn home(&self) -> Adapters {
+        self.home.adapters(None)
+    }
+
+    fn elsewhere(&self, region: &str) -> Adapters {
+        self.elsewhere.get(region).unwrap_or(&self.home).adapters(Some(region.to_owned()))
+    }
+}
 
 #[async_trait]
 impl Platform for Nowhere {
@@ -29,8 +69,12 @@ impl Platform for Nowhere {
         Some(&self.0)
     }
 
-    fn region(&self) -> Option<String> {
-        None
+    async fn region(&self) -> Option<String> {
+        self.2.clone()
+    }
+
+    async fn region_in_use(&self) -> Result<String, PortError> {
+        Ok(self.2.clone().unwrap_or_else(|| "eu-central-1".to_owned()))
     }
 
     fn profile(&self) -> Option<String> {
@@ -67,9 +111,22 @@ impl Context {
     }
 
     fn set_with(&self, routes: &Arc<Fake>, cloud: &Arc<Cloud>, database: &Arc<Server>, lifetime: Lifetime) {
-        let platform = Arc::new(Nowhere(Settings::default(), lifetime));
-        let databases = Arc::new(Way(database.clone()));
-        self.configure(Adapters { platform, ports: routes.ports(), stacks: cloud.ports(), databases });
+        let home = World { lifetime, database: database.clone(), ..World::new(routes, cloud) };
+        self.take(home, None, BTreeMap::new());
+    }
+
+    /// A context over worlds of several regions, of which the first is the provider's own.
+    pub(super) fn over_regions<const N: usize>(worlds: [(&str, World); N]) -> Context {
+        let context = Context::default();
+        let elsewhere = worlds.iter().map(|(region, world)| ((*region).to_owned(), world.clone())).collect();
+        let [(region, home), ..] = worlds.as_slice() else { return context };
+        context.take(home.clone(), Some((*region).to_owned()), elsewhere);
+        context
+    }
+
+    fn take(&self, home: World, region: Option<String>, elsewhere: BTreeMap<String, World>) {
+        let adapters = home.adapters(region.clone());
+        self.configure(Box::new(Worlds { home, elsewhere }), adapters, region);
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Switch {
     /// The name of the switch, for people and tags: 1 to 128 letters, digits, spaces and `+ - = . _ : / @`.
     #[argument(required, text = rules::name)]
     pub name: String,
+    /// The region of the routes, the target groups and everything else that the switch calls. If omitted, it is that of the
+    /// provider.
+    #[argument(computed, text = rules::region, change = Replaces)]
+    pub region: Option<String>,
     /// The color that gets the traffic: a key of `environments`. If omitted, the switch follows whichever color is
     /// live and moves nothing.
     #[argument(computed)]

@@ -266,6 +266,8 @@ pub fn replaced(from: &Spec, to: &Spec) -> Vec<Vec<String>> {
     // Where nothing of ours is in the VPC, it is only written down.
     let in_vpc = to.target_group.is_some() || to.instances.is_some();
     let differing_here = differing(from, to, Class::Replaces).into_iter().filter(|name| in_vpc || name != "vpc_id");
+    let moves = from.region.as_ref().zip(to.region.as_ref()).is_some_and(|(from, to)| from != to);
+    let differing_here = moves.then(|| "region".to_owned()).into_iter().chain(differing_here);
     let mut paths: Vec<Vec<String>> = differing_here.map(|name| vec![name]).collect();
     let kinds = |spec: &Spec| {
         [

@@ -25,6 +25,10 @@ pub struct Spec {
     /// characters.
     #[argument(required, text = rules::color, change = Replaces)]
     pub color: String,
+    /// The region. If omitted, it is that of the provider.
+    #[serde(skip)]
+    #[argument(computed, text = rules::region, change = Replaces)]
+    pub region: Option<String>,
     /// The release that runs here, in your words, such as a version or a commit: at most 256 letters, digits, spaces and
     /// `+ - = . _ : / @`. It is tagged on everything that is made.
     /// Instances and tasks carry the tag too, so a new release replaces them even where nothing else changed.

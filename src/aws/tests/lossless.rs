@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Stub;
+use super::{REGION, Stub};
 use crate::rollout::Scalable;
 use crate::run::ports::FailureKind;
 use crate::run::stack::ports::{Deploy, Tags, VersionOf};
@@ -187,7 +187,7 @@ async fn another_version_leaves_mixed_instances_mixed() {
     assert_eq!(seen.template, Some(("lt-1".to_owned(), "1".to_owned())));
     stub.stack.autoscaling.set_template("web-blue", &seen.instances, ("lt-1", "2")).await.unwrap();
     let mut sent = stub.asked().pop().unwrap();
-    for name in ["Action", "Version", "AutoScalingGroupName"] {
+    for name in ["Action", "Version", "AutoScalingGroupName", REGION] {
         sent.remove(name);
     }
     let policy = "MixedInstancesPolicy.";

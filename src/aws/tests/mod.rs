@@ -2,6 +2,7 @@
 //! calls are made.
 
 mod lossless;
+mod regions;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,27 +25,35 @@ use crate::settings::Settings;
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/1111/2222";
 const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/3333";
 
+/// Which region a call was signed for, beside what was asked.
+const REGION: &str = "signed for";
+
 /// What was asked, in order; and an answer to each by the operation's name.
 struct Stub {
     asked: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
     ports: Ports,
     stack: StackPorts,
+    endpoint: String,
 }
 
 type Answers = fn(&BTreeMap<String, String>) -> (u16, String);
 
 /// Ports to an endpoint, with so many repeats.
 fn ports_to(endpoint: &str, retries: u32) -> (Ports, StackPorts) {
-    let settings = Settings {
+    let adapters = compose::on_aws(Some(settings(endpoint, retries))).home();
+    (adapters.ports, adapters.stacks)
+}
+
+/// A provider block with keys, in eu-central-1.
+fn settings(endpoint: &str, retries: u32) -> Settings {
+    Settings {
         region: Some("eu-central-1".to_owned()),
         access_key: Some("key".to_owned()),
         secret_key: Some("secret".to_owned()),
         endpoint_url: Some(endpoint.to_owned()),
         max_retries: Some(retries),
         ..Settings::default()
-    };
-    let adapters = compose::on_aws(Some(settings));
-    (adapters.ports, adapters.stacks)
+    }
 }
 
 impl Stub {
@@ -58,8 +67,9 @@ impl Stub {
                 tokio::spawn(serve(stream, log.clone(), answers));
             }
         });
-        let (ports, stack) = ports_to(&format!("http://{address}"), 1);
-        Stub { asked, ports, stack }
+        let endpoint = format!("http://{address}");
+        let (ports, stack) = ports_to(&endpoint, 1);
+        Stub { asked, ports, stack, endpoint }
     }
 
     fn asked(&self) -> Vec<BTreeMap<String, String>> {
@@ -76,10 +86,12 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<BTreeMap<String, String
     loop {
         let Some((head, body)) = read_request(&mut stream, &mut buffer).await else { return };
         let target = head.lines().find_map(|line| line.strip_prefix("x-amz-target: ")?.rsplit('.').next());
-        let call: BTreeMap<String, String> = match target {
+        let mut call: BTreeMap<String, String> = match target {
             Some(action) => BTreeMap::from([("Action".to_owned(), action.to_owned()), ("body".to_owned(), body)]),
             None => reqwest::Url::parse(&format!("http://x/?{body}")).unwrap().query_pairs().into_owned().collect(),
         };
+        let signed = head.split("Credential=").nth(1).and_then(|credential| credential.split('/').nth(2));
+        call.extend(signed.map(|region| (REGION.to_owned(), region.to_owned())));
         let (status, text) = answers(&call);
         log.lock().unwrap_or_else(PoisonError::into_inner).push(call);
         let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", text.len());
@@ -293,7 +305,7 @@ async fn a_proxy_is_used_with_its_password() {
         max_retries: Some(0),
         ..Settings::default()
     };
-    let ports = compose::on_aws(Some(settings)).ports;
+    let ports = compose::on_aws(Some(settings)).home().ports;
     assert!(ports.load_balancer.target_health(GROUP, false).await.is_err());
     let head = heads.await.unwrap().to_ascii_lowercase();
     assert!(head.starts_with("connect elasticloadbalancing.eu-central-1.amazonaws.com:443"), "{head}");

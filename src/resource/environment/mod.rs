@@ -174,22 +174,22 @@ impl Resource for Environment {
     }
 
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
-        match self.context.shared(diagnostics) {
-            Some(shared) => self.refresh(&shared, request, diagnostics).await,
+        match self.context.shared_by(&request.state, diagnostics).await {
+            Some(shared) => shared.with_region(self.refresh(&shared, request, diagnostics).await).await,
             None => Stored { state: Some(request.state), private: request.private },
         }
     }
 
-    async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
-        match self.context.shared(diagnostics) {
-            Some(shared) => plan::plan(&shared, request, diagnostics).await,
-            None => Planned::default(),
-        }
+    async fn plan(&self, mut request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
+        let Some(shared) = self.context.shared_in_plan(&request, diagnostics).await else { return Planned::default() };
+        request.proposed.set("region", self.context.planned_region(&request.config, request.prior.as_ref()));
+        let wanted = self.context.wanted(&request.config);
+        plan::plan(&shared, request, wanted, diagnostics).await
     }
 
-    async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
+    async fn apply(&self, mut request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
-        let Some(shared) = self.context.shared(diagnostics) else { return before };
+        let Some(shared) = self.context.shared_in_apply(&mut request, diagnostics).await else { return before };
         // What a plan keeps of the state for now, the intent has there as well.
         let Some(spec) = model::spec(&request.planned) else {
             diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");
@@ -201,7 +201,7 @@ impl Resource for Environment {
     }
 
     async fn plan_destroy(&self, request: DestroyRequest, diagnostics: &mut Diagnostics) -> Vec<u8> {
-        if let Some(shared) = self.context.shared(diagnostics) {
+        if let Some(shared) = self.context.shared_by(&request.prior, diagnostics).await {
             plan::plan_destroy(&shared, &request, diagnostics).await;
         }
         request.private
@@ -209,15 +209,16 @@ impl Resource for Environment {
 
     async fn destroy(&self, request: DestroyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: Some(request.prior.clone()), private: request.private.clone() };
-        let Some(shared) = self.context.shared(diagnostics) else { return before };
+        let Some(shared) = self.context.shared_by(&request.prior, diagnostics).await else { return before };
         let until = Call::until(request.cancel.clone());
         until.make(destroy::destroy(&shared, &request, diagnostics)).await
     }
 
     async fn import(&self, id: &str, _: Cancel, diagnostics: &mut Diagnostics) -> Stored {
-        let Some(shared) = self.context.shared(diagnostics) else { return Stored::default() };
+        let (id, shared) = self.context.shared_by_import(id, diagnostics).await;
+        let Some(shared) = shared else { return Stored::default() };
         match import::import(&shared, &self.schema, id).await {
-            Ok(stored) => stored,
+            Ok(stored) => shared.with_region(stored).await,
             Err(detail) => {
                 diagnostics.error(format!("Failed to import {id:?}"), detail);
                 Stored::default()

@@ -4,26 +4,36 @@ use std::collections::BTreeSet;
 
 use super::diagnostics::{self, Harm};
 use super::private_state::PrivateState;
-use super::{Shared, defaults, model, set_mirror, tags_all};
+use super::{Shared, defaults, model, set_mirror, tags_all, validate};
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::survey::{Survey, names, survey};
 use crate::run::stack::{Seen, live_guard, observe};
 use crate::stack::{self, Change, Part, Spec, live_by};
 use crate::tf_provider::{DestroyRequest, Diagnostics, Path, PlanRequest, Planned, Value};
 
-pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
+/// Plans an environment. `region`: the one that is wanted, as far as it is known; it is shared where the object is now.
+pub(super) async fn plan(
+    shared: &Shared,
+    request: PlanRequest,
+    region: Option<String>,
+    diagnostics: &mut Diagnostics,
+) -> Planned {
     let PlanRequest { prior, proposed, config, private, .. } = request;
     let mut memory = PrivateState::read(&private);
     shared.stack.objects.note(&memory.owner);
+    if let Some(region) = region.as_ref().filter(|_| config.get("region").is_null()) {
+        validate::is_in(region, &config, diagnostics);
+    }
     let mut state = proposed;
     let wish = model::spec(&config).filter(|_| shared.platform.is_known());
     let before = prior.as_ref().and_then(model::spec).map(Spec::with_defaults);
     if let Some(before) = &before {
         shared.stack.objects.note_there(&before.id());
     }
-    let Some(wish) = wish.map(Spec::with_defaults) else {
+    let Some(wish) = wish.map(|wish| Spec { region: region.clone(), ..wish.with_defaults() }) else {
         plan_unknown(&mut state, &config, prior.as_ref());
-        let mut replace = plan_known_part(shared, &config, prior.as_ref(), &memory, diagnostics).await;
+        let known = (&config, region);
+        let mut replace = plan_known_part(shared, known, prior.as_ref(), &memory, diagnostics).await;
         // A group that isn't known yet is another one: the ARN of one that stays is known.
         if config.get("target_group_arn").is_unknown()
             && prior.as_ref().is_some_and(|prior| prior.get("target_group").is_null())
@@ -328,7 +338,7 @@ fn plan_ids(state: &mut Value, config: &Value, prior: &Value, (wish, name, chang
 /// What of the part of a configuration that is known already makes everything anew; whom it would hurt is told.
 async fn plan_known_part(
     shared: &Shared,
-    config: &Value,
+    (config, region): (&Value, Option<String>),
     prior: Option<&Value>,
     memory: &PrivateState,
     diagnostics: &mut Diagnostics,
@@ -337,7 +347,7 @@ async fn plan_known_part(
         return Vec::new();
     };
     let known = model::spec(&model::known_part(config, prior)).filter(|_| shared.platform.is_known());
-    let Some(wish) = known.map(Spec::with_defaults) else { return Vec::new() };
+    let Some(wish) = known.map(|wish| Spec { region, ..wish.with_defaults() }) else { return Vec::new() };
     compare(shared, (prior, &before), &wish, memory, diagnostics).await.replaced
 }
 

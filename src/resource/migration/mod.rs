@@ -105,7 +105,10 @@ impl Resource for Migration {
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
         let ReadRequest { mut state, private, cancel } = request;
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
-        let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
+        let Some(shared) = self.context.shared_by(&state, diagnostics).await else { return unchanged(state, private) };
+        if state.get("region").is_null() {
+            state.set("region", Value::from(shared.region.clone()));
+        }
         match look(&shared, &state, &cancel).await {
             // Write-only: only a plan can look.
             None => unchanged(state, private),
@@ -121,15 +124,21 @@ impl Resource for Migration {
         }
     }
 
-    async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
-        match self.context.shared(diagnostics) {
-            Some(shared) => plan::plan(&shared, &self.schema, request, diagnostics).await,
-            None => Planned::default(),
-        }
+    async fn plan(&self, mut request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
+        let Some(shared) = self.context.shared(request.config.get("region").as_str(), diagnostics).await else {
+            return Planned::default();
+        };
+        let region = self.context.planned_region(&request.config, request.prior.as_ref());
+        // Who has nothing to do with AWS needs no region.
+        let is_open = region.is_unknown() && request.config.get("region").is_null();
+        request.proposed.set("region", if is_open { Value::Null } else { region });
+        plan::plan(&shared, &self.schema, request, diagnostics).await
     }
 
     async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
-        match self.context.shared(diagnostics) {
+        // What Terraform knew of the region by then is in the plan.
+        let (planned, written) = (request.planned.get("region"), request.config.get("region"));
+        match self.context.shared(planned.as_str().or(written.as_str()), diagnostics).await {
             Some(shared) => apply::apply(&shared, &request, diagnostics).await,
             None => Stored { state: request.prior, private: request.private },
         }

@@ -287,7 +287,7 @@ impl Resource for Switch {
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
         let ReadRequest { mut state, private, .. } = request;
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
-        let Some(shared) = self.context.shared(diagnostics) else { return unchanged(state, private) };
+        let Some(shared) = self.context.shared_by(&state, diagnostics).await else { return unchanged(state, private) };
         let memory = PrivateState::read(&private);
         let before = model::parse(&state);
         let Some(intent) = wish(&state, before.as_ref(), &memory).filter(|_| shared.platform.is_known()) else {
@@ -302,19 +302,21 @@ impl Resource for Switch {
         private_state::set_traffic(&mut state, &intent.environments, &situation::current(&intent, &world));
         memory.note_taken_back(&intent, &world);
         memory.world = Some(world);
-        Stored { state: Some(state), private: memory.bytes() }
+        shared.with_region(Stored { state: Some(state), private: memory.bytes() }).await
     }
 
-    async fn plan(&self, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
-        match self.context.shared(diagnostics) {
-            Some(shared) => plan::plan(&shared, request, diagnostics).await,
-            None => Planned::default(),
+    async fn plan(&self, mut request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
+        let Some(shared) = self.context.shared_in_plan(&request, diagnostics).await else { return Planned::default() };
+        request.proposed.set("region", self.context.planned_region(&request.config, request.prior.as_ref()));
+        match self.context.moves(&request.config, request.prior.as_ref()) {
+            true => plan::plan_move(request),
+            false => plan::plan(&shared, request, diagnostics).await,
         }
     }
 
-    async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
+    async fn apply(&self, mut request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
-        let Some(shared) = self.context.shared(diagnostics) else { return before };
+        let Some(shared) = self.context.shared_in_apply(&mut request, diagnostics).await else { return before };
         // What was not known when planning is looked at now, before anything moves.
         let mut compared = Diagnostics::new();
         validate::validate(&request.config, &mut compared);
@@ -335,16 +337,17 @@ impl Resource for Switch {
     }
 
     async fn destroy(&self, request: DestroyRequest, diagnostics: &mut Diagnostics) -> Stored {
-        match self.context.shared(diagnostics) {
+        match self.context.shared_by(&request.prior, diagnostics).await {
             Some(shared) => destroy::destroy(&shared, &request, diagnostics).await,
             None => Stored { state: Some(request.prior), private: request.private },
         }
     }
 
     async fn import(&self, id: &str, _: Cancel, diagnostics: &mut Diagnostics) -> Stored {
-        let Some(shared) = self.context.shared(diagnostics) else { return Stored::default() };
+        let (id, shared) = self.context.shared_by_import(id, diagnostics).await;
+        let Some(shared) = shared else { return Stored::default() };
         match import::import(&shared, &self.schema, id).await {
-            Ok(state) => Stored { state: Some(state), private: Vec::new() },
+            Ok(state) => shared.with_region(Stored { state: Some(state), private: Vec::new() }).await,
             Err(detail) => {
                 diagnostics.error(format!("Failed to import {id:?}"), detail);
                 Stored::default()

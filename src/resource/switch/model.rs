@@ -16,7 +16,7 @@ use crate::tf_provider::Value;
 /// The intent of a valid configuration or state; none if something that decides about traffic is unknown.
 pub(super) fn parse(value: &Value) -> Option<Intent> {
     let active = value.get("active");
-    if active.is_unknown() || value.get("parameter").is_unknown() {
+    if [active, value.get("parameter"), value.get("region")].into_iter().any(Value::is_unknown) {
         return None;
     }
     Some(Intent {

@@ -71,6 +71,14 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     Planned { state: Some(state), replace: Vec::new(), private: memory.bytes() }
 }
 
+/// A switch that goes to another region: what is where it was goes, and it is planned once more as one that is made there.
+pub(super) fn plan_move(request: PlanRequest) -> Planned {
+    let PlanRequest { proposed: mut state, config, private, .. } = request;
+    state.set("id", config.get("name").clone());
+    plan_unknown(&mut state, &config);
+    Planned { state: Some(state), replace: vec![Path::attribute("region")], private }
+}
+
 /// What the last refresh saw, if it saw everything that this wish is about.
 fn seen_by_refresh(intent: &Intent, before: Option<&Intent>, memory: &PrivateState) -> Option<World> {
     let before = before?;
@@ -97,17 +105,17 @@ fn wants_another_color(shared: &Shared, intent: &Intent, diagnostics: &mut Diagn
     true
 }
 
-/// A provider works in one region; an ARN of another would only be "not found" there.
+/// A switch works in one region; an ARN of another would only be "not found" there.
 fn is_region_right(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) -> bool {
-    let Some(region) = shared.platform.region() else { return true };
+    let Some(region) = &shared.region else { return true };
     let mut right = true;
     for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
         for (n, route) in routes.iter().enumerate() {
             let key = route.key();
-            let Some(other) = key.split(':').nth(3).filter(|other| *other != region) else { continue };
+            let Some(other) = key.split(':').nth(3).filter(|other| other != region) else { continue };
             let path = Path::attribute(list).index(n);
             let detail = format!(
-                "{path}: {route} is in {other}, but the provider works in {region}. Use a provider of that region (provider = bluegreen.<alias>)."
+                "{path}: {route} is in {other}, but the switch works in {region}. Set region = \"{other}\" here, or use a provider of that region (provider = bluegreen.<alias>)."
             );
             diagnostics.error_at(path, "The route is in another region", detail);
             right = false;

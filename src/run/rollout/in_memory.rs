@@ -962,6 +962,8 @@ impl LoadBalancer for Fake {
     }
 
     async fn group_names(&self, arns: Vec<String>) -> Result<BTreeMap<String, String>, PortError> {
+        // Of none in particular, of all.
+        let arns = if arns.is_empty() { self.state().health.keys().cloned().collect() } else { arns };
         Ok(arns.into_iter().map(|arn| (arn.clone(), crate::rollout::short(&arn))).collect())
     }
 }

@@ -2,6 +2,7 @@
 
 mod points;
 mod random;
+mod regions;
 mod unfit;
 
 use std::collections::BTreeMap;

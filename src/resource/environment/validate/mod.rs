@@ -12,6 +12,9 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     target_group::validate(config, diagnostics);
     instances::validate(config, diagnostics);
     service::validate(config, diagnostics);
+    if let Some(region) = config.get("region").as_str() {
+        is_in(region, config, diagnostics);
+    }
     crate::resource::reserved_tags(config.get("tags"), &Path::attribute("tags"), diagnostics);
 }
 
@@ -34,6 +37,25 @@ fn one_group(config: &Value, diagnostics: &mut Diagnostics) {
             diagnostics.error_at(Path::attribute("target_group_arn"), "Two target groups", detail);
         }
         _ => {}
+    }
+}
+
+/// What another region has would only be "not found" in this one.
+pub(super) fn is_in(region: &str, config: &Value, diagnostics: &mut Diagnostics) {
+    let attribute = |name| (Path::attribute(name), config.get(name));
+    let (service, cluster) = attribute("service");
+    let arns = [
+        (attribute("target_group_arn"), "target group"),
+        (attribute("listener_arn"), "listener"),
+        ((service.attr("cluster"), cluster.get("cluster")), "cluster"),
+    ];
+    for ((path, value), what) in arns {
+        let arn = value.as_str().filter(|text| text.starts_with("arn:"));
+        let Some(other) = arn.and_then(|arn| arn.split(':').nth(3)).filter(|other| *other != region) else { continue };
+        let detail = format!(
+            "{path}: this {what} is in {other}, but the environment is in {region}. Set region = \"{other}\" here, or use a provider of that region (provider = bluegreen.<alias>)."
+        );
+        diagnostics.error_at(path, format!("The {what} is in another region"), detail);
     }
 }
 

@@ -6,6 +6,7 @@ mod groups;
 mod heart;
 mod processing;
 mod random;
+mod regions;
 mod rollouts;
 mod stickiness;
 mod trial;

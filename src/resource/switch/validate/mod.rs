@@ -12,7 +12,7 @@ use crate::rollout::called;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
-    let mut regions = Regions::default();
+    let mut regions = Regions { own: config.get("region").as_str().map(str::to_owned), ..Regions::default() };
     validate_environments(config, &mut regions, diagnostics);
     validate_active(config, diagnostics);
     let mut seen = BTreeSet::new();
@@ -40,14 +40,18 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
 
 /// The regions that ARNs name, with where they are named.
 #[derive(Default)]
-struct Regions(Vec<(Path, String, Kind)>);
+struct Regions {
+    /// The one that is written.
+    own: Option<String>,
+    named: Vec<(Path, String, Kind)>,
+}
 
 impl Regions {
     /// Reads an ARN; what is wrong with it is told at its path.
     fn arn(&mut self, value: &Value, path: &Path, kind: Kind, diagnostics: &mut Diagnostics) {
         let Some(text) = value.as_str() else { return };
         match arn::parse(text, kind) {
-            Ok(arn) => self.0.push((path.clone(), arn.region.to_owned(), kind)),
+            Ok(arn) => self.named.push((path.clone(), arn.region.to_owned(), kind)),
             Err(detail) => {
                 diagnostics.error_at(path.clone(), format!("Invalid {kind} ARN"), format!("{path}: {detail}."));
             }
@@ -56,9 +60,11 @@ impl Regions {
 
     /// A load balancer forwards to target groups of its own region only.
     fn compare(&self, diagnostics: &mut Diagnostics) {
-        let route = self.0.iter().find(|(_, _, kind)| *kind != Kind::TargetGroup);
-        let Some((first, region, _)) = route.or_else(|| self.0.first()) else { return };
-        for (path, other, kind) in self.0.iter().filter(|(_, other, _)| other != region) {
+        let route = self.named.iter().find(|(_, _, kind)| *kind != Kind::TargetGroup);
+        let first = route.or_else(|| self.named.first()).map(|(path, region, _)| (path.to_string(), region.clone()));
+        let own = self.own.as_ref().map(|region| ("the switch".to_owned(), region.clone()));
+        let Some((first, region)) = own.or(first) else { return };
+        for (path, other, kind) in self.named.iter().filter(|(_, other, _)| *other != region) {
             let detail = format!("{path}: this {kind} is in {other}, but {first} is in {region}.");
             diagnostics.error_at(path.clone(), format!("The {kind} is in another region"), detail);
         }

@@ -5,7 +5,7 @@ use local_aws::ONLOOKER;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-/// The region of everything here.
+/// The region of everything here that is in no other.
 pub const REGION: &str = "eu-central-1";
 /// moto takes any key; this one is its account 123456789012.
 pub const ACCESS_KEY: &str = "testing";
@@ -14,6 +14,7 @@ pub const ACCESS_KEY: &str = "testing";
 #[derive(Clone, Debug)]
 pub struct Client {
     endpoint: String,
+    region: String,
     http: reqwest::Client,
 }
 
@@ -27,13 +28,18 @@ impl Client {
         // It arranges and looks on: what it sees is true, and its calls count for nobody.
         let onlooker = HeaderMap::from_iter([(HeaderName::from_static(ONLOOKER), HeaderValue::from_static("1"))]);
         let http = reqwest::Client::builder().no_proxy().default_headers(onlooker).build()?;
-        Ok(Client { endpoint: endpoint.to_owned(), http })
+        Ok(Client { endpoint: endpoint.to_owned(), region: REGION.to_owned(), http })
     }
 
-    fn authorization(service: &str) -> String {
-        format!(
-            "AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20250101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0"
-        )
+    /// The same in another region.
+    #[must_use]
+    pub fn elsewhere(&self, region: &str) -> Client {
+        Client { region: region.to_owned(), ..self.clone() }
+    }
+
+    fn authorization(&self, service: &str) -> String {
+        let scope = format!("{ACCESS_KEY}/20250101/{}/{service}/aws4_request", self.region);
+        format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0")
     }
 
     /// A call of the load balancing API; its XML.
@@ -92,7 +98,7 @@ impl Client {
             .append_pair("Version", version)
             .extend_pairs(parameters)
             .finish();
-        let request = self.http.post(&self.endpoint).header("authorization", Client::authorization(service));
+        let request = self.http.post(&self.endpoint).header("authorization", self.authorization(service));
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
         let response = request.send().await.with_context(|| format!("{action} got no answer"))?;
         let (status, text) = (response.status(), response.text().await?);
@@ -124,7 +130,7 @@ impl Client {
     }
 
     async fn json(&self, service: &str, target: &str, action: &str, body: Value) -> anyhow::Result<Value> {
-        let request = self.http.post(&self.endpoint).header("authorization", Client::authorization(service));
+        let request = self.http.post(&self.endpoint).header("authorization", self.authorization(service));
         let request = request
             .header("content-type", "application/x-amz-json-1.1")
             .header("x-amz-target", format!("{target}.{action}"));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,7 +20,7 @@ const FIRST_PORT: u16 = 8080;
 /// Everything that a scenario plays on. Dropping it ends it all.
 pub struct Stage {
     /// The local AWS.
-    pub aws: LocalAws,
+    pub aws: Arc<LocalAws>,
     /// Calls it from outside.
     pub client: Client,
     /// The load balancer's ARN.
@@ -95,8 +96,25 @@ impl Stage {
             pace: 10.0,
             ..Config::default()
         };
-        let aws = LocalAws::start(config).await?;
+        let aws = Arc::new(LocalAws::start(config).await?);
         let client = Client::new(&aws.endpoint())?;
+        Stage::on(aws, client).await
+    }
+
+    /// A stage with blue and green in another region of the same AWS, and one listener that leads to blue.
+    ///
+    /// # Errors
+    /// When something can't be set up.
+    pub async fn elsewhere(&self, region: &str) -> anyhow::Result<Stage> {
+        let mut stage = Stage::on(self.aws.clone(), self.client.elsewhere(region)).await?;
+        for color in ["blue", "green"] {
+            stage.color(color).await?;
+        }
+        stage.listener(Leads::Color("blue")).await?;
+        Ok(stage)
+    }
+
+    async fn on(aws: Arc<LocalAws>, client: Client) -> anyhow::Result<Stage> {
         let load_balancer = make_load_balancer(&client, "web").await?;
         let (groups, apps) = (BTreeMap::new(), BTreeMap::new());
         Ok(Stage { aws, client, load_balancer, groups, apps, listeners: Vec::new() })

@@ -390,7 +390,7 @@ impl Begun {
             self.leave(planned, from);
         }
         let mut told = Diagnostics::new();
-        let harm = Harm { spec: &spec, replaced: &[], changes: &self.changes };
+        let harm = Harm { before: &spec, spec: &spec, replaced: &[], changes: &self.changes };
         harm.tell(&routes, self.seen.running(), &mut told);
         let refused = told.has_errors();
         if refused {

@@ -13,6 +13,8 @@ use crate::tf_provider::{Diagnostics, Path};
 /// What a plan would do to a color.
 #[derive(Clone, Copy)]
 pub(super) struct Harm<'a> {
+    /// What is there now, which may have another name or color than what is wished.
+    pub before: &'a Spec,
     pub spec: &'a Spec,
     /// Attributes that ask for a replacement.
     pub replaced: &'a [Vec<String>],
@@ -22,7 +24,7 @@ pub(super) struct Harm<'a> {
 impl Harm<'_> {
     /// Tells what would hurt the users that come by these routes: errors while the color is protected, warnings if not.
     pub fn tell(&self, routes: &str, running: Option<i32>, diagnostics: &mut Diagnostics) {
-        let what = self.spec.id();
+        let (what, color) = (self.before.id(), &self.before.color);
         let paths = self.replaced.iter().map(|steps| {
             let path = model::path(steps);
             let text = format!("{path} forces replacement");
@@ -34,7 +36,7 @@ impl Harm<'_> {
             .filter(|change| !change.is_left_over() || !self.spec.is_protected())
             .filter_map(|change| Some((Path::attribute(attribute(change)), change.harm(running)?)));
         for (path, harm) in paths.chain(harms) {
-            let now = format!("Users reach {} through {routes}. {harm}.", self.spec.color);
+            let now = format!("Users reach {color} through {routes}. {harm}.");
             if self.spec.is_protected() {
                 let detail = format!("{now}\n\n{WAY_OUT}");
                 diagnostics.error_at(path, format!("{what} is live and would be hurt"), detail);
@@ -45,7 +47,7 @@ impl Harm<'_> {
         }
         for change in self.changes {
             if let Some(risk) = change.risk() {
-                let detail = format!("Users reach {} through {routes}: {risk}.", self.spec.color);
+                let detail = format!("Users reach {color} through {routes}: {risk}.");
                 diagnostics.warning_at(Path::attribute(attribute(change)), format!("{what} is live"), detail);
             }
         }

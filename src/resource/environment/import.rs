@@ -15,7 +15,8 @@ use crate::tf_provider::{Schema, Stored, Value, msgpack};
 const HELP: &str = "An id is NAME/COLOR for what this provider made, followed, for things with other names and for ECS, by \
                     commas and what it is made of: a target group's ARN, an ECS service's ARN, asg:NAME for an Auto \
                     Scaling group, adopt for a target group that somebody else keeps, targets for fixed targets. Such as \
-                    myapp/blue,arn:aws:ecs:eu-central-1:123456789012:service/main/myapp-blue.";
+                    myapp/blue,arn:aws:ecs:eu-central-1:123456789012:service/main/myapp-blue. What is in another region than \
+                    the provider's is followed by it: myapp/blue@eu-west-1.";
 
 /// # Errors
 /// What is wrong with the id, or what isn't there.

@@ -132,7 +132,7 @@ async fn compare(
     }
     let matters = |change: &Change| change.harm(None).is_some() || change.risk().is_some() || sizes(change);
     if !replaced.is_empty() || changes.iter().any(matters) {
-        let harm = Harm { spec: wish, replaced: &replaced, changes: &changes };
+        let harm = Harm { before: &before, spec: wish, replaced: &replaced, changes: &changes };
         guard(shared, prior, harm, memory, diagnostics).await;
     }
     Compared { replaced: replaced.iter().map(|steps| model::path(steps)).collect(), changes, kept }

@@ -11,7 +11,8 @@ use crate::tf_provider::{Schema, Value};
 
 /// The words that are told with every refusal.
 const HOW: &str = "An import id is the name of the record (/myapp/current-live), the ARN of a listener or rule, or \
-                   several of these separated by commas (/myapp/current-live,arn:…,arn:…).";
+                   several of these separated by commas (/myapp/current-live,arn:…,arn:…). A record in another region than \
+                   the provider's is followed by it (/myapp/current-live@eu-west-1).";
 
 /// What an import id names.
 #[derive(Debug, Default, PartialEq)]

@@ -128,6 +128,8 @@ fn all_of_them_are_changed() {
         // A release of Auto Scaling's own, and of ECS's, that the local AWS doesn't keep.
         "service.capacity_provider_strategy",
         "service.task_definition_arn",
+        // Everything that an environment names is another thing there: `regions`.
+        "region",
         // The same attribute of the template as user_data.
         "instances.user_data_base64",
     ];

@@ -19,6 +19,7 @@ mod native;
 mod pipelines;
 mod processes;
 mod processing;
+mod regions;
 mod removal;
 mod rings;
 mod rollouts;

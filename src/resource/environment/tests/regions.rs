@@ -65,7 +65,12 @@ async fn another_region_is_another_stack() {
     assert_eq!(planned.replace.iter().map(ToString::to_string).collect::<Vec<_>>(), ["region"]);
     stage.lead(&[(&group(&read), 100)]);
     let (_, told) = stage.plan(&there, Some(&read)).await;
-    assert!(told.has_errors() && words(&told).contains("region"), "{}", words(&told));
+    assert!(told.has_errors() && words(&told).contains("region forces replacement"), "{}", words(&told));
+    // It is the color that is there whose users are told of.
+    wish["color"] = json!("green");
+    let (_, told) = stage.plan(&stage.config(&wish), Some(&read)).await;
+    assert!(words(&told).contains("myapp/blue is live and would be hurt"), "{}", words(&told));
+    assert!(words(&told).contains("Users reach blue through"), "{}", words(&told));
     assert!(west.calls().is_empty());
     // A state of a former release says nothing: it was always the provider's.
     let mut old = read.clone();

@@ -33,7 +33,7 @@ pub fn region(text: &str) -> Result<(), String> {
             let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
             (2..=4).contains(&first.len())
                 && is_word(first)
-                && middle.iter().all(|word| is_word(word))
+                && middle.iter().all(is_word)
                 && (1..=2).contains(&last.len())
                 && last.bytes().all(|byte| byte.is_ascii_digit())
         }

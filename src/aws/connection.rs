@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_config::meta::region::ProvideRegion as _;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -48,9 +50,19 @@ pub struct Connection {
     settings: Option<Settings>,
     /// The region, where it is another one than the provider's.
     elsewhere: Option<String>,
-    /// What all regions share: who asks.
-    base: Arc<OnceCell<Base>>,
+    /// What all regions share.
+    shared: Arc<OfAllRegions>,
     clients: OnceCell<Clients>,
+}
+
+/// What connections of one provider block find out once.
+#[derive(Debug, Default)]
+struct OfAllRegions {
+    /// The provider's own region, where block, environment or profile name it.
+    named: OnceCell<Option<String>>,
+    /// The region that the instance knows on which this runs.
+    told: OnceCell<Option<String>>,
+    base: OnceCell<Base>,
 }
 
 /// What calls are signed with, in whichever region.
@@ -58,8 +70,6 @@ pub struct Connection {
 struct Base {
     config: SdkConfig,
     identity: Identity,
-    /// Whether the provider itself has a region.
-    has_region: bool,
 }
 
 #[derive(Debug)]
@@ -80,13 +90,13 @@ impl Connection {
     /// A connection that is made when it is needed. Without settings, since some of them are not known while
     /// planning, every use is an error.
     pub fn new(settings: Option<Settings>) -> Connection {
-        Connection { settings, elsewhere: None, base: Arc::default(), clients: OnceCell::new() }
+        Connection { settings, elsewhere: None, shared: Arc::default(), clients: OnceCell::new() }
     }
 
     /// The same account and credentials in another region.
     pub fn elsewhere(&self, region: &str) -> Connection {
-        let (settings, base) = (self.settings.clone(), self.base.clone());
-        Connection { settings, elsewhere: Some(region.to_owned()), base, clients: OnceCell::new() }
+        let (settings, shared) = (self.settings.clone(), self.shared.clone());
+        Connection { settings, elsewhere: Some(region.to_owned()), shared, clients: OnceCell::new() }
     }
 
     pub(super) async fn elbv2(&self) -> Result<&aws_sdk_elasticloadbalancingv2::Client, PortError> {
@@ -137,28 +147,43 @@ impl Connection {
         self.clients.get_or_try_init(|| self.connect()).await
     }
 
+    fn known_settings(&self) -> Result<&Settings, PortError> {
+        let unknown = || PortError::new(FailureKind::Other, "the provider's configuration is not known yet");
+        self.settings.as_ref().ok_or_else(unknown)
+    }
+
+    /// The provider's own region, without asking anybody. While some of the block isn't known, it may name another one than the
+    /// environment does.
+    async fn named(&self) -> Option<&str> {
+        let settings = self.settings.as_ref()?;
+        let name = || async {
+            let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable);
+            match settings.region.clone().or_else(environment) {
+                None => in_profile(settings).await,
+                explicit => explicit,
+            }
+        };
+        self.shared.named.get_or_init(name).await.as_deref()
+    }
+
     async fn base(&self) -> Result<&Base, PortError> {
-        let fail = |message: String| PortError::new(FailureKind::Other, message);
         let load = || async {
-            let unknown = "the provider's configuration is not known yet";
-            let settings = self.settings.as_ref().ok_or_else(|| fail(unknown.to_owned()))?;
-            let base = load(settings, self.elsewhere.as_deref()).await.map_err(fail)?;
+            let settings = self.known_settings()?;
+            // Who a role is assumed by is asked in some region, whichever the calls go to.
+            let region = match self.named().await {
+                Some(region) => region.to_owned(),
+                None => self.region_in_use().await?,
+            };
+            let base = load(settings, region).await.map_err(|why| PortError::new(FailureKind::Other, why))?;
             check_account(settings, &base.config).await?;
             Ok(base)
         };
-        self.base.get_or_try_init(load).await
+        self.shared.base.get_or_try_init(load).await
     }
 
     async fn connect(&self) -> Result<Clients, PortError> {
-        let base = self.base().await?;
-        let mut config = base.config.clone();
-        if let Some(region) = &self.elsewhere {
-            config = config.into_builder().region(Region::new(region.clone())).build();
-        } else if !base.has_region {
-            let message = "no region is configured: set region in the provider block or at the resource, AWS_REGION, or \
-                           region in the profile";
-            return Err(PortError::new(FailureKind::Other, message));
-        }
+        let region = self.region_in_use().await?;
+        let config = self.base().await?.config.clone().into_builder().region(Region::new(region)).build();
         let settings = self.settings.clone().unwrap_or_default();
         let endpoints = &settings.endpoints;
         // Each SDK crate has a builder type of its own, so this can't be a function.
@@ -200,17 +225,26 @@ impl Platform for Connection {
     }
 
     async fn region(&self) -> Option<String> {
-        // While some of the block isn't known, it may name another than the environment does.
-        let settings = self.settings.as_ref()?;
-        let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable);
-        match self.elsewhere.clone().or_else(|| settings.region.clone()).or_else(environment) {
-            None => in_profile(settings, "region").await,
-            explicit => explicit,
+        match &self.elsewhere {
+            None => self.named().await.map(str::to_owned),
+            region => region.clone(),
         }
     }
 
     async fn region_in_use(&self) -> Result<String, PortError> {
-        Ok(self.credentials().await?.1)
+        if let Some(region) = self.region().await {
+            return Ok(region);
+        }
+        let settings = self.known_settings()?;
+        let ask = || async {
+            let config = loader(settings)?.load().await;
+            Ok(config.region().map(ToString::to_string).filter(|region| !region.is_empty()))
+        };
+        let told = self.shared.told.get_or_try_init(ask).await;
+        let told = told.map_err(|why: String| PortError::new(FailureKind::Other, why))?;
+        let none = "no region is configured: set region at the resource or in the provider block, AWS_REGION, or region in \
+                    the profile";
+        told.clone().ok_or_else(|| PortError::new(FailureKind::Other, none))
     }
 
     fn profile(&self) -> Option<String> {
@@ -238,15 +272,11 @@ impl Platform for Connection {
     }
 }
 
-/// Who asks, and how. Where nothing names a region, STS is asked in the one that is `wanted` first.
-async fn load(settings: &Settings, wanted: Option<&str>) -> Result<Base, String> {
+/// Who asks, and how; a role is assumed in this region.
+async fn load(settings: &Settings, region: String) -> Result<Base, String> {
     let (settings, token_file) = with_profile(settings, variable).await;
     let settings = &settings;
-    let mut config = loader(settings)?.load().await;
-    let has_region = config.region().is_some();
-    if let Some(wanted) = wanted.filter(|_| !has_region) {
-        config = config.into_builder().region(Region::new(wanted.to_owned())).build();
-    }
+    let mut config = loader(settings)?.region(Region::new(region)).load().await;
     let is_own = settings.access_key.is_some() && settings.secret_key.is_some();
     let origin = if is_own { Origin::Keys } else { Origin::Chain };
     let mut identity = Identity { origin, seen: Arc::default(), token_file, role: None };
@@ -271,7 +301,7 @@ async fn load(settings: &Settings, wanted: Option<&str>) -> Result<Base, String>
         let role = AssumedRole::new(role.clone(), sts(settings, &config));
         config = with_credentials(config, role, identity.role.insert(Arc::default()));
     }
-    Ok(Base { config, identity, has_region })
+    Ok(Base { config, identity })
 }
 
 /// Everything that is configured but the roles to assume.
@@ -294,9 +324,6 @@ fn loader(settings: &Settings) -> Result<ConfigLoader, String> {
         .retry_config(retry.with_max_attempts(attempts).with_initial_backoff(FIRST_BACKOFF))
         .timeout_config(timeouts.build())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-    if let Some(region) = &settings.region {
-        loader = loader.region(Region::new(region.clone()));
-    }
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
     }
@@ -333,7 +360,10 @@ fn variable(name: &str) -> Option<String> {
 ///
 /// And the file with a web identity's token, where the profile names one.
 async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> (Settings, Option<String>) {
-    let profiles = profiles(settings).await;
+    let files = profile_files(settings).unwrap_or_default();
+    let name = settings.profile.clone().map(Cow::Owned);
+    // Files that can't be read are told by whoever needs the credentials in them.
+    let profiles = profile::load(&Fs::real(), &Env::real(), &files, name).await.ok();
     let written = |key: &str| profiles.as_ref().and_then(|profiles| profiles.get(key)).map(str::to_owned);
     let said = |name: &str, key: &str| variable(name).or_else(|| written(key));
     let mut settings = settings.clone();
@@ -352,16 +382,17 @@ async fn with_profile(settings: &Settings, variable: impl Fn(&str) -> Option<Str
     (settings, written("web_identity_token_file"))
 }
 
-/// The profile that is used. Files that can't be read are told by whoever needs the credentials in them.
-async fn profiles(settings: &Settings) -> Option<profile::ProfileSet> {
-    let files = profile_files(settings).unwrap_or_default();
-    let name = settings.profile.clone().map(Cow::Owned);
-    profile::load(&Fs::real(), &Env::real(), &files, name).await.ok()
-}
-
-/// What the profile says.
-async fn in_profile(settings: &Settings, key: &str) -> Option<String> {
-    profiles(settings).await?.get(key).filter(|value| !value.is_empty()).map(str::to_owned)
+/// The region of the profile, or of the one that it takes its credentials from.
+async fn in_profile(settings: &Settings) -> Option<String> {
+    let mut provider = ProfileFileRegionProvider::builder();
+    if let Some(profile) = &settings.profile {
+        provider = provider.profile_name(profile);
+    }
+    if let Some(files) = profile_files(settings) {
+        provider = provider.profile_files(files);
+    }
+    let region = provider.build().region().await?;
+    Some(region.to_string()).filter(|region| !region.is_empty())
 }
 
 fn profile_files(settings: &Settings) -> Option<ProfileFiles> {

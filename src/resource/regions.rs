@@ -13,8 +13,6 @@ use crate::tf_provider::{ApplyRequest, Diagnostics, PlanRequest, Stored, Value};
 pub struct Places {
     regions: Box<dyn Regions>,
     home: Shared,
-    /// The provider's own region, where only a call told it. No plan goes by it: the one that Terraform makes once more may not know it.
-    told: Option<String>,
     elsewhere: BTreeMap<String, Shared>,
 }
 
@@ -26,10 +24,18 @@ fn of_import(id: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The region that an ARN in an import id names.
+/// The region that the first ARN names, of several between commas.
 fn of_arns(id: &str) -> Option<&str> {
     let arns = id.split(',').map(str::trim).filter(|part| part.starts_with("arn:"));
     arns.filter_map(|arn| arn.split(':').nth(3)).find(|region| rules::region(region).is_ok())
+}
+
+/// The region that an object is in. A state of a former release doesn't say it, but for the ARNs in it.
+fn of_state(state: &Value) -> Option<&str> {
+    let routes = state.get("routes").as_list().unwrap_or_default();
+    let arns = routes.iter().flat_map(|route| [route.get("listener_arn"), route.get("rule_arn")]);
+    let arns = [state.get("target_group_arn"), state.get("service_arn")].into_iter().chain(arns);
+    state.get("region").as_str().or_else(|| arns.filter_map(Value::as_str).find_map(of_arns))
 }
 
 fn share(adapters: Adapters, region: Option<String>) -> Shared {
@@ -46,8 +52,7 @@ fn share(adapters: Adapters, region: Option<String>) -> Shared {
 
 impl Places {
     fn of(&mut self, region: Option<&str>) -> Shared {
-        let home = self.home.region.as_ref().or(self.told.as_ref());
-        let Some(region) = region.filter(|region| home.is_none_or(|home| home != region)) else {
+        let Some(region) = region.filter(|region| self.home.region.as_deref() != Some(region)) else {
             return self.home.clone();
         };
         let share = || share(self.regions.elsewhere(region), Some(region.to_owned()));
@@ -58,7 +63,7 @@ impl Places {
 impl Context {
     /// Takes what is in each region; `region`: the provider's own, where it is known.
     pub(super) fn configure(&self, regions: Box<dyn Regions>, home: Adapters, region: Option<String>) {
-        let places = Places { home: share(home, region), told: None, regions, elsewhere: BTreeMap::new() };
+        let places = Places { home: share(home, region), regions, elsewhere: BTreeMap::new() };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(places);
     }
 
@@ -69,23 +74,32 @@ impl Context {
             diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
             return None;
         };
-        // Of one region there is one world: that it is the provider's own, only a call may tell.
-        let is_open = region.is_some() && home.region.is_none() && home.platform.is_known();
+        // Of one region there is one world: that it is the provider's own, only the instance may know on which this runs.
+        let is_open = home.region.is_none() && home.platform.is_known();
         let told = if is_open { home.platform.region_in_use().await.ok() } else { None };
         places().as_mut().map(|places| {
-            places.told = places.told.take().or(told);
+            places.home.region = places.home.region.take().or(told);
             places.of(region)
         })
     }
 
+    /// The same for who may have nothing to do with AWS: nobody is asked which region is the provider's own.
+    pub(super) fn shared_unasked(&self, region: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Shared> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.is_none() {
+            diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
+        }
+        places.as_mut().map(|places| places.of(region))
+    }
+
     /// What is shared where an object is, by its state.
     pub(super) async fn shared_by(&self, state: &Value, diagnostics: &mut Diagnostics) -> Option<Shared> {
-        self.shared(state.get("region").as_str(), diagnostics).await
+        self.shared(of_state(state), diagnostics).await
     }
 
     /// What is shared where an object is while it is planned: one that goes elsewhere is still where it was.
     pub(super) async fn shared_in_plan(&self, request: &PlanRequest, diagnostics: &mut Diagnostics) -> Option<Shared> {
-        let before = request.prior.as_ref().and_then(|prior| prior.get("region").as_str());
+        let before = request.prior.as_ref().and_then(of_state);
         self.shared(before.or_else(|| request.config.get("region").as_str()), diagnostics).await
     }
 
@@ -99,7 +113,7 @@ impl Context {
             return self.shared(Some(planned), diagnostics).await;
         }
         let shared = self.shared(request.config.get("region").as_str(), diagnostics).await?;
-        shared.set_region(&mut request.planned).await;
+        shared.set_region(&mut request.planned);
         Some(shared)
     }
 
@@ -111,7 +125,17 @@ impl Context {
         diagnostics: &mut Diagnostics,
     ) -> (&'i str, Option<Shared>) {
         let (id, region) = of_import(id);
-        (id, self.shared(region.or_else(|| of_arns(id)), diagnostics).await)
+        let region = region.or_else(|| of_arns(id));
+        let shared = self.shared(region, diagnostics).await;
+        let home = self.wanted(&Value::Null);
+        if let Some(region) = region.filter(|region| shared.is_some() && home.as_deref() != Some(region)) {
+            let home = home.map_or_else(|| "the provider's".to_owned(), |home| format!("the provider's, {home}"));
+            let detail = format!(
+                "{id} is imported from {region}. Its configuration needs region = \"{region}\": without it, the region is {home}, and a plan would destroy what was imported and make it anew there."
+            );
+            diagnostics.warning(format!("{id} is in another region than the provider's"), detail);
+        }
+        (id, shared)
     }
 
     /// The region that a configuration asks for: what is written, or else the provider's. None where that isn't known, as with a
@@ -124,39 +148,39 @@ impl Context {
         }
     }
 
-    /// The region in a plan: where nobody knows it, that of the state, and for a new object what its apply will tell.
+    /// The region in a plan: where nobody knows it, that of the state, and without one what the apply will tell.
     pub(super) fn planned_region(&self, config: &Value, prior: Option<&Value>) -> Value {
-        match (self.wanted(config), prior) {
-            (Some(region), _) => Value::from(region),
-            (None, Some(prior)) if config.get("region").is_null() => prior.get("region").clone(),
-            (None, _) => Value::UNKNOWN,
+        let before = || prior.and_then(of_state).filter(|_| config.get("region").is_null()).map(str::to_owned);
+        self.wanted(config).or_else(before).map_or(Value::UNKNOWN, Value::from)
+    }
+
+    /// A configuration that leaves the region out where it is the provider's anyway.
+    pub(super) fn without_usual_region(&self, mut config: Value) -> Value {
+        if self.wanted(&Value::Null).as_deref() == config.get("region").as_str() {
+            config.set("region", Value::Null);
         }
+        config
     }
 
     /// Whether the object is to be in another region than it is in.
     pub(super) fn moves(&self, config: &Value, prior: Option<&Value>) -> bool {
-        let before = prior.and_then(|prior| prior.get("region").as_str());
+        let before = prior.and_then(of_state);
         before.zip(self.wanted(config)).is_some_and(|(before, wanted)| before != wanted)
     }
 }
 
 impl Shared {
-    /// An object with its region, where a state of a former release has none, or only the calls told which one it is.
-    pub(super) async fn with_region(&self, mut stored: Stored) -> Stored {
+    /// An object with its region, which a state of a former release lacks.
+    pub(super) fn with_region(&self, mut stored: Stored) -> Stored {
         if let Some(state) = stored.state.as_mut().filter(|state| state.get("region").as_str().is_none()) {
-            self.set_region(state).await;
+            self.set_region(state);
         }
         stored
     }
 
     /// Writes down which region it is, as far as it is known.
-    pub(super) async fn set_region(&self, state: &mut Value) {
-        let region = match &self.region {
-            Some(region) => Some(region.clone()),
-            None if self.platform.is_known() => self.platform.region_in_use().await.ok(),
-            None => None,
-        };
-        state.set("region", Value::from(region));
+    pub(super) fn set_region(&self, state: &mut Value) {
+        state.set("region", Value::from(self.region.clone()));
     }
 }
 

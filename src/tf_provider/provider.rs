@@ -65,6 +65,12 @@ pub trait Resource: Send + Sync {
         Err(format!("the state has version {version}, this provider knows up to {current}"))
     }
 
+    /// The configuration that somebody would write for a state, which an import has just read. Its plan is to be empty. Only
+    /// Terraform from 1.14 on asks; former ones write everything down that a configuration can set.
+    fn generate(&self, state: &Value) -> Value {
+        self.schema().configurable(state.clone())
+    }
+
     /// Observes the world. `state: None` means that the object is gone.
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored;
 

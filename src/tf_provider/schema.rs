@@ -332,7 +332,12 @@ impl Schema {
 
     /// The value with every write-only attribute null, as plan and state must have it.
     pub fn without_write_only(&self, value: Value) -> Value {
-        strip_object(&self.attributes, value)
+        strip_object(&self.attributes, value, |attribute| attribute.write_only)
+    }
+
+    /// The value with everything null that no configuration can set.
+    pub fn configurable(&self, value: Value) -> Value {
+        strip_object(&self.attributes, value, |attribute| !attribute.is_written())
     }
 
     /// Remembers what a value holds in confidence, and the names in it that are told everywhere.
@@ -459,21 +464,21 @@ fn members<'v>(kind: &Kind, value: &'v Value, path: &Path) -> Vec<(Path, &'v Val
     }
 }
 
-fn strip_object(attributes: &[Attribute], value: Value) -> Value {
+fn strip_object(attributes: &[Attribute], value: Value, goes: fn(&Attribute) -> bool) -> Value {
     let Value::Map(mut map) = value else { return value };
     for attribute in attributes {
         let Some(member) = map.get_mut(attribute.name) else { continue };
-        if attribute.write_only {
+        if goes(attribute) {
             *member = Value::Null;
         } else if let Kind::Nested(nesting, nested) = &attribute.kind {
             let taken = std::mem::replace(member, Value::Null);
             *member = match (nesting, taken) {
-                (Nesting::Single, object) => strip_object(nested, object),
+                (Nesting::Single, object) => strip_object(nested, object, goes),
                 (_, Value::List(items)) => {
-                    Value::List(items.into_iter().map(|item| strip_object(nested, item)).collect())
+                    Value::List(items.into_iter().map(|item| strip_object(nested, item, goes)).collect())
                 }
                 (_, Value::Map(items)) => {
-                    Value::Map(items.into_iter().map(|(key, item)| (key, strip_object(nested, item))).collect())
+                    Value::Map(items.into_iter().map(|(key, item)| (key, strip_object(nested, item, goes))).collect())
                 }
                 (_, other) => other,
             };

@@ -229,7 +229,7 @@ fn capabilities() -> pb::ServerCapabilities {
         plan_destroy: true,
         get_provider_schema_optional: true,
         move_resource_state: false,
-        generate_resource_config: false,
+        generate_resource_config: true,
     }
 }
 
@@ -558,10 +558,18 @@ impl pb::provider_server::Provider for Server {
 
     async fn generate_resource_config(
         &self,
-        _: Req<pb::generate_resource_config::Request>,
+        request: Req<pb::generate_resource_config::Request>,
     ) -> Answer<pb::generate_resource_config::Response> {
-        let diagnostics = not_offered("generated configuration");
-        Ok(Res::new(pb::generate_resource_config::Response { config: None, diagnostics }))
+        let request = request.into_inner();
+        let resource = self.resource(&request.type_name)?;
+        let state = value(request.state, resource.schema())?;
+        let author = resource.clone();
+        let generate = |diagnostics: Diagnostics| async move { (author.generate(&state), diagnostics) };
+        let (config, diagnostics) = self.run("a generated configuration", generate).await;
+        Ok(Res::new(pb::generate_resource_config::Response {
+            config: config.and_then(|config| wire(Some(&config), resource.schema())),
+            diagnostics: encode::diagnostics(&diagnostics),
+        }))
     }
 
     async fn validate_ephemeral_resource_config(

@@ -7,5 +7,5 @@ terraform import 'bluegreen_environment.app["blue"]' 'myapp/blue,arn:aws:elastic
 # An ECS service; its target group stays somebody else's.
 terraform import 'bluegreen_environment.api["blue"]' 'api/blue,arn:aws:ecs:eu-central-1:123456789012:service/main/api-blue,adopt'
 
-# In another region than the provider's.
+# In another region than the provider's; the configuration has region = "eu-west-1".
 terraform import 'bluegreen_environment.app["blue"]' myapp/blue@eu-west-1

@@ -5,5 +5,5 @@ terraform import bluegreen_switch.app /myapp/current-live
 terraform import bluegreen_switch.app arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2
 terraform import bluegreen_switch.app /myapp/current-live,arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2
 
-# In another region than the provider's, which an ARN says itself.
+# In another region than the provider's, which an ARN says itself; the configuration has region = "eu-west-1".
 terraform import bluegreen_switch.app /myapp/current-live@eu-west-1

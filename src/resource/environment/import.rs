@@ -8,7 +8,8 @@ use crate::argument::Field as _;
 use crate::arn::{self, Kind};
 use crate::resource::capitalized;
 use crate::run::absence::believed;
-use crate::run::stack::observe;
+use crate::run::ports::{Freshness, PortError};
+use crate::run::stack::{live_guard, observe};
 use crate::stack::{self, Ids, Instances, Service, Spec, Target, TargetGroup};
 use crate::tf_provider::{Schema, Stored, Value, msgpack};
 
@@ -40,6 +41,9 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
         }
     }
     find(shared, &mut spec, &mut ids, adopt, targets).await?;
+    if let Some(group) = ids.target_group.as_ref().filter(|_| !adopt) {
+        spec.listener_arn = listener_of(shared, group, spec.service.is_some()).await.map_err(|error| error.message)?;
+    }
     let seen = observe(&shared.stack.ports, &spec.clone().with_defaults(), &ids).await;
     let seen = seen.map_err(|error| error.message)?;
     if let Some(why) = seen.unfit().into_values().flatten().next() {
@@ -72,7 +76,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
 async fn find(shared: &Shared, spec: &mut Spec, ids: &mut Ids, adopt: bool, targets: bool) -> Result<(), String> {
     let services = &shared.stack.ports;
     let name = stack::name(&spec.name, &spec.color);
-    let told = |error: crate::run::ports::PortError| error.message;
+    let told = |error: PortError| error.message;
     if let Some(arn) = ids.service.clone() {
         find_service(shared, (&arn, spec, ids)).await?;
     }
@@ -148,6 +152,15 @@ async fn find_service(shared: &Shared, (arn, spec, ids): (&str, &mut Spec, &mut 
     Ok(())
 }
 
+/// The listener on which the environment made the rule that no request matches. A service needs one: where no such rule is, it
+/// is the one that leads to its target group.
+async fn listener_of(shared: &Shared, group: &str, is_needed: bool) -> Result<Option<String>, PortError> {
+    let leads = live_guard::leads_to(&shared.stack, group, Freshness::Shared).await?;
+    let own = leads.iter().find(|lead| lead.nobody);
+    let other = || leads.iter().find(|lead| is_needed && !arn::is_network(&lead.route.listener()));
+    Ok(own.or_else(other).map(|lead| lead.route.listener()))
+}
+
 /// The cluster that a service's ARN names; one of the form before 2018 names none.
 fn cluster_of(service: &str) -> Result<&str, String> {
     let parts: Vec<&str> = service.split('/').collect();
@@ -172,7 +185,11 @@ const WRITTEN: [&str; 9] = [
 
 /// The spec as somebody would write it: without what means the same when it is left out.
 fn brief(spec: &Spec) -> Json {
-    let whole = spec.clone().with_defaults();
+    let mut whole = spec.clone().with_defaults();
+    if let Some(service) = &mut whole.service {
+        // Which definition it was made of, nobody writes.
+        service.running = None;
+    }
     let mut json = serde_json::json!(spec);
     let mut paths = Vec::new();
     members(&json, &mut Vec::new(), &mut paths);

@@ -173,9 +173,17 @@ impl Resource for Environment {
         validate::validate(config, diagnostics);
     }
 
+    fn generate(&self, state: &Value) -> Value {
+        let mut config = self.context.without_usual_region(self.schema.configurable(state.clone()));
+        if config.get("target_group").is_set() {
+            config.set("target_group_arn", Value::Null);
+        }
+        config
+    }
+
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
         match self.context.shared_by(&request.state, diagnostics).await {
-            Some(shared) => shared.with_region(self.refresh(&shared, request, diagnostics).await).await,
+            Some(shared) => shared.with_region(self.refresh(&shared, request, diagnostics).await),
             None => Stored { state: Some(request.state), private: request.private },
         }
     }
@@ -218,7 +226,7 @@ impl Resource for Environment {
         let (id, shared) = self.context.shared_by_import(id, diagnostics).await;
         let Some(shared) = shared else { return Stored::default() };
         match import::import(&shared, &self.schema, id).await {
-            Ok(stored) => shared.with_region(stored).await,
+            Ok(stored) => shared.with_region(stored),
             Err(detail) => {
                 diagnostics.error(format!("Failed to import {id:?}"), detail);
                 Stored::default()

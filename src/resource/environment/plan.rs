@@ -24,6 +24,9 @@ pub(super) async fn plan(
     if let Some(region) = region.as_ref().filter(|_| config.get("region").is_null()) {
         validate::is_in(region, &config, diagnostics);
     }
+    if is_another_group(&config, prior.as_ref()) {
+        validate::two_groups(diagnostics);
+    }
     let mut state = proposed;
     let wish = model::spec(&config).filter(|_| shared.platform.is_known());
     let before = prior.as_ref().and_then(model::spec).map(Spec::with_defaults);
@@ -67,6 +70,13 @@ pub(super) async fn plan(
     let name = memory.name_of(&prior, &wish);
     plan_ids(&mut state, &config, &prior, (&wish, &name, &compared.changes));
     Planned { state: Some(state), replace: compared.replaced, private: memory.bytes() }
+}
+
+/// Whether `target_group_arn` stands beside `target_group` and isn't the ARN of what that made, as in a configuration that was
+/// generated for an import.
+fn is_another_group(config: &Value, prior: Option<&Value>) -> bool {
+    let (own, written) = (config.get("target_group"), config.get("target_group_arn"));
+    own.is_set() && written.is_set() && prior.is_none_or(|prior| prior.get("target_group_arn") != written)
 }
 
 fn set_computed(shared: &Shared, state: &mut Value, wish: &Spec) {

@@ -47,6 +47,28 @@ impl Migration {
     pub fn new(context: Arc<Context>) -> Migration {
         Migration { schema: schema::schema(), context }
     }
+
+    /// What is shared in this region, or in the provider's own, which is only asked for where AWS has a part in it.
+    async fn shared(&self, about: &Value, region: &Value, diagnostics: &mut Diagnostics) -> Option<Shared> {
+        match uses_aws(about) {
+            true => self.context.shared(region.as_str(), diagnostics).await,
+            false => self.context.shared_unasked(region.as_str(), diagnostics),
+        }
+    }
+
+    /// The region in a plan. Where it means nothing, it stays what it was, wherever Terraform runs.
+    fn planned_region(&self, shared: &Shared, config: &Value, prior: Option<&Value>) -> Value {
+        match (uses_aws(config), config.get("region"), prior) {
+            (false, Value::Null, Some(prior)) => prior.get("region").clone(),
+            (false, Value::Null, None) => shared.region.clone().map_or(Value::UNKNOWN, Value::from),
+            _ => self.context.planned_region(config, prior),
+        }
+    }
+}
+
+/// Whether a migration asks AWS for anything: the record of a guard, or a token.
+fn uses_aws(value: &Value) -> bool {
+    !value.get("guard").is_null() || !matches!(value.get("database").get("iam_auth"), Value::Null | Value::Bool(false))
 }
 
 /// The ledger's entries of one migration.
@@ -105,9 +127,11 @@ impl Resource for Migration {
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
         let ReadRequest { mut state, private, cancel } = request;
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
-        let Some(shared) = self.context.shared_by(&state, diagnostics).await else { return unchanged(state, private) };
+        let Some(shared) = self.shared(&state, state.get("region"), diagnostics).await else {
+            return unchanged(state, private);
+        };
         if state.get("region").is_null() {
-            state.set("region", Value::from(shared.region.clone()));
+            shared.set_region(&mut state);
         }
         match look(&shared, &state, &cancel).await {
             // Write-only: only a plan can look.
@@ -125,22 +149,76 @@ impl Resource for Migration {
     }
 
     async fn plan(&self, mut request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
-        let Some(shared) = self.context.shared(request.config.get("region").as_str(), diagnostics).await else {
+        let config = &request.config;
+        let Some(shared) = self.shared(config, config.get("region"), diagnostics).await else {
             return Planned::default();
         };
-        let region = self.context.planned_region(&request.config, request.prior.as_ref());
-        // Who has nothing to do with AWS needs no region.
-        let is_open = region.is_unknown() && request.config.get("region").is_null();
-        request.proposed.set("region", if is_open { Value::Null } else { region });
+        let region = self.planned_region(&shared, config, request.prior.as_ref());
+        request.proposed.set("region", region);
         plan::plan(&shared, &self.schema, request, diagnostics).await
     }
 
-    async fn apply(&self, request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
+    async fn apply(&self, mut request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         // What Terraform knew of the region by then is in the plan.
-        let (planned, written) = (request.planned.get("region"), request.config.get("region"));
-        match self.context.shared(planned.as_str().or(written.as_str()), diagnostics).await {
-            Some(shared) => apply::apply(&shared, &request, diagnostics).await,
-            None => Stored { state: request.prior, private: request.private },
+        let known = [request.planned.get("region"), request.config.get("region")];
+        let region = known.into_iter().find(|region| region.is_set()).unwrap_or(&Value::Null);
+        let Some(shared) = self.shared(&request.config, region, diagnostics).await else {
+            return Stored { state: request.prior, private: request.private };
+        };
+        if request.planned.get("region").is_unknown() {
+            shared.set_region(&mut request.planned);
         }
+        apply::apply(&shared, &request, diagnostics).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::testing::World;
+    use crate::rollout;
+    use crate::run::rollout::in_memory::Fake;
+    use crate::run::stack::in_memory::Cloud;
+
+    const HOME: &str = "eu-central-1";
+
+    fn config(migration: &Migration, region: Value, guard: Value) -> Value {
+        let mut config = migration.schema.null_object();
+        let database = Value::object([("url", Value::from("postgres://me@localhost/shop"))]);
+        config.set("name", Value::from("rename"));
+        config.set("database", database);
+        config.set("region", region);
+        config.set("guard", guard);
+        config
+    }
+
+    fn of(region: Value) -> Value {
+        Value::object([("region", region)])
+    }
+
+    /// Where AWS has no part in it, it doesn't matter where Terraform runs; where it has, the region is the one that is asked.
+    #[tokio::test]
+    async fn the_region_is_that_of_the_record() {
+        let fake = Fake::new(rollout::World::default(), &[]);
+        let world = World::new(&fake, &Cloud::new(fake.clone()));
+        let migration = Migration::new(Arc::new(Context::over_regions([(HOME, world)])));
+        let guard = Value::object([("parameter", Value::from("/shop/live"))]);
+        let west = || Value::from("eu-west-1");
+        let planned = async |config: &Value, prior: Option<Value>| {
+            let mut told = Diagnostics::new();
+            let shared = migration.shared(config, config.get("region"), &mut told).await.unwrap();
+            migration.planned_region(&shared, config, prior.as_ref())
+        };
+        let alone = config(&migration, Value::Null, Value::Null);
+        assert_eq!(planned(&alone, None).await, Value::from(HOME));
+        assert_eq!(planned(&alone, Some(of(west()))).await, west());
+        assert_eq!(planned(&alone, Some(of(Value::Null))).await, Value::Null);
+        let guarded = config(&migration, Value::Null, guard.clone());
+        assert_eq!(planned(&guarded, Some(of(west()))).await, Value::from(HOME));
+        let written = config(&migration, west(), guard.clone());
+        assert_eq!(planned(&written, Some(of(Value::from(HOME)))).await, west());
+        // Which record is asked is not known: nothing is planned by another one.
+        let open = config(&migration, Value::UNKNOWN, guard);
+        assert!(planned(&open, None).await.is_unknown() && model::parse(&open).is_none());
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn script(config: &Value, phase: Phase, dialect: Dialect) -> Option<R
 
 /// The intent of a valid configuration; none if something that decides what runs is unknown.
 pub(super) fn parse(config: &Value) -> Option<Intent> {
-    let deciding = ["name", "phase", "expand", "backfill", "contract", "batched", "resolve", "guard"];
+    let deciding = ["name", "phase", "expand", "backfill", "contract", "batched", "resolve", "guard", "region"];
     if deciding.iter().any(|name| !config.get(name).is_wholly_known()) {
         return None;
     }

@@ -284,6 +284,10 @@ impl Resource for Switch {
         validate::validate(config, diagnostics);
     }
 
+    fn generate(&self, state: &Value) -> Value {
+        self.context.without_usual_region(self.schema.configurable(state.clone()))
+    }
+
     async fn read(&self, request: ReadRequest, diagnostics: &mut Diagnostics) -> Stored {
         let ReadRequest { mut state, private, .. } = request;
         let unchanged = |state: Value, private| Stored { state: Some(state), private };
@@ -302,7 +306,7 @@ impl Resource for Switch {
         private_state::set_traffic(&mut state, &intent.environments, &situation::current(&intent, &world));
         memory.note_taken_back(&intent, &world);
         memory.world = Some(world);
-        shared.with_region(Stored { state: Some(state), private: memory.bytes() }).await
+        shared.with_region(Stored { state: Some(state), private: memory.bytes() })
     }
 
     async fn plan(&self, mut request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
@@ -347,7 +351,7 @@ impl Resource for Switch {
         let (id, shared) = self.context.shared_by_import(id, diagnostics).await;
         let Some(shared) = shared else { return Stored::default() };
         match import::import(&shared, &self.schema, id).await {
-            Ok(state) => shared.with_region(Stored { state: Some(state), private: Vec::new() }).await,
+            Ok(state) => shared.with_region(Stored { state: Some(state), private: Vec::new() }),
             Err(detail) => {
                 diagnostics.error(format!("Failed to import {id:?}"), detail);
                 Stored::default()

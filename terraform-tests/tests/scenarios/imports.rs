@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use terraform_tests::client::{Client, element};
 use terraform_tests::stage::{Leads, Stage, forward};
-use terraform_tests::terraform::{Said, Terraform};
+use terraform_tests::terraform::{Said, Terraform, engine};
 
 /// An existing stack, as a pipeline left it, comes under the switch without a change at the load balancer.
 #[tokio::test(flavor = "multi_thread")]
@@ -109,21 +109,31 @@ async fn a_target_group_of_somebody_elses() -> anyhow::Result<()> {
         .has(&["there is no Auto Scaling group none"])
 }
 
-/// A service that somebody else made.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_of_somebody_elses() -> anyhow::Result<()> {
-    let (stage, group, adopted) = with_listener().await?;
+/// A service that somebody else made, and the revision that it runs.
+async fn old_service(stage: &Stage, group: &str) -> anyhow::Result<(String, String)> {
+    let (_, [subnet, _]) = stage.network().await?;
     stage.client.ecs("CreateCluster", serde_json::json!({ "clusterName": "main" })).await?;
-    let task = serde_json::json!({ "family": "api", "containerDefinitions": [{ "name": "api", "image": "api:1", "memory": 128 }] });
+    let containers = serde_json::json!([{ "name": "api", "image": "api:1", "memory": 128 }]);
+    let task = serde_json::json!({ "family": "api", "networkMode": "awsvpc", "containerDefinitions": containers });
     let task = stage.client.ecs("RegisterTaskDefinition", task).await?["taskDefinition"]["taskDefinitionArn"].clone();
     let service = serde_json::json!({
         "cluster": "main", "serviceName": "old-green", "taskDefinition": task, "desiredCount": 1, "launchType": "EC2",
         "loadBalancers": [{ "targetGroupArn": group, "containerName": "api", "containerPort": 8080 }],
+        "networkConfiguration": { "awsvpcConfiguration": { "subnets": [subnet] } },
     });
     let service = stage.client.ecs("CreateService", service).await?["service"]["serviceArn"].clone();
-    let (service, task) = (service.as_str().unwrap_or_default(), task.as_str().unwrap_or_default());
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    Ok((text(&service), text(&task)))
+}
+
+/// A service that somebody else made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_of_somebody_elses() -> anyhow::Result<()> {
+    let (stage, group, adopted) = with_listener().await?;
+    let (service, task) = old_service(&stage, &group).await?;
+    let (_, [subnet, _]) = stage.network().await?;
     let body = format!(
-        "{adopted}\n  service = {{\n    cluster = \"main\"\n    task_definition_arn = \"{task}\"\n    container_name = \"api\"\n    container_port = 8080\n    desired_count = 1\n    circuit_breaker = {{ enable = false, rollback = false }}\n    propagate_tags = \"NONE\"\n  }}"
+        "{adopted}\n  service = {{\n    cluster = \"main\"\n    task_definition_arn = \"{task}\"\n    launch_type = \"EC2\"\n    subnet_ids = [\"{subnet}\"]\n    container_name = \"api\"\n    container_port = 8080\n    desired_count = 1\n    circuit_breaker = {{ enable = false, rollback = false }}\n    propagate_tags = \"NONE\"\n  }}"
     );
     imported(&stage, &body, &format!("legacy/green,{service},adopt")).await?.ok().map(drop)
 }
@@ -314,4 +324,128 @@ async fn a_service_of_two_target_groups() -> anyhow::Result<()> {
     let refused = terraform.run(&["import", "-no-color", "bluegreen_environment.app", &id]).await?;
     ensure!(refused.code == 1);
     refused.has(&["The deployment strategy of the service canary is CANARY"])
+}
+
+/// An engine that writes a configuration of all that is in the state, and one that asks the provider for it, as from 1.14 on.
+fn both_ways() -> Vec<std::path::PathBuf> {
+    ["1.8", "1.15"].into_iter().filter_map(engine).collect()
+}
+
+/// The plan of an import for which Terraform writes the configuration, and then the one with that configuration.
+async fn generated(stage: &Stage, engine: &std::path::Path, kind: &str, id: &str) -> anyhow::Result<(Said, String)> {
+    let terraform = Terraform::on(engine.to_owned())?;
+    terraform.write(&format!("{}import {{\n  to = {kind}.app\n  id = \"{id}\"\n}}\n", stage.provider()))?;
+    let said = terraform.run(&["plan", "-no-color", "-input=false", "-generate-config-out=generated.tf"]).await?;
+    let text = std::fs::read_to_string(terraform.folder().join("generated.tf")).unwrap_or_default();
+    said.clone().ok().map_err(|error| error.context(text.clone()))?;
+    // The file as it is, with nothing done to it by hand.
+    terraform.plan().await?.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])?;
+    terraform.apply().await?.ok()?;
+    terraform.plan_is_empty().await?;
+    Ok((said, text))
+}
+
+/// The configuration that Terraform writes for an import is valid, and has nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_generated_for_a_switch() -> anyhow::Result<()> {
+    for engine in both_ways() {
+        let stage = Stage::new().await?;
+        stage.set_weights(0, &[("blue", 0), ("green", 100)]).await?;
+        let record = serde_json::json!({ "Name": "/myapp/current-live", "Value": "green", "Type": "String" });
+        stage.client.ssm("PutParameter", record).await?;
+        let rule = stage.rule(0, 10, "/api/*", "green").await?;
+        let both = forward(1, &[(stage.group("blue"), 0), (stage.group("green"), 100)]);
+        let both = both.iter().map(|(name, value)| (name.replacen("DefaultActions", "Actions", 1), value.as_str()));
+        let both: Vec<(String, &str)> = both.chain([("RuleArn".to_owned(), rule.as_str())]).collect();
+        let both: Vec<(&str, &str)> = both.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        stage.client.elb("ModifyRule", &both).await?;
+        let listener = &stage.listeners[0];
+        for id in [
+            "/myapp/current-live".to_owned(),
+            format!("/myapp/current-live,{listener}"),
+            format!("/myapp/current-live,{rule}"),
+            listener.clone(),
+        ] {
+            let (said, text) = generated(&stage, &engine, "bluegreen_switch", &id).await?;
+            said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
+                .map_err(|error| error.context(text))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same for a target group, adopted or taken over, and for what serves behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_generated_for_an_environment() -> anyhow::Result<()> {
+    for engine in both_ways() {
+        let (stage, group, _) = with_listener().await?;
+        let (service, _) = old_service(&stage, &group).await?;
+        for id in [
+            format!("legacy/green,{group},adopt"),
+            format!("legacy/green,{group},adopt,targets"),
+            format!("legacy/green,{group},targets"),
+            format!("legacy/green,{group}"),
+            format!("legacy/green,{service},adopt"),
+            format!("legacy/green,{service}"),
+        ] {
+            let (said, text) = generated(&stage, &engine, "bluegreen_environment", &id).await?;
+            said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
+                .map_err(|error| error.context(text))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same for what another state of ours made: instances, a service, targets.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_generated_for_what_was_ours() -> anyhow::Result<()> {
+    let (stage, _, _) = with_listener().await?;
+    let (vpc, [subnet, _]) = stage.network().await?;
+    let listener = &stage.listeners[0];
+    stage.client.ecs("CreateCluster", serde_json::json!({ "clusterName": "main" })).await?;
+    let task = r#"{"family":"shop","containerDefinitions":[{"name":"shop","image":"shop:1","memory":128,"portMappings":[{"containerPort":80}]}]}"#;
+    let common = format!("  color = \"green\"\n  vpc_id = \"{vpc}\"\n");
+    let made = format!(
+        r##"{}
+resource "bluegreen_environment" "instances" {{
+  name = "instances"
+{common}
+  release      = "7"
+  target_group = {{ port = 80, health_check = {{ path = "/health" }}, stickiness = {{ enabled = true, duration = "1h" }} }}
+  instances = {{
+    image_id = "ami-12345678", instance_type = "t3.small", subnet_ids = ["{subnet}"], min_size = 1, max_size = 2
+    user_data = "#!/bin/sh\necho $${{HOME}}\n"
+    ingress   = [{{ protocol = "tcp", from_port = 80, to_port = 80, cidr_blocks = ["10.0.0.0/8"] }}]
+  }}
+  tags = {{ team = "shop" }}
+}}
+resource "bluegreen_environment" "service" {{
+  name = "service"
+{common}
+  listener_arn = "{listener}"
+  target_group = {{ port = 80 }}
+  service      = {{ cluster = "main", task_definition = {task:?}, container_port = 80, desired_count = 1 }}
+}}
+resource "bluegreen_environment" "targets" {{
+  name = "targets"
+{common}
+  target_group = {{ port = 80, target_type = "ip" }}
+  targets      = [{{ id = "127.0.0.9", port = 80 }}]
+}}
+"##,
+        stage.provider()
+    );
+    let terraform = Terraform::new()?;
+    terraform.write(&made)?;
+    terraform.apply().await?.ok()?;
+    let service = terraform.state("bluegreen_environment.service").await?["service_arn"].clone();
+    let service = format!("service/green,{}", service.as_str().unwrap_or_default());
+    for engine in both_ways() {
+        for id in ["instances/green", &service, "targets/green,targets"] {
+            let (said, text) = generated(&stage, &engine, "bluegreen_environment", id).await?;
+            said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
+                .map_err(|error| error.context(text))?;
+        }
+    }
+    Ok(())
 }

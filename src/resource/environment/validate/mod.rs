@@ -32,12 +32,17 @@ fn one_group(config: &Value, diagnostics: &mut Diagnostics) {
             let detail = "Set target_group to make one, or target_group_arn to adopt one.";
             diagnostics.error_at(Path::attribute("target_group"), "A target group is missing", detail);
         }
-        (_, true) => {
-            let detail = "target_group makes one, target_group_arn adopts one. Set one of them.";
-            diagnostics.error_at(Path::attribute("target_group_arn"), "Two target groups", detail);
-        }
+        // Terraform before 1.14 writes both for an import, and the region: whether it is the very same group, the plan sees.
+        (_, true) if config.get("region").is_null() => two_groups(diagnostics),
         _ => {}
     }
+}
+
+/// One is made, and another one adopted.
+pub(super) fn two_groups(diagnostics: &mut Diagnostics) {
+    let detail = "target_group makes one, target_group_arn adopts one. Set one of them; in a configuration that was generated for an import, \
+                  keep target_group.";
+    diagnostics.error_at(Path::attribute("target_group_arn"), "Two target groups", detail);
 }
 
 /// What another region has would only be "not found" in this one.

@@ -172,8 +172,25 @@ async fn an_import_goes_where_its_id_says() {
         let stored = stage.switch.import(&id, Cancel::never(), &mut diagnostics).await;
         assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
         assert_eq!(region(&stored), Some(WEST), "{id}");
+        assert!(told(&diagnostics).contains("needs region = \"eu-west-1\""), "{}", told(&diagnostics));
     }
     let mut diagnostics = Diagnostics::new();
     let stored = stage.switch.import("/app/live", Cancel::never(), &mut diagnostics).await;
     assert!(stored.state.is_none() && diagnostics.has_errors(), "the record is not here");
+}
+
+/// A state of a former release, made by way of a provider of the other region: its routes tell where it is.
+#[tokio::test(start_paused = true)]
+async fn a_state_without_a_region_is_where_its_routes_are() {
+    let (stage, _) = two_regions();
+    let config = in_west(&stage, "green");
+    let (mut stored, diagnostics) = stage.apply(&config, None).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    stored.state.as_mut().unwrap().set("region", Value::Null);
+    let (planned, _) = stage.plan(&config, Some(&stored)).await;
+    assert!(planned.replace.is_empty());
+    let read = stage.looked(&stored).await;
+    assert_eq!(region(&read), Some(WEST));
+    let (planned, _) = stage.plan(&config, Some(&read)).await;
+    assert_eq!((planned.state, planned.replace.is_empty()), (read.state, true));
 }

@@ -43,6 +43,9 @@ pub struct Context(Mutex<Option<Places>>);
 struct Shared {
     /// The region, where it is known without asking anybody.
     region: Option<String>,
+    /// The region that the instance told on which this runs. No plan goes by it: another runner may have another one, and the plan that
+    /// Terraform makes once more may not know it.
+    told: Option<String>,
     platform: Arc<dyn Platform>,
     ports: Ports,
     stack: StackContext,

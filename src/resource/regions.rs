@@ -47,12 +47,12 @@ fn share(adapters: Adapters, region: Option<String>) -> Shared {
         objects: Arc::default(),
         shell: shell(platform.as_ref(), region.clone()),
     };
-    Shared { region, platform, ports, stack, databases, switches: Arc::default() }
+    Shared { region, told: None, platform, ports, stack, databases, switches: Arc::default() }
 }
 
 impl Places {
     fn of(&mut self, region: Option<&str>) -> Shared {
-        let Some(region) = region.filter(|region| self.home.region.as_deref() != Some(region)) else {
+        let Some(region) = region.filter(|region| self.home.is_in() != Some(region)) else {
             return self.home.clone();
         };
         let share = || share(self.regions.elsewhere(region), Some(region.to_owned()));
@@ -75,10 +75,10 @@ impl Context {
             return None;
         };
         // Of one region there is one world: that it is the provider's own, only the instance may know on which this runs.
-        let is_open = home.region.is_none() && home.platform.is_known();
+        let is_open = home.region.is_none() && home.told.is_none() && home.platform.is_known();
         let told = if is_open { home.platform.region_in_use().await.ok() } else { None };
         places().as_mut().map(|places| {
-            places.home.region = places.home.region.take().or(told);
+            places.home.told = places.home.told.take().or(told);
             places.of(region)
         })
     }
@@ -127,11 +127,11 @@ impl Context {
         let (id, region) = of_import(id);
         let region = region.or_else(|| of_arns(id));
         let shared = self.shared(region, diagnostics).await;
-        let home = self.wanted(&Value::Null);
-        if let Some(region) = region.filter(|region| shared.is_some() && home.as_deref() != Some(region)) {
-            let home = home.map_or_else(|| "the provider's".to_owned(), |home| format!("the provider's, {home}"));
+        let home =
+            self.wanted(&Value::Null).filter(|home| shared.is_some() && region.is_some_and(|region| region != home));
+        if let Some((region, home)) = region.zip(home) {
             let detail = format!(
-                "{id} is imported from {region}. Its configuration needs region = \"{region}\": without it, the region is {home}, and a plan would destroy what was imported and make it anew there."
+                "{id} is imported from {region}. Its configuration needs region = \"{region}\": without it, the region is the provider's, {home}, and a plan would destroy what was imported and make it anew there."
             );
             diagnostics.warning(format!("{id} is in another region than the provider's"), detail);
         }
@@ -178,9 +178,14 @@ impl Shared {
         stored
     }
 
+    /// The region, as far as it is known.
+    fn is_in(&self) -> Option<&str> {
+        self.region.as_deref().or(self.told.as_deref())
+    }
+
     /// Writes down which region it is, as far as it is known.
     pub(super) fn set_region(&self, state: &mut Value) {
-        state.set("region", Value::from(self.region.clone()));
+        state.set("region", Value::from(self.is_in()));
     }
 }
 

@@ -199,6 +199,12 @@ impl Conditions {
         Conditions { host_headers: vec![format!("{name}{NOBODY}")], ..Conditions::default() }
     }
 
+    /// Whether it is that of this name.
+    pub fn is_nobody_of(&self, name: &str) -> bool {
+        let own = Conditions::nobody(name);
+        self.host_headers.len() == 1 && self.host_headers[0].eq_ignore_ascii_case(&own.host_headers[0])
+    }
+
     /// Whether no request matches.
     pub fn is_nobody(&self) -> bool {
         !self.host_headers.is_empty() && self.host_headers.iter().all(|host| host.ends_with(NOBODY))

@@ -25,6 +25,12 @@ impl Lead {
         !self.preview && !self.nobody && (self.share > 0.0 || self.alone)
     }
 
+    /// Whether it is the rule that an environment of this name made, so that its targets are checked. A switch makes such rules,
+    /// too.
+    pub fn makes_known(&self, name: &str) -> bool {
+        self.observed.conditions.as_ref().is_some_and(|conditions| conditions.is_nobody_of(name))
+    }
+
     /// The forward without the group, for taking it out where it has weight 0; none where nothing would be left.
     pub fn without(&self, group: &str) -> Option<Terminal> {
         let Terminal::Forward(forward) = &self.observed.terminal else { return None };

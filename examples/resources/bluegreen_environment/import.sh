@@ -1,7 +1,8 @@
 # Made by this provider before: by name and color.
 terraform import 'bluegreen_environment.app["blue"]' myapp/blue
 
-# Made by somebody else: followed by what it is made of.
+# Made by somebody else: followed by what it is made of. Instances get a security
+# group of their own with the first apply, and are replaced for it.
 terraform import 'bluegreen_environment.app["blue"]' 'myapp/blue,arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/legacy-blue/73e2d6bc24d8a067,asg:legacy-blue'
 
 # An ECS service; its target group stays somebody else's.

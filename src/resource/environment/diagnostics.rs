@@ -8,7 +8,7 @@ use crate::run::ports::{FailureKind, PortError};
 use crate::run::stack::Seen;
 use crate::run::stack::survey::Survey;
 use crate::stack::{Change, Ids, Lead, Part, Spec, live_by};
-use crate::tf_provider::{Diagnostics, Path};
+use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// What a plan would do to a color.
 #[derive(Clone, Copy)]
@@ -228,6 +228,20 @@ pub(super) fn exists(spec: &Spec, found: &Survey, second: Option<&str>, diagnost
     match second {
         Some(_) => diagnostics.warning_at(Path::attribute("name"), summary, detail),
         None => diagnostics.error_at(Path::attribute("name"), summary, detail),
+    }
+}
+
+/// The configuration names the ARN of the target group that the environment made, and the group is gone.
+pub(super) fn group_gone(config: &Value, refused: bool, diagnostics: &mut Diagnostics) {
+    let path = Path::attribute("target_group_arn");
+    let arn = config.get("target_group_arn").as_str().unwrap_or_default();
+    let summary = "The target group is gone";
+    let detail = format!(
+        "target_group_arn is {arn}, and there is no such target group any more. One that is made again has another ARN.\n\nNext: remove target_group_arn; target_group says what is to be there."
+    );
+    match refused {
+        true => diagnostics.error_at(path, summary, format!("{detail} Nothing was changed.")),
+        false => diagnostics.warning_at(path, summary, detail),
     }
 }
 

@@ -3,13 +3,14 @@
 use serde_json::Value as Json;
 
 use super::private_state::PrivateState;
-use super::{Shared, model, set_mirror};
+use super::{Shared, defaults, model, set_mirror, strings};
 use crate::argument::Field as _;
 use crate::arn::{self, Kind};
 use crate::resource::capitalized;
 use crate::run::absence::believed;
 use crate::run::ports::{Freshness, PortError};
-use crate::run::stack::{live_guard, observe};
+use crate::run::stack::ports::Tags;
+use crate::run::stack::{Seen, live_guard, observe};
 use crate::stack::{self, Ids, Instances, Service, Spec, Target, TargetGroup};
 use crate::tf_provider::{Schema, Stored, Value, msgpack};
 
@@ -43,6 +44,12 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     find(shared, &mut spec, &mut ids, adopt, targets).await?;
     if let Some(group) = ids.target_group.as_ref().filter(|_| !adopt) {
         spec.listener_arn = listener_of(shared, group, spec.service.is_some()).await.map_err(|error| error.message)?;
+        if spec.service.is_some() && spec.listener_arn.is_none() {
+            return Err(format!(
+                "No Application Load Balancer leads to the target group {}, on whose listener an environment makes a rule for the target group of a service. Adopt it: append ,adopt to the id.",
+                crate::rollout::short(group)
+            ));
+        }
     }
     let seen = observe(&shared.stack.ports, &spec.clone().with_defaults(), &ids).await;
     let seen = seen.map_err(|error| error.message)?;
@@ -61,15 +68,30 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
         service.desired_count = seen.service.desired_count;
     }
     found.protect_live = None;
+    found.tags = written_tags(&seen, &defaults(shared));
     let mut state = msgpack::from_json(&brief(&found), schema.ty())?;
     model::set_ids(&mut state, &seen.ids());
     state.set("id", Value::from(found.id()));
     set_mirror(&mut state, &found);
-    state.set("tags_all", Value::object(Vec::<(String, Value)>::new()));
+    let mut tags = defaults(shared);
+    tags.extend(found.tags.clone());
+    state.set("tags_all", strings(seen.tags_of(&tags)));
     let mut memory = PrivateState::default();
     memory.learn(&seen);
     memory.note_found(&found.with_defaults());
     Ok(Stored { state: Some(state), private: memory.bytes() })
+}
+
+/// The tags that a configuration would write: those that everything has, but for the provider's own, AWS's and `default_tags`.
+fn written_tags(seen: &Seen, defaults: &Tags) -> Tags {
+    let things = seen.tagged();
+    let is_own =
+        |key: &str| key == "Name" || key.starts_with("bluegreen:") || key.to_ascii_lowercase().starts_with("aws:");
+    let is_written = |(key, value): &(&String, &String)| {
+        !is_own(key) && defaults.get(*key) != Some(*value) && things.iter().all(|tags| tags.get(*key) == Some(*value))
+    };
+    let first = things.first().into_iter().flat_map(|tags| tags.iter());
+    first.filter(is_written).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Completes the ids, and what kind of stack it is.
@@ -134,7 +156,17 @@ async fn find_service(shared: &Shared, (arn, spec, ids): (&str, &mut Spec, &mut 
     let cluster = cluster_of(arn)?.to_owned();
     let seen = shared.stack.ports.ecs.find(&cluster, arn).await.map_err(|error| error.message)?;
     let seen = seen.ok_or_else(|| format!("there is no service {arn}"))?;
-    let mut service = Service { cluster, ..Service::default() };
+    // What decides the defaults of the rest.
+    let mut service = Service {
+        cluster,
+        launch_type: seen.service.launch_type.clone(),
+        capacity_provider_strategy: seen.service.capacity_provider_strategy.clone(),
+        subnet_ids: seen.service.subnet_ids.clone(),
+        ..Service::default()
+    };
+    if !service.capacity_provider_strategy.is_empty() {
+        service.launch_type = None;
+    }
     // What is no longer the newest one that AWS takes by itself was chosen.
     let newest = ["LATEST", "1.4.0", "1.0.0"];
     service.platform_version = seen.service.platform_version.clone().filter(|it| !newest.contains(&it.as_str()));
@@ -156,7 +188,8 @@ async fn find_service(shared: &Shared, (arn, spec, ids): (&str, &mut Spec, &mut 
 /// is the one that leads to its target group.
 async fn listener_of(shared: &Shared, group: &str, is_needed: bool) -> Result<Option<String>, PortError> {
     let leads = live_guard::leads_to(&shared.stack, group, Freshness::Shared).await?;
-    let own = leads.iter().find(|lead| lead.nobody);
+    let name = crate::rollout::short(group);
+    let own = leads.iter().find(|lead| lead.makes_known(&name));
     let other = || leads.iter().find(|lead| is_needed && !arn::is_network(&lead.route.listener()));
     Ok(own.or_else(other).map(|lead| lead.route.listener()))
 }

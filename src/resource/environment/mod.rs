@@ -198,6 +198,10 @@ impl Resource for Environment {
     async fn apply(&self, mut request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
         let Some(shared) = self.context.shared_in_apply(&mut request, diagnostics).await else { return before };
+        if let plan::Beside::Gone = plan::group_beside(&request.config, request.prior.as_ref()) {
+            diagnostics::group_gone(&request.config, true, diagnostics);
+            return before;
+        }
         // What a plan keeps of the state for now, the intent has there as well.
         let Some(spec) = model::spec(&request.planned) else {
             diagnostics.error("The provider has a bug", "A value is unknown in an apply. Please report this.");

@@ -24,8 +24,10 @@ pub(super) async fn plan(
     if let Some(region) = region.as_ref().filter(|_| config.get("region").is_null()) {
         validate::is_in(region, &config, diagnostics);
     }
-    if is_another_group(&config, prior.as_ref()) {
-        validate::two_groups(diagnostics);
+    match group_beside(&config, prior.as_ref()) {
+        Beside::Nothing | Beside::ItsOwn => {}
+        Beside::Gone => diagnostics::group_gone(&config, false, diagnostics),
+        Beside::Another => validate::two_groups(diagnostics),
     }
     let mut state = proposed;
     let wish = model::spec(&config).filter(|_| shared.platform.is_known());
@@ -72,11 +74,30 @@ pub(super) async fn plan(
     Planned { state: Some(state), replace: compared.replaced, private: memory.bytes() }
 }
 
-/// Whether `target_group_arn` stands beside `target_group` and isn't the ARN of what that made, as in a configuration that was
-/// generated for an import.
-fn is_another_group(config: &Value, prior: Option<&Value>) -> bool {
-    let (own, written) = (config.get("target_group"), config.get("target_group_arn"));
-    own.is_set() && written.is_set() && prior.is_none_or(|prior| prior.get("target_group_arn") != written)
+/// What an ARN beside `target_group` is, as in a configuration that Terraform before 1.14 generated for an import.
+pub(super) enum Beside {
+    /// There is none.
+    Nothing,
+    /// That of the group that `target_group` made.
+    ItsOwn,
+    /// That of a group that was there: one that is made again has another ARN.
+    Gone,
+    /// That of any other group.
+    Another,
+}
+
+/// What stands there, by what the state knows. A plan that fails keeps people from a destroy, too: where a destroy has taken the group
+/// away before it failed, it doesn't.
+pub(super) fn group_beside(config: &Value, prior: Option<&Value>) -> Beside {
+    let written = config.get("target_group_arn");
+    if !config.get("target_group").is_set() || !written.is_set() {
+        return Beside::Nothing;
+    }
+    match prior.map(|prior| prior.get("target_group_arn")) {
+        Some(known) if known == written => Beside::ItsOwn,
+        Some(Value::Null) if prior.is_some_and(|prior| prior.get("target_group").is_set()) => Beside::Gone,
+        _ => Beside::Another,
+    }
 }
 
 fn set_computed(shared: &Shared, state: &mut Value, wish: &Spec) {
@@ -324,6 +345,9 @@ fn plan_ids(state: &mut Value, config: &Value, prior: &Value, (wish, name, chang
     }
     if let (None, Some(arn)) = (&wish.target_group, &wish.target_group_arn) {
         state.set("target_group_arn", Value::from(arn.as_str()));
+    }
+    if wish.target_group.is_some() && config.get("target_group_arn").is_set() {
+        state.set("target_group_arn", config.get("target_group_arn").clone());
     }
     let own = wish.target_group.as_ref().map(|_| name);
     let group = match (prior.get("target_group_name"), own) {

@@ -160,12 +160,22 @@ fn colors(names: &BTreeMap<String, String>, record: Option<&str>) -> Colors {
             None if own.is_empty() => name.to_owned(),
             None => own.join("-"),
         };
-        text.to_ascii_lowercase()
+        named(&text)
     };
     let environment = |(n, (arn, name)): (usize, (&String, &String))| {
         (color(n, name), Environment { target_group_arn: arn.clone(), ..Environment::default() })
     };
     names.iter().enumerate().map(environment).collect()
+}
+
+/// The name of a color for what a target group's name says: `Web_New` is `web-new`, and `1` is `color-1`.
+fn named(text: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let text: String = text.chars().map(fits).collect();
+    let text = text.trim_matches('-');
+    let text =
+        if text.starts_with(|c: char| c.is_ascii_lowercase()) { text.to_owned() } else { format!("color-{text}") };
+    text.chars().take(32).collect::<String>().trim_end_matches('-').to_owned()
 }
 
 fn state(schema: &Schema, id: &Id, routes: &[RouteSpec], environments: &Colors) -> Value {
@@ -201,6 +211,11 @@ mod tests {
         assert_eq!(named(&["myapp-blue", "myapp-green"]), ["blue", "green"]);
         assert_eq!(named(&["blue-tg", "green-tg"]), ["blue", "green"]);
         assert_eq!(named(&["Legacy", "web-new"]), ["legacy", "web-new"]);
+        // Which a switch takes, whatever the groups are called.
+        assert_eq!(named(&["app-1", "app-2"]), ["color-1", "color-2"]);
+        assert_eq!(named(&["app_New", "app_Old"]), ["new", "old"]);
+        let long = named(&[&format!("x-{}", "a1".repeat(20)), "x-2"]);
+        assert!(long.iter().all(|color| crate::argument::rules::color(color).is_ok()), "{long:?}");
     }
 
     #[test]

@@ -136,8 +136,8 @@ pub async fn make_known(
     let of = |lead: &&Lead, listener: &str| {
         lead.observed.arn.contains(&listener.replacen(":listener/", ":listener-rule/", 1))
     };
-    let known =
-        listener.is_some_and(|listener| leads.iter().filter(|lead| lead.nobody).any(|lead| of(&lead, listener)));
+    let own = || leads.iter().filter(|lead| lead.makes_known(name));
+    let known = listener.is_some_and(|listener| own().any(|lead| of(&lead, listener)));
     if let Some(listener) = listener.filter(|_| !known) {
         let forward = Forward { groups: vec![(group.to_owned(), 1)], stickiness: None };
         let (conditions, terminal) = (Conditions::nobody(name), Terminal::Forward(forward));
@@ -155,7 +155,7 @@ pub async fn make_known(
             }
         }
     }
-    for lead in leads.iter().filter(|lead| lead.nobody) {
+    for lead in own() {
         if listener.is_none_or(|listener| !of(&lead, listener)) {
             load_balancer.delete_rule(&lead.observed.arn).await?;
         }

@@ -332,9 +332,9 @@ fn both_ways() -> Vec<std::path::PathBuf> {
 }
 
 /// The plan of an import for which Terraform writes the configuration, and then the one with that configuration.
-async fn generated(stage: &Stage, engine: &std::path::Path, kind: &str, id: &str) -> anyhow::Result<(Said, String)> {
+async fn generated(head: &str, engine: &std::path::Path, kind: &str, id: &str) -> anyhow::Result<(Said, String)> {
     let terraform = Terraform::on(engine.to_owned())?;
-    terraform.write(&format!("{}import {{\n  to = {kind}.app\n  id = \"{id}\"\n}}\n", stage.provider()))?;
+    terraform.write(&format!("{head}import {{\n  to = {kind}.app\n  id = \"{id}\"\n}}\n"))?;
     let said = terraform.run(&["plan", "-no-color", "-input=false", "-generate-config-out=generated.tf"]).await?;
     let text = std::fs::read_to_string(terraform.folder().join("generated.tf")).unwrap_or_default();
     said.clone().ok().map_err(|error| error.context(text.clone()))?;
@@ -366,7 +366,7 @@ async fn a_configuration_is_generated_for_a_switch() -> anyhow::Result<()> {
             format!("/myapp/current-live,{rule}"),
             listener.clone(),
         ] {
-            let (said, text) = generated(&stage, &engine, "bluegreen_switch", &id).await?;
+            let (said, text) = generated(&stage.provider(), &engine, "bluegreen_switch", &id).await?;
             said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
                 .map_err(|error| error.context(text))?;
         }
@@ -388,7 +388,7 @@ async fn a_configuration_is_generated_for_an_environment() -> anyhow::Result<()>
             format!("legacy/green,{service},adopt"),
             format!("legacy/green,{service}"),
         ] {
-            let (said, text) = generated(&stage, &engine, "bluegreen_environment", &id).await?;
+            let (said, text) = generated(&stage.provider(), &engine, "bluegreen_environment", &id).await?;
             said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
                 .map_err(|error| error.context(text))?;
         }
@@ -404,6 +404,9 @@ async fn a_configuration_is_generated_for_what_was_ours() -> anyhow::Result<()> 
     let listener = &stage.listeners[0];
     stage.client.ecs("CreateCluster", serde_json::json!({ "clusterName": "main" })).await?;
     let task = r#"{"family":"shop","containerDefinitions":[{"name":"shop","image":"shop:1","memory":128,"portMappings":[{"containerPort":80}]}]}"#;
+    // Tags that the provider gives are there already.
+    let tags = "  default_tags = { tags = { owner = \"web\" } }\n  secret_key";
+    let head = stage.provider().replacen("  secret_key", tags, 1);
     let common = format!("  color = \"green\"\n  vpc_id = \"{vpc}\"\n");
     let made = format!(
         r##"{}
@@ -433,7 +436,7 @@ resource "bluegreen_environment" "targets" {{
   targets      = [{{ id = "127.0.0.9", port = 80 }}]
 }}
 "##,
-        stage.provider()
+        head
     );
     let terraform = Terraform::new()?;
     terraform.write(&made)?;
@@ -442,7 +445,7 @@ resource "bluegreen_environment" "targets" {{
     let service = format!("service/green,{}", service.as_str().unwrap_or_default());
     for engine in both_ways() {
         for id in ["instances/green", &service, "targets/green,targets"] {
-            let (said, text) = generated(&stage, &engine, "bluegreen_environment", id).await?;
+            let (said, text) = generated(&head, &engine, "bluegreen_environment", id).await?;
             said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
                 .map_err(|error| error.context(text))?;
         }

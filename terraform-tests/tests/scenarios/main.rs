@@ -8,6 +8,7 @@ mod commands;
 mod composition;
 mod databases;
 mod environments;
+mod examples;
 mod faults;
 mod fuzz;
 mod gates;

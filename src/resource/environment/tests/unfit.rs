@@ -183,3 +183,70 @@ async fn a_live_color_of_a_former_release_is_as_it_was_applied() {
     let (_, told) = stage.restarted().read(&read).await;
     assert!(words(&told).contains("instances.capacity_rebalance changed since"), "{}", words(&told));
 }
+
+/// Terraform before 1.14 writes the ARN of an imported target group beside what it is made of: that is the same group until it is gone.
+#[tokio::test(start_paused = true)]
+async fn an_arn_beside_its_own_group() {
+    let stage = stage();
+    let wish = instances("blue", &json!({}));
+    let made = stage.made(&wish).await;
+    let mut generated = wish.clone();
+    generated["region"] = json!("eu-central-1");
+    generated["target_group_arn"] = json!(super::group(&made));
+    let generated = stage.config(&generated);
+    let (planned, told) = stage.plan(&generated, Some(&made)).await;
+    assert!(!told.has_errors() && planned.state == made.state, "{}", words(&told));
+    // Any other one is another one, and so it is where nothing is there yet.
+    let mut other = generated.clone();
+    other.set("target_group_arn", crate::tf_provider::Value::from(super::group(&made).replace("blue", "other")));
+    for (config, prior) in [(&other, Some(&made)), (&generated, None)] {
+        let (_, told) = stage.plan(config, prior).await;
+        assert!(words(&told).contains("Two target groups"), "{}", words(&told));
+    }
+    // A destroy that failed after the group had gone can be repeated: Terraform plans before it.
+    let mut gone = made.clone();
+    gone.state.as_mut().unwrap().set("target_group_arn", crate::tf_provider::Value::Null);
+    let planned = stage.plan(&generated, Some(&gone)).await;
+    assert!(!planned.1.has_errors() && words(&planned.1).contains("The target group is gone"), "{}", words(&planned.1));
+    let calls = stage.cloud.calls().len();
+    let (stored, told) = stage.apply_planned(&generated, Some(&gone), planned, Cancel::never()).await;
+    assert!(words(&told).contains("Nothing was changed") && stored.state == gone.state, "{}", words(&told));
+    assert_eq!(stage.cloud.calls().len(), calls, "{:?}", stage.cloud.calls());
+}
+
+/// What decides the defaults of a service is known before they are filled in.
+#[tokio::test(start_paused = true)]
+async fn a_service_by_capacity_providers_is_imported_as_it_is() {
+    let stage = stage();
+    let strategy = json!([{ "capacity_provider": "FARGATE_SPOT", "weight": 1 }]);
+    let wish = service("blue", &json!({ "capacity_provider_strategy": strategy }));
+    let made = stage.made(&wish).await;
+    let (stored, told) = imported(&stage, &format!("myapp/blue,{}", super::text(&made, "service_arn"))).await;
+    assert!(!told.has_errors(), "{}", words(&told));
+    let state = stored.state.as_ref().unwrap().get("service").clone();
+    assert!(state.get("launch_type").is_null(), "{state:?}");
+    let config = stage.environment.generate(stored.state.as_ref().unwrap());
+    let mut told = Diagnostics::new();
+    stage.environment.validate(&config, &mut told);
+    assert!(!told.has_errors(), "{}", words(&told));
+    let (planned, told) = stage.plan(&config, Some(&stored)).await;
+    assert!(!told.has_errors() && planned.replace.is_empty(), "{}", words(&told));
+    assert_eq!(planned.state, stored.state);
+}
+
+/// What a configuration writes of tags, a state that is made by an import knows, too.
+#[tokio::test(start_paused = true)]
+async fn tags_are_imported() {
+    let stage = stage();
+    let mut wish = instances("blue", &json!({}));
+    wish["tags"] = json!({ "team": "web" });
+    stage.made(&wish).await;
+    let (stored, told) = imported(&stage, "myapp/blue").await;
+    assert!(!told.has_errors(), "{}", words(&told));
+    let state = stored.state.as_ref().unwrap();
+    let team = std::collections::BTreeMap::from([("team".to_owned(), "web".to_owned())]);
+    assert_eq!((state.get("tags").string_map(), state.get("tags_all").string_map()), (team.clone(), team));
+    let config = stage.environment.generate(state);
+    let (planned, told) = stage.plan(&config, Some(&stored)).await;
+    assert!(!told.has_errors() && planned.state == stored.state, "{}", words(&told));
+}

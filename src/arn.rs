@@ -62,6 +62,11 @@ pub fn parse(text: &str, kind: Kind) -> Result<Arn<'_>, String> {
     if fits { Ok(Arn { region, resource }) } else { wrong() }
 }
 
+/// The region that an ARN of whatever service names; none of a text that is no ARN, or of one that is of no region.
+pub fn region(text: &str) -> Option<&str> {
+    text.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
+}
+
 /// Whether a listener or rule is a Network Load Balancer's.
 pub fn is_network(arn: &str) -> bool {
     arn.contains(":listener/net/") || arn.contains(":listener-rule/net/")

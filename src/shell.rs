@@ -1,5 +1,7 @@
 //! Commands of the AWS CLI that a person pastes into a shell.
 
+use crate::arn;
+
 /// What a command has to name so that it reaches the same account and region, wherever it is pasted: a shell that stands in another
 /// one would say that nothing is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,8 +17,7 @@ pub struct Shell {
 impl Shell {
     /// The region of this ARN.
     pub fn of(arn: &str) -> Shell {
-        let region = arn.split(':').nth(3).filter(|region| !region.is_empty());
-        Shell { region: region.map(str::to_owned), ..Shell::default() }
+        Shell { region: arn::region(arn).map(str::to_owned), ..Shell::default() }
     }
 
     /// With which credentials its commands are meant, where that has to be said before them: ` (with the credentials of the role …)`.

@@ -59,7 +59,7 @@ const EDGES: [Edges; 27] = [
     ("digest", &[]),
     ("duration", &[]),
     ("home", &[]),
-    ("shell", &[]),
+    ("shell", &["arn"]),
     ("variables", &[]),
     ("argument", &["duration"]),
     ("secrets", &["digest", "variables"]),

@@ -184,8 +184,7 @@ impl Connection {
     async fn connect(&self) -> Result<Clients, PortError> {
         let region = self.region_in_use().await?;
         let config = self.base().await?.config.clone().into_builder().region(Region::new(region)).build();
-        let settings = self.settings.clone().unwrap_or_default();
-        let endpoints = &settings.endpoints;
+        let endpoints = &self.known_settings()?.endpoints;
         // Each SDK crate has a builder type of its own, so this can't be a function.
         macro_rules! client {
             ($sdk:ident, $endpoint:expr) => {{

@@ -32,6 +32,7 @@ use aws_config::Region;
 pub use connection::Connection;
 pub use elbv2::Elbv2;
 
+use crate::arn;
 use crate::run::rollout::ports::{Commands, HttpProbe, Ports};
 use crate::run::stack::ports::StackPorts;
 
@@ -63,8 +64,7 @@ pub fn stack_ports(connection: &Arc<Connection>) -> StackPorts {
 
 /// The region that an ARN names: a call of some services is to go there, wherever other calls go.
 fn region_of(text: &str) -> Option<Region> {
-    let arn = text.strip_prefix("arn:")?;
-    arn.split(':').nth(2).filter(|region| !region.is_empty()).map(|region| Region::new(region.to_owned()))
+    arn::region(text).map(|region| Region::new(region.to_owned()))
 }
 
 /// A short name for a text: the same text has the same one.

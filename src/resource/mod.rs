@@ -74,12 +74,14 @@ fn capitalized(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
+/// Whether a tag is the provider's own, or AWS's.
+fn is_reserved(key: &str) -> bool {
+    key.starts_with("bluegreen:") || key.to_ascii_lowercase().starts_with("aws:")
+}
+
 /// Tells which of these tags are the provider's own, or AWS's.
 fn reserved_tags(tags: &Value, path: &Path, diagnostics: &mut Diagnostics) {
-    let tags = tags.as_map().into_iter().flatten();
-    for (key, _) in
-        tags.filter(|(key, _)| key.starts_with("bluegreen:") || key.to_ascii_lowercase().starts_with("aws:"))
-    {
+    for (key, _) in tags.as_map().into_iter().flatten().filter(|(key, _)| is_reserved(key)) {
         let path = path.key(key);
         let detail = format!("{path}: tags that begin with bluegreen: or aws: are not yours to set.");
         diagnostics.error_at(path, "A reserved tag", detail);

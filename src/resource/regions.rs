@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::{Context, Shared, shell};
 use crate::argument::rules;
+use crate::arn;
 use crate::platform::{Adapters, Regions};
 use crate::run::stack::StackContext;
 use crate::tf_provider::{ApplyRequest, Diagnostics, PlanRequest, Stored, Value};
@@ -26,8 +27,7 @@ fn of_import(id: &str) -> (&str, Option<&str>) {
 
 /// The region that the first ARN names, of several between commas.
 fn of_arns(id: &str) -> Option<&str> {
-    let arns = id.split(',').map(str::trim).filter(|part| part.starts_with("arn:"));
-    arns.filter_map(|arn| arn.split(':').nth(3)).find(|region| rules::region(region).is_ok())
+    id.split(',').filter_map(|part| arn::region(part.trim())).find(|region| rules::region(region).is_ok())
 }
 
 /// The region that an object is in. A state of a former release doesn't say it, but for the ARNs in it.
@@ -36,6 +36,11 @@ fn of_state(state: &Value) -> Option<&str> {
     let arns = routes.iter().flat_map(|route| [route.get("listener_arn"), route.get("rule_arn")]);
     let arns = [state.get("target_group_arn"), state.get("service_arn")].into_iter().chain(arns);
     state.get("region").as_str().or_else(|| arns.filter_map(Value::as_str).find_map(of_arns))
+}
+
+/// What to do where something is in another region than it is looked for.
+pub(super) fn cure(other: &str) -> String {
+    format!("Set region = \"{other}\" here, or use a provider of that region (provider = bluegreen.<alias>).")
 }
 
 fn share(adapters: Adapters, region: Option<String>) -> Shared {
@@ -69,18 +74,16 @@ impl Context {
 
     /// What is shared in a region, or in the provider's own where none is named; an error that there is nothing yet.
     pub(super) async fn shared(&self, region: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Shared> {
-        let places = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(home) = places().as_ref().map(|places| places.home.clone()) else {
-            diagnostics.error("The provider is not configured", "Terraform asked before it configured the provider.");
-            return None;
-        };
         // Of one region there is one world: that it is the provider's own, only the instance may know on which this runs.
-        let is_open = home.region.is_none() && home.told.is_none() && home.platform.is_known();
-        let told = if is_open { home.platform.region_in_use().await.ok() } else { None };
-        places().as_mut().map(|places| {
-            places.home.told = places.home.told.take().or(told);
-            places.of(region)
-        })
+        let places = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let home = places().as_ref().map(|places| places.home.clone());
+        if let Some(home) = home.filter(|home| home.is_in().is_none() && home.platform.is_known())
+            && let Ok(told) = home.platform.region_in_use().await
+            && let Some(places) = places().as_mut()
+        {
+            places.home.told = Some(told);
+        }
+        self.shared_unasked(region, diagnostics)
     }
 
     /// The same for who may have nothing to do with AWS: nobody is asked which region is the provider's own.
@@ -172,7 +175,7 @@ impl Context {
 impl Shared {
     /// An object with its region, which a state of a former release lacks.
     pub(super) fn with_region(&self, mut stored: Stored) -> Stored {
-        if let Some(state) = stored.state.as_mut().filter(|state| state.get("region").as_str().is_none()) {
+        if let Some(state) = &mut stored.state {
             self.set_region(state);
         }
         stored
@@ -183,9 +186,11 @@ impl Shared {
         self.region.as_deref().or(self.told.as_deref())
     }
 
-    /// Writes down which region it is, as far as it is known.
+    /// Writes down which region it is, as far as it is known, where nothing says it.
     pub(super) fn set_region(&self, state: &mut Value) {
-        state.set("region", Value::from(self.is_in()));
+        if !state.get("region").is_set() {
+            state.set("region", Value::from(self.is_in()));
+        }
     }
 }
 

@@ -199,10 +199,9 @@ impl Conditions {
         Conditions { host_headers: vec![format!("{name}{NOBODY}")], ..Conditions::default() }
     }
 
-    /// Whether it is that of this name.
+    /// Whether it is what [`Conditions::nobody`] makes of this name. Hosts have no case.
     pub fn is_nobody_of(&self, name: &str) -> bool {
-        let own = Conditions::nobody(name);
-        self.host_headers.len() == 1 && self.host_headers[0].eq_ignore_ascii_case(&own.host_headers[0])
+        matches!(self.host_headers.as_slice(), [host] if host.eq_ignore_ascii_case(&format!("{name}{NOBODY}")))
     }
 
     /// Whether no request matches.

@@ -59,11 +59,7 @@ impl Stage {
     /// # Errors
     /// When something can't be set up.
     pub async fn empty() -> anyhow::Result<Stage> {
-        let mut stage = Stage::bare().await?;
-        for color in ["blue", "green"] {
-            stage.color(color).await?;
-        }
-        Ok(stage)
+        Stage::bare().await?.with_colors().await
     }
 
     /// A stage as [`Stage::new`], whose nodes follow a change so much later than the API.
@@ -71,10 +67,7 @@ impl Stage {
     /// # Errors
     /// When something can't be set up.
     pub async fn late(converge: Duration) -> anyhow::Result<Stage> {
-        let mut stage = Stage::bare_with(converge).await?;
-        for color in ["blue", "green"] {
-            stage.color(color).await?;
-        }
+        let mut stage = Stage::bare_with(converge).await?.with_colors().await?;
         stage.listener(Leads::Color("blue")).await?;
         Ok(stage)
     }
@@ -106,12 +99,16 @@ impl Stage {
     /// # Errors
     /// When something can't be set up.
     pub async fn elsewhere(&self, region: &str) -> anyhow::Result<Stage> {
-        let mut stage = Stage::on(self.aws.clone(), self.client.elsewhere(region)).await?;
-        for color in ["blue", "green"] {
-            stage.color(color).await?;
-        }
+        let mut stage = Stage::on(self.aws.clone(), self.client.elsewhere(region)).await?.with_colors().await?;
         stage.listener(Leads::Color("blue")).await?;
         Ok(stage)
+    }
+
+    async fn with_colors(mut self) -> anyhow::Result<Stage> {
+        for color in ["blue", "green"] {
+            self.color(color).await?;
+        }
+        Ok(self)
     }
 
     async fn on(aws: Arc<LocalAws>, client: Client) -> anyhow::Result<Stage> {
@@ -312,6 +309,14 @@ impl Stage {
             weights.extend(self.groups.iter().filter(|(_, arn)| *arn == single).map(|(color, _)| (color.clone(), 1)));
         }
         weights
+    }
+
+    /// The servers of a color as a list for `targets`.
+    #[must_use]
+    pub fn servers(&self, color: &str) -> String {
+        let target = |at: &SocketAddr| format!("{{ id = \"{}\", port = {} }}", at.ip(), at.port());
+        let targets: Vec<String> = self.apps[color].addresses().iter().map(target).collect();
+        format!("[{}]", targets.join(", "))
     }
 
     /// The target group of a color; of one that isn't there, nothing.

@@ -6,7 +6,7 @@ use super::private_state::PrivateState;
 use super::{Shared, defaults, model, set_mirror, strings};
 use crate::argument::Field as _;
 use crate::arn::{self, Kind};
-use crate::resource::capitalized;
+use crate::resource::{capitalized, is_reserved};
 use crate::run::absence::believed;
 use crate::run::ports::{Freshness, PortError};
 use crate::run::stack::ports::Tags;
@@ -85,10 +85,11 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
 /// The tags that a configuration would write: those that everything has, but for the provider's own, AWS's and `default_tags`.
 fn written_tags(seen: &Seen, defaults: &Tags) -> Tags {
     let things = seen.tagged();
-    let is_own =
-        |key: &str| key == "Name" || key.starts_with("bluegreen:") || key.to_ascii_lowercase().starts_with("aws:");
     let is_written = |(key, value): &(&String, &String)| {
-        !is_own(key) && defaults.get(*key) != Some(*value) && things.iter().all(|tags| tags.get(*key) == Some(*value))
+        *key != "Name"
+            && !is_reserved(key)
+            && defaults.get(*key) != Some(*value)
+            && things.iter().all(|tags| tags.get(*key) == Some(*value))
     };
     let first = things.first().into_iter().flat_map(|tags| tags.iter());
     first.filter(is_written).map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -157,16 +158,14 @@ async fn find_service(shared: &Shared, (arn, spec, ids): (&str, &mut Spec, &mut 
     let seen = shared.stack.ports.ecs.find(&cluster, arn).await.map_err(|error| error.message)?;
     let seen = seen.ok_or_else(|| format!("there is no service {arn}"))?;
     // What decides the defaults of the rest.
+    let capacity_provider_strategy = seen.service.capacity_provider_strategy.clone();
     let mut service = Service {
         cluster,
-        launch_type: seen.service.launch_type.clone(),
-        capacity_provider_strategy: seen.service.capacity_provider_strategy.clone(),
+        launch_type: seen.service.launch_type.clone().filter(|_| capacity_provider_strategy.is_empty()),
+        capacity_provider_strategy,
         subnet_ids: seen.service.subnet_ids.clone(),
         ..Service::default()
     };
-    if !service.capacity_provider_strategy.is_empty() {
-        service.launch_type = None;
-    }
     // What is no longer the newest one that AWS takes by itself was chosen.
     let newest = ["LATEST", "1.4.0", "1.0.0"];
     service.platform_version = seen.service.platform_version.clone().filter(|it| !newest.contains(&it.as_str()));

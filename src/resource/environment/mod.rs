@@ -198,7 +198,7 @@ impl Resource for Environment {
     async fn apply(&self, mut request: ApplyRequest, diagnostics: &mut Diagnostics) -> Stored {
         let before = Stored { state: request.prior.clone(), private: request.private.clone() };
         let Some(shared) = self.context.shared_in_apply(&mut request, diagnostics).await else { return before };
-        if let plan::Beside::Gone = plan::group_beside(&request.config, request.prior.as_ref()) {
+        if let Some(plan::Beside::Gone) = plan::group_beside(&request.config, request.prior.as_ref()) {
             diagnostics::group_gone(&request.config, true, diagnostics);
             return before;
         }

@@ -25,9 +25,9 @@ pub(super) async fn plan(
         validate::is_in(region, &config, diagnostics);
     }
     match group_beside(&config, prior.as_ref()) {
-        Beside::Nothing | Beside::ItsOwn => {}
-        Beside::Gone => diagnostics::group_gone(&config, false, diagnostics),
-        Beside::Another => validate::two_groups(diagnostics),
+        None => {}
+        Some(Beside::Gone) => diagnostics::group_gone(&config, false, diagnostics),
+        Some(Beside::Another) => validate::two_groups(diagnostics),
     }
     let mut state = proposed;
     let wish = model::spec(&config).filter(|_| shared.platform.is_known());
@@ -74,12 +74,9 @@ pub(super) async fn plan(
     Planned { state: Some(state), replace: compared.replaced, private: memory.bytes() }
 }
 
-/// What an ARN beside `target_group` is, as in a configuration that Terraform before 1.14 generated for an import.
+/// What an ARN beside `target_group` is, where it isn't that of the group which that made, as in a configuration that Terraform before 1.14
+/// generated for an import.
 pub(super) enum Beside {
-    /// There is none.
-    Nothing,
-    /// That of the group that `target_group` made.
-    ItsOwn,
     /// That of a group that was there: one that is made again has another ARN.
     Gone,
     /// That of any other group.
@@ -88,15 +85,15 @@ pub(super) enum Beside {
 
 /// What stands there, by what the state knows. A plan that fails keeps people from a destroy, too: where a destroy has taken the group
 /// away before it failed, it doesn't.
-pub(super) fn group_beside(config: &Value, prior: Option<&Value>) -> Beside {
+pub(super) fn group_beside(config: &Value, prior: Option<&Value>) -> Option<Beside> {
     let written = config.get("target_group_arn");
     if !config.get("target_group").is_set() || !written.is_set() {
-        return Beside::Nothing;
+        return None;
     }
     match prior.map(|prior| prior.get("target_group_arn")) {
-        Some(known) if known == written => Beside::ItsOwn,
-        Some(Value::Null) if prior.is_some_and(|prior| prior.get("target_group").is_set()) => Beside::Gone,
-        _ => Beside::Another,
+        Some(known) if known == written => None,
+        Some(Value::Null) if prior.is_some_and(|prior| prior.get("target_group").is_set()) => Some(Beside::Gone),
+        _ => Some(Beside::Another),
     }
 }
 

@@ -130,9 +130,7 @@ impl Resource for Migration {
         let Some(shared) = self.shared(&state, state.get("region"), diagnostics).await else {
             return unchanged(state, private);
         };
-        if state.get("region").is_null() {
-            shared.set_region(&mut state);
-        }
+        shared.set_region(&mut state);
         match look(&shared, &state, &cancel).await {
             // Write-only: only a plan can look.
             None => unchanged(state, private),
@@ -166,6 +164,7 @@ impl Resource for Migration {
             return Stored { state: request.prior, private: request.private };
         };
         if request.planned.get("region").is_unknown() {
+            // What is planned to be none stays so.
             shared.set_region(&mut request.planned);
         }
         apply::apply(&shared, &request, diagnostics).await

@@ -3,7 +3,8 @@
 use super::contracts::Outdated;
 use super::private_state::{self, PrivateState, TOLD_BY_APPLY};
 use super::{diagnostics, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
-use crate::resource::Shared;
+use crate::arn;
+use crate::resource::{Shared, regions};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
@@ -112,11 +113,10 @@ fn is_region_right(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnosti
     for (list, routes) in [("routes", &intent.routes), ("preview_routes", &intent.preview_routes)] {
         for (n, route) in routes.iter().enumerate() {
             let key = route.key();
-            let Some(other) = key.split(':').nth(3).filter(|other| other != region) else { continue };
+            let Some(other) = arn::region(&key).filter(|other| other != region) else { continue };
             let path = Path::attribute(list).index(n);
-            let detail = format!(
-                "{path}: {route} is in {other}, but the switch works in {region}. Set region = \"{other}\" here, or use a provider of that region (provider = bluegreen.<alias>)."
-            );
+            let detail =
+                format!("{path}: {route} is in {other}, but the switch works in {region}. {}", regions::cure(other));
             diagnostics.error_at(path, "The route is in another region", detail);
             right = false;
         }

@@ -1,6 +1,6 @@
 //! Import: by the record, by a listener, by a rule.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use terraform_tests::client::{Client, element};
 use terraform_tests::stage::{Leads, Stage, forward};
 use terraform_tests::terraform::{Said, Terraform, engine};
@@ -89,12 +89,7 @@ async fn a_target_group_of_somebody_elses() -> anyhow::Result<()> {
     let (stage, group, adopted) = with_listener().await?;
     let (vpc, _) = stage.network().await?;
     let check = "health_check = { path = \"/health\", interval = 5, timeout = 2, healthy_threshold = 2, unhealthy_threshold = 2 }";
-    let servers: Vec<String> = stage.apps["green"]
-        .addresses()
-        .iter()
-        .map(|address| format!("{{ id = \"{}\", port = {} }}", address.ip(), address.port()))
-        .collect();
-    let targets = format!("  targets = [{}]", servers.join(", "));
+    let targets = format!("  targets = {}", stage.servers("green"));
     imported(&stage, &adopted, &format!("legacy/green,{group},adopt")).await?.ok()?;
     imported(&stage, &format!("{adopted}\n{targets}"), &format!("legacy/green,{group},adopt,targets")).await?.ok()?;
     let own = format!(
@@ -332,17 +327,17 @@ fn both_ways() -> Vec<std::path::PathBuf> {
 }
 
 /// The plan of an import for which Terraform writes the configuration, and then the one with that configuration.
-async fn generated(head: &str, engine: &std::path::Path, kind: &str, id: &str) -> anyhow::Result<(Said, String)> {
+async fn generated(head: &str, engine: &std::path::Path, kind: &str, id: &str) -> anyhow::Result<()> {
+    let nothing = "Plan: 1 to import, 0 to add, 0 to change, 0 to destroy.";
     let terraform = Terraform::on(engine.to_owned())?;
     terraform.write(&format!("{head}import {{\n  to = {kind}.app\n  id = \"{id}\"\n}}\n"))?;
     let said = terraform.run(&["plan", "-no-color", "-input=false", "-generate-config-out=generated.tf"]).await?;
     let text = std::fs::read_to_string(terraform.folder().join("generated.tf")).unwrap_or_default();
-    said.clone().ok().map_err(|error| error.context(text.clone()))?;
+    said.ok().and_then(|said| said.has(&[nothing])).with_context(|| text)?;
     // The file as it is, with nothing done to it by hand.
-    terraform.plan().await?.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])?;
+    terraform.plan().await?.has(&[nothing])?;
     terraform.apply().await?.ok()?;
-    terraform.plan_is_empty().await?;
-    Ok((said, text))
+    terraform.plan_is_empty().await
 }
 
 /// The configuration that Terraform writes for an import is valid, and has nothing to do.
@@ -366,9 +361,7 @@ async fn a_configuration_is_generated_for_a_switch() -> anyhow::Result<()> {
             format!("/myapp/current-live,{rule}"),
             listener.clone(),
         ] {
-            let (said, text) = generated(&stage.provider(), &engine, "bluegreen_switch", &id).await?;
-            said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
-                .map_err(|error| error.context(text))?;
+            generated(&stage.provider(), &engine, "bluegreen_switch", &id).await?;
         }
     }
     Ok(())
@@ -388,9 +381,7 @@ async fn a_configuration_is_generated_for_an_environment() -> anyhow::Result<()>
             format!("legacy/green,{service},adopt"),
             format!("legacy/green,{service}"),
         ] {
-            let (said, text) = generated(&stage.provider(), &engine, "bluegreen_environment", &id).await?;
-            said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
-                .map_err(|error| error.context(text))?;
+            generated(&stage.provider(), &engine, "bluegreen_environment", &id).await?;
         }
     }
     Ok(())
@@ -445,9 +436,7 @@ resource "bluegreen_environment" "targets" {{
     let service = format!("service/green,{}", service.as_str().unwrap_or_default());
     for engine in both_ways() {
         for id in ["instances/green", &service, "targets/green,targets"] {
-            let (said, text) = generated(&head, &engine, "bluegreen_environment", id).await?;
-            said.has(&["Plan: 1 to import, 0 to add, 0 to change, 0 to destroy."])
-                .map_err(|error| error.context(text))?;
+            generated(&head, &engine, "bluegreen_environment", id).await?;
         }
     }
     Ok(())

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::ensure;
-use local_aws::app::App;
 use serde_json::json;
 use terraform_tests::load::Load;
 use terraform_tests::stage::Stage;
@@ -112,15 +111,12 @@ async fn environments_are_made_where_they_belong() -> anyhow::Result<()> {
     for (region, stage) in [("eu-central-1", &home), (WAVE[0], &west)] {
         vpcs.insert(region, stage.network().await?.0);
     }
-    let app: &App = &west.apps["blue"];
-    let targets: Vec<String> =
-        app.addresses().iter().map(|at| format!("{{ id = \"{}\", port = {} }}", at.ip(), at.port())).collect();
-    let targets = targets.join(", ");
+    let targets = west.servers("blue");
     let environment = |name: &str, region: &str, vpc: &str| {
         let region = if region.is_empty() { String::new() } else { format!("  region = \"{region}\"\n") };
         format!(
             "resource \"bluegreen_environment\" \"{name}\" {{\n  name = \"shop\"\n  color = \"blue\"\n{region}  vpc_id = \"{vpc}\"\n  \
-             target_group = {{ port = 80, protocol = \"HTTP\" }}\n  targets = [{targets}]\n}}\n"
+             target_group = {{ port = 80, protocol = \"HTTP\" }}\n  targets = {targets}\n}}\n"
         )
     };
     let both = [environment("home", "", &vpcs["eu-central-1"]), environment("west", WAVE[0], &vpcs[WAVE[0]])].concat();

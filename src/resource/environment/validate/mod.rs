@@ -4,6 +4,8 @@ mod instances;
 mod service;
 mod target_group;
 
+use crate::arn;
+use crate::resource::regions;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
@@ -55,11 +57,10 @@ pub(super) fn is_in(region: &str, config: &Value, diagnostics: &mut Diagnostics)
         ((service.attr("cluster"), cluster.get("cluster")), "cluster"),
     ];
     for ((path, value), what) in arns {
-        let arn = value.as_str().filter(|text| text.starts_with("arn:"));
-        let Some(other) = arn.and_then(|arn| arn.split(':').nth(3)).filter(|other| *other != region) else { continue };
-        let detail = format!(
-            "{path}: this {what} is in {other}, but the environment is in {region}. Set region = \"{other}\" here, or use a provider of that region (provider = bluegreen.<alias>)."
-        );
+        let other = value.as_str().and_then(arn::region).filter(|other| *other != region);
+        let Some(other) = other else { continue };
+        let detail =
+            format!("{path}: this {what} is in {other}, but the environment is in {region}. {}", regions::cure(other));
         diagnostics.error_at(path, format!("The {what} is in another region"), detail);
     }
 }

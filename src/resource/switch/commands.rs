@@ -27,7 +27,7 @@ pub(super) fn undo(step: &Step, (world, origin): (Option<&World>, Option<&Termin
             made.map(|made| format!("elbv2 delete-rule --rule-arn {}", made.arn))
         }
         Step::Record { parameter, before: Some(before), .. } => {
-            Some(format!("ssm put-parameter --name {parameter} --value {} --overwrite", quoted(before)))
+            Some(format!("ssm put-parameter --name {parameter} --value={} --overwrite", quoted(before)))
         }
         Step::Record { parameter, before: None, .. } => Some(format!("ssm delete-parameter --name {parameter}")),
         Step::Priority { arn, before, .. } => {

@@ -169,6 +169,56 @@ async fn what_a_rule_does_is_put_back_by_hand() -> anyhow::Result<()> {
     terraform.plan_is_empty().await
 }
 
+/// Nothing moves but a rule's place, the record and a preview: when the last of it fails, place and record are put back by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_and_the_record_are_put_back_by_hand() -> anyhow::Result<()> {
+    let mut stage = Stage::empty().await?;
+    let (users, preview) = (stage.listener(Leads::Color("blue")).await?, stage.listener(Leads::Color("green")).await?);
+    let more = format!("  preview_routes = [{{ listener_arn = \"{preview}\" }}]");
+    let routes = format!(
+        "[{{ listener_arn = \"{users}\" }}, {{ listener_arn = \"{users}\", priority = 10, conditions = {{ path_patterns = [\"/api/*\"] }} }}]"
+    );
+    let terraform = Terraform::new()?;
+    terraform.write(&stage.switch_over(Some("blue"), &routes, &more))?;
+    terraform.apply().await?.ok()?;
+    // Another hand moves the rule, leads the preview to the live color and writes into the record.
+    let rules = async || stage.client.elb("DescribeRules", &[("ListenerArn", &users)]).await;
+    let seen = rules().await?;
+    let rule = seen.split("<RuleArn>").nth(1).and_then(|rest| rest.split('<').next()).context("no rule")?;
+    let place = [("RulePriorities.member.1.RuleArn", rule), ("RulePriorities.member.1.Priority", "15")];
+    stage.client.elb("SetRulePriorities", &place).await?;
+    let group = stage.group("blue").to_owned();
+    let forward = [
+        ("ListenerArn", preview.as_str()),
+        ("DefaultActions.member.1.Type", "forward"),
+        ("DefaultActions.member.1.TargetGroupArn", group.as_str()),
+    ];
+    stage.client.elb("ModifyListener", &forward).await?;
+    let other = json!({ "Name": "/myapp/current-live", "Type": "String", "Value": "it's green", "Overwrite": true });
+    stage.client.ssm("PutParameter", other).await?;
+    let refused = json!({ "error": { "status": 403, "code": "AccessDenied", "message": "not allowed" } });
+    for fault in [
+        json!({ "operation": "ModifyListener", "times": null, "action": refused }),
+        json!({ "operation": "SetRulePriorities", "skip": 1, "times": null, "action": refused }),
+        json!({ "operation": "PutParameter", "about": "\"/myapp/current-live\"", "skip": 1, "times": null, "action": refused }),
+    ] {
+        stage.aws.add_fault(serde_json::from_value(fault)?);
+    }
+    let said = terraform.apply().await?;
+    ensure!(said.code == 1, "{}", said.text);
+    said.has(&["ROLLBACK FAILED. Act now:", "To put it back by hand:", "set-rule-priorities", "put-parameter"])?;
+    stage.aws.clear_faults();
+    ensure!(rules().await?.contains("<Priority>10</Priority>"));
+    ensure!(stage.client.parameter("/myapp/current-live").await?.as_deref() == Some("blue"));
+    ensure!(stage.shell().paste(&said).await? == 2, "{}", said.text);
+    ensure!(rules().await?.contains("<Priority>15</Priority>"));
+    ensure!(stage.client.parameter("/myapp/current-live").await?.as_deref() == Some("it's green"));
+    // The next apply does the whole of it.
+    terraform.apply().await?.ok()?;
+    ensure!(stage.answers(1, "/").await? == "green" && stage.answers(0, "/").await? == "blue");
+    terraform.plan_is_empty().await
+}
+
 /// The minimum and the size that a rollout took of Auto Scaling groups are given back by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_are_given_back_by_hand() -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 # Everything here works on a fresh machine with Rust, Python 3, a C compiler and git; tools go to .tools/, builds to target/.
 # Only setup-servers changes the machine itself.
-.PHONY: help demo local-aws test bench fmt lint unit scenarios build tools-demo tools-test setup-servers advisories docs
+.PHONY: help demo gates local-aws test bench fmt lint unit scenarios build tools-demo tools-test setup-servers advisories docs
 
 export CARGO_TERM_COLOR ?= never
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -25,6 +25,7 @@ help:
 	@echo "make bench  start-up, plan cost and AWS calls, as ratios"
 	@echo "make local-aws   only the local AWS: prints its endpoint, runs until Ctrl-C"
 	@echo "make advisories   what is known against the packages in Cargo.lock, by a fresh database"
+	@echo "make gates  simulates what the gates of a rollout do to healthy and to worse colors, for the guide"
 	@echo "make docs   writes the pages in docs/ anew from the schemas"
 
 demo: tools-demo
@@ -75,6 +76,11 @@ bench: tools-demo
 	@$(SETUP) aws-provider servers
 	@cargo build --quiet --locked --release --workspace --bins
 	@target/release/bench
+
+# The figures of the guide on gates, by the provider's own judge: some minutes.
+gates:
+	@cargo build --quiet --locked --workspace --bin gates
+	@target/debug/gates
 
 tools-demo:
 	@$(SETUP) venv engine:any

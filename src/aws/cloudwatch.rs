@@ -11,7 +11,7 @@ use aws_sdk_cloudwatch::types::{AlarmType, Dimension, MetricAlarm, MetricDataQue
 use super::connection::Connection;
 use super::error::call_error;
 use crate::rollout::gate::AlarmState;
-use crate::rollout::metrics::Sample;
+use crate::rollout::metrics::{Count, Sample};
 use crate::rollout::{Metric, MetricCheck, MetricSource, fill};
 use crate::run::ports::PortError;
 use crate::run::rollout::ports::{MetricOf, Monitoring};
@@ -87,6 +87,7 @@ impl Monitoring for CloudWatch {
         let points = read.points(if check.metric == Metric::Requests { "requests" } else { ANSWER });
         let value = match check.metric {
             Metric::Latency(_) if is_period(whole) => {
+                let of = MetricOf { over: &[], ..of.clone() };
                 self.read(check, &of, whole, (from, to)).await?.points(ANSWER).last().copied()
             }
             // The worst of them, of both colors alike.
@@ -94,8 +95,17 @@ impl Monitoring for CloudWatch {
             Metric::Requests => Some(requests),
             Metric::Query(_) | Metric::ErrorRate => mean(&points),
         };
-        Ok(Sample { points, value, requests, apart: None })
+        let counts = (0..of.over.len()).map(|n| read.counts(ANSWERED, |time| read.at(&over(n), time))).collect();
+        Ok(Sample { points, value, requests, counts, apart: None })
     }
+}
+
+/// The requests that the color's targets answered.
+const ANSWERED: &str = "answered";
+
+/// Those that took longer than the limit of that place.
+fn over(place: usize) -> String {
+    format!("over_{place}")
 }
 
 /// Requests that came to nothing at the color's own targets, and that the load balancer answered for them: connections that were
@@ -125,6 +135,12 @@ impl Read {
         self.points(id).iter().sum::<f64>() + 0.0
     }
 
+    /// For each period with some of these how many there were, and how many of them count.
+    fn counts(&self, id: &str, hits: impl Fn(i64) -> f64) -> Vec<Count> {
+        let periods = self.0.get(id).into_iter().flatten();
+        periods.map(|(at, of)| Count { at: *at, of: *of, hits: hits(*at).min(*of) }).collect()
+    }
+
     fn at(&self, id: &str, time: i64) -> f64 {
         self.0.get(id).and_then(|points| points.get(&time)).copied().unwrap_or_default()
     }
@@ -140,12 +156,14 @@ impl Read {
         let whole = unanswered(own(&|id| self.sum(id)), self.sum("elb_5xx"));
         let requests = self.sum("requests").max(whole);
         let value = (requests > 0.0).then(|| ((self.sum("errors_5xx") + whole) / requests).min(1.0));
-        let rate = |(time, requests): (&i64, &f64)| {
+        let count = |(time, requests): (&i64, &f64)| {
             let unanswered = unanswered(own(&|id| self.at(id, *time)), self.at("elb_5xx", *time));
-            ((self.at("errors_5xx", *time) + unanswered) / requests.max(unanswered).max(1.0)).min(1.0)
+            let of = requests.max(unanswered).max(1.0);
+            Count { at: *time, of, hits: (self.at("errors_5xx", *time) + unanswered).min(of) }
         };
-        let points = self.0.get("requests").into_iter().flatten().map(rate).collect();
-        Sample { points, value, requests, apart: None }
+        let counts: Vec<Count> = self.0.get("requests").into_iter().flatten().map(count).collect();
+        let points = counts.iter().map(|count| count.hits / count.of).collect();
+        Sample { points, value, requests, counts: vec![counts], apart: None }
     }
 }
 
@@ -192,12 +210,14 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
     let mut sources = vec![("requests", source("RequestCount", "Sum", true))];
     let errors = || ("errors_5xx", source("HTTPCode_Target_5XX_Count", "Sum", true));
     let elb = || ("elb_5xx", source("HTTPCode_ELB_5XX_Count", "Sum", false));
+    let mut counted = Vec::new();
     let mut own = Vec::new();
     let mut filled = Vec::new();
     let mut expression = None;
     match &check.metric {
         Metric::Latency(percentile) => {
             sources.push((ANSWER, source("TargetResponseTime", &format!("p{percentile}"), true)));
+            counted = longer(of.over, |stat| source("TargetResponseTime", stat, true));
         }
         Metric::Query(query) => {
             // Only what the expression uses: an error that never was is no point, and 0 to metric math.
@@ -228,6 +248,7 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
         Metric::Requests => {}
     }
     let mut queries: Vec<MetricDataQuery> = sources.iter().map(|(id, source)| query(id, source, of, period)).collect();
+    queries.extend(counted.iter().map(|(id, source)| query(id, source, of, period)));
     queries.extend(own.into_iter().map(|(id, source)| query(id, source, of, period)));
     for (id, source) in &filled {
         let raw = format!("raw_{id}");
@@ -240,6 +261,14 @@ fn queries(check: &MetricCheck, of: &MetricOf<'_>, period: i32) -> Vec<MetricDat
             .map(|expression| MetricDataQuery::builder().id(ANSWER).expression(fill(expression, of.color)).build()),
     );
     queries
+}
+
+/// How many requests took longer than each of these times, and how many there were.
+fn longer(limits: &[f64], source: impl Fn(&str) -> MetricSource) -> Vec<(String, MetricSource)> {
+    // "CloudWatch statistics definitions": a trimmed count is of what is above its lower bound.
+    let count = |seconds: f64| source(&format!("TC({seconds:.6}:)"));
+    let all = (!limits.is_empty()).then(|| (ANSWERED.to_owned(), count(0.0)));
+    all.into_iter().chain(limits.iter().enumerate().map(|(n, seconds)| (over(n), count(*seconds)))).collect()
 }
 
 fn query(id: &str, source: &MetricSource, of: &MetricOf<'_>, period: i32) -> MetricDataQuery {

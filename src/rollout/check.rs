@@ -354,10 +354,16 @@ pub struct MetricCheck {
     /// left, before the traffic moved.
     #[argument(number = rules::positive)]
     pub max_ratio_to_live: Option<f64>,
-    /// The level, such as 0.01, at which a Mann-Whitney test over the periods must not find the value larger than that of the
-    /// live color. More than 0 and less than 0.5.
+    /// The level, such as 0.01, at which the value must not be found larger than that of the live color: by the rollout's own test,
+    /// where `test` is `sequential` and the number is one of the load balancer's, else by a Mann-Whitney test over the periods. More
+    /// than 0 and less than 0.5.
     #[argument(number = accepts::level)]
     pub significance: Option<f64>,
+    /// How it is told whether `error_rate` or a latency is beyond `max` or `max_ratio_to_live`. `sequential`: when the requests that were
+    /// counted show it, at the `error_level` of the rollout, however often they are looked at; a healthy color is hardly ever thrown back by chance.
+    /// `threshold`: when the number is, at any look. All other limits are judged as by `threshold`.
+    #[argument(default = "sequential")]
+    pub test: MetricTest,
     /// The number of requests below which a measurement is inconclusive; not for `metric = "requests"`.
     #[argument(range = 0..=1_000_000_000, default(Query = 0, OfLoadBalancer = 1))]
     pub min_requests: Option<u64>,
@@ -377,7 +383,36 @@ pub struct MetricCheck {
     pub window: Duration,
 }
 
+/// How a number is held against a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Choice)]
+pub enum MetricTest {
+    /// By the evidence of all requests that were counted since traffic moved.
+    #[default]
+    Sequential,
+    /// By the number itself.
+    Threshold,
+}
+
 impl MetricCheck {
+    /// Which of the requests a sequential test counts; none where the number is judged itself.
+    pub fn counted(&self) -> Option<Counted> {
+        match (self.test, &self.metric) {
+            (MetricTest::Sequential, Metric::ErrorRate) => Some(Counted::Failed),
+            (MetricTest::Sequential, Metric::Latency(percentile)) => Some(Counted::Slower(*percentile)),
+            _ => None,
+        }
+    }
+
+    /// How many sequential tests its limits are: the error level of a rollout is divided among them.
+    pub fn tests(&self) -> usize {
+        let limits = [self.max.is_some(), self.max_ratio_to_live.is_some(), self.significance.is_some()];
+        let of_points = self.significance.is_some() && self.test == MetricTest::Sequential;
+        match self.counted() {
+            Some(_) => limits.into_iter().filter(|is_set| *is_set).count(),
+            None => usize::from(of_points),
+        }
+    }
+
     /// How long after a period CloudWatch has all of it: load balancers publish a minute one to three minutes late, and errors before
     /// requests, so that what is younger says nothing yet.
     pub fn lag(&self) -> Duration {
@@ -402,6 +437,15 @@ impl MetricCheck {
     pub fn least_requests(&self) -> u64 {
         self.min_requests.unwrap_or_default()
     }
+}
+
+/// What is counted of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Those that failed.
+    Failed,
+    /// Those that took longer than a limit for this percentile.
+    Slower(u8),
 }
 
 /// What decides how many requests are needed.

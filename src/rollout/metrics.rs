@@ -1,8 +1,8 @@
 //! Judging CloudWatch's numbers: samples and limits in, a verdict with the numbers out.
 
-use super::check::{Metric, MetricCheck};
+use super::check::{Counted, Metric, MetricCheck, MetricTest};
 use super::gate::Verdict;
-use super::statistics;
+use super::statistics::{self, Draws, at_least, evidence};
 
 /// What was measured of one color in one window.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,9 +13,23 @@ pub struct Sample {
     pub value: Option<f64>,
     /// How many requests there were.
     pub requests: f64,
+    /// The requests of each period that failed, or that took longer than each of the limits that were asked for. Empty where CloudWatch
+    /// did not count them.
+    pub counts: Vec<Vec<Count>>,
     /// The same without what the load balancer answered itself, where that differs: it can't be told apart by color,
     /// so it is left out of a comparison.
     pub apart: Option<Box<Sample>>,
+}
+
+/// The requests of a period.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Count {
+    /// When the period began, in seconds since 1970.
+    pub at: i64,
+    /// How many there were.
+    pub of: f64,
+    /// How many of them failed, or took too long.
+    pub hits: f64,
 }
 
 impl Sample {
@@ -23,6 +37,41 @@ impl Sample {
     pub fn compared(&self) -> &Sample {
         self.apart.as_deref().unwrap_or(self)
     }
+
+    fn counted(&self, n: usize) -> &[Count] {
+        self.counts.get(n).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// A limit of seconds that requests are counted by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// `max`.
+    Max(f64),
+    /// `max_ratio_to_live` times what is usual of the live color.
+    Ratio(f64),
+    /// What is usual of the live color.
+    Usual(f64),
+}
+
+impl Limit {
+    /// In seconds.
+    pub fn seconds(self) -> f64 {
+        let (Limit::Max(seconds) | Limit::Ratio(seconds) | Limit::Usual(seconds)) = self;
+        seconds
+    }
+}
+
+/// By which limits the requests of a color are counted, where the check is of a latency. Whether a percentile is above a limit is whether more
+/// of the requests than it leaves take longer: so latencies are judged like errors, whatever their distribution. Where nothing is
+/// known of the live color, nothing is compared with it.
+pub fn limits(check: &MetricCheck, usual: Option<f64>) -> Vec<Limit> {
+    if !matches!(check.counted(), Some(Counted::Slower(_))) {
+        return Vec::new();
+    }
+    let ratio = check.max_ratio_to_live.zip(usual).map(|(ratio, usual)| Limit::Ratio(ratio * usual));
+    let usual = usual.filter(|_| check.significance.is_some()).map(Limit::Usual);
+    check.max.map(Limit::Max).into_iter().chain(ratio).chain(usual).collect()
 }
 
 /// What was measured of both colors.
@@ -36,6 +85,13 @@ pub struct Measured {
     pub live_when: Option<&'static str>,
     /// Whether a whole period has passed since traffic moved.
     pub is_complete: bool,
+    /// By which limits the requests of the color were counted, in the order of their counts. Those of the live color are counted once, by
+    /// what is usual of it.
+    pub limits: Vec<Limit>,
+    /// How many times as much as single requests what is counted of the live color varies from period to period.
+    pub dispersion: f64,
+    /// The error level of each test.
+    pub level: f64,
 }
 
 /// Where a number is. Below the least number of requests, and before a whole period has passed, nothing can be said.
@@ -56,8 +112,17 @@ pub fn judge(check: &MetricCheck, color: &str, live: &str, measured: &Measured) 
     };
     let shown = check.metric.shown(value);
     let seen = format!("{name} of {color} is {shown} over {requests:.0} requests");
-    if let Some(max) = check.max.filter(|max| value > *max) {
-        return Verdict::Fail(format!("{seen}, at most {} is allowed", check.metric.shown(max)));
+    if let Some(max) = check.max {
+        let allowed = check.metric.shown(max);
+        match above(check, measured, max) {
+            Some(Some(least)) => {
+                let shown = shown_least(check, least, measured.level);
+                return Verdict::Fail(format!("{seen} ({shown}), at most {allowed} is allowed"));
+            }
+            Some(None) => {}
+            None if value > max => return Verdict::Fail(format!("{seen}, at most {allowed} is allowed")),
+            None => {}
+        }
     }
     if let Some(min) = check.min.filter(|min| value < *min) {
         return Verdict::Fail(format!("{seen}, at least {} is needed", check.metric.shown(min)));
@@ -86,33 +151,146 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
         return Verdict::Inconclusive(format!("{seen}; of {live}{when} CloudWatch has no data to compare"));
     };
     let base_shown = check.metric.shown(base);
+    let beside = format!("{seen}, {live}'s is {base_shown}{when}");
     if let Some(ratio) = check.max_ratio_to_live {
-        // A live color without a single error leaves no room for a ratio; an absolute limit says what is allowed then.
-        let allowed = base * ratio;
-        if value > allowed && (base > 0.0 || check.max.is_none()) {
-            return Verdict::Fail(format!(
-                "{seen}, {live}'s is {base_shown}{when}, and at most {ratio} times that is allowed"
-            ));
+        let level = measured.level;
+        match more_than_live(check, measured, (ratio, level), |limit| matches!(limit, Limit::Ratio(_))) {
+            Some(Some(sure)) => {
+                return Verdict::Fail(format!("{beside}, and at most {ratio} times that is allowed ({sure})"));
+            }
+            Some(None) => {}
+            // A live color without a single error leaves no room for a ratio; an absolute limit says what is allowed then.
+            None if value > base * ratio && (base > 0.0 || check.max.is_none()) => {
+                return Verdict::Fail(format!("{beside}, and at most {ratio} times that is allowed"));
+            }
+            None => {}
         }
     }
-    if let Some(level) = check.significance {
-        match statistics::mann_whitney(&own.points, &other.points, level) {
-            Some(p) if p < level => {
-                return Verdict::Fail(format!(
-                    "{seen}, {live}'s is {base_shown}{when}: significantly more (Mann-Whitney over {} and {} points, p = {p:.4} < {level})",
-                    own.points.len(),
-                    other.points.len()
-                ));
-            }
-            Some(_) => {}
-            None if check.max_ratio_to_live.is_some() || check.max.is_some() => {}
-            None => {
-                let (mine, others) = (own.points.len(), other.points.len());
-                return Verdict::Inconclusive(format!("{seen}; {mine} and {others} points are too few to compare"));
-            }
+    check.significance.map_or(Verdict::Pass, |level| {
+        let tested =
+            more_than_live(check, measured, (1.0, level.min(measured.level)), |limit| matches!(limit, Limit::Usual(_)));
+        match tested {
+            Some(Some(sure)) => Verdict::Fail(format!("{beside}: significantly more ({sure})")),
+            Some(None) => Verdict::Pass,
+            None => by_points(check, (seen, &beside), (own, other), (level, measured.level)),
         }
+    })
+}
+
+/// Whether the points of one color are above those of another one.
+fn by_points(
+    check: &MetricCheck,
+    (seen, beside): (&str, &str),
+    (own, other): (&Sample, &Sample),
+    levels: (f64, f64),
+) -> Verdict {
+    let (mine, others) = (own.points.len(), other.points.len());
+    let level = match check.test {
+        MetricTest::Sequential => statistics::spent(levels.0.min(levels.1), mine),
+        MetricTest::Threshold => levels.0,
+    };
+    match statistics::mann_whitney(&own.points, &other.points, level) {
+        Some(p) if p < level => Verdict::Fail(format!(
+            "{beside}: significantly more (Mann-Whitney over {mine} and {others} points, p = {p:.4} < {level:.4})"
+        )),
+        Some(_) => Verdict::Pass,
+        None if check.max_ratio_to_live.is_some() || check.max.is_some() => Verdict::Pass,
+        None => Verdict::Inconclusive(format!("{seen}; {mine} and {others} points are too few to compare")),
     }
-    Verdict::Pass
+}
+
+/// Whether what was counted shows that the color is above its limit, and how much it is at least then: a share of the requests. None
+/// where nothing was counted.
+fn above(check: &MetricCheck, measured: &Measured, max: f64) -> Option<Option<f64>> {
+    let (place, limit) = match check.counted()? {
+        Counted::Failed => (0, max),
+        Counted::Slower(percentile) => {
+            (measured.limits.iter().position(|limit| matches!(limit, Limit::Max(_)))?, left(percentile))
+        }
+    };
+    let counts = measured.color.counted(place);
+    if counts.is_empty() {
+        return None;
+    }
+    let (of, hits) = total(counts);
+    let seen = |limit: f64| evidence(&[Draws { hits, misses: of - hits, limit }], measured.dispersion);
+    Some(at_least(measured.level, (limit, 1.0), seen))
+}
+
+/// Whether what was counted shows that the color is more than so many times as bad as the live one, in words then. None where nothing was
+/// counted.
+fn more_than_live(
+    check: &MetricCheck,
+    measured: &Measured,
+    (ratio, level): (f64, f64),
+    is_meant: impl Fn(&Limit) -> bool,
+) -> Option<Option<String>> {
+    let (own, live) = (measured.color.compared(), measured.live.as_ref()?.compared());
+    let (place, ratio, what) = match check.counted()? {
+        Counted::Failed => (0, ratio, "errors"),
+        // The limit is a longer time already: no more requests may take longer than those of the live color that take longer than theirs.
+        Counted::Slower(_) => (measured.limits.iter().position(is_meant)?, 1.0, "slow requests"),
+    };
+    let (own, live) = (own.counted(place), live.counted(0));
+    if own.is_empty() || live.is_empty() {
+        return None;
+    }
+    // Of all hits of a period so many are the color's as it has requests, if it is as bad as allowed: whatever else went up and down
+    // for both.
+    let pairs: Vec<(Count, Count)> = match measured.live_when {
+        None => own.iter().filter_map(|one| Some((*one, *live.iter().find(|other| other.at == one.at)?))).collect(),
+        Some(_) => vec![(whole(own), whole(live))],
+    };
+    let draws = |ratio: f64| -> Vec<Draws> {
+        let draw = |(own, live): &(Count, Count)| {
+            let limit = ratio * own.of / (ratio * own.of + live.of);
+            Draws { hits: own.hits, misses: live.hits, limit: if limit.is_finite() { limit } else { 1.0 } }
+        };
+        pairs.iter().map(draw).collect()
+    };
+    let least = at_least(level, (ratio, ratio * 1000.0), |ratio| evidence(&draws(ratio), measured.dispersion));
+    Some(
+        least.map(|least| {
+            format!("at least {least:.1} times as many {what}, at an error level of {}", shown_level(level))
+        }),
+    )
+}
+
+fn whole(counts: &[Count]) -> Count {
+    let (of, hits) = total(counts);
+    Count { at: 0, of, hits }
+}
+
+fn total(counts: &[Count]) -> (f64, f64) {
+    let (of, hits) = counts.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.of, sum.1 + one.hits));
+    (of, hits.min(of))
+}
+
+/// The share of the requests that a percentile leaves above it.
+fn left(percentile: u8) -> f64 {
+    1.0 - f64::from(percentile) / 100.0
+}
+
+fn shown_least(check: &MetricCheck, least: f64, level: f64) -> String {
+    let level = shown_level(level);
+    match check.counted() {
+        Some(Counted::Slower(percentile)) => format!(
+            "at least {:.2} % of the requests took longer, where p{percentile} leaves {:.0} %, at an error level of {level}",
+            least * 100.0,
+            left(percentile) * 100.0
+        ),
+        _ => format!("at least {}, at an error level of {level}", check.metric.shown(least)),
+    }
+}
+
+fn shown_level(level: f64) -> String {
+    format!("{:.2} %", level * 100.0)
+}
+
+/// How a color's requests vary that are counted like this: each limit of a latency by itself would say the same.
+pub fn dispersion(usual: &Sample) -> f64 {
+    let periods: Vec<(f64, f64)> = usual.compared().counted(0).iter().map(|one| (one.of, one.hits)).collect();
+    statistics::dispersion(&periods)
 }
 
 #[cfg(test)]
@@ -130,6 +308,7 @@ mod tests {
             min: None,
             max_ratio_to_live: None,
             significance: None,
+            test: MetricTest::Sequential,
             min_requests: Some(100),
             inconclusive: CountsAs::Fail,
             load_balancer_errors: true,
@@ -140,12 +319,14 @@ mod tests {
 
     fn sample(points: &[f64], requests: f64) -> Sample {
         let value = (!points.is_empty()).then(|| points.iter().sum::<f64>() / points.len() as f64);
-        Sample { points: points.to_vec(), value, requests, apart: None }
+        Sample { points: points.to_vec(), value, requests, ..Sample::default() }
     }
 
     #[track_caller]
     fn judged(check: &MetricCheck, color: Sample, live: Sample, expected: &expect_test::Expect) {
-        let measured = Measured { color, live: Some(live), is_complete: true, ..Measured::default() };
+        let limits = limits(check, Some(0.2));
+        let measured =
+            Measured { color, live: Some(live), is_complete: true, limits, level: 0.005, ..Measured::default() };
         expected.assert_eq(&format!("{:?}", judge(check, "green", "blue", &measured)));
     }
 
@@ -187,9 +368,88 @@ mod tests {
         );
     }
 
+    /// Ten minutes of so many requests, of which these many are counted by each limit.
+    fn counted(requests: f64, value: f64, hits: &[f64]) -> Sample {
+        let minutes = |hits: &f64| (0..10).map(|n| Count { at: n * 60, of: requests, hits: *hits }).collect();
+        let points = vec![value; 10];
+        let counts = hits.iter().map(minutes).collect();
+        Sample { points, value: Some(value), requests: requests * 10.0, counts, apart: None }
+    }
+
+    #[test]
+    fn what_was_counted_decides() {
+        // Two errors of a hundred requests, where one is allowed, are chance; three times as many as allowed of a thousand are not.
+        judged(&check(), counted(10.0, 0.02, &[0.2]), counted(90.0, 0.0, &[0.0]), &expect_test::expect!["Pass"]);
+        judged(
+            &check(),
+            counted(100.0, 0.03, &[3.0]),
+            counted(900.0, 0.01, &[9.0]),
+            &expect_test::expect![[
+                r#"Fail("error_rate of green is 3.00 % over 1000 requests (at least 1.39 %, at an error level of 0.50 %), at most 1.00 % is allowed")"#
+            ]],
+        );
+        let threshold = MetricCheck { test: MetricTest::Threshold, ..check() };
+        judged(
+            &threshold,
+            counted(10.0, 0.02, &[0.2]),
+            counted(90.0, 0.0, &[0.0]),
+            &expect_test::expect![[
+                r#"Fail("error_rate of green is 2.00 % over 100 requests, at most 1.00 % is allowed")"#
+            ]],
+        );
+        let ratio = MetricCheck { max: None, max_ratio_to_live: Some(1.5), ..check() };
+        judged(&ratio, counted(100.0, 0.01, &[1.0]), counted(900.0, 0.006, &[5.4]), &expect_test::expect!["Pass"]);
+        judged(
+            &ratio,
+            counted(100.0, 0.05, &[5.0]),
+            counted(900.0, 0.005, &[4.5]),
+            &expect_test::expect![[
+                r#"Fail("error_rate of green is 5.00 % over 1000 requests, blue's is 0.50 %, and at most 1.5 times that is allowed (at least 4.6 times as many errors, at an error level of 0.50 %)")"#
+            ]],
+        );
+        // A live color without a single error.
+        judged(
+            &ratio,
+            counted(100.0, 0.01, &[1.0]),
+            counted(900.0, 0.0, &[0.0]),
+            &expect_test::expect![[
+                r#"Fail("error_rate of green is 1.00 % over 1000 requests, blue's is 0.00 %, and at most 1.5 times that is allowed (at least 9.9 times as many errors, at an error level of 0.50 %)")"#
+            ]],
+        );
+        let slow = MetricCheck { metric: Metric::Latency(99), max: Some(0.3), max_ratio_to_live: Some(1.2), ..check() };
+        judged(&slow, counted(100.0, 0.31, &[1.2, 1.1]), counted(900.0, 0.2, &[9.0]), &expect_test::expect!["Pass"]);
+        judged(
+            &slow,
+            counted(100.0, 0.4, &[6.0, 9.0]),
+            counted(900.0, 0.2, &[9.0]),
+            &expect_test::expect![[
+                r#"Fail("latency_p99 of green is 400 ms over 1000 requests (at least 3.57 % of the requests took longer, where p99 leaves 1 %, at an error level of 0.50 %), at most 300 ms is allowed")"#
+            ]],
+        );
+        judged(
+            &slow,
+            counted(100.0, 0.28, &[0.5, 6.0]),
+            counted(900.0, 0.2, &[9.0]),
+            &expect_test::expect![[
+                r#"Fail("latency_p99 of green is 280 ms over 1000 requests, blue's is 200 ms, and at most 1.2 times that is allowed (at least 3.2 times as many slow requests, at an error level of 0.50 %)")"#
+            ]],
+        );
+        let compared = MetricCheck { max: None, max_ratio_to_live: None, significance: Some(0.01), ..slow };
+        judged(
+            &compared,
+            counted(100.0, 0.28, &[6.0]),
+            counted(900.0, 0.2, &[9.0]),
+            &expect_test::expect![[
+                r#"Fail("latency_p99 of green is 280 ms over 1000 requests, blue's is 200 ms: significantly more (at least 3.2 times as many slow requests, at an error level of 0.50 %)")"#
+            ]],
+        );
+        assert_eq!((check().tests(), threshold.tests(), compared.tests()), (1, 0, 1));
+    }
+
     #[test]
     fn significance_needs_points() {
-        let check = MetricCheck { metric: Metric::Latency(50), max: None, significance: Some(0.01), ..check() };
+        let test = MetricTest::Threshold;
+        let check = MetricCheck { metric: Metric::Latency(50), max: None, significance: Some(0.01), test, ..check() };
         let slow = sample(&[0.21, 0.22, 0.23, 0.24, 0.25, 0.26], 600.0);
         let quick = sample(&[0.11, 0.12, 0.13, 0.14, 0.15, 0.16], 600.0);
         judged(
@@ -197,7 +457,7 @@ mod tests {
             slow.clone(),
             quick.clone(),
             &expect_test::expect![[
-                r#"Fail("latency_p50 of green is 235 ms over 600 requests, blue's is 135 ms: significantly more (Mann-Whitney over 6 and 6 points, p = 0.0011 < 0.01)")"#
+                r#"Fail("latency_p50 of green is 235 ms over 600 requests, blue's is 135 ms: significantly more (Mann-Whitney over 6 and 6 points, p = 0.0011 < 0.0100)")"#
             ]],
         );
         judged(&check, quick.clone(), quick, &expect_test::expect!["Pass"]);

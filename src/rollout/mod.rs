@@ -37,8 +37,9 @@ mod tests;
 pub use accepts::{condition_header, condition_value, wildcards};
 pub use capacity::{Before, Capacity, CapacityPolicy, PINNED_TAG, Scalable};
 pub use check::{
-    AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck,
-    METRIC_IDS, Metric, MetricCheck, MetricQuery, MetricSource, SessionCheck, Subject, fill, is_plain_url,
+    AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, Counted, CountsAs, HealthyPolicy, HttpCheck,
+    LambdaCheck, METRIC_IDS, Metric, MetricCheck, MetricQuery, MetricSource, MetricTest, SessionCheck, Subject, fill,
+    is_plain_url,
 };
 pub use cohort::{Cohort, CohortRules, MOST_VALUES, MOST_WILDCARDS};
 pub use intent::{Environment, Intent, OnFailure, Removal, Validation, label, labeled};

@@ -27,7 +27,12 @@ pub struct Runbook {
     pub taken_over: Vec<StepId>,
     /// From this stage on the rollout has arrived: what can't be done there is left for the next apply, and undoes nothing.
     pub afterwards: Option<usize>,
+    /// With which probability all its metrics together may throw back by chance what keeps their limits; none: [`ERROR_LEVEL`].
+    pub error_level: Option<f64>,
 }
+
+/// As `verification.error_level` is where it isn't written.
+pub const ERROR_LEVEL: f64 = 0.01;
 
 /// Steps that are carried out together: all of them, or none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -390,6 +395,18 @@ impl Runbook {
     /// Whether a stage comes after the rollout has arrived.
     pub fn is_afterwards(&self, stage: usize) -> bool {
         self.afterwards.is_some_and(|first| stage >= first)
+    }
+
+    /// The error level of each of its sequential tests: they share one.
+    pub fn level_of_a_test(&self) -> f64 {
+        let tests = |check: &Check| if let Check::Metric(metric) = check { metric.tests() } else { 0 };
+        let of_step = |step: &Step| match step {
+            Step::Check(checking) => tests(&checking.check),
+            Step::Watch(watch) => watch.checks.iter().map(|one| tests(&one.check)).sum(),
+            _ => 0,
+        };
+        let all: usize = self.steps().map(|(_, step)| of_step(step)).sum();
+        self.error_level.unwrap_or(ERROR_LEVEL) / all.max(1) as f64
     }
 
     /// Whether there is nothing to do.

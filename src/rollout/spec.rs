@@ -163,6 +163,11 @@ pub struct Verification {
     /// The number of looks that may fail in a hold.
     #[argument(range = 0..=1000, default = 0)]
     pub max_failures: u32,
+    /// The probability with which `error_rate` and latencies may throw back, by chance, a color that keeps their limits: over all of them, all
+    /// looks, steps and target groups of one rollout together, those of `validation` too. More than 0 and less than 0.5. What is smaller needs more
+    /// requests to tell that a color is worse.
+    #[argument(number = accepts::level, default = 0.01)]
+    pub error_level: f64,
     /// The number of healthy targets that the color needs at each look.
     #[argument(without(sustained, timeout, interval))]
     pub healthy: Option<HealthyPolicy>,
@@ -358,7 +363,13 @@ impl Verification {
         let (duration, block) = (self.lasts(), Block::Verification);
         let healthy = self.healthy.map(|policy| checking(block, None, Check::Healthy(policy)));
         let checks = healthy.into_iter().chain(self.checks.wanted(block, None)).collect();
-        strategy::Verification { duration, interval: self.interval, max_failures: self.max_failures, checks }
+        strategy::Verification {
+            duration,
+            interval: self.interval,
+            max_failures: self.max_failures,
+            error_level: self.error_level,
+            checks,
+        }
     }
 }
 

@@ -183,6 +183,8 @@ pub struct Verification {
     pub interval: Duration,
     /// How many looks may fail.
     pub max_failures: u32,
+    /// With which probability its metrics, and those before traffic, may throw back by chance what keeps their limits.
+    pub error_level: f64,
     /// What must hold; the subjects are filled in when the runbook is made.
     pub checks: Vec<Checking>,
 }

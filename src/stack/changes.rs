@@ -313,10 +313,10 @@ pub fn changes(from: &Spec, to: &Spec, there: &BTreeSet<Part>) -> Vec<Change> {
         }
     }
     if let Some(instances) = &to.instances {
-        let before = from.instances.clone().unwrap_or_default();
+        let before = from.instances.as_ref().map(Instances::with_plain_data).unwrap_or_default();
         let release = (from.release != to.release).then(|| "release".to_owned());
         let ports = serving_ports(to.target_group.as_ref());
-        instance_changes((&before, instances), (release, &ports), there, &mut out);
+        instance_changes((&before, &instances.with_plain_data()), (release, &ports), there, &mut out);
     }
     if let Some(service) = &to.service {
         let before = from.service.clone().unwrap_or_default();

@@ -1,5 +1,9 @@
 //! What follows from a stack's arguments: which kind each part is, and what a service is to run.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
 use super::kinds::{CheckKind, GroupKind, ServiceKind};
 use super::spec::{HealthCheck, Instances, Service, TargetGroup};
 use super::task_definition::TaskDefinition;
@@ -25,6 +29,28 @@ impl TargetGroup {
 }
 
 impl Instances {
+    /// With user data that is text as text, however it is written: what instances get is the same.
+    #[must_use]
+    pub fn with_plain_data(&self) -> Instances {
+        let mut plain = self.clone();
+        let decoded = self.user_data_base64.as_ref().and_then(|data| STANDARD.decode(data).ok());
+        if let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
+            (plain.user_data, plain.user_data_base64) = (Some(text), None);
+        }
+        plain
+    }
+
+    /// With user data as a generated configuration gives it back byte by byte: Terraform writes text that is JSON as
+    /// `jsonencode(…)`, which has other white space.
+    pub fn write_json_data(&mut self) {
+        let is_json = |text: &String| {
+            serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object() || value.is_array())
+        };
+        if let Some(text) = self.user_data.take_if(|text| is_json(text)) {
+            self.user_data_base64 = Some(STANDARD.encode(text));
+        }
+    }
+
     /// Takes over what belongs to the Auto Scaling group, but for its size.
     pub fn take_group(&mut self, other: &Instances) {
         self.subnet_ids.clone_from(&other.subnet_ids);

@@ -40,6 +40,7 @@ fn document(spec: &Spec) -> Value {
     map.insert("target_group".to_owned(), json!(spec.target_group));
     if let Some(instances) = &spec.instances {
         let rules: Vec<String> = rules(instances).keys().map(ToString::to_string).collect();
+        let instances = instances.with_plain_data();
         let mut value = json!(instances);
         // What isn't text has no place where the color's name could be taken out.
         for name in ["image_id", "desired_capacity", "instance_refresh", "ingress", "egress", "user_data_base64"] {

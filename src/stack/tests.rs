@@ -112,6 +112,33 @@ fn a_port_makes_everything_anew() {
 }
 
 #[test]
+fn user_data_means_the_same_in_either_way_of_writing() {
+    let text = "{ \"ignition\": { \"version\": \"3.4.0\" } }\n";
+    let encoded = "eyAiaWduaXRpb24iOiB7ICJ2ZXJzaW9uIjogIjMuNC4wIiB9IH0K";
+    let mut found = seed("green", json!({ "user_data": text }));
+    let other = seed("green", json!({ "user_data": null, "user_data_base64": encoded }));
+    let nothing = expect![""];
+    check(&found, &other, &all(), &nothing);
+    check(&other, &found, &all(), &nothing);
+    assert_eq!(mirror(&found), mirror(&other));
+    // As it is imported: Terraform would write it as `jsonencode(…)`.
+    let instances = found.instances.as_mut().unwrap();
+    instances.write_json_data();
+    assert_eq!(found, other);
+    // What isn't JSON, and what isn't text.
+    for plain in [
+        json!({ "user_data": "7" }),
+        json!({ "user_data": "{ no" }),
+        json!({ "user_data": null, "user_data_base64": "/w==" }),
+    ] {
+        let (mut written, same) = (seed("green", plain.clone()), seed("green", plain));
+        written.instances.as_mut().unwrap().write_json_data();
+        assert_eq!(written, same);
+        assert_eq!(written.instances.as_ref().unwrap().with_plain_data(), same.instances.unwrap());
+    }
+}
+
+#[test]
 fn mirrors_differ_in_what_is_not_meant_to() {
     let blue = seed("blue", json!({ "image_id": "ami-9", "desired_capacity": 4 }));
     let green = seed("green", json!({}));

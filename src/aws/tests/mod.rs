@@ -546,13 +546,14 @@ async fn a_function_that_fails_is_an_error_of_its_color() {
         min: None,
         max_ratio_to_live: None,
         significance: None,
+        test: crate::rollout::MetricTest::Sequential,
         min_requests: None,
         inconclusive: CountsAs::Fail,
         load_balancer_errors: false,
         period: Duration::from_secs(60),
         window: Duration::from_secs(300),
     };
-    let of = MetricOf { color: "green", group: "targetgroup/green/1", load_balancer: "app/web/1" };
+    let of = MetricOf { color: "green", group: "targetgroup/green/1", load_balancer: "app/web/1", over: &[] };
     let now = crate::clock::wall();
     let window = (now - check.window, now);
     let sample = stub.ports.monitoring.sample(&check, of, window).await.unwrap();

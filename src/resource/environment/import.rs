@@ -63,6 +63,7 @@ pub(super) async fn import(shared: &Shared, schema: &Schema, text: &str) -> Resu
     if let (Some(instances), Some(group)) = (&mut found.instances, &seen.scaling_group) {
         instances.desired_capacity = group.instances.desired_capacity;
         instances.instance_refresh = None;
+        instances.write_json_data();
     }
     if let (Some(service), Some(seen)) = (&mut found.service, &seen.service) {
         service.desired_count = seen.service.desired_count;

@@ -22,6 +22,7 @@ mod contracts;
 mod credentials;
 mod destroy;
 mod diagnostics;
+mod foresight;
 mod import;
 mod model;
 mod parity;

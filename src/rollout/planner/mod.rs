@@ -79,7 +79,12 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     if let Some(color) = color.as_deref() {
         refuse_too_small(intent, world, color)?;
     }
-    let runbook = Runbook { on_failure: intent.on_failure, on_interrupt: intent.on_interrupt, ..Runbook::default() };
+    let runbook = Runbook {
+        on_failure: intent.on_failure,
+        on_interrupt: intent.on_interrupt,
+        error_level: intent.verification.as_ref().map(|verification| verification.error_level),
+        ..Runbook::default()
+    };
     let mut plan = Draft::new(intent, world, runbook);
     let moves = match color.as_deref() {
         Some(color) if intent.active.is_some() || current(intent, world).live.is_none() => plan.lead_to(color),

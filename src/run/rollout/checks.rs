@@ -18,8 +18,8 @@ use crate::rollout::metrics::{self, Measured};
 use crate::rollout::planner::RECHECK;
 use crate::rollout::strategy;
 use crate::rollout::{
-    Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck, Prove,
-    SessionCheck, Subject, Tell, Watch, fill,
+    Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck, Metric, MetricCheck,
+    Prove, SessionCheck, Subject, Tell, Watch, fill,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
@@ -43,7 +43,26 @@ pub(super) struct CheckRunner<'a> {
     pub about: &'a RolloutContext,
     /// What commands wrote last: it is told beside the reason, and nowhere else.
     pub wrote: &'a Mutex<String>,
+    /// The error level of each sequential test.
+    pub level: f64,
+    /// What was usual of the live color before traffic moved.
+    pub usual: &'a Usual,
 }
+
+/// What was usual of target groups, by what was asked: it does not change while a hold is watched.
+pub(super) type Usual = Mutex<BTreeMap<String, UsualOf>>;
+
+/// What was usual of one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct UsualOf {
+    /// The value over the whole time.
+    value: Option<f64>,
+    /// How many times as much as single requests what is counted varies.
+    dispersion: f64,
+}
+
+/// How far back what is usual is asked for.
+const USUALLY: Duration = Duration::from_secs(60 * 60);
 
 /// The looks of a hold that failed. Everything that is looked at in one interval is one look.
 struct Looks {
@@ -435,16 +454,29 @@ impl CheckRunner<'_> {
         let Some((from, to)) = window else {
             return metrics::judge(check, &subject.shown(), &subject.live_name(), &Measured::default());
         };
-        let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer };
+        let name = subject.live_color.clone().unwrap_or_else(|| subject.live_name());
+        let live = subject.live_group.as_deref().and_then(Subject::group_dimension);
+        let live = live.map(|group| MetricOf { color: &name, group, load_balancer: &load_balancer, over: &[] });
+        let usual = match &live {
+            Some(live) if check.counted().is_some() => match self.usual(check, live, (from, to)).await {
+                Ok(usual) => usual,
+                Err(error) => return unread(error),
+            },
+            _ => UsualOf::default(),
+        };
+        let limits = metrics::limits(check, usual.value);
+        let over: Vec<f64> = limits.iter().map(|limit| limit.seconds()).collect();
+        let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer, over: &over };
         let color = match self.ports.monitoring.sample(check, of, (from, to)).await {
             Ok(sample) => sample,
             Err(error) => return unread(error),
         };
-        let mut measured = Measured { color, is_complete: true, ..Measured::default() };
+        let (dispersion, level) = (usual.dispersion, self.level);
+        let mut measured = Measured { color, is_complete: true, limits, dispersion, level, ..Measured::default() };
         let compares = check.max_ratio_to_live.is_some() || check.significance.is_some();
-        if let Some(live) = subject.live_group.as_deref().and_then(Subject::group_dimension).filter(|_| compares) {
-            let name = subject.live_color.clone().unwrap_or_else(|| subject.live_name());
-            let of = MetricOf { color: &name, group: live, load_balancer: &load_balancer };
+        if let Some(live) = live.filter(|_| compares) {
+            let over: Vec<f64> = usual.value.into_iter().collect();
+            let of = MetricOf { over: &over, ..live };
             let mut sample = self.ports.monitoring.sample(check, of.clone(), (from, to)).await;
             // A color that has no traffic any more is measured by what it had before.
             if since.is_some()
@@ -462,6 +494,39 @@ impl CheckRunner<'_> {
             }
         }
         metrics::judge(check, &subject.shown(), &subject.live_name(), &measured)
+    }
+
+    /// What was usual of a target group before that time: the value over an hour, and how what a sequential test counts varies from period to
+    /// period. Where nothing is known of before, it is what is measured meanwhile.
+    async fn usual(
+        self,
+        check: &MetricCheck,
+        of: &MetricOf<'_>,
+        (from, to): (SystemTime, SystemTime),
+    ) -> Result<UsualOf, PortError> {
+        let key = format!("{} {} {}", check.metric.name(), of.group, seconds(from));
+        let known = || self.usual.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usual) = known().get(&key).copied() {
+            return Ok(usual);
+        }
+        // The period in which traffic moved is neither before nor after.
+        let (from, until) = (from - USUALLY - check.period, from - check.period);
+        let before = self.ports.monitoring.sample(check, of.clone(), (from, until)).await?;
+        if before.compared().requests < check.least_requests().max(1) as f64 {
+            let meanwhile = self.ports.monitoring.sample(check, of.clone(), (until + check.period, to)).await?;
+            return Ok(UsualOf { value: meanwhile.compared().value, dispersion: 1.0 });
+        }
+        let value = before.compared().value;
+        let over: Vec<f64> = value.into_iter().collect();
+        let counted = match check.metric {
+            Metric::Latency(_) => {
+                self.ports.monitoring.sample(check, MetricOf { over: &over, ..of.clone() }, (from, until)).await?
+            }
+            _ => before,
+        };
+        let usual = UsualOf { value, dispersion: metrics::dispersion(&counted) };
+        known().insert(key, usual);
+        Ok(usual)
     }
 
     /// Waits until the nodes do what they were told.

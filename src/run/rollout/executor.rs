@@ -625,8 +625,9 @@ impl Run<'_> {
     }
 
     async fn look_at(&self, step: &Step, journal: &Journal) -> Result<(), Stop> {
-        let wrote = Mutex::default();
-        let looker = CheckRunner { ports: self.ports, about: self.about, wrote: &wrote };
+        let (wrote, usual) = (Mutex::default(), Mutex::default());
+        let level = self.runbook.level_of_a_test();
+        let looker = CheckRunner { ports: self.ports, about: self.about, wrote: &wrote, level, usual: &usual };
         let failed = |reason: String| {
             let wrote = wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let evidence = Some(wrote).filter(|wrote| !wrote.is_empty());

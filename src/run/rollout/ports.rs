@@ -169,6 +169,8 @@ pub struct MetricOf<'a> {
     pub group: &'a str,
     /// The load balancer's dimension.
     pub load_balancer: &'a str,
+    /// By which times its requests are counted, in seconds: how many take longer.
+    pub over: &'a [f64],
 }
 
 /// CloudWatch.

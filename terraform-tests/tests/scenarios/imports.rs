@@ -413,6 +413,15 @@ resource "bluegreen_environment" "instances" {{
   }}
   tags = {{ team = "shop" }}
 }}
+resource "bluegreen_environment" "ignition" {{
+  name = "ignition"
+{common}
+  target_group = {{ port = 80 }}
+  instances = {{
+    image_id  = "ami-12345678", instance_type = "t3.small", subnet_ids = ["{subnet}"], min_size = 1, max_size = 1
+    user_data = "{{\n  \"ignition\": {{ \"version\": \"3.4.0\" }}\n}}\n"
+  }}
+}}
 resource "bluegreen_environment" "service" {{
   name = "service"
 {common}
@@ -435,7 +444,7 @@ resource "bluegreen_environment" "targets" {{
     let service = terraform.state("bluegreen_environment.service").await?["service_arn"].clone();
     let service = format!("service/green,{}", service.as_str().unwrap_or_default());
     for engine in both_ways() {
-        for id in ["instances/green", &service, "targets/green,targets"] {
+        for id in ["instances/green", "ignition/green", &service, "targets/green,targets"] {
             generated(&head, &engine, "bluegreen_environment", id).await?;
         }
     }

@@ -168,7 +168,7 @@ async fn each_is_measured_by_itself() {
         let (stage, stored) = on_blue().await;
         for group in ["targetgroup/green/1", "targetgroup/green-api/2"] {
             let rate = if group == ill { 0.5 } else { 0.0 };
-            let sample = Sample { points: vec![rate], value: Some(rate), requests: 1000.0, apart: None };
+            let sample = Sample { points: vec![rate], value: Some(rate), requests: 1000.0, ..Sample::default() };
             stage.fake.set_sample(group, sample);
         }
         let mut metric =

@@ -619,7 +619,7 @@ fn say(stage: &Stage) {
     let output = "1 of 9 failed\n".to_owned();
     stage.fake.set_commands(vec![CommandEnd { code: Some(1), output, is_cut: false, timed_out: false }]);
     stage.fake.set_alarm("errors", "ALARM");
-    let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0, apart: None };
+    let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0, ..Sample::default() };
     stage.fake.set_sample("targetgroup/blue/1", sample(0.2));
     stage.fake.set_sample("targetgroup/green/1", sample(0.3));
 }
@@ -1079,7 +1079,7 @@ async fn a_hold_is_judged_to_its_last_whole_minute() {
     let metric = Value::object([("metric", text("error_rate")), ("max", Value::from(1))]);
     let verification = [("duration", text("5m")), ("metrics", Value::List(vec![metric]))];
     config.set("verification", Value::object(verification));
-    let sample = Sample { points: vec![0.0], value: Some(0.0), requests: 100.0, apart: None };
+    let sample = Sample { points: vec![0.0], value: Some(0.0), requests: 100.0, ..Sample::default() };
     stage.fake.set_sample("targetgroup/green/1", sample);
     let start = crate::clock::wall();
     let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
@@ -1100,7 +1100,7 @@ async fn the_last_watch_knows_who_was_live() {
     let (stage, stored) = on_blue().await;
     let end = CommandEnd { code: Some(0), output: String::new(), is_cut: false, timed_out: false };
     stage.fake.set_commands(vec![end]);
-    let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0, apart: None };
+    let sample = |value: f64| Sample { points: vec![value], value: Some(value), requests: 500.0, ..Sample::default() };
     stage.fake.set_sample("targetgroup/blue/1", sample(1.0));
     stage.fake.set_sample("targetgroup/green/1", sample(3.0));
     let orders = [("namespace", text("MyApp")), ("metric_name", text("Orders"))];

@@ -166,6 +166,7 @@ fn wished(dice: &mut Dice, mut intent: Intent) -> Intent {
     intent.verification = dice.once_in(2).then(|| Verification {
         duration: Duration::from_secs(60),
         interval: Duration::from_secs(10),
+        error_level: 0.01,
         max_failures: 0,
         checks: (0..dice.roll(2)).map(|n| checking(Block::Verification, n)).collect(),
     });

@@ -197,6 +197,11 @@ impl Query {
             "TargetResponseTime" => {
                 let mut sorted = period.latencies.clone();
                 sorted.sort_by(f64::total_cmp);
+                if let Some(bound) = self.stat.strip_prefix("TC(").and_then(|text| text.strip_suffix(":)")) {
+                    let bound: f64 = bound.parse().ok()?;
+                    let count = sorted.iter().filter(|latency| **latency > bound).count();
+                    return (count > 0).then_some(count as f64);
+                }
                 let percentile = self.stat.strip_prefix('p').and_then(|text| text.parse::<f64>().ok());
                 match percentile {
                     Some(percentile) => {

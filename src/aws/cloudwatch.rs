@@ -1,6 +1,6 @@
 //! Alarms and metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -156,12 +156,17 @@ impl Read {
         let whole = unanswered(own(&|id| self.sum(id)), self.sum("elb_5xx"));
         let requests = self.sum("requests").max(whole);
         let value = (requests > 0.0).then(|| ((self.sum("errors_5xx") + whole) / requests).min(1.0));
-        let count = |(time, requests): (&i64, &f64)| {
-            let unanswered = unanswered(own(&|id| self.at(id, *time)), self.at("elb_5xx", *time));
-            let of = requests.max(unanswered).max(1.0);
-            Count { at: *time, of, hits: (self.at("errors_5xx", *time) + unanswered).min(of) }
+        // A minute in which nothing was answered by a target has no request, and is the worst of all.
+        let of_balancer = with_load_balancer.then_some("elb_5xx");
+        let ids = ["requests", "errors_5xx"].into_iter().chain(UNANSWERED.map(|(id, _)| id)).chain(of_balancer);
+        let times: BTreeSet<i64> =
+            ids.filter_map(|id| self.0.get(id)).flat_map(|points| points.keys().copied()).collect();
+        let count = |time: i64| {
+            let unanswered = unanswered(own(&|id| self.at(id, time)), self.at("elb_5xx", time));
+            let of = self.at("requests", time).max(unanswered).max(1.0);
+            Count { at: time, of, hits: (self.at("errors_5xx", time) + unanswered).min(of) }
         };
-        let counts: Vec<Count> = self.0.get("requests").into_iter().flatten().map(count).collect();
+        let counts: Vec<Count> = times.into_iter().map(count).collect();
         let points = counts.iter().map(|count| count.hits / count.of).collect();
         Sample { points, value, requests, counts: vec![counts], apart: None }
     }

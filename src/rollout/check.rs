@@ -361,7 +361,7 @@ pub struct MetricCheck {
     pub significance: Option<f64>,
     /// How it is told whether `error_rate` or a latency is beyond `max` or `max_ratio_to_live`. `sequential`: when the requests that were
     /// counted show it, at the `error_level` of the rollout, however often they are looked at; a healthy color is hardly ever thrown back by chance.
-    /// `threshold`: when the number is, at any look. All other limits are judged as by `threshold`.
+    /// `threshold`: when the number is, at any look. Limits of `requests` and of a `query` are always judged so, but for `significance`.
     #[argument(default = "sequential")]
     pub test: MetricTest,
     /// The number of requests below which a measurement is inconclusive; not for `metric = "requests"`.

@@ -88,6 +88,8 @@ pub struct Measured {
     /// By which limits the requests of the color were counted, in the order of their counts. Those of the live color are counted once, by
     /// what is usual of it.
     pub limits: Vec<Limit>,
+    /// What is usual of the live color, by which its requests were counted: the percentile of a latency, in seconds.
+    pub usual: Option<f64>,
     /// How many times as much as single requests what is counted of the live color varies from period to period.
     pub dispersion: f64,
     /// The error level of each test.
@@ -154,13 +156,15 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
     let beside = format!("{seen}, {live}'s is {base_shown}{when}");
     if let Some(ratio) = check.max_ratio_to_live {
         let level = measured.level;
+        // A live color without a single error leaves no room for a ratio; an absolute limit says what is allowed then.
+        let has_room = base > 0.0 || check.max.is_none();
         match more_than_live(check, measured, (ratio, level), |limit| matches!(limit, Limit::Ratio(_))) {
+            _ if !has_room => {}
             Some(Some(sure)) => {
                 return Verdict::Fail(format!("{beside}, and at most {ratio} times that is allowed ({sure})"));
             }
             Some(None) => {}
-            // A live color without a single error leaves no room for a ratio; an absolute limit says what is allowed then.
-            None if value > base * ratio && (base > 0.0 || check.max.is_none()) => {
+            None if value > base * ratio => {
                 return Verdict::Fail(format!("{beside}, and at most {ratio} times that is allowed"));
             }
             None => {}
@@ -227,9 +231,14 @@ fn more_than_live(
 ) -> Option<Option<String>> {
     let (own, live) = (measured.color.compared(), measured.live.as_ref()?.compared());
     let (place, ratio, what) = match check.counted()? {
-        Counted::Failed => (0, ratio, "errors"),
+        Counted::Failed => (0, ratio, "errors".to_owned()),
         // The limit is a longer time already: no more requests may take longer than those of the live color that take longer than theirs.
-        Counted::Slower(_) => (measured.limits.iter().position(is_meant)?, 1.0, "slow requests"),
+        Counted::Slower(_) => {
+            let place = measured.limits.iter().position(is_meant)?;
+            let [limit, usual] =
+                [measured.limits[place].seconds(), measured.usual?].map(|time| check.metric.shown(time));
+            (place, 1.0, format!("requests over {limit} as of the live color over {usual}"))
+        }
     };
     let (own, live) = (own.counted(place), live.counted(0));
     if own.is_empty() || live.is_empty() {
@@ -241,6 +250,9 @@ fn more_than_live(
         None => own.iter().filter_map(|one| Some((*one, *live.iter().find(|other| other.at == one.at)?))).collect(),
         Some(_) => vec![(whole(own), whole(live))],
     };
+    if pairs.is_empty() {
+        return None;
+    }
     let draws = |ratio: f64| -> Vec<Draws> {
         let draw = |(own, live): &(Count, Count)| {
             let limit = ratio * own.of / (ratio * own.of + live.of);
@@ -289,7 +301,7 @@ fn shown_level(level: f64) -> String {
 
 /// How a color's requests vary that are counted like this: each limit of a latency by itself would say the same.
 pub fn dispersion(usual: &Sample) -> f64 {
-    let periods: Vec<(f64, f64)> = usual.compared().counted(0).iter().map(|one| (one.of, one.hits)).collect();
+    let periods: Vec<(f64, f64)> = usual.counted(0).iter().map(|one| (one.of, one.hits)).collect();
     statistics::dispersion(&periods)
 }
 
@@ -325,8 +337,15 @@ mod tests {
     #[track_caller]
     fn judged(check: &MetricCheck, color: Sample, live: Sample, expected: &expect_test::Expect) {
         let limits = limits(check, Some(0.2));
-        let measured =
-            Measured { color, live: Some(live), is_complete: true, limits, level: 0.005, ..Measured::default() };
+        let measured = Measured {
+            color,
+            live: Some(live),
+            is_complete: true,
+            limits,
+            usual: Some(0.2),
+            level: 0.005,
+            ..Measured::default()
+        };
         expected.assert_eq(&format!("{:?}", judge(check, "green", "blue", &measured)));
     }
 
@@ -416,6 +435,24 @@ mod tests {
                 r#"Fail("error_rate of green is 1.00 % over 1000 requests, blue's is 0.00 %, and at most 1.5 times that is allowed (at least 9.9 times as many errors, at an error level of 0.50 %)")"#
             ]],
         );
+        // The absolute limit says what is allowed then; and minutes without the live color compare nothing.
+        let both = MetricCheck { max: Some(0.05), ..ratio.clone() };
+        judged(&both, counted(100.0, 0.03, &[3.0]), counted(900.0, 0.0, &[0.0]), &expect_test::expect!["Pass"]);
+        let mut gone = counted(900.0, 0.005, &[4.5]);
+        gone.counts[0].iter_mut().for_each(|count| count.at += 6000);
+        judged(
+            &ratio,
+            counted(100.0, 0.05, &[5.0]),
+            gone,
+            &expect_test::expect![[
+                r#"Fail("error_rate of green is 5.00 % over 1000 requests, blue's is 0.50 %, and at most 1.5 times that is allowed")"#
+            ]],
+        );
+        assert_eq!((check().tests(), threshold.tests()), (1, 0));
+    }
+
+    #[test]
+    fn whoever_takes_longer_is_counted() {
         let slow = MetricCheck { metric: Metric::Latency(99), max: Some(0.3), max_ratio_to_live: Some(1.2), ..check() };
         judged(&slow, counted(100.0, 0.31, &[1.2, 1.1]), counted(900.0, 0.2, &[9.0]), &expect_test::expect!["Pass"]);
         judged(
@@ -431,7 +468,7 @@ mod tests {
             counted(100.0, 0.28, &[0.5, 6.0]),
             counted(900.0, 0.2, &[9.0]),
             &expect_test::expect![[
-                r#"Fail("latency_p99 of green is 280 ms over 1000 requests, blue's is 200 ms, and at most 1.2 times that is allowed (at least 3.2 times as many slow requests, at an error level of 0.50 %)")"#
+                r#"Fail("latency_p99 of green is 280 ms over 1000 requests, blue's is 200 ms, and at most 1.2 times that is allowed (at least 3.2 times as many requests over 240 ms as of the live color over 200 ms, at an error level of 0.50 %)")"#
             ]],
         );
         let compared = MetricCheck { max: None, max_ratio_to_live: None, significance: Some(0.01), ..slow };
@@ -440,10 +477,10 @@ mod tests {
             counted(100.0, 0.28, &[6.0]),
             counted(900.0, 0.2, &[9.0]),
             &expect_test::expect![[
-                r#"Fail("latency_p99 of green is 280 ms over 1000 requests, blue's is 200 ms: significantly more (at least 3.2 times as many slow requests, at an error level of 0.50 %)")"#
+                r#"Fail("latency_p99 of green is 280 ms over 1000 requests, blue's is 200 ms: significantly more (at least 3.2 times as many requests over 200 ms as of the live color over 200 ms, at an error level of 0.50 %)")"#
             ]],
         );
-        assert_eq!((check().tests(), threshold.tests(), compared.tests()), (1, 0, 1));
+        assert_eq!(compared.tests(), 1);
     }
 
     #[test]

@@ -108,9 +108,13 @@ pub fn dispersion(periods: &[(f64, f64)]) -> f64 {
     let mut counted: Vec<(f64, f64)> = periods.iter().copied().filter(|(draws, _)| *draws > 0.0).collect();
     counted.sort_by(|one, other| (one.1 / one.0).total_cmp(&(other.1 / other.0)));
     let usual = counted.len() - (counted.len() as f64 * SET_ASIDE) as usize;
-    let (draws, hits) = counted[..usual].iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    let share = hits / draws;
-    if counted.len() < LEAST_PERIODS || hits <= 0.0 || share >= 1.0 {
+    let share = |periods: &[(f64, f64)]| {
+        let (draws, hits) = periods.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        hits / draws
+    };
+    // Where all hits are in a few periods they come in clumps indeed.
+    let share = Some(share(&counted[..usual])).filter(|share| *share > 0.0).unwrap_or_else(|| share(&counted));
+    if counted.len() < LEAST_PERIODS || share <= 0.0 || share >= 1.0 {
         return 1.0;
     }
     let squared = |(draws, hits): &(f64, f64)| {
@@ -118,12 +122,16 @@ pub fn dispersion(periods: &[(f64, f64)]) -> f64 {
         ((hits - expected).powi(2) / (expected * (1.0 - share))).min(MOST_OF_A_PERIOD)
     };
     let all: f64 = counted.iter().map(squared).sum();
-    (all / (counted.len() - 1) as f64).max(1.0)
+    (all / (counted.len() - 1) as f64).clamp(1.0, MOST)
 }
 
-/// What one period may add to the dispersion: ten standard deviations. A minute of an hour in which everything failed asks for less than
-/// three times the evidence then.
-const MOST_OF_A_PERIOD: f64 = 100.0;
+/// However much the last hour varied, no more evidence than so many times as much is asked for: an incident in it must not blind the
+/// gate to a color that fails outright.
+const MOST: f64 = 10.0;
+
+/// What one period may add to the dispersion: fourteen standard deviations. After a minute of an hour in which everything failed less than
+/// five times the evidence is asked for then.
+const MOST_OF_A_PERIOD: f64 = 200.0;
 /// The share of the periods that is not of what is usual.
 const SET_ASIDE: f64 = 0.05;
 /// Fewer periods say nothing of how hits are spread.
@@ -141,10 +149,13 @@ pub fn draws_to_tell(limit: f64, truth: f64, level: f64, dispersion: f64) -> Opt
 }
 
 /// The level of one of several looks at growing numbers of points, so that all together are at most `level`: the sum of `1/k²` is
-/// `π²/6`.
+/// `π²/6`. Nothing is spent where there are so few points that no order of them could be below it.
 pub fn spent(level: f64, points: usize) -> f64 {
-    let points = points.max(1) as f64;
-    level * 6.0 / (std::f64::consts::PI * points).powi(2)
+    let share = |k: usize| level * 6.0 / (std::f64::consts::PI * k as f64).powi(2);
+    // The number of orders of twice as many points.
+    let orders = |points: usize| (1..=points).map(|i| (points + i) as f64 / i as f64).product::<f64>();
+    let first = (1..=MOST_POINTS).find(|points| 1.0 / orders(*points) < share(1)).unwrap_or(MOST_POINTS);
+    share((points + 1).saturating_sub(first).max(1))
 }
 
 /// The probability that a sample is as much above another as seen, or more, if both are of one kind (Mann and Whitney,
@@ -315,16 +326,26 @@ mod tests {
         let mut quiet: Vec<(f64, f64)> = (0..60).map(|n| (1000.0, if n % 2 == 0 { 4.0 } else { 6.0 })).collect();
         assert_eq!(dispersion(&quiet), 1.0);
         quiet[7].1 = 900.0;
-        assert!(dispersion(&quiet) < 3.0, "{}", dispersion(&quiet));
+        assert!(dispersion(&quiet) < 5.0, "{}", dispersion(&quiet));
         let clumps: Vec<(f64, f64)> = (0..60).map(|n| (1000.0, if n % 5 == 0 { 25.0 } else { 0.0 })).collect();
-        assert!((10.0..25.0).contains(&dispersion(&clumps)), "{}", dispersion(&clumps));
+        assert_eq!(dispersion(&clumps), MOST);
+        let some: Vec<(f64, f64)> = (0..60).map(|n| (1000.0, if n % 3 == 0 { 9.0 } else { 0.0 })).collect();
+        assert!((5.0..8.0).contains(&dispersion(&some)), "{}", dispersion(&some));
+        // All of them in two minutes of an hour.
+        let rare: Vec<(f64, f64)> = (0..60).map(|n| (1000.0, if n % 40 == 1 { 9.0 } else { 0.0 })).collect();
+        assert!(dispersion(&rare) > 4.0, "{}", dispersion(&rare));
         assert_eq!((dispersion(&clumps[..9]), dispersion(&[(0.0, 0.0); 60]), dispersion(&[])), (1.0, 1.0, 1.0));
     }
 
     #[test]
     fn looks_at_growing_numbers_of_points_spend_one_level() {
-        let all: f64 = (1..10_000).map(|points| spent(0.01, points)).sum();
+        let all: f64 = (5..10_000).map(|points| spent(0.01, points)).sum();
         assert!(all < 0.01 && all > 0.0099, "{all}");
+        // Five points above five are one order in 252.
+        let five = spent(0.01, 5);
+        let (above, below) = ([6.0, 7.0, 8.0, 9.0, 10.0], [1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert!(mann_whitney(&above, &below, five).unwrap() < five);
+        assert_eq!(mann_whitney(&above[1..], &below[1..], spent(0.01, 4)), None);
     }
 
     #[test]

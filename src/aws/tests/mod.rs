@@ -13,8 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::compose;
 use crate::network;
+use crate::rollout::metrics::Count;
 use crate::rollout::{
-    Capacity, Conditions, CountsAs, Forward, Metric, MetricCheck, Processing, RouteSpec, Scalable, Stickiness, Terminal,
+    Capacity, Conditions, CountsAs, Forward, Metric, MetricCheck, MetricTest, Processing, RouteSpec, Scalable,
+    Stickiness, Terminal,
 };
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness};
@@ -539,25 +541,68 @@ fn measured(call: &BTreeMap<String, String>) -> (u16, String) {
 #[tokio::test]
 async fn a_function_that_fails_is_an_error_of_its_color() {
     let stub = Stub::start(measured).await;
-    let check = MetricCheck {
+    let check = error_rate();
+    let of = MetricOf { color: "green", group: "targetgroup/green/1", load_balancer: "app/web/1", over: &[] };
+    let now = crate::clock::wall();
+    let window = (now - check.window, now);
+    let sample = stub.ports.monitoring.sample(&check, of, window).await.unwrap();
+    assert_eq!((sample.value, sample.requests, sample.points), (Some(0.08), 100.0, vec![0.08]));
+    let counts: Vec<_> = sample.counts.iter().flatten().map(|count| (count.of, count.hits)).collect();
+    assert_eq!(counts, [(100.0, 8.0)]);
+}
+
+fn error_rate() -> MetricCheck {
+    MetricCheck {
         target_group: None,
         metric: Metric::ErrorRate,
         max: Some(0.01),
         min: None,
         max_ratio_to_live: None,
         significance: None,
-        test: crate::rollout::MetricTest::Sequential,
+        test: MetricTest::Sequential,
         min_requests: None,
         inconclusive: CountsAs::Fail,
         load_balancer_errors: false,
         period: Duration::from_secs(60),
         window: Duration::from_secs(300),
+    }
+}
+
+/// A thousand requests in two minutes, 30 of which took more than 300 ms, and 9 more than 1.5 s; in the second one nobody waited so long.
+fn timed(call: &BTreeMap<String, String>) -> (u16, String) {
+    let result = |n: usize| {
+        let query = format!("MetricDataQueries.member.{n}");
+        let id = call.get(&format!("{query}.Id"))?;
+        let values: &[u32] = match call[&format!("{query}.MetricStat.Stat")].as_str() {
+            "Sum" | "TC(0.000000:)" => &[400, 600],
+            "TC(0.300000:)" => &[10, 20],
+            "TC(1.500000:)" => &[9],
+            _ => &[],
+        };
+        let times: String = (0..values.len()).map(|n| format!("<member>2026-01-01T00:0{n}:00Z</member>")).collect();
+        let values: String = values.iter().map(|value| format!("<member>{value}</member>")).collect();
+        let points = format!("<Timestamps>{times}</Timestamps><Values>{values}</Values>");
+        Some(format!("<member><Id>{id}</Id><StatusCode>Complete</StatusCode>{points}</member>"))
     };
-    let of = MetricOf { color: "green", group: "targetgroup/green/1", load_balancer: "app/web/1", over: &[] };
+    let results: String = (1..).map_while(result).collect();
+    let body = format!("<GetMetricDataResult><MetricDataResults>{results}</MetricDataResults></GetMetricDataResult>");
+    (200, format!("<GetMetricDataResponse>{body}</GetMetricDataResponse>"))
+}
+
+#[tokio::test]
+async fn requests_that_take_long_are_counted() {
+    let stub = Stub::start(timed).await;
+    let check = MetricCheck { metric: Metric::Latency(99), max: Some(0.3), ..error_rate() };
+    let of = MetricOf { color: "green", group: "targetgroup/green/1", load_balancer: "app/web/1", over: &[0.3, 1.5] };
     let now = crate::clock::wall();
     let window = (now - check.window, now);
-    let sample = stub.ports.monitoring.sample(&check, of, window).await.unwrap();
-    assert_eq!((sample.value, sample.requests, sample.points), (Some(0.08), 100.0, vec![0.08]));
+    let sample = stub.ports.monitoring.sample(&check, of.clone(), window).await.unwrap();
+    let told = |counts: &[Count]| counts.iter().map(|one| (one.of, one.hits)).collect::<Vec<_>>();
+    let counts: Vec<_> = sample.counts.iter().map(|counts| told(counts)).collect();
+    assert_eq!(counts, [[(400.0, 10.0), (600.0, 20.0)], [(400.0, 9.0), (600.0, 0.0)]]);
+    // Nothing is asked for that nobody needs.
+    let none = MetricOf { over: &[], ..of };
+    assert_eq!(stub.ports.monitoring.sample(&check, none, window).await.unwrap().counts, Vec::<Vec<Count>>::new());
 }
 
 /// Every change finds something else under way once.

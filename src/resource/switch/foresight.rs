@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::Shared;
 use crate::clock;
 use crate::duration::shown;
-use crate::rollout::metrics::Sample;
+use crate::rollout::metrics::{self, Sample};
 use crate::rollout::statistics::draws_to_tell;
 use crate::rollout::{Check, Checking, Counted, Metric, MetricCheck, Runbook, Step, Subject, Watch};
 use crate::run::rollout::ports::MetricOf;
@@ -19,7 +19,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How much worse a color is that every gate should see.
 const MUCH_WORSE: f64 = 5.0;
 
-/// Tells which metrics could not even see a color that is much worse than its limit, in any step. What can't be read is left out, and so is
+/// Tells in which steps a metric could not even see a color that is much worse than its limit. What can't be read is left out, and so is
 /// what gets no traffic.
 pub(super) async fn tell(shared: &Shared, runbook: &Runbook, diagnostics: &mut Diagnostics) {
     let mut watched: BTreeMap<(String, &str), Vec<(&Watch, &Checking)>> = BTreeMap::new();
@@ -38,27 +38,36 @@ pub(super) async fn tell(shared: &Shared, runbook: &Runbook, diagnostics: &mut D
         else {
             continue;
         };
-        let a_minute = usual.requests / 60.0;
-        let level = runbook.level_of_a_test();
-        let Some(needed) = draws_to_tell(limit, (MUCH_WORSE * limit).min(0.95), level, 1.0) else { continue };
-        // A cohort's requests are not known.
-        let of_watch = |(watch, _): &(&Watch, &Checking)| {
-            (!watch.of_cohort).then(|| a_minute * watch.percent / 100.0 * watch.hold.as_secs_f64() / 60.0)
-        };
-        let most = watches.iter().filter_map(of_watch).fold(0.0, f64::max);
-        if a_minute == 0.0 || most >= needed {
+        let (level, dispersion) = (runbook.level_of_a_test(), metrics::dispersion(&usual));
+        let Some(of_chance) = draws_to_tell(limit, (MUCH_WORSE * limit).min(0.95), level, dispersion) else { continue };
+        let needed = of_chance.max(check.least_requests() as f64);
+        let color = subject.shown();
+        let blind: Vec<String> =
+            watches.iter().filter_map(|(watch, _)| blind(watch, check, (usual.requests, needed))).collect();
+        if blind.is_empty() {
             continue;
         }
-        let whole = Duration::from_secs((needed / a_minute * 60.0).ceil() as u64);
-        let color = subject.shown();
         let detail = format!(
-            "{place}: at {a_minute:.0} requests a minute, as in the last hour, {color} gets {most:.0} at most while a step is watched. It takes about {needed:.0} until {MUCH_WORSE} times as many as allowed are told from chance, which is {} of all traffic. A color that is worse may pass. Hold longer, give a step more weight, or add http checks or alarms.",
-            shown(whole)
+            "{place}: at {:.0} requests a minute, as in the last hour, {color} gets {}. It takes about {needed:.0} until {MUCH_WORSE} times as many as allowed are told from chance: what is worse than its limit may pass there. Hold longer, give the step more weight, or add http checks or alarms.",
+            usual.requests / 60.0,
+            blind.join(", and ")
         );
         let path = Path::attribute("verification").attr("metrics");
         let path = checking_index(&watches).map_or(path.clone(), |index| path.index(index));
         diagnostics.warning_at(path, "Too few requests for the metric to see anything", detail);
     }
+}
+
+/// A step in which fewer requests come than are needed, in words. A cohort's are not known.
+fn blind(watch: &Watch, check: &MetricCheck, (an_hour, needed): (f64, f64)) -> Option<String> {
+    let share = watch.percent / 100.0;
+    // Whole periods are judged: of a hold one less on average.
+    let time = watch.hold.saturating_sub(check.period);
+    let comes = an_hour * share * time.as_secs_f64() / 3600.0;
+    // Of two colors the one with less says how much is known.
+    let counts = if check.max.is_none() && share < 1.0 { comes * (1.0 - share) } else { comes };
+    let is_blind = !watch.of_cohort && an_hour > 0.0 && counts < needed;
+    is_blind.then(|| format!("{comes:.0} of them at {} % for {}", watch.percent, shown(watch.hold)))
 }
 
 fn checking_index(watches: &[(&Watch, &Checking)]) -> Option<usize> {

@@ -61,6 +61,9 @@ pub(super) struct UsualOf {
     dispersion: f64,
 }
 
+/// With a smaller part of the color's requests the live one has what is left of its traffic: it says nothing of the color.
+const FEW: f64 = 0.05;
+
 /// How far back what is usual is asked for.
 const USUALLY: Duration = Duration::from_secs(60 * 60);
 
@@ -471,18 +474,23 @@ impl CheckRunner<'_> {
             Ok(sample) => sample,
             Err(error) => return unread(error),
         };
-        let (dispersion, level) = (usual.dispersion, self.level);
-        let mut measured = Measured { color, is_complete: true, limits, dispersion, level, ..Measured::default() };
+        let UsualOf { value: usual, dispersion } = usual;
+        let level = self.level;
+        let mut measured =
+            Measured { color, is_complete: true, limits, usual, dispersion, level, ..Measured::default() };
         let compares = check.max_ratio_to_live.is_some() || check.significance.is_some();
         if let Some(live) = live.filter(|_| compares) {
-            let over: Vec<f64> = usual.value.into_iter().collect();
+            let over: Vec<f64> = usual.into_iter().collect();
             let of = MetricOf { over: &over, ..live };
             let mut sample = self.ports.monitoring.sample(check, of.clone(), (from, to)).await;
             // A color that has no traffic any more is measured by what it had before.
-            if since.is_some()
-                && sample.as_ref().is_ok_and(|sample| sample.compared().requests < check.least_requests().max(1) as f64)
-            {
-                let length = to.duration_since(from).unwrap_or_default().max(check.window);
+            let few = (check.least_requests().max(1) as f64).max(FEW * measured.color.requests);
+            if since.is_some() && sample.as_ref().is_ok_and(|sample| sample.compared().requests < few) {
+                // Evidence goes by the same time at each look.
+                let length = match check.counted() {
+                    Some(_) => USUALLY,
+                    None => to.duration_since(from).unwrap_or_default().max(check.window),
+                };
                 // The period in which traffic moved is neither before nor after.
                 let earlier = (from - length - check.period, from - check.period);
                 sample = self.ports.monitoring.sample(check, of, earlier).await;
@@ -504,7 +512,7 @@ impl CheckRunner<'_> {
         of: &MetricOf<'_>,
         (from, to): (SystemTime, SystemTime),
     ) -> Result<UsualOf, PortError> {
-        let key = format!("{} {} {}", check.metric.name(), of.group, seconds(from));
+        let key = format!("{check:?} {} {}", of.group, seconds(from));
         let known = || self.usual.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(usual) = known().get(&key).copied() {
             return Ok(usual);
@@ -516,7 +524,11 @@ impl CheckRunner<'_> {
             let meanwhile = self.ports.monitoring.sample(check, of.clone(), (until + check.period, to)).await?;
             return Ok(UsualOf { value: meanwhile.compared().value, dispersion: 1.0 });
         }
-        let value = before.compared().value;
+        // A short incident makes the hour's percentile, and not that of its minutes.
+        let value = match check.metric {
+            Metric::Latency(_) => median(&before.points).or(before.value),
+            _ => before.compared().value,
+        };
         let over: Vec<f64> = value.into_iter().collect();
         let counted = match check.metric {
             Metric::Latency(_) => {
@@ -591,6 +603,13 @@ fn window(check: &MetricCheck, since: Option<Since>) -> Option<(SystemTime, Syst
     };
     let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     (to >= from + period).then(|| (at(from), at(to)))
+}
+
+/// The middle one; none of none.
+fn median(points: &[f64]) -> Option<f64> {
+    let mut sorted = points.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
 }
 
 /// What an answer tells.

@@ -200,6 +200,7 @@ fn hold(
                     live: Some(sample(&other, &check, value.as_slice())),
                     is_complete: true,
                     limits,
+                    usual: *value,
                     dispersion: *dispersion,
                     level,
                     ..Measured::default()

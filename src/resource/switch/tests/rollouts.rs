@@ -1071,6 +1071,39 @@ async fn an_error_rate_that_sees_no_failure_is_told() {
     assert!(words.contains("verification.metrics[0]: green speaks gRPC"), "{words}");
 }
 
+/// How many requests a metric will have is foreseen from the last hour: too few show nothing, and that is told.
+#[tokio::test(start_paused = true)]
+async fn a_metric_that_can_t_see_anything_is_told() {
+    for (an_hour, max, is_told) in [
+        (600.0, Some(0.01), true),
+        (600_000.0, Some(0.01), false),
+        // A limit that is far away is seen by fewer; one beside the live color goes by its own rate.
+        (6_000.0, Some(0.01), true),
+        (6_000.0, Some(0.2), false),
+        (600.0, None, true),
+        // Where nobody comes nothing is foreseen.
+        (0.0, Some(0.01), false),
+    ] {
+        let (stage, stored) = on_blue().await;
+        let value = (an_hour > 0.0).then_some(0.005);
+        stage.fake.set_sample("targetgroup/blue/1", Sample { value, requests: an_hour, ..Sample::default() });
+        let limit = match max {
+            Some(max) => ("max", percent(max)),
+            None => ("max_ratio_to_live", percent(1.5)),
+        };
+        let metric = Value::object([("metric", text("error_rate")), limit]);
+        let mut config = careful(&stage, "green");
+        config.set("verification", Value::object([("duration", text("5m")), ("metrics", list(metric))]));
+        let (_, diagnostics) = stage.plan(&config, Some(&stored)).await;
+        let told = told(&diagnostics);
+        assert_eq!(told.contains("Too few requests for the metric"), is_told, "{an_hour} {max:?}: {told}");
+        if is_told && an_hour < 1000.0 && max.is_some() {
+            let said = told.split("Too few requests").nth(1).unwrap().lines().nth(1).unwrap();
+            expect_test::expect!["verification.metrics[0]: at 10 requests a minute, as in the last hour, green gets 1 of them at 10 % for 2m, and 5 of them at 50 % for 2m, and 40 of them at 100 % for 5m. It takes about 204 until 5 times as many as allowed are told from chance: what is worse than its limit may pass there. Hold longer, give the step more weight, or add http checks or alarms."].assert_eq(said);
+        }
+    }
+}
+
 /// CloudWatch has a minute when it is over for two: what is younger is not judged, and what the hold ended with is.
 #[tokio::test(start_paused = true)]
 async fn a_hold_is_judged_to_its_last_whole_minute() {

@@ -357,13 +357,12 @@ fn picture(points: &[(f64, f64)]) -> String {
             let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"{color}\"/>", y(*share));
         }
     }
-    for (n, name) in ["error_rate max", "error_rate ratio", "latency_p99 ratio"].iter().enumerate() {
+    for (n, name) in ["error_rate, max", "error_rate, ratio", "latency_p99, ratio"].iter().enumerate() {
         let x = left + width * (n as f64 + 0.5) / 3.0;
-        let _ = writeln!(
-            svg,
-            "<text x=\"{x:.0}\" y=\"312\" text-anchor=\"middle\">{name}: 300, 1000, 6000 a minute × 5, 10, 50 %</text>"
-        );
+        let _ = writeln!(svg, "<text x=\"{x:.0}\" y=\"312\" text-anchor=\"middle\">{name}</text>");
     }
+    let each = "each at 300, 1000 and 6000 requests a minute, with 5, 10 and 50 % of the traffic";
+    let _ = writeln!(svg, "<text x=\"{:.0}\" y=\"330\" text-anchor=\"middle\">{each}</text>", left + width / 2.0);
     svg.push_str("</svg>\n");
     svg
 }

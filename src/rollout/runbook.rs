@@ -27,7 +27,7 @@ pub struct Runbook {
     pub taken_over: Vec<StepId>,
     /// From this stage on the rollout has arrived: what can't be done there is left for the next apply, and undoes nothing.
     pub afterwards: Option<usize>,
-    /// With which probability all its metrics together may throw back by chance what keeps their limits; none: [`ERROR_LEVEL`].
+    /// With which probability all its metrics together may throw back by chance what keeps their limits; none: the default, 0.01.
     pub error_level: Option<f64>,
 }
 

@@ -103,7 +103,7 @@ pub fn at_least(level: f64, (low, high): (f64, f64), evidence: impl Fn(f64) -> f
 
 /// How many times as much as that of single draws the number of hits varies from period to period, at least 1 (Pearson's statistic over
 /// its degrees of freedom). Each period has the draws and the hits among them. One bad minute says little about all others: the worst
-/// [`SET_ASIDE`] of them are not of what is usual, and none counts for more than [`MOST_OF_A_PERIOD`]. Below [`LEAST_PERIODS`] nothing is said.
+/// twentieth of them is not of what is usual, and none counts for more than 14 standard deviations. Of fewer than ten nothing is said.
 pub fn dispersion(periods: &[(f64, f64)]) -> f64 {
     let mut counted: Vec<(f64, f64)> = periods.iter().copied().filter(|(draws, _)| *draws > 0.0).collect();
     counted.sort_by(|one, other| (one.1 / one.0).total_cmp(&(other.1 / other.0)));

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use terraform_tests::client::element;
 use terraform_tests::stage::{Leads, Stage, forward};
-use terraform_tests::terraform::Terraform;
+use terraform_tests::terraform::{Terraform, repository};
 
 /// A color that keeps clients at a target: AWS takes no action with it and another group that does not keep them at a group.
 #[tokio::test(flavor = "multi_thread")]
@@ -190,4 +190,40 @@ async fn a_taken_priority_is_refused() -> anyhow::Result<()> {
     ensure!(plan.code == 1);
     plan.has(&["The priority is taken", "adopt the rule with rule_arn"])?;
     Ok(())
+}
+
+/// Whoever keeps the default action leads it back with every apply of theirs: the module's rule in front of it stays where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_goes_in_front_of_somebody_elses_default_action() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let terraform = Terraform::new()?;
+    for file in ["main.tf", "variables.tf", "outputs.tf"] {
+        let text = std::fs::read_to_string(repository().join("examples/modules/in-front").join(file))?;
+        terraform.file(&format!("module/{file}"), &text)?;
+    }
+    let listener = stage.listeners[0].clone();
+    let root = |active: &str| {
+        format!(
+            "{}module \"switch\" {{\n  source = \"./module\"\n  name = \"shop\"\n  active = \"{active}\"\n  listener_arn = \"{listener}\"\n  \
+             target_group_arns = {{ blue = \"{}\", green = \"{}\" }}\n  parameter = \"/shop/current-live\"\n  \
+             strategy = {{ steps = [{{ weight = 50 }}], settle = \"0s\" }}\n  verification = {{ duration = \"1s\", interval = \"500ms\", healthy = {{}} }}\n}}\n\
+             output \"live\" {{ value = module.switch.live }}\n",
+            stage.provider(),
+            stage.group("blue"),
+            stage.group("green")
+        )
+    };
+    terraform.write(&root("blue"))?;
+    terraform.run(&["get", "-no-color"]).await?.ok()?;
+    terraform.apply().await?.ok()?;
+    terraform.write(&root("green"))?;
+    terraform.apply().await?.ok()?.has(&["live = \"green\""])?;
+    ensure!(stage.answers(0, "/").await? == "green");
+    // Their next apply.
+    let mut theirs = vec![("ListenerArn".to_owned(), listener.clone())];
+    theirs.extend(forward(1, &[(stage.group("blue"), 100)]));
+    let theirs: Vec<(&str, &str)> = theirs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    stage.client.elb("ModifyListener", &theirs).await?;
+    ensure!(stage.answers(0, "/").await? == "green");
+    terraform.plan_is_empty().await
 }

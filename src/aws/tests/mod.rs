@@ -515,23 +515,24 @@ async fn listeners_that_are_read_together_share_a_call() {
 
 /// A hundred requests to a function, of which eight came to nothing there, and as many answers of the load balancer.
 fn measured(call: &BTreeMap<String, String>) -> (u16, String) {
+    minutes(call, |query| match call[&format!("{query}.Metric.MetricName")].as_str() {
+        "RequestCount" => &[100],
+        "LambdaUserError" => &[5],
+        "LambdaInternalError" => &[3],
+        _ => &[],
+    })
+}
+
+/// What GetMetricData says to each of its queries: a value for each minute.
+fn minutes(call: &BTreeMap<String, String>, values: impl Fn(&str) -> &'static [u32]) -> (u16, String) {
     let result = |n: usize| {
         let query = format!("MetricDataQueries.member.{n}");
         let id = call.get(&format!("{query}.Id"))?;
-        let value = match call[&format!("{query}.MetricStat.Metric.MetricName")].as_str() {
-            "RequestCount" => 100,
-            "LambdaUserError" => 5,
-            "LambdaInternalError" => 3,
-            _ => 0,
-        };
-        let point = if value == 0 {
-            String::new()
-        } else {
-            format!(
-                "<Timestamps><member>2026-01-01T00:00:00Z</member></Timestamps><Values><member>{value}</member></Values>"
-            )
-        };
-        Some(format!("<member><Id>{id}</Id><StatusCode>Complete</StatusCode>{point}</member>"))
+        let values = values(&format!("{query}.MetricStat"));
+        let times: String = (0..values.len()).map(|n| format!("<member>2026-01-01T00:0{n}:00Z</member>")).collect();
+        let values: String = values.iter().map(|value| format!("<member>{value}</member>")).collect();
+        let points = format!("<Timestamps>{times}</Timestamps><Values>{values}</Values>");
+        Some(format!("<member><Id>{id}</Id><StatusCode>Complete</StatusCode>{points}</member>"))
     };
     let results: String = (1..).map_while(result).collect();
     let body = format!("<GetMetricDataResult><MetricDataResults>{results}</MetricDataResults></GetMetricDataResult>");
@@ -570,23 +571,12 @@ fn error_rate() -> MetricCheck {
 
 /// A thousand requests in two minutes, 30 of which took more than 300 ms, and 9 more than 1.5 s; in the second one nobody waited so long.
 fn timed(call: &BTreeMap<String, String>) -> (u16, String) {
-    let result = |n: usize| {
-        let query = format!("MetricDataQueries.member.{n}");
-        let id = call.get(&format!("{query}.Id"))?;
-        let values: &[u32] = match call[&format!("{query}.MetricStat.Stat")].as_str() {
-            "Sum" | "TC(0.000000:)" => &[400, 600],
-            "TC(0.300000:)" => &[10, 20],
-            "TC(1.500000:)" => &[9],
-            _ => &[],
-        };
-        let times: String = (0..values.len()).map(|n| format!("<member>2026-01-01T00:0{n}:00Z</member>")).collect();
-        let values: String = values.iter().map(|value| format!("<member>{value}</member>")).collect();
-        let points = format!("<Timestamps>{times}</Timestamps><Values>{values}</Values>");
-        Some(format!("<member><Id>{id}</Id><StatusCode>Complete</StatusCode>{points}</member>"))
-    };
-    let results: String = (1..).map_while(result).collect();
-    let body = format!("<GetMetricDataResult><MetricDataResults>{results}</MetricDataResults></GetMetricDataResult>");
-    (200, format!("<GetMetricDataResponse>{body}</GetMetricDataResponse>"))
+    minutes(call, |query| match call[&format!("{query}.Stat")].as_str() {
+        "Sum" | "TC(0.000000:)" => &[400, 600],
+        "TC(0.300000:)" => &[10, 20],
+        "TC(1.500000:)" => &[9],
+        _ => &[],
+    })
 }
 
 #[tokio::test]

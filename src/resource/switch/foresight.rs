@@ -31,7 +31,7 @@ pub(super) async fn tell(shared: &Shared, runbook: &Runbook, diagnostics: &mut D
     }
     let mut known: BTreeMap<(String, String), Sample> = BTreeMap::new();
     for ((place, _), watches) in watched {
-        let Some((_, Checking { check: Check::Metric(check), subject, .. })) = watches.first() else { continue };
+        let Some((_, Checking { check: Check::Metric(check), subject, index, .. })) = watches.first() else { continue };
         let Some(limit) = share_allowed(check) else { continue };
         let Some(usual) = usual(shared, (check, subject), &mut known).await else { continue };
         let Some(limit) = limit.or_else(|| Some(check.max_ratio_to_live? * usual.value?)).filter(|limit| *limit > 0.0)
@@ -53,7 +53,7 @@ pub(super) async fn tell(shared: &Shared, runbook: &Runbook, diagnostics: &mut D
             blind.join(", and ")
         );
         let path = Path::attribute("verification").attr("metrics");
-        let path = checking_index(&watches).map_or(path.clone(), |index| path.index(index));
+        let path = index.map_or(path.clone(), |index| path.index(index));
         diagnostics.warning_at(path, "Too few requests for the metric to see anything", detail);
     }
 }
@@ -68,10 +68,6 @@ fn blind(watch: &Watch, check: &MetricCheck, (an_hour, needed): (f64, f64)) -> O
     let counts = if check.max.is_none() && share < 1.0 { comes * (1.0 - share) } else { comes };
     let is_blind = !watch.of_cohort && an_hour > 0.0 && counts < needed;
     is_blind.then(|| format!("{comes:.0} of them at {} % for {}", watch.percent, shown(watch.hold)))
-}
-
-fn checking_index(watches: &[(&Watch, &Checking)]) -> Option<usize> {
-    watches.first().and_then(|(_, checking)| checking.index)
 }
 
 /// The share of requests that may fail or be slow, where that is told by the check alone; none of it is judged by evidence: nothing.

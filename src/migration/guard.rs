@@ -57,6 +57,7 @@ impl Guard {
             let how = match lock_record.status {
                 Status::Running | Status::Free => "has not ended",
                 Status::Held => "was stopped half-way",
+                Status::Waiting => "waits for an approval",
                 Status::Stuck => "failed, and so did its way back",
                 Status::Unknown => "failed, with a call that was not answered",
             };

@@ -123,6 +123,12 @@ impl Switches {
         of_record.iter().find(|(other, wanted)| *other != route && *wanted != color).map(|(_, wanted)| wanted.clone())
     }
 
+    /// Whether another switch is known to keep a record, by the first of its routes.
+    fn is_shared(&self, record: &str, route: &str) -> bool {
+        let wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
+        wishes.get(record).is_some_and(|of_record| of_record.keys().any(|other| other != route))
+    }
+
     /// Notes that an object has these from now on.
     fn claim(&self, things: impl IntoIterator<Item = String>, owner: &str) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);

@@ -40,6 +40,14 @@ pub(super) fn variable(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A few words in one line.
+pub(super) fn line(text: &str) -> Result<(), String> {
+    if !text.trim().is_empty() && text.chars().count() <= 100 && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err("must be one line of 1 to 100 characters".to_owned())
+}
+
 /// A level of significance.
 pub(super) fn level(number: f64) -> Result<(), String> {
     if number > 0.0 && number < 0.5 {

@@ -336,6 +336,18 @@ pub enum CountsAs {
     Fail,
 }
 
+/// What a measurement counts as that says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Choice)]
+pub enum Inconclusive {
+    /// As if all were well.
+    Pass,
+    /// As if it were not.
+    #[default]
+    Fail,
+    /// As neither: a person is to decide.
+    Hold,
+}
+
 /// A number and its limits.
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(kind = MetricKind, change = InPlace)]
@@ -367,9 +379,14 @@ pub struct MetricCheck {
     /// The number of requests below which a measurement is inconclusive; not for `metric = "requests"`.
     #[argument(range = 0..=1_000_000_000, default(Query = 0, OfLoadBalancer = 1))]
     pub min_requests: Option<u64>,
-    /// What an inconclusive last measurement counts as.
+    /// What an inconclusive last measurement counts as. `hold` stops the rollout where it is, whatever `on_failure` says, for a person to
+    /// decide; before the color gets traffic that is the same as `fail`.
     #[argument(default = "fail")]
-    pub inconclusive: CountsAs,
+    pub inconclusive: Inconclusive,
+    /// Whether it is only told what the limits would have done: nothing is ever thrown back for it. It is how a limit is tried that nobody
+    /// knows yet.
+    #[argument(default = false)]
+    pub dry_run: bool,
     /// For `metric = "error_rate"`, whether 5xx answers that the load balancer made itself, for whichever target group, count for
     /// `max` as those of the color. CloudWatch can't tell them apart, so on a load balancer with other services theirs count, too. They
     /// don't count in comparisons with the live color. Connections that the targets of the color refuse, and functions of it that fail, always count.
@@ -405,6 +422,10 @@ impl MetricCheck {
 
     /// How many sequential tests its limits are: the error level of a rollout is divided among them.
     pub fn tests(&self) -> usize {
+        // What throws nothing back takes nothing of it away from the others.
+        if self.dry_run {
+            return 0;
+        }
         let limits = [self.max.is_some(), self.max_ratio_to_live.is_some(), self.significance.is_some()];
         let of_points = self.significance.is_some() && self.test == MetricTest::Sequential;
         match self.counted() {
@@ -666,7 +687,8 @@ impl MetricCheck {
         limits.extend(self.min.map(|min| format!("at least {}", self.metric.shown(min))));
         limits.extend(self.max_ratio_to_live.map(|ratio| format!("at most {ratio} times the live color's")));
         limits.extend(self.significance.map(|_| "not significantly above the live color's".to_owned()));
-        format!("{} of {color} is {}", self.metric.name(), limits.join(" and "))
+        let dry = if self.dry_run { ", only told" } else { "" };
+        format!("{} of {color} is {}{dry}", self.metric.name(), limits.join(" and "))
     }
 }
 

@@ -24,6 +24,10 @@ pub enum Entry {
     Failed(StepId, String),
     /// What others wrote about a step that failed: for the diagnostics alone, and never for a state.
     Saw(StepId, String),
+    /// It failed for nothing could be said: the rollout is to stay where it is, for a person to decide.
+    Unclear(StepId),
+    /// What a check of the step saw for which nothing is done, in words.
+    Noted(StepId, String),
     /// The step's call was given up on, or ended without an answer: it may have had its effect, or have it later.
     Unanswered(StepId),
     /// Its answer came after all.
@@ -54,6 +58,8 @@ impl Entry {
             | Entry::Done(id)
             | Entry::Failed(id, _)
             | Entry::Saw(id, _)
+            | Entry::Unclear(id)
+            | Entry::Noted(id, _)
             | Entry::Unanswered(id)
             | Entry::Answered(id)
             | Entry::Expired(id)
@@ -73,6 +79,8 @@ impl Entry {
             Entry::Done(_) => "Done",
             Entry::Failed(..) => "Failed",
             Entry::Saw(..) => "Saw",
+            Entry::Unclear(_) => "Unclear",
+            Entry::Noted(..) => "Noted",
             Entry::Unanswered(_) => "Unanswered",
             Entry::Answered(_) => "Answered",
             Entry::Expired(_) => "Expired",
@@ -199,7 +207,8 @@ impl Journal {
             ]),
             // What stops a rollout is put down to the step that began last, or to none that began.
             Entry::Failed(id, _) => first(&[(self.is_broken() && !self.is_under_way(*id), Illegal::Broken)]),
-            Entry::Saw(id, _) => first(&[(!self.has_failed(*id), Illegal::NotFailed)]),
+            Entry::Saw(id, _) | Entry::Unclear(id) => first(&[(!self.has_failed(*id), Illegal::NotFailed)]),
+            Entry::Noted(id, _) => first(&[(!self.began(*id), Illegal::NotBegun)]),
             Entry::Unanswered(id) => first(&[
                 (!self.began(*id), Illegal::NotBegun),
                 (!self.is_under_way(*id), Illegal::NotUnderWay),
@@ -404,6 +413,20 @@ impl Journal {
     pub fn evidence(&self, id: StepId) -> Option<&str> {
         self.entries.iter().find_map(|entry| match entry {
             Entry::Saw(of, text) if *of == id => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Whether what stopped the rollout was that nothing could be said.
+    pub fn is_unclear(&self) -> bool {
+        let first = self.entries.iter().find(|entry| matches!(entry, Entry::Failed(..) | Entry::Interrupted));
+        matches!(first, Some(Entry::Failed(id, _)) if self.entries.contains(&Entry::Unclear(*id)))
+    }
+
+    /// What checks saw for which nothing is done.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Noted(_, words) => Some(words.as_str()),
             _ => None,
         })
     }

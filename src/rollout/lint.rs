@@ -339,12 +339,15 @@ impl<'a> Walk<'a> {
         gains
     }
 
-    /// With `active` omitted, a new rule forwards as the other routes do: nobody gains anything that it had not. What gains
-    /// otherwise then has a rule of its own.
+    /// With `active` omitted, and where a rollout waits, a new rule forwards as the other routes do: nobody gains anything that it had
+    /// not. What gains otherwise then has a rule of its own.
     fn is_exempt(&self, gain: &Gain<'_>) -> bool {
         let routes = self.intent.routes.iter().filter_map(|route| self.before(gain.at.stage).routes.get(&route.key()));
         let mut alike = routes.filter(|observed| observed.terminal.shares_like(gain.after));
-        self.follows() && (gain.before.is_some() || alike.next().is_some())
+        match gain.before {
+            Some(_) => self.follows(),
+            None => (self.follows() || self.runbook.waits.is_some()) && alike.next().is_some(),
+        }
     }
 
     /// A color's name for its target group, or the group's own.

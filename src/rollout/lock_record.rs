@@ -2,8 +2,11 @@
 //! one out, and tells the next one what a killed one left.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::intent::{Environment, label, labeled};
 use super::route::{Forward, Observed, Stickiness, Terminal};
@@ -74,6 +77,9 @@ pub struct LockRecord {
     /// None in what an older version wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub led: Option<Vec<u32>>,
+    /// Whose word it waits for, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// The sizes that it raised, by color.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, Raised>,
@@ -95,12 +101,45 @@ pub enum Status {
     Running,
     /// It stopped in place, on purpose.
     Held,
+    /// It came as far as it was to, and waits for a person.
+    Waiting,
     /// It failed, and so did the way back.
     Stuck,
     /// It failed, and a call that was not answered may still have its effect.
     Unknown,
     /// Nobody runs one, and nothing is left: the parameter is kept, since AWS says nothing of reads after a deletion.
     Free,
+}
+
+/// What a rollout waits for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The part that the color has meanwhile, in percent.
+    pub percent: f64,
+    /// Whose word it is, where somebody is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// Until when (RFC 3339), where that is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// What an apply does then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_timeout: Option<String>,
+}
+
+impl Waiting {
+    /// Since when, as far as that can be read.
+    pub fn began(&self) -> Option<SystemTime> {
+        OffsetDateTime::parse(&self.since, &Rfc3339).ok().map(SystemTime::from)
+    }
+
+    /// Since when and for whom, in words: `with 10 % for the web team since 2026-03-01T09:00:00Z`.
+    pub fn summary(&self) -> String {
+        let by = self.by.as_ref().map(|by| format!(" for {by}")).unwrap_or_default();
+        format!("with {} %{by} since {}", self.percent, self.since)
+    }
 }
 
 /// A size that a rollout raised.
@@ -233,9 +272,13 @@ impl LockRecord {
         if !self.what.is_empty() {
             return format!("{} that {} began at {}", self.what, self.holder, self.since);
         }
+        format!("the rollout {}that {} began at {}", self.way(), self.holder, self.since)
+    }
+
+    /// From where to where it goes, in words, with a space at the end: `from blue to green `.
+    pub fn way(&self) -> String {
         let from = self.from.as_deref().map(|from| format!("from {from} ")).unwrap_or_default();
-        let to = self.to.as_deref().unwrap_or("another color");
-        format!("the rollout {from}to {to} that {} began at {}", self.holder, self.since)
+        format!("{from}to {} ", self.to.as_deref().unwrap_or("another color"))
     }
 }
 

@@ -46,7 +46,7 @@ pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
     if let Some(reason) = world.and_then(|world| crossed(runbook, journal, world)) {
         return Decision::ExternalChange(reason);
     }
-    let decision = match if journal.is_interrupted() { runbook.on_interrupt } else { runbook.on_failure } {
+    let decision = match policy(runbook, journal) {
         OnFailure::Rollback => way_back(runbook, journal, world),
         OnFailure::Hold => level(runbook, journal, world),
         OnFailure::Leave => Decision::Held,
@@ -59,6 +59,15 @@ pub fn next(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Deci
             _ => decision,
         },
         other => other,
+    }
+}
+
+/// What is to become of a rollout that can't go on.
+pub fn policy(runbook: &Runbook, journal: &Journal) -> OnFailure {
+    match (journal.is_interrupted(), journal.is_unclear()) {
+        (true, _) => runbook.on_interrupt,
+        (false, true) => OnFailure::Hold,
+        (false, false) => runbook.on_failure,
     }
 }
 
@@ -105,7 +114,9 @@ fn way_on(runbook: &Runbook, journal: &Journal, world: Option<&World>) -> Decisi
             .enumerate()
             .map(|(n, step)| (StepId { stage, step: n }, step))
             .filter(|(id, step)| {
-                !journal.finished(*id) && !world.is_some_and(|world| !step.takes_away() && step.holds(world))
+                // Nor is what a rehearsal leads back: it is where it was before it was led over.
+                let is_told = step.takes_away() || runbook.rehearsed == Some(stage);
+                !journal.finished(*id) && !world.is_some_and(|world| !is_told && step.holds(world))
             })
             .map(|(id, _)| id)
             .collect();

@@ -310,7 +310,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rollout::check::CountsAs;
+    use crate::rollout::check::Inconclusive;
 
     fn check() -> MetricCheck {
         MetricCheck {
@@ -322,7 +322,8 @@ mod tests {
             significance: None,
             test: MetricTest::Sequential,
             min_requests: Some(100),
-            inconclusive: CountsAs::Fail,
+            inconclusive: Inconclusive::Fail,
+            dry_run: false,
             load_balancer_errors: true,
             period: Duration::from_secs(60),
             window: Duration::from_secs(300),

@@ -12,6 +12,7 @@ mod capacity;
 mod check;
 mod cohort;
 pub mod cookies;
+pub mod freeze;
 pub mod gate;
 mod intent;
 mod journal;
@@ -38,8 +39,8 @@ pub use accepts::{condition_header, condition_value, wildcards};
 pub use capacity::{Before, Capacity, CapacityPolicy, PINNED_TAG, Scalable};
 pub use check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, Counted, CountsAs, HealthyPolicy, HttpCheck,
-    LambdaCheck, METRIC_IDS, Metric, MetricCheck, MetricQuery, MetricSource, MetricTest, SessionCheck, Subject, fill,
-    is_plain_url,
+    Inconclusive, LambdaCheck, METRIC_IDS, Metric, MetricCheck, MetricQuery, MetricSource, MetricTest, SessionCheck,
+    Subject, fill, is_plain_url,
 };
 pub use cohort::{Cohort, CohortRules, MOST_VALUES, MOST_WILDCARDS};
 pub use intent::{Environment, Intent, OnFailure, Removal, Validation, label, labeled};
@@ -53,6 +54,6 @@ pub use route::{
     Ahead, Conditions, Forward, HeaderCondition, LAST_PRIORITY, Observed, Place, QueryCondition, QueryValue, Redirect,
     RouteSpec, Stickiness, Terminal, called, short,
 };
-pub use runbook::{Convergence, Runbook, Stage, Step, Watch, is_made_by, terminal_summary, way_back};
-pub use strategy::{Prove, Shift, Strategy, Tell, Verification};
+pub use runbook::{Convergence, Runbook, Stage, Step, Waits, Watch, is_made_by, terminal_summary, way_back};
+pub use strategy::{Approval, OnTimeout, Prove, Shift, Strategy, Tell, Verification};
 pub use world::{Traffic, World, traffic};

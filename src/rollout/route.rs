@@ -424,6 +424,12 @@ impl Terminal {
         self.share(group) > than.map_or(0.0, |than| than.share(group)) + SAME
     }
 
+    /// Whether it leads requests to other groups than this one.
+    pub fn serves_others(&self, group: &str) -> bool {
+        let Terminal::Forward(forward) = self else { return false };
+        forward.groups.iter().any(|(other, _)| other != group && self.share(other) > 0.0)
+    }
+
     /// Whether the group is part of the action, at whatever weight.
     pub fn mentions(&self, group: &str) -> bool {
         matches!(self, Terminal::Forward(forward) if forward.groups.iter().any(|(arn, _)| arn == group))

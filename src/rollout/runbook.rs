@@ -9,7 +9,7 @@ use super::intent::OnFailure;
 use super::journal::{Journal, StepId};
 use super::processing::Processing;
 use super::route::{Conditions, Observed, Place, RouteSpec, Terminal};
-use super::strategy::Prove;
+use super::strategy::{Approval, OnTimeout, Prove};
 use super::world::World;
 use crate::duration::shown;
 use crate::secrets::harmless;
@@ -29,10 +29,55 @@ pub struct Runbook {
     pub afterwards: Option<usize>,
     /// With which probability all its metrics together may throw back by chance what keeps their limits; none: the default, 0.01.
     pub error_level: Option<f64>,
+    /// The stage that leads a first percent back, to know that it can be done, and how fast.
+    pub rehearsed: Option<usize>,
+    /// Where it waits for a person, instead of leading all traffic; none where it leads all of it.
+    pub waits: Option<Waits>,
+}
+
+/// Where a rollout waits for a person.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waits {
+    /// The color to go live.
+    pub color: String,
+    /// Its part in tenths of a percent.
+    pub permille: u32,
+    /// Whose word it waits for.
+    pub approval: Option<Approval>,
+}
+
+impl Waits {
+    /// The part in percent.
+    pub fn percent(&self) -> f64 {
+        f64::from(self.permille) / 10.0
+    }
+
+    /// Whose word it waits for: `an approval by the web team`, `up_to to be raised or left out`.
+    pub fn whose(&self) -> String {
+        match self.approval.as_ref().map(|approval| approval.by.as_ref()) {
+            Some(Some(by)) => format!("an approval by {by}"),
+            Some(None) => "an approval".to_owned(),
+            None => "up_to to be raised or left out".to_owned(),
+        }
+    }
+
+    /// In words.
+    pub fn summary(&self) -> String {
+        let timeout = self.approval.as_ref().and_then(|approval| Some((approval.timeout?, approval.on_timeout)));
+        let until = timeout.map(|(timeout, then)| {
+            let then = match then {
+                OnTimeout::Rollback => "an apply goes back",
+                OnTimeout::Continue => "an apply goes on without it",
+                OnTimeout::Hold => "an apply says that nobody did",
+            };
+            format!("; after {} {then}", shown(timeout))
+        });
+        format!("wait with {} at {} % for {}{}", self.color, self.percent(), self.whose(), until.unwrap_or_default())
+    }
 }
 
 /// As `verification.error_level` is where it isn't written.
-pub const ERROR_LEVEL: f64 = 0.01;
+const ERROR_LEVEL: f64 = 0.01;
 
 /// Steps that are carried out together: all of them, or none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -406,7 +451,12 @@ impl Runbook {
             _ => 0,
         };
         let all: usize = self.steps().map(|(_, step)| of_step(step)).sum();
-        self.error_level.unwrap_or(ERROR_LEVEL) / all.max(1) as f64
+        self.level() / all.max(1) as f64
+    }
+
+    /// The error level of all of them together.
+    pub fn level(&self) -> f64 {
+        self.error_level.unwrap_or(ERROR_LEVEL)
     }
 
     /// Whether there is nothing to do.
@@ -494,9 +544,10 @@ impl Runbook {
         if parts.is_empty() { (Duration::ZERO, parts) } else { (sum + settling + late, parts) }
     }
 
-    /// The steps in words.
+    /// The steps in words, and where it waits then.
     pub fn summary(&self) -> Vec<String> {
-        self.steps().map(|(_, step)| step.summary()).collect()
+        let steps = self.steps().map(|(_, step)| step.summary());
+        steps.chain(self.waits.as_ref().filter(|_| !self.is_empty()).map(Waits::summary)).collect()
     }
 }
 

@@ -1,10 +1,12 @@
 //! Where a switch stands: who is live, whom its target is, and what an earlier rollout left.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use super::intent::{Environment, Intent};
-use super::lock_record::LockRecord;
-use super::route::{ALL, Observed, RouteSpec, Terminal};
+use super::lock_record::{LockRecord, Status, Waiting};
+use super::route::{ALL, Observed, RouteSpec, SAME, Terminal};
+use super::strategy::OnTimeout;
 use super::world::{Traffic, World, traffic};
 
 /// Who gets the traffic now.
@@ -40,9 +42,7 @@ pub fn overtaken<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord
 
 /// A rollout of this switch that did not come to its end, where traffic is not as it was before it.
 fn open<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
-    // What another switch left, or a contract, is theirs to go on with.
-    let own = |lock_record: &&LockRecord| lock_record.what.is_empty() && lock_record.switch == intent.name;
-    let lock_record = world.lock_record.as_ref().filter(own).filter(|_| !is_settled(intent, world))?;
+    let lock_record = own(intent, world)?;
     let moved = intent.routes.iter().any(|route| {
         let (seen, was) = (world.routes.get(&route.key()), lock_record.origin(&route.key(), &intent.environments));
         match (seen, was) {
@@ -51,6 +51,13 @@ fn open<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
         }
     });
     moved.then_some(lock_record)
+}
+
+/// What an earlier run of this switch left, whatever became of the traffic since. What another switch left, or a contract, is theirs to go
+/// on with.
+fn own<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
+    let own = |lock_record: &&LockRecord| lock_record.what.is_empty() && lock_record.switch == intent.name;
+    world.lock_record.as_ref().filter(own).filter(|_| !is_settled(intent, world))
 }
 
 fn is_as_left(intent: &Intent, world: &World, lock_record: &LockRecord) -> bool {
@@ -83,8 +90,57 @@ fn is_led(intent: &Intent, lock_record: &LockRecord, route: &RouteSpec, now: &Te
     })
 }
 
-/// The color that is to be live: the one that was named, or else the one that is, or else the one on record.
+/// The rollout to the color that is to be live, or from it, that did not come to its end; one that waits for a person is so, whoever moved the
+/// traffic since.
+pub fn begun<'w>(intent: &Intent, world: &'w World) -> Option<&'w LockRecord> {
+    let waits = |left: &&LockRecord| left.status == Status::Waiting;
+    unfinished(intent, world).or_else(|| own(intent, world).filter(waits))
+}
+
+/// A rollout that waits for a person, and was not told to go further.
+pub fn waiting<'w>(intent: &Intent, world: &'w World) -> Option<(&'w LockRecord, &'w Waiting)> {
+    let left = unfinished(intent, world).filter(|left| left.status == Status::Waiting && left.to == intent.active)?;
+    let waiting = left.waiting.as_ref()?;
+    let is_approved = intent.strategy.up_to.is_none_or(|up_to| f64::from(up_to) / 10.0 > waiting.percent + SAME);
+    (!is_approved).then_some((left, waiting))
+}
+
+/// Whether a rollout has waited for as long as it was to at a time.
+pub fn is_overdue(intent: &Intent, world: &World, now: SystemTime) -> bool {
+    let timeout = intent.strategy.approval.as_ref().and_then(|approval| approval.timeout);
+    let since = waiting(intent, world).and_then(|(_, waiting)| waiting.began());
+    since.zip(timeout).is_some_and(|(since, timeout)| since + timeout <= now)
+}
+
+/// What becomes of a rollout that has waited for as long as it was to; none where none has.
+pub fn overdue(intent: &Intent, world: &World) -> Option<OnTimeout> {
+    let approval = intent.strategy.approval.as_ref().filter(|_| world.overdue)?;
+    let (left, _) = waiting(intent, world)?;
+    let has_before = left.from.as_ref().is_some_and(|from| intent.environments.contains_key(from));
+    // Without a color to go back to it can only be told.
+    let goes_back = approval.on_timeout == OnTimeout::Rollback;
+    Some(if goes_back && !has_before { OnTimeout::Hold } else { approval.on_timeout })
+}
+
+/// Whether the color that is to be live has just the part at which a rollout waits for a person: then it is where it was told to be.
+pub fn is_up_to(intent: &Intent, world: &World) -> bool {
+    let (Some(active), Some(up_to)) = (&intent.active, intent.strategy.up_to) else { return false };
+    let mut routes = intent.routes.iter().filter_map(|route| {
+        let (seen, group) = (world.routes.get(&route.key())?, intent.group(route, active)?);
+        Some(seen.terminal.share(group))
+    });
+    let is_there = |share: f64| (share - f64::from(up_to) / 10.0).abs() < 0.05;
+    routes.next().is_some_and(is_there) && routes.all(is_there)
+}
+
+/// The color that is to be live: the one that was named, or else the one that is, or else the one on record. Nobody's word in time may
+/// be a word for the color before.
 pub fn target_color(intent: &Intent, world: &World) -> Option<String> {
+    if overdue(intent, world) == Some(OnTimeout::Rollback)
+        && let Some((left, _)) = waiting(intent, world)
+    {
+        return left.from.clone();
+    }
     let on_record = || world.record.clone().filter(|color| intent.environments.contains_key(color));
     intent.active.clone().or_else(|| current(intent, world).live).or_else(on_record)
 }

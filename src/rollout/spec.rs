@@ -12,9 +12,10 @@ use super::check::{
     SessionCheck, Subject,
 };
 use super::cohort::Cohort;
+use super::freeze::Freeze;
 use super::intent::OnFailure;
 use super::route::Conditions;
-use super::strategy::{Prove, Shift};
+use super::strategy::{Approval, Prove, Shift};
 use super::{accepts, intent, processing, strategy};
 use crate::argument::{Arguments, Choice, rules};
 
@@ -60,6 +61,10 @@ pub struct Switch {
     /// The checks that the new color has to pass during every hold and after the last step. What happens when it
     /// fails more looks than `max_failures`, `on_failure` says.
     pub verification: Option<Verification>,
+    /// Times in which no rollout begins: a plan that would lead users to another color is refused, and so is the apply of an earlier one. The way
+    /// back is always open: to the color before of a rollout that did not come to its end, by a smaller `up_to`, and to a color that runs
+    /// the `release` that it ran when it was live.
+    pub freeze: Vec<Freeze>,
     /// What happens when a step or a check fails: `rollback` puts everything back, `hold` stops where it is and says so.
     #[argument(default = "rollback")]
     pub on_failure: Trouble,
@@ -209,10 +214,23 @@ pub struct Strategy {
     pub canary: Option<Regular>,
     /// Equal steps: `percent` more of the traffic every `interval`. Conflicts with `steps` and `canary`.
     pub linear: Option<Regular>,
+    /// The percentage of the traffic at which the rollout waits for a person, 0.1 to 100. The apply ends well there, as often as it is run,
+    /// and the record goes on naming the color before. Raised, or left out, it lets the next apply go on, from the checks; lowered, it takes traffic
+    /// back; `active` set to the color before takes all of it back. Without anybody to approve it is a standing split for an A/B test. What
+    /// is to become live where no other color has traffic gets all of it.
+    #[argument(number = strategy::up_to, default_is = "100, which is all of the way")]
+    pub up_to: Option<f64>,
+    /// Whose approval is waited for at `up_to`, for how long, and what happens without it. To approve is to raise `up_to`, or leave it out.
+    pub approval: Option<Approval>,
     /// Users who get the new color before the first step. The switch makes a rule before each route for them, watches `verification` for
     /// `hold`, and deletes the rules once all traffic has moved, or is back. Routes of Network Load Balancers, and those that forward
     /// nothing yet, have none.
     pub cohort: Option<Cohort>,
+    /// Whether the way back is rehearsed after the checks, before the cohort and the first step: 1% of the traffic (or the first step, where that
+    /// is less) goes over and back at once. If it can't be led back, or that takes more than 30 seconds, nobody else ever gets the new color.
+    /// Routes with group stickiness are left out: their clients would not come back.
+    #[argument(default = false)]
+    pub rehearse: bool,
     /// Time for the nodes of the load balancer to follow a step before the time of its hold counts, where `prove` doesn't show it. Checks
     /// that ask the color itself (`healthy`, `alarms`, and requests to an address with `{color}`) count from the first second on.
     #[argument(default = "10s")]
@@ -260,7 +278,7 @@ pub struct Stickiness {
 #[arguments(change = InPlace)]
 pub struct Notify {
     /// An SNS topic that gets a JSON message at each phase of a rollout: `started`, `validated`, `shifted`, `watched`,
-    /// `rolling_back`, `completed`, `rolled_back`, `held`, `stuck`, `unknown`.
+    /// `rolling_back`, `completed`, `waiting`, `rolled_back`, `held`, `stuck`, `unknown`.
     #[argument(required, text = topic)]
     pub sns_topic_arn: String,
 }
@@ -423,7 +441,16 @@ impl Strategy {
 
     /// The same for a rollout.
     pub fn wanted(self) -> strategy::Strategy {
-        strategy::Strategy { steps: self.shifts(), settle: self.settle, prove: self.prove, cohort: self.cohort }
+        let up_to = self.up_to.map(|percent| (percent * 10.0).round() as u32).filter(|permille| *permille < 1000);
+        strategy::Strategy {
+            steps: self.shifts(),
+            settle: self.settle,
+            prove: self.prove,
+            cohort: self.cohort,
+            rehearse: self.rehearse,
+            up_to,
+            approval: self.approval,
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::accepts;
 use super::check::{Checking, HttpCheck};
 use super::cohort::Cohort;
 use super::statistics;
-use crate::argument::{Always, Argument, Arguments, Field, Holds, rules};
+use crate::argument::{Always, Argument, Arguments, Choice, Field, Holds, rules};
 
 /// The way to 100 %, which is always the last step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +20,47 @@ pub struct Strategy {
     pub prove: Option<Prove>,
     /// Who gets the new color before the first step.
     pub cohort: Option<Cohort>,
+    /// Whether the way back is rehearsed before the first step.
+    pub rehearse: bool,
+    /// Where the rollout waits for a person, in tenths of a percent, 1 to 999; none where it goes on to all traffic.
+    pub up_to: Option<u32>,
+    /// Whose word it waits for there, and for how long.
+    pub approval: Option<Approval>,
+}
+
+/// Whose word a rollout waits for at `up_to`, and what happens without it.
+#[derive(Clone, Debug, PartialEq, Arguments)]
+#[arguments(change = InPlace)]
+pub struct Approval {
+    /// Who approves, in your words: a person, a team, a ticket. Told in the plan, in the lock record, and to the topic of `notify`.
+    #[argument(text = accepts::line)]
+    pub by: Option<String>,
+    /// Time that the rollout waits for it. Nothing runs meanwhile: the first apply after it does what `on_timeout` says.
+    #[argument(text = rules::some_time)]
+    pub timeout: Option<Duration>,
+    /// What the first apply after `timeout` does: `rollback` puts everything back and fails, `continue` leads all traffic to the new color
+    /// as if it were approved, `hold` waits on and says so.
+    #[argument(default = "hold")]
+    pub on_timeout: OnTimeout,
+}
+
+/// What happens when nobody approves in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Choice)]
+pub enum OnTimeout {
+    /// Everything is put back.
+    Rollback,
+    /// The rollout goes on.
+    Continue,
+    /// It waits on.
+    #[default]
+    Hold,
+}
+
+/// The step at which a rollout waits: it is watched for as long as the first step that it comes in place of, or for so long where it comes
+/// in place of none.
+pub fn limit(permille: u32, steps: &[Shift], lasting: Duration) -> Shift {
+    let in_place = steps.iter().find(|step| step.permille >= permille);
+    Shift { permille, hold: in_place.map_or(lasting, |step| step.hold) }
 }
 
 /// One step.
@@ -116,6 +158,14 @@ pub(super) fn weight(percent: f64) -> Result<(), String> {
         _ if tenths >= 1000.0 => Err("must be below 100: the last step to 100 % comes by itself".to_owned()),
         _ => Err("must be a percentage from 0.1 to 99.9 with at most one decimal".to_owned()),
     }
+}
+
+/// How far a rollout goes: a weight, or 100 for all of the way.
+pub(super) fn up_to(percent: f64) -> Result<(), String> {
+    if (percent - 100.0).abs() < 1e-6 || weight(percent).is_ok() {
+        return Ok(());
+    }
+    Err("must be a percentage from 0.1 to 100 with at most one decimal".to_owned())
 }
 
 /// More answers than this are never asked for.

@@ -23,6 +23,10 @@ pub struct World {
     /// What a rollout that did not come to its end left.
     #[serde(default)]
     pub lock_record: Option<LockRecord>,
+    /// Whether a rollout that waits for a person has waited for as long as it was to, by the clock of the plan: see
+    /// [`super::situation::is_overdue`].
+    #[serde(skip)]
+    pub overdue: bool,
     /// Target groups that keep a client at one target, as far as that was asked: see [`super::planner::to_be_asked`].
     #[serde(default)]
     pub sticky: BTreeSet<String>,

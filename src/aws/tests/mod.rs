@@ -15,7 +15,7 @@ use crate::compose;
 use crate::network;
 use crate::rollout::metrics::Count;
 use crate::rollout::{
-    Capacity, Conditions, CountsAs, Forward, Metric, MetricCheck, MetricTest, Processing, RouteSpec, Scalable,
+    Capacity, Conditions, Forward, Inconclusive, Metric, MetricCheck, MetricTest, Processing, RouteSpec, Scalable,
     Stickiness, Terminal,
 };
 use crate::run::call::Call;
@@ -562,7 +562,8 @@ fn error_rate() -> MetricCheck {
         significance: None,
         test: MetricTest::Sequential,
         min_requests: None,
-        inconclusive: CountsAs::Fail,
+        inconclusive: Inconclusive::Fail,
+        dry_run: false,
         load_balancer_errors: false,
         period: Duration::from_secs(60),
         window: Duration::from_secs(300),

@@ -10,12 +10,16 @@ use super::contracts::Outdated;
 use super::diagnostics::{self, Failure, Place};
 use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
 use super::promise::Promise;
-use super::{OWNER_TAG, Shared, TAG, credentials, is_barred_by_label, look, model, name, planned, tags, warnings};
+use super::{
+    OWNER_TAG, Shared, TAG, credentials, freezes, is_barred_by_label, look, model, name, planned, tags, warnings,
+};
 use crate::clock;
 use crate::rollout::lint::Purpose;
-use crate::rollout::lock_record::Status;
+use crate::rollout::lock_record::{Status, Waiting};
 use crate::rollout::situation;
-use crate::rollout::{CohortRules, Intent, LockRecord, Observed, Raised, RouteSpec, Runbook, Step, World};
+use crate::rollout::{
+    CohortRules, Intent, LockRecord, Observed, OnTimeout, Raised, RouteSpec, Runbook, Step, Waits, World,
+};
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
@@ -44,7 +48,7 @@ pub(super) fn about(intent: &Intent, world: &World, switch: &str, config: &Value
     let milliseconds = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
     let random = RandomState::new().hash_one(milliseconds) & 0xffff_ffff;
     let to = situation::target_color(intent, world);
-    let earlier = situation::unfinished(intent, world)
+    let earlier = situation::begun(intent, world)
         .filter(|lock_record| lock_record.to == to)
         .and_then(|lock_record| lock_record.from.clone());
     RolloutContext {
@@ -85,7 +89,7 @@ pub(super) async fn lock(
 /// What the next run has to know if this one is killed. As long as what a killed one left is not at its end, it is still
 /// about what was there before that one, whatever this one leads to.
 fn fill(lock_record: &mut LockRecord, intent: &Intent, (world, runbook): (&World, &Runbook), about: &RolloutContext) {
-    let left = situation::unfinished(intent, world);
+    let left = situation::begun(intent, world);
     let (from, to) = match left {
         Some(left) if left.to == about.to || left.from == about.to => (left.from.clone(), left.to.clone()),
         Some(left) => (left.from.clone(), about.to.clone()),
@@ -183,7 +187,7 @@ async fn give_back(lock: &Lock, place: Place<'_>, diagnostics: &mut Diagnostics)
 pub(super) async fn end(
     lock: &Lock,
     outcome: &Outcome,
-    (place, cohort): (Place<'_>, &CohortRules),
+    (place, cohort, waits): (Place<'_>, &CohortRules, Option<&Waits>),
     diagnostics: &mut Diagnostics,
 ) {
     let (intent, _) = place;
@@ -203,6 +207,10 @@ pub(super) async fn end(
         _ if lock.found.as_ref().is_some_and(|found| found.what.is_empty() && found.switch != intent.name) => {
             return give_back(lock, place, diagnostics).await;
         }
+        (Ending::Done, _) if let Some(waits) = waits => {
+            lock.wait_for(waiting(waits, &lock.lock_record().await, lock.found.as_ref())).await;
+            Some((Status::Waiting, waits.summary()))
+        }
         // Without a record it is this run's end that says that all of it is over.
         (Ending::Done, _) if intent.record.is_none() => None,
         // The next apply gives a size back by what the lock says of it.
@@ -218,6 +226,23 @@ pub(super) async fn end(
         (Ending::RolledBack, None) => as_found(lock),
     };
     release(lock, left, place, diagnostics).await;
+}
+
+/// What a rollout waits for from now on, or has waited for since an earlier apply.
+fn waiting(waits: &Waits, mine: &LockRecord, found: Option<&LockRecord>) -> Waiting {
+    let is_same = |found: &&LockRecord| found.to == mine.to && found.switch == mine.switch;
+    let earlier = found.filter(is_same).and_then(|found| found.waiting.as_ref());
+    let earlier = earlier.filter(|earlier| (earlier.percent - waits.percent()).abs() < 0.05);
+    let since = earlier.and_then(|earlier| earlier.began()).unwrap_or_else(clock::wall);
+    let approval = waits.approval.as_ref();
+    let timeout = approval.and_then(|approval| approval.timeout);
+    Waiting {
+        percent: waits.percent(),
+        by: approval.and_then(|approval| approval.by.clone()),
+        since: rfc3339(since),
+        until: timeout.map(|timeout| rfc3339(since + timeout)),
+        on_timeout: timeout.and(approval).map(|approval| approval.on_timeout.name().to_owned()),
+    }
 }
 
 /// Takes the lock away with the switch.
@@ -330,6 +355,8 @@ impl Apply<'_> {
     }
 
     async fn plan(&self, world: World, diagnostics: &mut Diagnostics) -> Option<(World, Runbook)> {
+        // Time that passed since does what the plan told, and nothing else.
+        let world = World { overdue: PrivateState::read(&self.request.private).overdue, ..world };
         let (world, runbook) = match planned(self.shared, &self.intent, world).await {
             Ok(planned) => planned,
             Err(refusal) => {
@@ -340,7 +367,10 @@ impl Apply<'_> {
         if !diagnostics::is_sound(&runbook, (&self.intent, &world), Purpose::Rollout, diagnostics) {
             return None;
         }
-        let barred = self.outdated().bars(&self.request.config, (&self.intent, &world, &runbook), diagnostics);
+        let (config, all) = (&self.request.config, (&self.intent, &world, &runbook));
+        let memory = PrivateState::read(&self.request.private);
+        let barred = self.outdated().bars(config, all, diagnostics)
+            || freezes::bars(config, all, &memory, clock::wall(), diagnostics);
         (!barred).then_some((world, runbook))
     }
 
@@ -425,7 +455,7 @@ impl Apply<'_> {
         };
         let bound = credentials::Bound(self.shared);
         let lasting = (!runbook.least_duration().0.is_zero()).then_some(&bound as &dyn Lasting);
-        memory.planned = None;
+        (memory.planned, memory.overdue) = (None, false);
         memory.keep_originals(intent, &world);
         memory.outdated = self.outdated();
         let operation = if self.request.prior.is_none() { "create" } else { "update" };
@@ -442,13 +472,13 @@ impl Apply<'_> {
             lasting,
         };
         let outcome = run.run(world.clone()).await;
+        diagnostics::dry_runs(&outcome.journal, diagnostics);
         // What is only not seen was told by the plan.
         warnings::unheld(self.shared, intent, true, diagnostics);
-        if let Some(lock) = lock {
-            end(lock, &outcome, ((intent, &self.shell), &world.cohort), diagnostics).await;
-        }
+        self.end((lock, &outcome), (&world, &runbook), diagnostics).await;
         let report = Report {
             about,
+            before: &world,
             ending: outcome.ending,
             started,
             finished: clock::wall(),
@@ -478,6 +508,17 @@ impl Apply<'_> {
             self.give_claims_back(claimed).await;
         }
         self.failed(&report, &outcome, memory, diagnostics)
+    }
+
+    /// Gives the lock up, where there is one.
+    async fn end(
+        &self,
+        (lock, outcome): (Option<&Lock>, &Outcome),
+        (world, runbook): (&World, &Runbook),
+        diagnostics: &mut Diagnostics,
+    ) {
+        let Some(lock) = lock else { return };
+        end(lock, outcome, (self.place(), &world.cohort, runbook.waits.as_ref()), diagnostics).await;
     }
 
     /// Claims what this object goes by; where that can't be done, nothing is, and it is told.
@@ -646,6 +687,14 @@ impl Apply<'_> {
             if !state.get(name).is_wholly_known() {
                 state.set(name, truth.get(name).clone());
             }
+        }
+        if situation::overdue(intent, report.before) == Some(OnTimeout::Rollback) {
+            diagnostics::nobody_approved(report.before, (intent, &world), diagnostics);
+            let mut last = truth.get("last_rollout").clone();
+            last.set("status", Value::from("rolled_back"));
+            last.set("reason", Value::from("nobody approved in time"));
+            truth.set("last_rollout", last);
+            return Stored { state: Some(truth), private: memory.bytes() };
         }
         let moved = ["live", "weights"].iter().any(|name| state.get(name) != truth.get(name));
         if moved {

@@ -114,7 +114,7 @@ impl End<'_> {
                 {
                     apply::release(lock, None, self.place(), diagnostics).await;
                 }
-                _ => apply::end(lock, &outcome, (self.place(), &cohort), diagnostics).await,
+                _ => apply::end(lock, &outcome, (self.place(), &cohort, None), diagnostics).await,
             }
         }
         let is_unmarked = owned.heir || self.unmark(diagnostics).await;

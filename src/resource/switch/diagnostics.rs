@@ -8,7 +8,8 @@ use crate::resource::capitalized;
 use crate::rollout::lint::{Finding, Purpose, lint};
 use crate::rollout::planner::Refusal;
 use crate::rollout::{
-    Check, Intent, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, terminal_summary,
+    Check, Intent, Journal, OnFailure, RouteSpec, Runbook, Step, StepId, Terminal, World, short, situation,
+    terminal_summary,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::executor::{Ending, Outcome};
@@ -40,6 +41,21 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
             );
             diagnostics.error_at(Path::attribute("capacity"), format!("{color} can't be large enough"), detail);
         }
+        Refusal::CannotWait { route, permille } => {
+            let path = Path::attribute("strategy").attr("up_to");
+            let percent = f64::from(*permille) / 10.0;
+            let detail = format!(
+                "{route} can't have {percent} % of its requests led to the color: it answers by itself, its action is full (five target groups), or no other route leads to its target groups yet, so that nobody serves there beside the color. Nothing was changed. Leave the route out until the rollout is over, or leave out up_to for this apply."
+            );
+            diagnostics.error_at(path, "The rollout can't wait there", detail);
+        }
+        Refusal::NoWayBack => {
+            let path = Path::attribute("strategy").attr("approval").attr("on_timeout");
+            let detail = format!(
+                "{path} is \"rollback\", and what serves now is no color of this switch, so that there is none to go back to later. Nothing was changed. Use \"hold\" or \"continue\" for this rollout."
+            );
+            diagnostics.error_at(path, "There is no color to go back to", detail);
+        }
         Refusal::NoCohort { route, why } => {
             let path = Path::attribute("strategy").attr("cohort");
             let detail = format!(
@@ -52,6 +68,32 @@ pub(super) fn refusal(refusal: &Refusal, intent: &Intent, diagnostics: &mut Diag
             diagnostics.error_at(Path::attribute("active"), "No color is live", detail);
         }
     }
+}
+
+/// What checks would have stopped the rollout for that do nothing.
+pub(super) fn dry_runs(journal: &Journal, diagnostics: &mut Diagnostics) {
+    let notes: Vec<&str> = journal.notes().collect();
+    if notes.is_empty() {
+        return;
+    }
+    let detail = format!(
+        "{}\n\nNothing was done about it, since dry_run is true there. Where that is what you want to be told of, take dry_run out.",
+        notes.join("\n\n")
+    );
+    diagnostics.warning("A dry run would have stopped the rollout", detail);
+}
+
+/// A rollout that nobody approved in time was taken back, as its plan told: no apply that leads elsewhere than is configured is a success.
+pub(super) fn nobody_approved(before: &World, (intent, world): (&Intent, &World), diagnostics: &mut Diagnostics) {
+    let Some((left, waiting)) = situation::waiting(intent, before) else { return };
+    let (to, from) = (left.to.as_deref().unwrap_or_default(), left.from.as_deref().unwrap_or_default());
+    let detail = format!(
+        "The rollout {}waited {}, and nobody approved in time: it went back, as on_timeout says.\n\n{}\n\nNext: set active to {from:?}. The next apply with active = {to:?} begins the rollout anew.",
+        left.way(),
+        waiting.summary(),
+        traffic_now(intent, Some(world))
+    );
+    diagnostics.error_at(Path::attribute("active"), format!("The rollout to {to} was not approved"), detail);
 }
 
 /// Whether a runbook keeps every rule, so that it may be carried out. What is only odd is for the log.

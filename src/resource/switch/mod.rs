@@ -23,6 +23,7 @@ mod credentials;
 mod destroy;
 mod diagnostics;
 mod foresight;
+mod freezes;
 mod import;
 mod model;
 mod parity;
@@ -46,7 +47,6 @@ use self::apply::Apply;
 use self::private_state::PrivateState;
 use super::{Context, Shared};
 use crate::rollout::planner::{self, Refusal};
-use crate::rollout::situation;
 use crate::rollout::{Intent, Observed, RouteSpec, Runbook, Scalable, Step, World};
 use crate::run::absence::{ages, believed};
 use crate::run::ports::{Freshness, PortError};
@@ -304,7 +304,7 @@ impl Resource for Switch {
         };
         // Also where no route is left: the record may be ours, and only destroy can take it away.
         let mut memory = memory;
-        private_state::set_traffic(&mut state, &intent.environments, &situation::current(&intent, &world));
+        private_state::set_seen(&mut state, &intent, &world);
         memory.note_taken_back(&intent, &world);
         memory.world = Some(world);
         shared.with_region(Stored { state: Some(state), private: memory.bytes() })

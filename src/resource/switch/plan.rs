@@ -2,13 +2,14 @@
 
 use super::contracts::Outdated;
 use super::private_state::{self, PrivateState, TOLD_BY_APPLY};
-use super::{diagnostics, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
+use super::{diagnostics, freezes, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
 use crate::arn;
+use crate::clock;
 use crate::resource::{Shared, regions};
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner::{self, Refusal};
 use crate::rollout::situation;
-use crate::rollout::{Intent, RouteSpec, Runbook, World};
+use crate::rollout::{Intent, OnTimeout, RouteSpec, Runbook, World};
 use crate::run::ports::Freshness;
 use crate::tf_provider::{Diagnostics, Path, PlanRequest, Planned, Value};
 
@@ -27,19 +28,23 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
         plan_unknown(&mut state, &config);
         return Planned { state: Some(state), replace: Vec::new(), private };
     };
-    if wants_another_color(shared, &intent, diagnostics) {
+    if wants_another_color(shared, &intent, diagnostics) || shares_its_wait(shared, &intent, diagnostics) {
         return Planned { state: Some(state), replace: Vec::new(), private };
     }
     if !is_region_right(shared, &intent, diagnostics) {
         return Planned { state: Some(state), replace: Vec::new(), private };
     }
     if let Some(world) = seen_by_refresh(&intent, before.as_ref(), &memory) {
+        let overdue = is_overdue(&config, &intent, &world);
+        let world = World { overdue, ..world };
+        let private = if overdue == memory.overdue { private } else { memory.with_overdue(overdue).bytes() };
         match planned(shared, &intent, world).await {
             Ok((world, runbook)) => {
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                 is_barred_by_label(shared, &intent, &runbook, diagnostics).await;
-                plan_known(&mut state, prior.as_ref(), &intent, &world, &runbook);
+                plan_known(&mut state, (prior.as_ref(), &config), &intent, &world, &runbook);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
+                freezes::bars(&config, (&intent, &world, &runbook), &memory, clock::wall(), diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
                 warnings::taken_back(&memory.taken_back, (&intent, &runbook), diagnostics);
             }
@@ -64,6 +69,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
             Ok((world, runbook)) => {
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
+                freezes::bars(&config, (&intent, &world, &runbook), &memory, clock::wall(), diagnostics);
                 diagnostics::moves_traffic(situation::busiest(&intent, &world).as_deref(), &intent, diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
             }
@@ -106,6 +112,28 @@ fn wants_another_color(shared: &Shared, intent: &Intent, diagnostics: &mut Diagn
     true
 }
 
+/// Whether the time for an approval has passed. In a freeze nothing goes on by itself.
+fn is_overdue(config: &Value, intent: &Intent, world: &World) -> bool {
+    let now = clock::wall();
+    let goes_on = intent.strategy.approval.as_ref().is_some_and(|approval| approval.on_timeout == OnTimeout::Continue);
+    situation::is_overdue(intent, world, now) && !(goes_on && freezes::now(config, now).is_some())
+}
+
+/// Two switches with one record have one lock record, which has room for one rollout that waits; and who goes on first writes the record for
+/// both. Whether that is so is told.
+fn shares_its_wait(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) -> bool {
+    let (Some(record), Some(route)) = (&intent.record, intent.routes.first()) else { return false };
+    if intent.strategy.up_to.is_none() || !shared.switches.is_shared(record, &route.key()) {
+        return false;
+    }
+    let path = Path::attribute("strategy").attr("up_to");
+    let detail = format!(
+        "{path} lets the rollout wait, and another switch of this configuration keeps the record {record}, too: it would say that a color is live of which this switch gives only a part. Give both switches a record of their own, or put the routes of both into one switch."
+    );
+    diagnostics.error_at(path, "Another switch has the same record", detail);
+    true
+}
+
 /// A switch works in one region; an ARN of another would only be "not found" there.
 fn is_region_right(shared: &Shared, intent: &Intent, diagnostics: &mut Diagnostics) -> bool {
     let Some(region) = &shared.region else { return true };
@@ -136,6 +164,10 @@ fn plan_unknown(state: &mut Value, config: &Value) {
         }
         return;
     };
+    // Whether another color has traffic to share is not known.
+    if model::strategy(config).wanted().up_to.is_some() || !config.get("strategy").is_wholly_known() {
+        return;
+    }
     state.set("live", Value::from(active));
     if let Some(environments) = config.get("environments").as_map() {
         private_state::set_all_on(state, environments, active);
@@ -145,20 +177,36 @@ fn plan_unknown(state: &mut Value, config: &Value) {
 }
 
 /// Everything is known from the last refresh: what will be done is told step by step.
-fn plan_known(state: &mut Value, prior: Option<&Value>, intent: &Intent, world: &World, runbook: &Runbook) {
+fn plan_known(
+    state: &mut Value,
+    (prior, config): (Option<&Value>, &Value),
+    intent: &Intent,
+    world: &World,
+    runbook: &Runbook,
+) {
     let now = situation::current(intent, world);
     let wish = situation::target_color(intent, world);
-    if runbook.is_empty() {
-        private_state::set_traffic(state, &intent.environments, &now);
+    if runbook.is_empty() || runbook.waits.is_some() {
+        let after = situation::current(intent, &runbook.after(world, |_| true));
+        private_state::set_traffic(state, &intent.environments, &after);
         if let Some(active) = &intent.active {
             state.set("active", Value::from(active.as_str()));
+        }
+        if !runbook.is_empty() {
+            if after.live != now.live {
+                state.set("previous", Value::from(now.live));
+                state.set("switched_at", Value::UNKNOWN);
+            }
+            state.set("runbook", Value::from(runbook.summary()));
+            state.set("last_rollout", Value::UNKNOWN);
         }
         return;
     }
     let followed = intent.active.is_none();
     match wish.filter(|_| !followed) {
         Some(wish) => {
-            state.set("active", Value::from(wish.as_str()));
+            // Where nobody approved in time it goes elsewhere than is configured.
+            state.set("active", config.get("active").clone());
             private_state::set_all_on(state, &intent.environments, &wish);
             let left = situation::unfinished(intent, world).filter(|left| left.to.as_ref() == Some(&wish));
             let from = left.and_then(|left| left.from.clone()).map(Value::from);

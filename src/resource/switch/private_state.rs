@@ -49,10 +49,16 @@ pub(super) struct PrivateState {
     pub outdated: Outdated,
     /// The color that has everything since the last apply, until it is seen without.
     pub arrived: Option<String>,
+    /// The releases that colors had when they last had everything, where it was said.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub served: BTreeMap<String, String>,
     /// When traffic was seen to be led away from there by somebody else, in seconds since 1970.
     pub taken_back: Vec<u64>,
     /// The groups that went out of sticky actions with a way back, by route key.
     pub left_out: BTreeMap<String, BTreeSet<String>>,
+    /// Whether the last plan went by the time for an approval having passed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
     /// What rules of the switch's own were told to do with requests, by route key.
     processed: BTreeMap<String, Processed>,
 }
@@ -81,6 +87,11 @@ impl PrivateState {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// The same, for an apply that is to go by the time for an approval having passed, or by that it has not.
+    pub fn with_overdue(&self, overdue: bool) -> PrivateState {
+        PrivateState { overdue, ..self.clone() }
+    }
+
     /// Notes that somebody else led the traffic away since the last apply. What a rollout left that is not at its end is nobody
     /// else's doing.
     pub fn note_taken_back(&mut self, intent: &Intent, world: &World) {
@@ -99,6 +110,20 @@ impl PrivateState {
     pub fn note_arrived(&mut self, intent: &Intent, world: &World) {
         let live = situation::current(intent, world).live;
         self.arrived = live.filter(|live| intent.active.is_some() && situation::is_all_on(intent, world, live));
+        let release =
+            self.arrived.as_ref().and_then(|live| Some((live, intent.environments.get(live)?.release.clone())));
+        if let Some((live, release)) = release {
+            match release {
+                Some(release) => drop(self.served.insert(live.clone(), release)),
+                None => drop(self.served.remove(live)),
+            }
+        }
+    }
+
+    /// Whether a color runs what it ran when it last had everything, as far as that is known.
+    pub fn has_served(&self, color: &str, intent: &Intent) -> bool {
+        let release = intent.environments.get(color).and_then(|one| one.release.as_ref());
+        release.is_some() && self.served.get(color) == release
     }
 
     /// Notes how routes and record were before the switch touched them.
@@ -305,6 +330,15 @@ pub(super) fn set_all_on<T>(state: &mut Value, environments: &BTreeMap<String, T
     state.set("weights", percentages(&environments.keys().map(weight).collect()));
 }
 
+/// Writes what a refresh saw into a state. Where a rollout waits for a person at the part that it was to reach, `active` is what was
+/// asked for: it is not somebody else's doing that another color is live.
+pub(super) fn set_seen(state: &mut Value, intent: &Intent, world: &World) {
+    set_traffic(state, &intent.environments, &situation::current(intent, world));
+    if situation::is_up_to(intent, world) {
+        state.set("active", Value::from(intent.active.clone()));
+    }
+}
+
 /// Writes what was seen into a state.
 pub(super) fn set_traffic(state: &mut Value, environments: &BTreeMap<String, Environment>, traffic: &Traffic) {
     let live = traffic.live.clone();
@@ -318,6 +352,8 @@ pub(super) fn set_traffic(state: &mut Value, environments: &BTreeMap<String, Env
 /// One rollout, as `last_rollout` tells it.
 pub(super) struct Report<'a> {
     pub about: &'a RolloutContext,
+    /// What was seen right before.
+    pub before: &'a World,
     pub ending: Ending,
     pub started: SystemTime,
     pub finished: SystemTime,
@@ -328,6 +364,7 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     pub fn value(&self) -> Value {
         let status = match self.ending {
+            Ending::Done if self.runbook.waits.is_some() => "waiting",
             Ending::Done => "completed",
             Ending::RolledBack => "rolled_back",
             Ending::Held => "held",

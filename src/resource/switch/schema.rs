@@ -21,7 +21,8 @@ fn computed() -> Vec<Attribute> {
         text("to", "The color that should become live."),
         text(
             "status",
-            "One of `completed`, `rolled_back`, `held`, `stuck` or `unknown`. With `unknown` a call was not answered, and may still take effect.",
+            "One of `completed`, `waiting`, `rolled_back`, `held`, `stuck` or `unknown`. With `waiting` it came as far as `strategy.up_to`; with \
+             `unknown` a call was not answered, and may still take effect.",
         ),
         text("started_at", "The time of its start (RFC 3339)."),
         text("finished_at", "The time of its end (RFC 3339)."),

@@ -8,7 +8,8 @@ use crate::duration::shown;
 use crate::resource::capitalized as sentence;
 use crate::rollout::lock_record::Status;
 use crate::rollout::{
-    Check, Intent, LockRecord, Processing, RouteSpec, Runbook, Step, Terminal, World, called, short, situation,
+    Check, Intent, LockRecord, OnTimeout, Processing, RouteSpec, Runbook, Step, Terminal, World, called, short,
+    situation,
 };
 use crate::run::rollout::events::rfc3339;
 use crate::run::rollout::ports::{GroupFacts, ListenerFacts};
@@ -26,9 +27,18 @@ pub(super) async fn tell(
     let followed = intent.active.is_none();
     let left = situation::unfinished(intent, world).map(|lock_record| (lock_record, false));
     let left = left.or_else(|| situation::overtaken(intent, world).map(|lock_record| (lock_record, true)));
-    if let Some((lock_record, overtaken)) = left.filter(|_| followed || !runbook.is_empty()) {
+    // One that waits for a person is where it was told to be, and goes on or back as it is told.
+    let is_told = |(left, overtaken): &(&LockRecord, bool)| {
+        let active = intent
+            .active
+            .as_ref()
+            .filter(|active| left.to.as_ref() == Some(active) || left.from.as_ref() == Some(active));
+        left.status == Status::Waiting && !overtaken && active.is_some()
+    };
+    if let Some((lock_record, overtaken)) = left.filter(|left| !is_told(left) && (followed || !runbook.is_empty())) {
         unfinished(lock_record, intent, overtaken, diagnostics);
     }
+    waiting((intent, world), runbook, diagnostics);
     held_sizes(intent, world, diagnostics);
     unheld(shared, intent, !moves, diagnostics);
     needed_stickiness(intent, world, runbook, diagnostics);
@@ -39,7 +49,8 @@ pub(super) async fn tell(
         return;
     };
     let live = situation::current(intent, world).live.filter(|live| *live != color);
-    let splits = !intent.strategy.steps.is_empty() || intent.strategy.cohort.is_some();
+    let splits =
+        !intent.strategy.steps.is_empty() || intent.strategy.up_to.is_some() || intent.strategy.cohort.is_some();
     let is_rollout = runbook.steps().any(|(_, step)| matches!(step, Step::Check(_)));
     if !is_rollout || live.is_none() {
         return;
@@ -56,6 +67,7 @@ pub(super) async fn tell(
         sticky(intent, world, diagnostics);
         nothing_watches(config, diagnostics);
     }
+    unrehearsed((intent, world), runbook, diagnostics);
     unseen_failures(shared, config, intent, diagnostics).await;
     slow_alarms(shared, intent, &color, diagnostics).await;
     foresight::tell(shared, runbook, diagnostics).await;
@@ -63,6 +75,64 @@ pub(super) async fn tell(
         thresholds(&intent.called(group), facts, diagnostics);
     }
     smaller(shared, intent, (&color, live.as_deref()), &facts, diagnostics).await;
+}
+
+/// Routes whose clients would not come back from a rehearsal.
+fn unrehearsed((intent, world): (&Intent, &World), runbook: &Runbook, diagnostics: &mut Diagnostics) {
+    if !intent.strategy.rehearse || situation::unfinished(intent, world).is_some() {
+        return;
+    }
+    let is_led = |route: &&RouteSpec| {
+        let stage = runbook.rehearsed.and_then(|stage| runbook.stages.get(stage));
+        let mut steps = stage.into_iter().flat_map(|stage| &stage.steps);
+        steps.any(|step| matches!(step, Step::Route { route: led, .. } if led.key() == route.key()))
+    };
+    let is_sticky = |route: &&RouteSpec| world.routes.get(&route.key()).is_some_and(|seen| seen.terminal.is_sticky());
+    let kept: Vec<String> =
+        intent.routes.iter().filter(is_sticky).filter(|route| !is_led(route)).map(RouteSpec::to_string).collect();
+    if !kept.is_empty() {
+        let detail = format!(
+            "{} keeps its clients at a color (group stickiness), so that those who were led there would not come back. It is left out of the rehearsal: whether it can be led back is only known when it has to be.",
+            kept.join(", ")
+        );
+        let path = Path::attribute("strategy").attr("rehearse");
+        diagnostics.warning_at(path, "The way back is not rehearsed everywhere", detail);
+    }
+}
+
+/// What waits for a person, and what becomes of it.
+fn waiting((intent, world): (&Intent, &World), runbook: &Runbook, diagnostics: &mut Diagnostics) {
+    let (Some((left, waiting)), Some(approval)) = (situation::waiting(intent, world), &intent.strategy.approval) else {
+        return;
+    };
+    let (to, from) = (left.to.as_deref().unwrap_or_default(), left.from.as_deref());
+    let back = from.map(|from| format!(" To go back: set active to {from:?}.")).unwrap_or_default();
+    let go_on = format!("To go on: raise strategy.up_to, or leave it out.{back}");
+    let waits = format!("The rollout {}waits {}", left.way(), waiting.summary());
+    let timeout = shown(approval.timeout.unwrap_or_default());
+    let late = format!("{waits}, which is longer than {timeout}.");
+    let (summary, detail) = match situation::overdue(intent, world) {
+        Some(OnTimeout::Rollback) => (
+            "Nobody approved in time",
+            format!(
+                "{late} on_timeout is \"rollback\": this apply leads all traffic back to {}, and then fails, so that nobody takes it for done. {go_on}",
+                from.unwrap_or("where it was")
+            ),
+        ),
+        Some(OnTimeout::Continue) => (
+            "Nobody approved in time",
+            format!(
+                "{late} on_timeout is \"continue\": this apply leads all traffic to {to}, from the checks on.{back}"
+            ),
+        ),
+        Some(OnTimeout::Hold) => ("Nobody approved in time", format!("{late} It waits on. {go_on}")),
+        None if runbook.is_empty() => {
+            let until = waiting.until.as_ref().map(|until| format!(", until {until}")).unwrap_or_default();
+            ("A rollout waits for an approval", format!("{waits}{until}. {go_on}"))
+        }
+        None => return,
+    };
+    diagnostics.warning_at(Path::attribute("strategy").attr("approval"), summary, detail);
 }
 
 fn unfinished(lock_record: &LockRecord, intent: &Intent, overtaken: bool, diagnostics: &mut Diagnostics) {
@@ -81,6 +151,9 @@ fn unfinished(lock_record: &LockRecord, intent: &Intent, overtaken: bool, diagno
     let (summary, detail) = match lock_record.status {
         Status::Held => {
             ("A rollout was held", format!("{} stopped in place.{last} {}", sentence(&what), sentence(goes)))
+        }
+        Status::Waiting => {
+            ("A rollout waits for a person", format!("{} waits.{last} {}", sentence(&what), sentence(goes)))
         }
         Status::Stuck => (
             "A rollout could not go back",

@@ -45,9 +45,11 @@ fn record_of_rollout(walk: &mut Walk<'_>) {
     let Some(color) = walk.target() else { return };
     for (id, step) in walk.steps() {
         let Step::Record { parameter, before, after } = step else { continue };
-        if intent.record.as_ref() != Some(parameter) || after.as_deref() != Some(color.as_str()) {
+        let names = after.as_deref() == Some(color.as_str());
+        if intent.record.as_ref() != Some(parameter) || names == walk.runbook.waits.is_some() {
             let says = after.as_deref().unwrap_or("nothing");
-            let message = format!("{parameter} would be {says}, but {color} is to go live");
+            let goes = if walk.runbook.waits.is_some() { "is to wait" } else { "is to go live" };
+            let message = format!("{parameter} would be {says}, but {color} {goes}");
             walk.find(Kind::RecordNamesAnotherColor, Some(id), message);
         }
         if follows && before.is_some() {
@@ -57,6 +59,7 @@ fn record_of_rollout(walk: &mut Walk<'_>) {
     }
     if let Some(parameter) = &intent.record
         && !follows
+        && walk.runbook.waits.is_none()
         && walk.records().next().is_none()
         && walk.end().record.as_ref() != Some(&color)
     {
@@ -117,7 +120,8 @@ fn removed(walk: &mut Walk<'_>) {
 /// Whoever came first is led by the routes in the end, like all others.
 fn cohort(walk: &mut Walk<'_>) {
     let rules: Vec<&RouteSpec> = walk.worlds[0].cohort.rules().collect();
-    let stay = rules.into_iter().filter(|rule| walk.end().routes.contains_key(&rule.key()));
+    let is_kept = walk.runbook.waits.is_some() && walk.intent.strategy.cohort.is_some();
+    let stay = rules.into_iter().filter(|rule| !is_kept && walk.end().routes.contains_key(&rule.key()));
     let stay: Vec<String> = stay.map(|rule| format!("{rule} would stay, and go on leading the cohort")).collect();
     for message in stay {
         walk.find(Kind::CohortStays, None, message);

@@ -3,8 +3,8 @@
 use super::{Gain, Kind, Purpose, Walk};
 use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::journal::StepId;
-use crate::rollout::route::{Stickiness, Terminal};
-use crate::rollout::runbook::{Convergence, Step, Watch};
+use crate::rollout::route::{RouteSpec, Stickiness, Terminal};
+use crate::rollout::runbook::{Convergence, Step, Waits, Watch};
 use crate::rollout::situation;
 use crate::rollout::world::World;
 
@@ -32,7 +32,13 @@ fn checked_first(walk: &mut Walk<'_>) {
     let mut found = Vec::new();
     let mut known: Vec<String> = Vec::new();
     for gain in walk.gains() {
-        if known.iter().any(|group| group == gain.group) || walk.is_exempt(&gain) {
+        // Nobody knows the health of a group that is no color's.
+        let is_served = walk.runbook.waits.is_some()
+            && walk.intent.color_of(gain.group).is_none()
+            && gain.before.is_some_and(|before| before.share(gain.group) > 0.0);
+        // What a rehearsal leads back was there a moment ago.
+        let is_back = walk.runbook.rehearsed == Some(gain.at.stage);
+        if known.iter().any(|group| group == gain.group) || walk.is_exempt(&gain) || is_served || is_back {
             continue;
         }
         known.push(gain.group.to_owned());
@@ -94,6 +100,8 @@ fn is_whole(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
     let environment = &walk.intent.environments[color];
     let is_back =
         left.is_some_and(|lock_record| lock_record.to.as_deref() != Some(color)) && walk.most(0, environment) > 0.0;
+    // What serves beside a color that waits gets back what that one has beyond its part.
+    let is_served = walk.runbook.waits.as_ref().is_some_and(|waits| waits.color != color);
     let is_made = |wanted: &Checking| {
         let is_about = |subject: &Subject| match wanted.check.groups() {
             Groups::Each => subject.group == gain.group,
@@ -109,7 +117,7 @@ fn is_whole(walk: &Walk<'_>, gain: &Gain<'_>) -> bool {
             checking.index == wanted.index && checking.check == wanted.check && is_about(&checking.subject)
         })
     };
-    (walk.is_rollout() && is_back) || walk.intent.validation.checks.iter().all(is_made)
+    (walk.is_rollout() && (is_back || is_served)) || walk.intent.validation.checks.iter().all(is_made)
 }
 
 /// What is watched, and what the nodes are to converge to, is there.
@@ -177,7 +185,9 @@ fn arrival(walk: &mut Walk<'_>) {
             }
         }
     }
-    if let Some(color) = walk.target().filter(|_| !walk.follows()) {
+    if let Some(waits) = &walk.runbook.waits {
+        astray.extend(walk.intent.routes.iter().filter_map(|route| not_up_to(walk, waits, route)));
+    } else if let Some(color) = walk.target().filter(|_| !walk.follows()) {
         for route in &walk.intent.routes {
             let (now, group) = (end.routes.get(&route.key()), walk.intent.group(route, &color));
             if !now.zip(group).is_some_and(|(now, group)| now.terminal.share(group) > super::ALL) {
@@ -188,6 +198,18 @@ fn arrival(walk: &mut Walk<'_>) {
     for message in astray {
         walk.find(Kind::NotArrived, None, message);
     }
+}
+
+/// How a route would not be where a rollout is to wait: it has just that part, and goes nowhere else where it wasn't.
+fn not_up_to(walk: &Walk<'_>, waits: &Waits, route: &RouteSpec) -> Option<String> {
+    let (was, now) = (walk.before(0).routes.get(&route.key()), walk.end().routes.get(&route.key())?);
+    let group = walk.intent.group(route, &waits.color)?;
+    let share = now.terminal.share(group);
+    let is_there = (share - waits.percent()).abs() < NEAR;
+    let stays = was.is_some_and(|was| was.terminal.shares_like(&now.terminal));
+    (!is_there && !stays).then(|| {
+        format!("{route} would forward {share:.1} % to {}, which is to wait at {} %", waits.color, waits.percent())
+    })
 }
 
 /// What a switch without `active` leaves alone.
@@ -210,12 +232,15 @@ fn rollout(walk: &mut Walk<'_>) {
         let Some(group) = walk.intent.group(route, &color) else { continue };
         let had = walk.before(id.stage).routes.get(&route.key()).map_or(0.0, |now| now.terminal.share(group));
         let share = after.share(group);
-        if share < had - ROUNDED {
+        let least = walk.runbook.waits.as_ref().map_or(100.0, Waits::percent);
+        let is_rehearsed = walk.runbook.rehearsed == Some(id.stage);
+        if share < had - ROUNDED && share < least - NEAR && !is_rehearsed {
             let message = format!("{color} would fall from {had:.1} % to {share:.1} % of {route}");
             walk.find(Kind::TargetLosesWeight, Some(id), message);
         }
     }
-    for route in &walk.intent.routes {
+    // Where it waits, traffic is still split.
+    for route in walk.intent.routes.iter().filter(|_| walk.runbook.waits.is_none()) {
         let key = route.key();
         let (was, now) = (may_be_sticky(walk, &key), walk.end().routes.get(&key));
         let is_needed = now.is_some_and(|now| was.contains(&None) && must_stick(walk, &now.terminal));

@@ -1,7 +1,9 @@
 //! From an intent and a world to a runbook.
 
 mod cohort;
+mod limit;
 mod outline;
+mod rehearsal;
 mod route_steps;
 mod trial;
 mod whom;
@@ -24,7 +26,7 @@ pub use self::outline::outline;
 pub use self::route_steps::to_be_asked;
 use self::route_steps::{
     PutRight, about, attach, attach_anyway, can_be_undone, health_check, join_route, lead, part, put_right, record,
-    remove, step, with_all,
+    remove,
 };
 pub use self::trial::{trial_listeners, tried, unproved};
 
@@ -46,6 +48,16 @@ pub enum Refusal {
     },
     /// No color is named, none is live and the record names none.
     NothingToFollow,
+    /// A route can't have the part at which the rollout is to wait: it forwards to nobody, has no room for one more group, or is one
+    /// that nobody knows where to lead meanwhile.
+    CannotWait {
+        /// The route.
+        route: Box<RouteSpec>,
+        /// The part, in tenths of a percent.
+        permille: u32,
+    },
+    /// A rollout is to go back when nobody approves, and what serves now is no color.
+    NoWayBack,
     /// The cohort of a route can't be led by a rule of its own.
     NoCohort {
         /// The route.
@@ -99,23 +111,36 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     };
     // Whoever is live by then stays so: a verified release, or a way back, is not taken back for a parameter, or for what else a
     // rule is to do.
+    // Who comes first stays with the color as long as it waits.
+    let is_kept = plan.runbook.waits.is_some() && intent.strategy.cohort.is_some();
     if moves {
         plan.runbook.afterwards = Some(plan.runbook.stages.len());
-        plan.dismiss();
+        if !is_kept {
+            plan.dismiss();
+        }
     }
     for routes in [&intent.routes, &intent.preview_routes] {
         plan.put_right(routes);
     }
-    if let Some(color) = color.as_deref() {
-        let record = record(intent, &plan.world, color);
+    let recorded = if plan.runbook.waits.is_some() {
+        // Whoever waits is not live: a record that isn't there names the color before.
+        plan.before.clone().filter(|_| plan.world.record.is_none())
+    } else {
+        color.clone()
+    };
+    if let Some(color) = recorded {
+        let record = record(intent, &plan.world, &color);
         plan.push(record.into_iter().collect());
     }
     plan.finish(color.as_deref());
     // A rule that led a cohort is not made again for whatever else fails.
-    if !moves {
+    if !moves && !is_kept {
         let first = plan.runbook.stages.len();
         plan.dismiss();
         plan.runbook.afterwards = (plan.runbook.stages.len() > first).then_some(first);
+    }
+    if let Some(refusal) = plan.unable {
+        return Err(refusal);
     }
     match plan.barred {
         Some((route, why)) => Err(Refusal::NoCohort { route: Box::new(route), why }),
@@ -233,6 +258,10 @@ struct Draft<'i> {
     is_back: bool,
     /// A route whose cohort can't be led, and why.
     barred: Option<(RouteSpec, String)>,
+    /// The color that was live before the rollout, where it waits for a person.
+    before: Option<String>,
+    /// Why it can't wait there.
+    unable: Option<Refusal>,
 }
 
 impl<'i> Draft<'i> {
@@ -247,6 +276,8 @@ impl<'i> Draft<'i> {
             has_cohort: false,
             is_back: false,
             barred: None,
+            before: None,
+            unable: None,
         }
     }
 }
@@ -264,6 +295,9 @@ impl Draft<'_> {
             return false;
         }
         self.whole = self.whole(color, direction);
+        if let Some(limit) = self.limit(color, direction) {
+            return self.lead_part(color, limit, (&subjects, direction));
+        }
         // What is already done comes first: whatever comes after it is still to be done, the checks too.
         let goes_on = moves || direction == Direction::Resume;
         self.take_over(goes_on, matches!(direction, Direction::Resume | Direction::Start));
@@ -274,6 +308,9 @@ impl Draft<'_> {
             self.push(closed);
         }
         let unseen = if moves { self.validate(&subjects, direction) } else { Vec::new() };
+        if moves {
+            self.rehearse(color, direction);
+        }
         if moves && direction == Direction::Start {
             self.lead_cohort(color, &subjects);
         }
@@ -360,22 +397,12 @@ impl Draft<'_> {
     /// there is such a rule.
     fn follow(&mut self, live: Option<&str>) -> bool {
         let (intent, world) = (self.intent, &self.world);
-        let model = |route: &RouteSpec| {
-            let name = intent.name(route);
-            let has = |one: &Environment, seen: &Observed| {
-                one.group(name).is_some_and(|group| seen.terminal.share(group) > 0.0)
-            };
-            let serves = |seen: &&Observed| intent.environments.values().any(|one| has(one, seen));
-            let mut beside = intent.routes_of(name).filter_map(|route| world.routes.get(&route.key()));
-            beside.find(serves).map(|seen| &seen.terminal)
-        };
-        let step = |route: &RouteSpec| match (world.routes.get(&route.key()), model(route)) {
-            (Some(_), _) => join_route(intent, world, route),
-            (None, Some(model)) => Some(step((intent, world), route, None, with_all(intent, route, model))),
-            (None, None) => None,
+        let step = |route: &RouteSpec| match world.routes.contains_key(&route.key()) {
+            true => join_route(intent, world, route),
+            false => self.joined(route),
         };
         let steps: Vec<Step> = intent.routes.iter().filter_map(step).collect();
-        let is_new = |route: &&RouteSpec| !world.routes.contains_key(&route.key()) && model(route).is_none();
+        let is_new = |route: &&RouteSpec| !world.routes.contains_key(&route.key()) && self.model(route).is_none();
         let new: Vec<&RouteSpec> = intent.routes.iter().filter(is_new).collect();
         self.push(steps);
         let Some(live) = live.filter(|_| !new.is_empty()) else { return false };
@@ -398,7 +425,12 @@ impl Draft<'_> {
     fn finish(&mut self, color: Option<&str>) {
         let (intent, followed) = (self.intent, self.intent.active.is_none());
         let settled = color.is_some_and(|color| is_all_on(intent, &self.world, color));
-        if let Some(idle) = color.and_then(|color| idle(&intent.environments, color)).filter(|_| settled || !followed) {
+        if let Some(color) = color.filter(|_| self.runbook.waits.is_some()) {
+            // Who is to say whether it goes on sees by them what it would be.
+            self.lead_previews(color);
+        } else if let Some(idle) =
+            color.and_then(|color| idle(&intent.environments, color)).filter(|_| settled || !followed)
+        {
             self.lead_previews(idle);
         } else {
             // Who follows somebody that is still moving leads previews back to where they were.
@@ -410,7 +442,8 @@ impl Draft<'_> {
             let steps = steps.collect();
             self.push(steps);
         }
-        let given_back = self.give_back();
+        // As long as a rollout waits, what was there is still needed for the way back.
+        let given_back = if self.runbook.waits.is_some() { Vec::new() } else { self.give_back() };
         self.push(given_back);
         let world = self.world.clone();
         let wanted: Vec<&str> =
@@ -555,13 +588,7 @@ impl Draft<'_> {
 
     /// The steps before the last one that are still to be taken. Where an earlier run stopped, its hold begins anew.
     fn steps_left(&self, direction: Direction, color: &str) -> Vec<Shift> {
-        let split = |route: &&RouteSpec| {
-            let Some(seen) = self.world.routes.get(&route.key()) else { return false };
-            let (Terminal::Forward(forward), Some(group)) = (&seen.terminal, self.intent.group(route, color)) else {
-                return false;
-            };
-            forward.groups.iter().any(|(other, _)| other != group && seen.terminal.share(other) > 0.0)
-        };
+        let split = |route: &&RouteSpec| self.is_shared(route, color);
         let split: Vec<&RouteSpec> = self.intent.routes.iter().filter(split).collect();
         // Whoever follows splits nothing: where no color has anything yet, it is somebody else's to give.
         if matches!(direction, Direction::Rollback | Direction::Return)
@@ -721,7 +748,9 @@ impl Draft<'_> {
     /// What a rollout took is given back, also one that was killed; the color that was left keeps what it shall keep.
     fn give_back(&self) -> Vec<Step> {
         let (intent, world) = (self.intent, &self.world);
-        let (Some(policy), Some(active)) = (intent.capacity, intent.active.as_ref()) else { return Vec::new() };
+        let active = target_color(intent, world).filter(|_| intent.active.is_some());
+        let (Some(policy), Some(active)) = (intent.capacity, active) else { return Vec::new() };
+        let active = &active;
         let raised = |color: &String| world.lock_record.as_ref().and_then(|lock_record| lock_record.sizes.get(color));
         let steps = world.capacities.iter().filter_map(|(color, now)| {
             let mut after = now.unpin();

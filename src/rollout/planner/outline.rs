@@ -6,6 +6,7 @@ use crate::rollout::capacity::Before;
 use crate::rollout::check::{Block, Check, Checking, Subject};
 use crate::rollout::intent::Intent;
 use crate::rollout::route::RouteSpec;
+use crate::rollout::runbook::Waits;
 use crate::rollout::situation::idle;
 
 /// The steps in words, as far as the intent alone tells them: whatever the world is like, these hold.
@@ -50,12 +51,20 @@ pub fn outline(intent: &Intent) -> Vec<String> {
         let settle = shown(intent.strategy.settle);
         words.push(format!("lead the preview routes to {color} and give them {settle} to settle, before those checks"));
     }
+    if intent.strategy.rehearse {
+        words.push(format!("lead 1 % of the traffic to {color} and back, unless {color} has traffic already"));
+    }
     words.extend(intent.strategy.cohort.iter().map(|cohort| {
         format!("lead the cohort to {color} for {}, unless {color} has traffic already", shown(cohort.hold))
     }));
-    for shift in &intent.strategy.steps {
+    let limit = intent.strategy.up_to;
+    for shift in intent.strategy.steps.iter().filter(|shift| limit.is_none_or(|limit| shift.permille < limit)) {
         let (percent, hold) = (shift.percent(), shown(shift.hold));
         words.push(format!("lead {percent} % of the traffic to {color} for {hold}, unless it has more already"));
+    }
+    if let Some(permille) = limit {
+        let waits = Waits { color: color.to_owned(), permille, approval: intent.strategy.approval.clone() };
+        words.push(format!("{}, where another color has traffic; else:", waits.summary()));
     }
     words.extend(intent.routes.iter().map(|route| format!("set {route}: {}", share(color))));
     if let Some(verification) = intent.verification.as_ref().filter(|one| !one.duration.is_zero()) {

@@ -75,6 +75,15 @@ pub(super) fn about(intent: &Intent, checks: &[Checking], (subjects, whole): (&[
 /// The step that gives a color a part of what a route forwards; the others share the rest as they did. None where the
 /// route has nothing to split, or has that split already.
 pub(super) fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: Shift) -> Option<Step> {
+    let (before, group) = (world.routes.get(&route.key())?, intent.group(route, color)?);
+    if before.terminal.share(group) > shift.percent() + 0.01 {
+        return None;
+    }
+    split(intent, world, route, color, shift)
+}
+
+/// The same whatever it has.
+pub(super) fn split(intent: &Intent, world: &World, route: &RouteSpec, color: &str, shift: Shift) -> Option<Step> {
     let before = world.routes.get(&route.key())?;
     let Terminal::Forward(forward) = &before.terminal else { return None };
     let group = intent.group(route, color)?;
@@ -87,7 +96,7 @@ pub(super) fn part(intent: &Intent, world: &World, route: &RouteSpec, color: &st
         .filter(|(_, share)| *share > 0.0)
         .collect();
     let rest: f64 = others.iter().map(|(_, share)| share).sum();
-    if rest <= 0.0 || before.terminal.share(group) > shift.percent() + 0.01 {
+    if rest <= 0.0 {
         return None;
     }
     let left = 100_u32.saturating_sub(shift.permille / 10) as usize;

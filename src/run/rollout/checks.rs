@@ -18,8 +18,8 @@ use crate::rollout::metrics::{self, Measured};
 use crate::rollout::planner::RECHECK;
 use crate::rollout::strategy;
 use crate::rollout::{
-    Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, LambdaCheck, Metric, MetricCheck,
-    Prove, SessionCheck, Subject, Tell, Watch, fill,
+    Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, Inconclusive, LambdaCheck, Metric,
+    MetricCheck, Prove, SessionCheck, Subject, Tell, Watch, fill,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
@@ -41,12 +41,29 @@ const MOST_CHARS: usize = 4000;
 pub(super) struct CheckRunner<'a> {
     pub ports: &'a Ports,
     pub about: &'a RolloutContext,
+    /// What checks saw for which nothing is done.
+    pub dry: &'a Mutex<Vec<String>>,
     /// What commands wrote last: it is told beside the reason, and nowhere else.
     pub wrote: &'a Mutex<String>,
     /// The error level of each sequential test.
     pub level: f64,
     /// What was usual of the live color before traffic moved.
     pub usual: &'a Usual,
+}
+
+/// Why a step can't be done.
+#[derive(Debug)]
+pub(super) enum Unmet {
+    /// What was to hold does not.
+    Failed(String),
+    /// Nothing can be said of it, and a person is to decide.
+    Unclear(String),
+}
+
+impl From<String> for Unmet {
+    fn from(seen: String) -> Unmet {
+        Unmet::Failed(seen)
+    }
 }
 
 /// What was usual of target groups, by what was asked: it does not change while a hold is watched.
@@ -156,21 +173,32 @@ impl Since {
 
 impl CheckRunner<'_> {
     /// Waits until it holds; otherwise what was seen.
-    pub(super) async fn validate(self, checking: &Checking) -> Result<(), String> {
+    pub(super) async fn validate(self, checking: &Checking) -> Result<(), Unmet> {
         if let Check::Healthy(policy) = &checking.check {
-            return self.wait_for_health(&checking.subject, policy).await;
+            return Ok(self.wait_for_health(&checking.subject, policy).await?);
         }
         match self.look(checking, None).await {
             Verdict::Pass => Ok(()),
+            Verdict::Inconclusive(seen) | Verdict::Fail(seen) | Verdict::Pending(seen) if is_dry(&checking.check) => {
+                self.note_dry(format!("{}: {seen}", checking.place()));
+                Ok(())
+            }
             Verdict::Inconclusive(_) if passes_inconclusive(&checking.check) => Ok(()),
-            Verdict::Inconclusive(seen) => Err(inconclusive(&seen)),
-            Verdict::Fail(seen) | Verdict::Pending(seen) => Err(seen),
+            // Nobody is there yet: there is nothing to stay for.
+            Verdict::Inconclusive(seen) => Err(Unmet::Failed(inconclusive(&seen, Inconclusive::Fail))),
+            Verdict::Fail(seen) | Verdict::Pending(seen) => Err(Unmet::Failed(seen)),
         }
+    }
+
+    /// Tells what a check would have done that does nothing.
+    fn note_dry(self, words: String) {
+        tracing::warn!(words, "a dry run would have stopped the rollout");
+        self.dry.lock().unwrap_or_else(PoisonError::into_inner).push(words);
     }
 
     /// Stays for the time of the hold, which begins once the nodes do what they were told, and sees that everything holds, from
     /// the first moment on; otherwise what was seen.
-    pub(super) async fn watch(self, watch: &Watch) -> Result<(), String> {
+    pub(super) async fn watch(self, watch: &Watch) -> Result<(), Unmet> {
         let (settle, settled) = watch::channel(None);
         let since = Since::now();
         let (start, hold, interval) = (since.instant, watch.hold, watch.interval);
@@ -198,8 +226,8 @@ impl CheckRunner<'_> {
         checking: &Checking,
         since: Since,
         (looks, open): (&Looks, &AtomicUsize),
-    ) -> Result<(), String> {
-        let mut ever_passed = false;
+    ) -> Result<(), Unmet> {
+        let (mut ever_passed, mut is_noted) = (false, false);
         // By the front door either color may answer until the nodes have followed: only then that says something.
         if !is_eager(&checking.check) {
             drop(looks.settled.clone().wait_for(Option::is_some).await);
@@ -211,6 +239,7 @@ impl CheckRunner<'_> {
             let is_told = end.is_none_or(|end| is_told(&checking.check, since, end));
             // What CloudWatch counted while the nodes were following is neither of this step nor of the one before.
             let verdict = self.look(checking, Some(since.moved_to(looks.settled()))).await;
+            let verdict = self.spared((watch, checking), verdict, (look, since), &mut is_noted);
             let failed = match &verdict {
                 Verdict::Pass | Verdict::Inconclusive(_) => None,
                 Verdict::Pending(seen) | Verdict::Fail(seen) => Some(seen),
@@ -219,7 +248,7 @@ impl CheckRunner<'_> {
                 let count = looks.fail(look);
                 tracing::warn!(check = checking.place(), look, count, "a look failed");
                 if count > watch.max_failures as usize {
-                    return Err(verdict_words(watch, checking, seen, (look, count), since));
+                    return Err(Unmet::Failed(verdict_words(watch, checking, seen, (look, count), since)));
                 }
             }
             ever_passed |= failed.is_none();
@@ -227,7 +256,7 @@ impl CheckRunner<'_> {
                 // Where looks take long there may be fewer than may fail: one that never passed has not held.
                 if let Some(seen) = failed.filter(|_| !ever_passed) {
                     let count = looks.count();
-                    return Err(verdict_words(watch, checking, seen, (look, count), since));
+                    return Err(Unmet::Failed(verdict_words(watch, checking, seen, (look, count), since)));
                 }
                 let late = is_late(&checking.check);
                 // The last minutes of a hold are judged, too, once CloudWatch has them.
@@ -235,26 +264,56 @@ impl CheckRunner<'_> {
                     sleep(watch.interval).await;
                     continue;
                 }
-                return match verdict {
+                let may_come = began < end + patience(&checking.check);
+                if matches!(verdict, Verdict::Inconclusive(_)) && !passes_inconclusive(&checking.check) && may_come {
                     // CloudWatch is late: what is not there yet may still come.
-                    Verdict::Inconclusive(_)
-                        if !passes_inconclusive(&checking.check) && began < end + patience(&checking.check) =>
-                    {
-                        sleep(watch.interval).await;
-                        continue;
-                    }
-                    Verdict::Inconclusive(seen) if !passes_inconclusive(&checking.check) => {
-                        Err(format!("{} ({})", inconclusive(&seen), checking.place()))
-                    }
-                    _ => {
-                        if late {
-                            open.fetch_sub(1, Ordering::Relaxed);
-                        }
-                        Ok(())
-                    }
-                };
+                    sleep(watch.interval).await;
+                    continue;
+                }
+                self.ended(checking, verdict, is_noted)?;
+                if late {
+                    open.fetch_sub(1, Ordering::Relaxed);
+                }
+                return Ok(());
             }
             looks.next(began, &checking.check).await;
+        }
+    }
+
+    /// What was seen, but for what is only told: that passes.
+    fn spared(
+        self,
+        (watch, checking): (&Watch, &Checking),
+        verdict: Verdict,
+        (look, since): (u64, Since),
+        is_noted: &mut bool,
+    ) -> Verdict {
+        match verdict {
+            Verdict::Pending(seen) | Verdict::Fail(seen) if is_dry(&checking.check) => {
+                if !std::mem::replace(is_noted, true) {
+                    self.note_dry(verdict_words(watch, checking, &seen, (look, 0), since));
+                }
+                Verdict::Pass
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// What the last look of a hold comes to.
+    fn ended(self, checking: &Checking, verdict: Verdict, is_noted: bool) -> Result<(), Unmet> {
+        let Verdict::Inconclusive(seen) = verdict else { return Ok(()) };
+        if is_dry(&checking.check) {
+            if !is_noted {
+                self.note_dry(format!("{}: {seen}; nothing could be said", checking.place()));
+            }
+            return Ok(());
+        }
+        let counts_as = counts_as(&checking.check).unwrap_or_default();
+        let words = || format!("{} ({})", inconclusive(&seen, counts_as), checking.place());
+        match counts_as {
+            Inconclusive::Pass => Ok(()),
+            Inconclusive::Fail => Err(Unmet::Failed(words())),
+            Inconclusive::Hold => Err(Unmet::Unclear(words())),
         }
     }
 
@@ -685,8 +744,13 @@ fn is_told(check: &Check, since: Since, end: Instant) -> bool {
     is_short || periods(since.wall_now() - metric.lag()) >= periods(end)
 }
 
+/// Whether it is only told.
+fn is_dry(check: &Check) -> bool {
+    matches!(check, Check::Metric(metric) if metric.dry_run)
+}
+
 /// What a check counts as that says nothing; none where each look says something.
-fn counts_as(check: &Check) -> Option<CountsAs> {
+fn counts_as(check: &Check) -> Option<Inconclusive> {
     match check {
         Check::Metric(metric) => Some(metric.inconclusive),
         Check::Healthy(_)
@@ -712,17 +776,21 @@ fn patience(check: &Check) -> Duration {
 }
 
 fn passes_inconclusive(check: &Check) -> bool {
-    counts_as(check) == Some(CountsAs::Pass)
+    counts_as(check) == Some(Inconclusive::Pass)
 }
 
-fn inconclusive(seen: &str) -> String {
-    format!("{seen}; nothing can be said, which counts as failed (inconclusive = \"pass\" would let it pass)")
+fn inconclusive(seen: &str, counts_as: Inconclusive) -> String {
+    match counts_as {
+        Inconclusive::Hold => format!("{seen}; nothing can be said, so that it stays here (inconclusive = \"hold\")"),
+        _ => format!("{seen}; nothing can be said, which counts as failed (inconclusive = \"pass\" would let it pass)"),
+    }
 }
 
 fn verdict_words(watch: &Watch, checking: &Checking, seen: &str, (look, count): (u64, usize), since: Since) -> String {
     let after = shown(Duration::from_secs(since.instant.elapsed().as_secs()));
     let allowed = watch.max_failures;
-    let tolerated = if allowed > 0 { format!(", {count} looks failed, {allowed} may fail") } else { String::new() };
+    let tolerated =
+        if allowed > 0 && count > 0 { format!(", {count} looks failed, {allowed} may fail") } else { String::new() };
     let whom = if watch.of_cohort { "the cohort".to_owned() } else { format!("{} % of the traffic", watch.percent) };
     format!(
         "{seen}\n{} at {}, look {look}, {after} after {whom} was led to {}{tolerated}",

@@ -75,6 +75,8 @@ pub enum Phase {
     RollingBack,
     /// Everything is as it shall be.
     Completed,
+    /// It came as far as it was to, and waits for a person.
+    Waiting,
     /// Everything is as it was.
     RolledBack,
     /// It stays where it is.

@@ -13,11 +13,11 @@ use crate::duration::shown;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
     Conditions, Entry, Environment, IllegalEntry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step,
-    StepId, Terminal, World, is_made_by, way_back,
+    StepId, Terminal, Waits, World, is_made_by, way_back,
 };
 use crate::run::call::{Call, SILENCE};
 use crate::run::ports::{FailureKind, Freshness, PortError};
-use crate::run::rollout::checks::CheckRunner;
+use crate::run::rollout::checks::{CheckRunner, Unmet};
 use crate::run::rollout::events::{EventSink, Phase, RolloutContext};
 use crate::run::rollout::kept::spread;
 use crate::run::rollout::lock::{Lock, Lost};
@@ -141,6 +141,9 @@ pub async fn observe(ports: &Ports, scope: &Scope, age: Freshness) -> Result<Wor
     })
 }
 
+/// The rehearsed way back may take so long, with all repetitions and until it is seen: a call takes a second or two.
+const REHEARSED_WITHIN: Duration = Duration::from_secs(30);
+
 impl Run<'_> {
     /// Runs to the end. The world is what was seen right before.
     pub async fn run(&self, world: World) -> Outcome {
@@ -164,8 +167,10 @@ impl Run<'_> {
             outcome = self.steer(world, &events, is_lost) => outcome,
             () = keep => unreachable!("it never ends"),
         };
-        let reason = outcome.journal.reason().map(|(_, reason)| reason).unwrap_or_default();
+        let waits = self.runbook.waits.as_ref().map(Waits::summary).unwrap_or_default();
+        let reason = outcome.journal.reason().map_or(waits, |(_, reason)| reason);
         let phase = match outcome.ending {
+            Ending::Done if self.runbook.waits.is_some() => Phase::Waiting,
             Ending::Done => Phase::Completed,
             Ending::RolledBack => Phase::RolledBack,
             Ending::Held => Phase::Held,
@@ -311,8 +316,7 @@ impl Run<'_> {
         let words = steps.iter().map(|step| step.summary()).collect::<Vec<_>>().join("; ");
         if journal.is_broken() {
             let reason = journal.reason().map(|(_, reason)| reason).unwrap_or_default();
-            let policy = if journal.is_interrupted() { self.runbook.on_interrupt } else { self.runbook.on_failure };
-            if policy == OnFailure::Rollback && !journal.has_external_change() {
+            if machine::policy(self.runbook, journal) == OnFailure::Rollback && !journal.has_external_change() {
                 events.emit(Phase::RollingBack, &self.weights(world), &reason);
             }
             return;
@@ -420,14 +424,14 @@ impl Run<'_> {
             }
             return;
         }
-        let so_far = journal.clone();
+        let (so_far, began, dry) = (journal.clone(), Instant::now(), Mutex::default());
         let steps = ids.iter().filter_map(|id| Some((*id, self.runbook.step(*id)?)));
         let results = join_all(steps.map(|(id, step)| {
-            let so_far = &so_far;
+            let (so_far, dry) = (&so_far, &dry);
             async move {
                 tracing::info!(step = step.summary(), "begins");
                 let result = if step.is_check() {
-                    let looked = self.within((deadline, is_lost), self.look_at(step, so_far)).await;
+                    let looked = self.within((deadline, is_lost), self.look_at((id, step), so_far, dry)).await;
                     Ended { result: looked.map(|()| None), call: Call::new(), flight: None }
                 } else {
                     self.change((id, step), (deadline, is_lost), world, so_far).await
@@ -439,10 +443,29 @@ impl Run<'_> {
         for (id, step, ended) in results.await {
             interrupted |= self.note((id, step), ended, journal, air);
         }
+        for (id, words) in dry.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            write(self.runbook, journal, Entry::Noted(id, secrets::masked(&words)));
+        }
+        self.time_rehearsal(ids, began, journal);
         // A stop that came while the last step before the arrival was under way is heard.
         let heard = ids.iter().all(|id| !self.runbook.is_afterwards(id.stage)) && self.cancel.is_cancelled();
         if (interrupted || heard) && !journal.is_broken() {
             write(self.runbook, journal, Entry::Interrupted);
+        }
+    }
+
+    /// Holds the rehearsed way back against the time that it may take.
+    fn time_rehearsal(&self, ids: &[StepId], began: Instant, journal: &mut Journal) {
+        let Some(id) = ids.iter().copied().find(|id| self.runbook.rehearsed == Some(id.stage)) else { return };
+        let took = began.elapsed();
+        tracing::info!(seconds = took.as_secs_f64(), "the way back was rehearsed");
+        if took > REHEARSED_WITHIN && !journal.is_broken() {
+            let words = format!(
+                "the way back took {} in its rehearsal, and may take {}: a release that fails would be with its users for as long",
+                shown(Duration::from_secs(took.as_secs())),
+                shown(REHEARSED_WITHIN)
+            );
+            write(self.runbook, journal, Entry::Failed(id, words));
         }
     }
 
@@ -527,6 +550,12 @@ impl Run<'_> {
             }
             Stop::ExternalChange(reason) => write(self.runbook, journal, Entry::ExternalChange(reason)),
             Stop::Interrupted => return true,
+            Stop::Unclear(reason) => {
+                let reason = secrets::masked(&reason);
+                tracing::warn!(step = step.summary(), reason, "is not clear");
+                write(self.runbook, journal, Entry::Failed(id, reason));
+                write(self.runbook, journal, Entry::Unclear(id));
+            }
             Stop::Failed(error) => {
                 let reason = secrets::masked(&error.message);
                 tracing::warn!(step = step.summary(), reason, "failed");
@@ -624,18 +653,36 @@ impl Run<'_> {
         }
     }
 
-    async fn look_at(&self, step: &Step, journal: &Journal) -> Result<(), Stop> {
-        let (wrote, usual) = (Mutex::default(), Mutex::default());
+    async fn look_at(
+        &self,
+        (id, step): (StepId, &Step),
+        journal: &Journal,
+        dry: &Mutex<Vec<(StepId, String)>>,
+    ) -> Result<(), Stop> {
+        let (wrote, usual, noted) = (Mutex::default(), Mutex::default(), Mutex::default());
         let level = self.runbook.level_of_a_test();
-        let looker = CheckRunner { ports: self.ports, about: self.about, wrote: &wrote, level, usual: &usual };
-        let failed = |reason: String| {
-            let wrote = wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (ports, about) = (self.ports, self.about);
+        let looker = CheckRunner { ports, about, dry: &noted, wrote: &wrote, level, usual: &usual };
+        let ended = self.look_by(looker, step, journal).await;
+        let noted: Vec<String> = noted.into_inner().unwrap_or_else(PoisonError::into_inner);
+        dry.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.into_iter().map(|words| (id, words)));
+        ended
+    }
+
+    async fn look_by(&self, looker: CheckRunner<'_>, step: &Step, journal: &Journal) -> Result<(), Stop> {
+        let failed = |unmet: Unmet| {
+            let wrote = looker.wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let evidence = Some(wrote).filter(|wrote| !wrote.is_empty());
-            Stop::Failed(PortError { evidence, ..PortError::new(FailureKind::Other, reason) })
+            match unmet {
+                Unmet::Failed(reason) => {
+                    Stop::Failed(PortError { evidence, ..PortError::new(FailureKind::Other, reason) })
+                }
+                Unmet::Unclear(reason) => Stop::Unclear(reason),
+            }
         };
         match step {
             Step::Check(checking) => looker.validate(checking).await.map_err(failed),
-            Step::Converge(convergence) => looker.converge(convergence).await.map_err(failed),
+            Step::Converge(convergence) => looker.converge(convergence).await.map_err(|seen| failed(seen.into())),
             Step::Watch(watch) => {
                 let tell = async {
                     match self.lock {
@@ -1012,6 +1059,8 @@ fn journal_made(runbook: &Runbook, journal: &mut Journal, id: StepId, made: Opti
 /// Why a step did not get to its end.
 enum Stop {
     Failed(PortError),
+    /// Nothing can be said, and a person is to decide.
+    Unclear(String),
     ExternalChange(String),
     Interrupted,
     /// A late call of this very run moved what was done since: that is to be done again.
@@ -1022,7 +1071,7 @@ impl Stop {
     fn summary(&self) -> String {
         match self {
             Stop::Failed(error) => error.message.clone(),
-            Stop::ExternalChange(reason) => reason.clone(),
+            Stop::ExternalChange(reason) | Stop::Unclear(reason) => reason.clone(),
             Stop::Interrupted => "the run was interrupted".to_owned(),
             Stop::Again => "a late call moved it".to_owned(),
         }

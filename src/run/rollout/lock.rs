@@ -17,7 +17,7 @@ use crate::cancel::Cancel;
 use crate::clock;
 use crate::duration::shown;
 use crate::rollout::LockRecord;
-use crate::rollout::lock_record::{SUFFIX, Status, VERSION};
+use crate::rollout::lock_record::{SUFFIX, Status, VERSION, Waiting};
 use crate::run::call::{Call, SILENCE};
 use crate::run::holder;
 use crate::run::ports::{FailureKind, PortError};
@@ -491,6 +491,7 @@ fn heir(theirs: &LockRecord, mine: &LockRecord) -> LockRecord {
         origins: theirs.origins.clone(),
         sizes: theirs.sizes.clone(),
         led: theirs.led.clone(),
+        waiting: theirs.waiting.clone(),
         took_over: Some(theirs.run.clone()),
         phase: format!("takes over from {}", theirs.holder),
         ..mine
@@ -533,6 +534,11 @@ impl Lock {
     /// What is written down.
     pub async fn lock_record(&self) -> LockRecord {
         self.kept.state.lock().await.lock_record.clone()
+    }
+
+    /// Notes what is waited for once it is given up.
+    pub async fn wait_for(&self, waiting: Waiting) {
+        self.kept.state.lock().await.lock_record.waiting = Some(waiting);
     }
 
     /// Strikes out the rules of a switch's cohort that are known to be gone, by their keys, when it is given up.
@@ -673,7 +679,11 @@ impl Lock {
         match left {
             None => self.leave(|lock_record| *lock_record = lock_record.freed()).await,
             Some((status, phase)) => {
-                self.leave(move |lock_record| (lock_record.status, lock_record.phase) = (status, phase)).await
+                let change = move |lock_record: &mut LockRecord| {
+                    (lock_record.status, lock_record.phase) = (status, phase);
+                    lock_record.waiting.take_if(|_| status != Status::Waiting);
+                };
+                self.leave(change).await
             }
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use bluegreen::rollout::gate::Verdict;
 use bluegreen::rollout::metrics::{Count, Measured, Sample, dispersion, judge, limits};
-use bluegreen::rollout::{CountsAs, Metric, MetricCheck, MetricTest};
+use bluegreen::rollout::{Inconclusive, Metric, MetricCheck, MetricTest};
 use fastrand::Rng;
 
 /// Failed requests of a healthy color.
@@ -228,7 +228,8 @@ fn check(metric: Metric, max: Option<f64>, max_ratio_to_live: Option<f64>) -> Me
         significance: None,
         test: MetricTest::Sequential,
         min_requests: Some(100),
-        inconclusive: CountsAs::Fail,
+        inconclusive: Inconclusive::Fail,
+        dry_run: false,
         load_balancer_errors: false,
         period: Duration::from_secs(60),
         window: Duration::from_secs(300),

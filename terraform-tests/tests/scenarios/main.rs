@@ -1,5 +1,6 @@
 //! Stories played with a real terraform, the real provider and real HTTP through the local load balancer.
 
+mod approvals;
 mod arguments;
 mod beginnings;
 mod breakage;

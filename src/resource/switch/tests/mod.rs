@@ -2,6 +2,8 @@
 
 mod cohort;
 mod credentials;
+mod freezes;
+mod gates;
 mod groups;
 mod heart;
 mod processing;
@@ -10,6 +12,7 @@ mod regions;
 mod rollouts;
 mod stickiness;
 mod trial;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

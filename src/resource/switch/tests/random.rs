@@ -59,6 +59,8 @@ struct Case {
     turn: Turn,
     /// The wishes, one after the other; the last one without anything wrong. None follows whatever is live.
     wishes: Vec<Option<usize>>,
+    /// As far as each of them goes, in tenths of a percent, but for the last one, which goes all of the way.
+    limits: Vec<Option<u32>>,
 }
 
 /// What else there may be about an apply.
@@ -86,11 +88,12 @@ fn case() -> impl Strategy<Value = Case> {
         prop_oneof![4 => Just(Turn::Plain), 1 => Just(Turn::Saved), 1 => Just(Turn::Unknown), 1 => Just(Turn::Replaced)],
         prop::collection::vec(prop::option::weighted(0.85, 0_usize..3), 1..4),
         0_usize..3,
+        prop::array::uniform3(prop::option::weighted(0.25, 1_u32..1000)),
     );
     (shape, trouble).prop_map(
         |(
             (colors, routes, [own_rule, named, cohort], weights, attached, verified, hold),
-            (faults, breaks, meddled, stopped, stale, turn, wishes, last),
+            (faults, breaks, meddled, stopped, stale, turn, wishes, last, limits),
         )| Case {
             colors,
             routes,
@@ -108,6 +111,7 @@ fn case() -> impl Strategy<Value = Case> {
             stale,
             turn,
             // The last one is for a color: it must come right.
+            limits: limits.into_iter().take(wishes.len()).chain([None]).collect(),
             wishes: wishes.into_iter().chain([Some(last)]).map(|wish| wish.map(|wish| wish % colors)).collect(),
         },
     )
@@ -136,7 +140,7 @@ impl Case {
         World { routes: (0..self.routes).map(observed).collect(), record, ..World::default() }
     }
 
-    fn config(&self, switch: &Switch, wish: Option<usize>) -> Value {
+    fn config(&self, switch: &Switch, wish: Option<usize>, limit: Option<u32>) -> Value {
         let mut config = super::config(switch, Value::from(wish.map(|wish| COLORS[wish])));
         let environment = |n: usize| {
             let mut color = Value::object([("target_group_arn", Value::from(GROUPS[n]))]);
@@ -176,6 +180,10 @@ impl Case {
             let headers = Value::object([(TESTER, Value::List(vec![Value::from("1")]))]);
             let conditions = Value::object([("http_headers", headers)]);
             strategy.set("cohort", Value::object([("conditions", conditions), ("hold", Value::from("30s"))]));
+        }
+        strategy.set("rehearse", Value::from(self.attached));
+        if let Some(permille) = limit {
+            strategy.set("up_to", Value::Number(Number::from_f64(f64::from(permille) / 10.0)));
         }
         config.set("strategy", strategy);
         if self.verified {
@@ -266,7 +274,7 @@ impl Case {
             Turn::Replaced => {
                 let before = stage.fake.world();
                 // An heir that only looks on, and the end of the one before it.
-                let follower = self.config(&stage.switch, None);
+                let follower = self.config(&stage.switch, None, None);
                 let (heir, diagnostics) = stage.apply(&follower, None).await;
                 prop_assert!(!diagnostics.has_errors(), "{diagnostics:?}");
                 let made = stage.fake.world();
@@ -284,8 +292,15 @@ impl Case {
     }
 
     /// No route ever lost a request, and what a color got was a step, or what it had before. Whoever follows moves nothing.
-    fn check_history(&self, stage: &Stage, wish: Option<usize>, seen: &mut Vec<f64>) -> Result<(), TestCaseError> {
-        let steps = self.weights.iter().map(|weight| f64::from(*weight) / 10.0).chain([0.0, 100.0]);
+    fn check_history(
+        &self,
+        stage: &Stage,
+        (wish, limit): (Option<usize>, Option<u32>),
+        seen: &mut Vec<f64>,
+    ) -> Result<(), TestCaseError> {
+        let steps = self.weights.iter().chain(&limit).map(|weight| f64::from(*weight) / 10.0).chain([0.0, 100.0]);
+        let smallest = self.weights.iter().chain(&limit).copied().fold(10, u32::min);
+        let steps = steps.chain(self.attached.then_some(f64::from(smallest) / 10.0));
         let allowed: Vec<f64> = steps.filter(|_| wish.is_some()).chain(seen.iter().copied()).collect();
         for world in stage.fake.history() {
             for (key, seen) in &world.routes {
@@ -319,8 +334,8 @@ impl Case {
         let stage = Stage { fake, switch: switch.clone() };
         let mut stored: Option<Stored> = None;
         let mut seen: Vec<f64> = vec![63.0, 37.0, 100.0, 0.0];
-        for (n, wish) in self.wishes.iter().enumerate() {
-            let config = self.config(&stage.switch, *wish);
+        for (n, (wish, limit)) in self.wishes.iter().zip(&self.limits).enumerate() {
+            let config = self.config(&stage.switch, *wish, *limit);
             stage.fake.heal();
             stage.fake.set_status(200);
             let is_last = n + 1 == self.wishes.len();
@@ -346,6 +361,7 @@ impl Case {
             match result {
                 Some((result, diagnostics)) => {
                     self.check_outcome(&stage, (&before, *wish), (&result, &diagnostics)).await?;
+                    self.check_wait(&stage, (*wish, *limit), (&config, &result, &diagnostics)).await?;
                     stored = result.state.is_some().then_some(result).or(stored);
                 }
                 None => bury(&stage),
@@ -353,7 +369,7 @@ impl Case {
             // Whatever is still on its way comes.
             tokio::time::sleep(Duration::from_secs(100)).await;
             stage.fake.be_stale(0);
-            self.check_history(&stage, *wish, &mut seen)?;
+            self.check_history(&stage, (*wish, *limit), &mut seen)?;
             if let Some(known) = &stored {
                 stored = Some(stage.read(known).await);
             }
@@ -369,8 +385,34 @@ impl Case {
         if !stage.fake.calls().is_empty() {
             prop_assert_eq!(stage.fake.lock("/app/live.rollout"), None);
         }
-        let (planned, _) = stage.plan(&self.config(&stage.switch, Some(wish)), stored.as_ref()).await;
+        let (planned, _) = stage.plan(&self.config(&stage.switch, Some(wish), None), stored.as_ref()).await;
         prop_assert_eq!(planned.state.as_ref(), stored.as_ref().and_then(|stored| stored.state.as_ref()));
+        Ok(())
+    }
+
+    /// What waits is where it was told to be, and the next plan finds nothing to do.
+    async fn check_wait(
+        &self,
+        stage: &Stage,
+        (wish, limit): (Option<usize>, Option<u32>),
+        (config, result, diagnostics): (&Value, &Stored, &Diagnostics),
+    ) -> Result<(), TestCaseError> {
+        let status = result.state.as_ref().map(|state| state.get("last_rollout").get("status").clone());
+        let waits = status.is_some_and(|status| status.as_str() == Some("waiting"));
+        let (Some(wish), Some(limit)) = (wish.filter(|_| waits && !diagnostics.has_errors()), limit) else {
+            return Ok(());
+        };
+        if self.meddled.is_some() || self.stale > 0 {
+            return Ok(());
+        }
+        let world = stage.fake.world();
+        prop_assert!(world.record.as_deref() != Some(COLORS[wish]), "{:?} says that it is live", world.record);
+        for (key, seen) in with_users(&world) {
+            prop_assert!((shares(&seen.terminal)[wish] - f64::from(limit) / 10.0).abs() < 0.05, "{}: {:?}", key, seen);
+        }
+        let read = stage.read(result).await;
+        let (planned, _) = stage.plan(config, Some(&read)).await;
+        prop_assert_eq!(planned.state.as_ref(), read.state.as_ref(), "what waits has nothing to do");
         Ok(())
     }
 

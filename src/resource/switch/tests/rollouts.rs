@@ -1099,7 +1099,7 @@ async fn a_metric_that_can_t_see_anything_is_told() {
         assert_eq!(told.contains("Too few requests for the metric"), is_told, "{an_hour} {max:?}: {told}");
         if is_told && an_hour < 1000.0 && max.is_some() {
             let said = told.split("Too few requests").nth(1).unwrap().lines().nth(1).unwrap();
-            expect_test::expect!["verification.metrics[0]: at 10 requests a minute, as in the last hour, green gets 1 of them at 10 % for 2m, and 5 of them at 50 % for 2m, and 40 of them at 100 % for 5m. It takes about 204 until 5 times as many as allowed are told from chance: what is worse than its limit may pass there. Hold longer, give the step more weight, or add http checks or alarms."].assert_eq(said);
+            expect_test::expect!["verification.metrics[0]: at 10 requests a minute, as in the last hour: green gets 1 of them at 10 % for 2m, and 5 of them at 50 % for 2m, and 40 of them at 100 % for 5m. It takes about 204 until 5 times as many as allowed are told from chance: what is worse than its limit may pass there. Hold longer, give the step more weight, or add http checks or alarms."].assert_eq(said);
         }
     }
 }

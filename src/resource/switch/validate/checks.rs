@@ -8,7 +8,8 @@ use crate::arn;
 use crate::duration;
 use crate::resource::switch::model::{self, read};
 use crate::rollout::spec::{Checks, Verification};
-use crate::rollout::{CountsAs, HttpCheck, METRIC_IDS, MetricCheck, is_plain_url};
+use crate::rollout::strategy::limit;
+use crate::rollout::{HttpCheck, Inconclusive, METRIC_IDS, MetricCheck, is_plain_url};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// How often load balancers publish their numbers.
@@ -209,6 +210,13 @@ fn strategy(value: &Value, diagnostics: &mut Diagnostics) {
         }
         before = weight;
     }
+    let approval = value.get("approval");
+    if approval.get("on_timeout").is_set() && approval.get("timeout").is_null() {
+        let path = path.attr("approval").attr("on_timeout");
+        let detail =
+            format!("{path} says what happens after timeout, which is not set. Set approval.timeout, such as \"24h\".");
+        diagnostics.error_at(path, "timeout is missing", detail);
+    }
     let prove = value.get("prove");
     if prove.as_map().is_some() {
         let path = path.attr("prove");
@@ -235,11 +243,17 @@ fn lasts(config: &Value) -> Duration {
     read::<Verification>(config, "verification").unwrap_or_default().lasts()
 }
 
-/// How long a rollout takes at least, with the parts that it is the sum of.
-fn least(config: &Value) -> (Duration, Vec<String>) {
+/// How long a rollout takes at least, with the parts that it is the sum of; one that waits, up to there.
+fn least(config: &Value, up_to: Option<u32>) -> (Duration, Vec<String>) {
     let strategy = model::strategy(config);
-    let steps = strategy.shifts();
-    let watched = !config.get("verification").is_null();
+    let mut steps = strategy.shifts();
+    let (watched, lasting) = (!config.get("verification").is_null(), lasts(config));
+    // One that waits comes to no further step, and to no 100 %.
+    if let Some(permille) = up_to {
+        let limit = limit(permille, &steps, lasting);
+        steps.retain(|step| step.permille < permille);
+        steps.push(limit);
+    }
     let settle = if config.get("strategy").get("prove").is_null() { strategy.settle } else { Duration::ZERO };
     let mut parts = Vec::new();
     let mut sum = Duration::ZERO;
@@ -255,9 +269,9 @@ fn least(config: &Value) -> (Duration, Vec<String>) {
     for step in &steps {
         add(step.hold, format!("at {} %", step.percent()));
     }
-    let count = steps.len() + usize::from(watched) + usize::from(strategy.cohort.is_some());
+    let count = steps.len() + usize::from(watched && up_to.is_none()) + usize::from(strategy.cohort.is_some());
     add(settle * u32::try_from(count).unwrap_or(u32::MAX), format!("for the load balancer to settle, {count} times"));
-    add(lasts(config), "of verification at 100 %".to_owned());
+    add(if up_to.is_none() { lasting } else { Duration::ZERO }, "of verification at 100 %".to_owned());
     let metrics = read::<Verification>(config, "verification").unwrap_or_default().checks.metrics;
     let lag = metrics.iter().map(MetricCheck::lag).max().unwrap_or_default();
     let late = lag * u32::try_from(count).unwrap_or(u32::MAX);
@@ -265,16 +279,16 @@ fn least(config: &Value) -> (Duration, Vec<String>) {
     (sum, parts)
 }
 
-/// How long a rollout takes at least.
+/// How long a rollout takes at least. One that waits may get everything at once: the first color does.
 pub(in crate::resource::switch) fn least_duration(config: &Value) -> Duration {
-    least(config).0
+    least(config, None).0
 }
 
 fn timeouts(config: &Value, diagnostics: &mut Diagnostics) {
     if !config.get("strategy").is_wholly_known() || !config.get("verification").get("duration").is_wholly_known() {
         return;
     }
-    let (sum, parts) = least(config);
+    let (sum, parts) = least(config, model::strategy(config).wanted().up_to);
     for operation in ["create", "update"] {
         let text = config.get("timeouts").get(operation).as_str();
         let Some(timeout) = text.and_then(|text| duration::parse(text).ok()) else { continue };
@@ -318,7 +332,7 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
     for (n, metric) in metrics {
         let json = metric.known_json();
         let Some(period) = argument::argument::<MetricCheck, Duration>(&json, "period") else { continue };
-        let inconclusive = argument::argument::<MetricCheck, CountsAs>(&json, "inconclusive").unwrap_or_default();
+        let inconclusive = argument::argument::<MetricCheck, Inconclusive>(&json, "inconclusive").unwrap_or_default();
         if period < A_MINUTE && !metric.get("metric").is_null() {
             let path = Path::attribute("verification").attr("metrics").index(n).attr("period");
             let detail = format!(
@@ -347,8 +361,9 @@ fn without_traffic(config: &Value, diagnostics: &mut Diagnostics) {
     let metrics = config.get("validation").get("metrics").as_list().unwrap_or_default().iter().enumerate();
     for (n, metric) in metrics.filter(|(_, metric)| !metric.get("metric").is_null()) {
         let json = metric.known_json();
-        let counts_as = argument::argument::<MetricCheck, CountsAs>(&json, "inconclusive").unwrap_or_default();
-        if counts_as == CountsAs::Pass {
+        let counts_as = argument::argument::<MetricCheck, Inconclusive>(&json, "inconclusive").unwrap_or_default();
+        let is_dry = metric.get("dry_run").as_bool() == Some(true);
+        if counts_as == Inconclusive::Pass || is_dry {
             continue;
         }
         let path = Path::attribute("validation").attr("metrics").index(n);

@@ -32,6 +32,7 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     no_nulls(config, diagnostics);
     conditions::cohort(config, diagnostics);
     checks::validate(config, diagnostics);
+    super::freezes::validate(config, diagnostics);
     // What is wrong comes before what is unwise.
     if !diagnostics.has_errors() {
         checks::warn(config, diagnostics);

@@ -1,6 +1,6 @@
 # Everything here works on a fresh machine with Rust, Python 3, a C compiler and git; tools go to .tools/, builds to target/.
 # Only setup-servers changes the machine itself.
-.PHONY: help demo gates local-aws test bench fmt lint unit scenarios build tools-demo tools-test setup-servers advisories docs
+.PHONY: help demo gates quick local-aws test bench fmt lint unit scenarios build tools-demo tools-test setup-servers advisories docs
 
 export CARGO_TERM_COLOR ?= never
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -21,6 +21,7 @@ part = @start=$$(date +%s); $(2); code=$$?; echo "make: $(1) took $$(($$(date +%
 help:
 	@echo "make demo   a real terraform moves real traffic between blue and green, under load, on this machine"
 	@echo "make test   every test, as CI runs them"
+	@echo "make quick  the unit tests after an edit; FILTER=name for some of them"
 	@echo "make setup-servers   installs PostgreSQL, MariaDB and Redis by apt, which make test needs"
 	@echo "make bench  start-up, plan cost and AWS calls, as ratios"
 	@echo "make local-aws   only the local AWS: prints its endpoint, runs until Ctrl-C"
@@ -35,6 +36,10 @@ demo: tools-demo
 local-aws: tools-demo
 	@cargo build --quiet --locked --workspace --bins
 	@target/debug/local-aws
+
+# After an edit: the unit tests of the library, or those that FILTER names. Unoptimized it is built in half a minute, and runs for longer.
+quick:
+	@CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo nextest run --locked --workspace --lib $(FILTER)
 
 # The fast ones first; what is slow only runs if they pass.
 test: fmt tools-test unit lint scenarios

@@ -47,6 +47,19 @@ variable "timeout" {
   default     = "24h"
 }
 
+variable "freeze" {
+  description = "Times in which no release begins. The way back is always open."
+  type = list(object({
+    cron      = optional(string)
+    duration  = optional(string)
+    time_zone = optional(string)
+    from      = optional(string)
+    until     = optional(string)
+    reason    = optional(string)
+  }))
+  default = [{ cron = "0 16 * * FRI", duration = "64h", time_zone = "Europe/Zurich", reason = "nobody is there on weekends" }]
+}
+
 resource "bluegreen_switch" "app" {
   name      = "myapp"
   active    = var.active
@@ -63,6 +76,8 @@ resource "bluegreen_switch" "app" {
     up_to    = var.approved ? 100 : 10
     approval = { by = "the web team", timeout = var.timeout, on_timeout = "rollback" }
   }
+
+  freeze = var.freeze
 
   verification = {
     duration = var.hold

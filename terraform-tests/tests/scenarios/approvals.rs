@@ -24,6 +24,7 @@ async fn on_blue(timeout: &str) -> anyhow::Result<(Stage, Terraform)> {
         ("TF_VAR_target_group_arns", &serde_json::to_string(&groups)?),
         ("TF_VAR_hold", "2s"),
         ("TF_VAR_timeout", timeout),
+        ("TF_VAR_freeze", "[]"),
         ("TF_VAR_active", "blue"),
     ] {
         terraform.set(name, value);
@@ -100,6 +101,34 @@ async fn nobody_approves_in_time() -> anyhow::Result<()> {
     ensure!(lock(&stage).await?["status"] == "free");
     ensure!(terraform.state("bluegreen_switch.app").await?["active"] == "blue");
     terraform.set("TF_VAR_active", "blue");
+    terraform.plan_is_empty().await
+}
+
+/// In a freeze nothing begins, and what waits may go back.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_begins_in_a_freeze() -> anyhow::Result<()> {
+    let (stage, mut terraform) = on_blue("24h").await?;
+    let always = r#"[{ "cron": "* * * * *", "duration": "2h", "time_zone": "Europe/Zurich", "reason": "the sale" }]"#;
+    terraform.set("TF_VAR_freeze", always);
+    let said = terraform.apply().await?;
+    ensure!(said.code == 1, "{}", said.text);
+    said.has(&[
+        "No rollout may begin now",
+        "freeze[0] lets no rollout begin until",
+        "(the sale)",
+        "blue serves as before",
+    ])?;
+    ensure!(stage.changes().is_empty(), "{:?}", stage.changes());
+    terraform.set("TF_VAR_freeze", "[]");
+    terraform.apply().await?.ok()?;
+    ensure!(stage.weights(0).await?["green"] == 10);
+    terraform.set("TF_VAR_freeze", always);
+    terraform.set("TF_VAR_approved", "true");
+    let said = terraform.plan().await?;
+    ensure!(said.code == 1, "{}", said.text);
+    terraform.set("TF_VAR_active", "blue");
+    terraform.apply().await?.ok()?;
+    ensure!(stage.weights(0).await?["blue"] == 100);
     terraform.plan_is_empty().await
 }
 

@@ -123,8 +123,8 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         plan.put_right(routes);
     }
     let recorded = if plan.runbook.waits.is_some() {
-        // Whoever waits is not live: a record that isn't there names the color before.
-        plan.before.clone().filter(|_| plan.world.record.is_none())
+        // Whoever waits is not live: a record that isn't there, or was left behind by an earlier rollout, names the color before.
+        plan.before.clone().filter(|_| plan.world.record.is_none() || plan.world.record == color)
     } else {
         color.clone()
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::rollouts::{careful, told};
 use super::{BLUE, GREEN, LISTENER, Stage, own_rule, stage, world};
 use crate::rollout::lock_record::Status;
-use crate::rollout::{Forward, LockRecord, Observed, Terminal};
+use crate::rollout::{Capacity, Forward, LockRecord, Observed, Terminal};
 use crate::run::rollout::in_memory::Fault;
 use crate::tf_provider::{Diagnostics, Number, Stored, Value};
 
@@ -364,4 +364,89 @@ async fn a_cohort_stays_while_it_waits() {
     assert!(back.get("runbook").strings().iter().any(|step| step.starts_with("delete rule")), "{back:?}");
     applied(&stage, &with_cohort(None, "green"), &read).await;
     assert_eq!((rules(), stage.fake.world().record.as_deref()), (0, Some("green")));
+}
+
+/// One record can't say of two switches that one of them only waits.
+#[tokio::test(start_paused = true)]
+async fn two_switches_with_one_record_don_t_wait() {
+    let (stage, stored) = on_blue().await;
+    let (_, diagnostics) = planned(&stage, &up_to(&stage, "green", Some(10.0)), &stored).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let mut other = up_to(&stage, "green", Some(10.0));
+    other.set("name", Value::from("api"));
+    other.set("routes", Value::List(vec![own_rule(10, "/api/*")]));
+    let (_, diagnostics) = stage.plan(&other, None).await;
+    assert!(told(&diagnostics).contains("Another switch has the same record\n"), "{}", told(&diagnostics));
+    other.set("parameter", Value::from("/api/live"));
+    let (_, diagnostics) = stage.plan(&other, None).await;
+    assert!(!told(&diagnostics).contains("Another switch"), "{}", told(&diagnostics));
+}
+
+/// Nothing is promised of who will be live where it isn't known how far the rollout goes.
+#[tokio::test(start_paused = true)]
+async fn how_far_it_goes_may_be_unknown() {
+    let (stage, stored) = on_blue().await;
+    for path in ["strategy", "up_to"] {
+        let mut config = up_to(&stage, "green", Some(10.0));
+        let mut strategy = config.get("strategy").clone();
+        strategy.set("up_to", Value::UNKNOWN);
+        config.set("strategy", if path == "strategy" { Value::UNKNOWN } else { strategy });
+        let (plan, _) = planned(&stage, &config, &stored).await;
+        assert!(["live", "idle", "weights"].iter().all(|name| plan.get(name).is_unknown()), "{path}: {plan:?}");
+        assert_eq!(plan.get("active"), &Value::from("green"));
+    }
+}
+
+/// Who destroys the switch while it waits keeps the split, and leaves no lock.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_ends_the_wait() {
+    let (stage, stored) = on_blue().await;
+    let read = applied(&stage, &up_to(&stage, "green", Some(10.0)), &stored).await;
+    let (gone, diagnostics) = stage.destroy(&read).await;
+    assert!(!diagnostics.has_errors() && gone.state.is_none(), "{}", told(&diagnostics));
+    assert!((share(&stage) - 10.0).abs() < 1e-9 && lock(&stage).is_none());
+}
+
+/// The way back finds what was there: the floors stay as long as it waits.
+#[tokio::test(start_paused = true)]
+async fn floors_stay_while_it_waits() {
+    let mut sized = world(100, 0);
+    for color in ["blue", "green"] {
+        sized.capacities.insert(color.to_owned(), Capacity { min: Some(1), desired: 4, max: 8, pinned: None });
+    }
+    let stage = stage(sized);
+    let with_sizes = |active: &str, percent: Option<f64>| {
+        let mut config = up_to(&stage, active, percent);
+        let environment = |color: &str, group: &str| {
+            let of = [("target_group_arn", group), ("autoscaling_group_name", color)];
+            (color.to_owned(), Value::object(of.map(|(name, text)| (name, Value::from(text)))))
+        };
+        config.set("environments", Value::object([environment("blue", BLUE), environment("green", GREEN)]));
+        config.set("capacity", Value::object([("before", Value::from("match_live"))]));
+        config
+    };
+    let (stored, diagnostics) = stage.apply(&with_sizes("blue", None), None).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    let waits = applied(&stage, &with_sizes("green", Some(60.0)), &stored).await;
+    let floor = |color: &str| stage.fake.world().capacities[color].min;
+    assert_eq!((floor("blue"), floor("green")), (Some(4), Some(4)));
+    let (plan, _) = planned(&stage, &with_sizes("green", Some(60.0)), &waits).await;
+    assert_eq!(Some(&plan), waits.state.as_ref());
+    applied(&stage, &with_sizes("blue", None), &waits).await;
+    assert_eq!((floor("blue"), floor("green")), (Some(1), Some(1)));
+}
+
+/// A record that an earlier rollout could not write does not call live what only waits.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_left_behind_is_put_right() {
+    let (stage, stored) = on_blue().await;
+    let read = applied(&stage, &careful(&stage, "green"), &stored).await;
+    stage.fake.meddle(|seen| seen.record = Some("blue".to_owned()));
+    let seen = stage.read(&read).await;
+    let config = up_to(&stage, "blue", Some(10.0));
+    let read = applied(&stage, &config, &seen).await;
+    assert!((share(&stage) - 90.0).abs() < 1e-9);
+    assert_eq!(stage.fake.world().record.as_deref(), Some("green"));
+    let (plan, _) = planned(&stage, &config, &read).await;
+    assert_eq!(Some(&plan), read.state.as_ref());
 }

@@ -184,7 +184,7 @@ async fn metrics_decide() -> anyhow::Result<()> {
     let errors = "{ metric = \"error_rate\", max = 0.05, min_requests = 20, period = \"1s\" }";
     let latency = "{ metric = \"latency_p90\", max_ratio_to_live = 3, min_requests = 20, period = \"1s\" }";
     let (stage, terraform) = on_blue("").await?;
-    let load = Load::start(stage.address(0)?, 12, Duration::from_millis(5))?;
+    let load = Load::start(stage.address(0)?, 6, Duration::from_millis(5))?;
     // Well at first: both take so long that a busy machine makes no difference between them.
     for color in ["blue", "green"] {
         stage.apps[color].set_slow(Duration::from_millis(80));
@@ -199,8 +199,7 @@ async fn metrics_decide() -> anyhow::Result<()> {
     ensure!(said.code == 1 && stage.weights(0).await?["blue"] == 100, "{}", said.text);
     said.has(&["error_rate of green is ", "at most 5.00 % is allowed", "verification.metrics[0]"])?;
     stage.apps["green"].set_broken(None);
-    // So slow that three times what a busy machine makes of the live color is still less.
-    stage.apps["green"].set_slow(Duration::from_millis(1000));
+    stage.apps["green"].set_slow(Duration::from_millis(500));
     terraform.write(&stage.switch(Some("green"), &more(latency)))?;
     let said = terraform.apply().await?;
     ensure!(said.code == 1 && stage.weights(0).await?["blue"] == 100, "{}", said.text);

@@ -40,38 +40,38 @@ const MOST_JOINED: usize = 1000;
 impl Freeze {
     /// Whether it ends before it begins.
     pub fn is_empty(&self) -> bool {
-        let both = self
-            .from
-            .as_deref()
-            .and_then(|from| read(from).ok())
-            .zip(self.until.as_deref().and_then(|until| read(until).ok()));
-        both.is_some_and(|(from, until)| until <= from)
+        self.once().is_some_and(|(from, until)| until <= from)
+    }
+
+    /// Its beginning and its end, where it is only once.
+    fn once(&self) -> Option<(SystemTime, SystemTime)> {
+        let (from, until) = self.from.as_deref().zip(self.until.as_deref())?;
+        read(from).ok().zip(read(until).ok())
     }
 
     /// Until when no rollout may begin, where none may at that time.
     pub fn until(&self, now: SystemTime) -> Option<SystemTime> {
-        if let (Some(from), Some(until)) = (self.from.as_deref(), self.until.as_deref()) {
-            let (from, until) = (read(from).ok()?, read(until).ok()?);
+        if let Some((from, until)) = self.once() {
             return (from <= now && now < until).then_some(until);
         }
         let cron = parse(self.cron.as_deref()?, &self.time_zone).ok()?;
         let duration = self.duration?;
         // One that began so long ago has just ended.
         let mut end: Option<SystemTime> = None;
-        let mut next = next(&cron, now.checked_sub(duration)?)?;
+        let mut next = next_after(&cron, now.checked_sub(duration)?)?;
         for _ in 0..MOST_JOINED {
             if next > end.unwrap_or(now) {
                 break;
             }
             end = next.checked_add(duration);
-            next = self::next(&cron, next)?;
+            next = next_after(&cron, next)?;
         }
         end
     }
 }
 
 /// The first time after another one at which it begins.
-fn next(cron: &Crontab, after: SystemTime) -> Option<SystemTime> {
+fn next_after(cron: &Crontab, after: SystemTime) -> Option<SystemTime> {
     let seconds = after.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     let after = cronexpr::MakeTimestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
     let next = cron.find_next(after).ok()?.timestamp().as_second();

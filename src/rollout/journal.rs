@@ -26,8 +26,8 @@ pub enum Entry {
     Saw(StepId, String),
     /// It failed for nothing could be said: the rollout is to stay where it is, for a person to decide.
     Unclear(StepId),
-    /// What a check of the step saw for which nothing is done, in words.
-    Noted(StepId, String),
+    /// What a check saw for which nothing is done, in words.
+    Noted(String),
     /// The step's call was given up on, or ended without an answer: it may have had its effect, or have it later.
     Unanswered(StepId),
     /// Its answer came after all.
@@ -59,7 +59,6 @@ impl Entry {
             | Entry::Failed(id, _)
             | Entry::Saw(id, _)
             | Entry::Unclear(id)
-            | Entry::Noted(id, _)
             | Entry::Unanswered(id)
             | Entry::Answered(id)
             | Entry::Expired(id)
@@ -68,7 +67,7 @@ impl Entry {
             | Entry::Left(id, _)
             | Entry::Undone(id)
             | Entry::UndoFailed(id, _) => Some(*id),
-            Entry::Interrupted | Entry::ExternalChange(_) => None,
+            Entry::Noted(_) | Entry::Interrupted | Entry::ExternalChange(_) => None,
         }
     }
 
@@ -80,7 +79,7 @@ impl Entry {
             Entry::Failed(..) => "Failed",
             Entry::Saw(..) => "Saw",
             Entry::Unclear(_) => "Unclear",
-            Entry::Noted(..) => "Noted",
+            Entry::Noted(_) => "Noted",
             Entry::Unanswered(_) => "Unanswered",
             Entry::Answered(_) => "Answered",
             Entry::Expired(_) => "Expired",
@@ -208,7 +207,6 @@ impl Journal {
             // What stops a rollout is put down to the step that began last, or to none that began.
             Entry::Failed(id, _) => first(&[(self.is_broken() && !self.is_under_way(*id), Illegal::Broken)]),
             Entry::Saw(id, _) | Entry::Unclear(id) => first(&[(!self.has_failed(*id), Illegal::NotFailed)]),
-            Entry::Noted(id, _) => first(&[(!self.began(*id), Illegal::NotBegun)]),
             Entry::Unanswered(id) => first(&[
                 (!self.began(*id), Illegal::NotBegun),
                 (!self.is_under_way(*id), Illegal::NotUnderWay),
@@ -231,6 +229,8 @@ impl Journal {
             Entry::Interrupted => first(&[(self.is_broken(), Illegal::Broken)]),
             // Somebody else moves things whatever is written here, and several steps may meet them at once.
             Entry::ExternalChange(_) => None,
+            // What was seen was seen, whatever became of the rollout.
+            Entry::Noted(_) => None,
             Entry::Undone(id) => self.refuse_undo(*id, self.is_taken_back(*id)),
             // The undo of a step was answered, and is not seen after all.
             Entry::UndoFailed(id, _) => self.refuse_undo(*id, self.has_undo_failed(*id)),
@@ -426,7 +426,7 @@ impl Journal {
     /// What checks saw for which nothing is done.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::Noted(_, words) => Some(words.as_str()),
+            Entry::Noted(words) => Some(words.as_str()),
             _ => None,
         })
     }

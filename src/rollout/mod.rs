@@ -51,8 +51,8 @@ pub use processing::{
     Unauthenticated,
 };
 pub use route::{
-    Ahead, Conditions, Forward, HeaderCondition, LAST_PRIORITY, Observed, Place, QueryCondition, QueryValue, Redirect,
-    RouteSpec, Stickiness, Terminal, called, short,
+    Ahead, Conditions, Forward, HeaderCondition, LAST_PRIORITY, NEAR, Observed, Place, QueryCondition, QueryValue,
+    Redirect, RouteSpec, Stickiness, Terminal, called, short,
 };
 pub use runbook::{Convergence, Runbook, Stage, Step, Waits, Watch, is_made_by, terminal_summary, way_back};
 pub use strategy::{Approval, OnTimeout, Prove, Shift, Strategy, Tell, Verification};

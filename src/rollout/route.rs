@@ -409,6 +409,8 @@ impl Forward {
 pub(super) const ALL: f64 = 99.999;
 /// A difference of two percentages that is none.
 pub(super) const SAME: f64 = 0.001;
+/// Two parts in percent that are closer are one: a step is a tenth of a percent at least.
+pub const NEAR: f64 = 0.05;
 
 impl Terminal {
     /// The percentage of requests that goes to a group; 0 if it isn't there or nothing has any weight.
@@ -440,7 +442,7 @@ impl Terminal {
         match (self, other) {
             (Terminal::Forward(x), Terminal::Forward(y)) => {
                 let groups = x.groups.iter().chain(&y.groups);
-                groups.into_iter().all(|(arn, _)| (self.share(arn) - other.share(arn)).abs() < 0.05)
+                groups.into_iter().all(|(arn, _)| (self.share(arn) - other.share(arn)).abs() < NEAR)
             }
             _ => self == other,
         }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::intent::{Environment, Intent};
 use super::lock_record::{LockRecord, Status, Waiting};
-use super::route::{ALL, Observed, RouteSpec, SAME, Terminal};
+use super::route::{ALL, NEAR, Observed, RouteSpec, SAME, Terminal};
 use super::strategy::OnTimeout;
 use super::world::{Traffic, World, traffic};
 
@@ -129,7 +129,7 @@ pub fn is_up_to(intent: &Intent, world: &World) -> bool {
         let (seen, group) = (world.routes.get(&route.key())?, intent.group(route, active)?);
         Some(seen.terminal.share(group))
     });
-    let is_there = |share: f64| (share - f64::from(up_to) / 10.0).abs() < 0.05;
+    let is_there = |share: f64| (share - f64::from(up_to) / 10.0).abs() < NEAR;
     routes.next().is_some_and(is_there) && routes.all(is_there)
 }
 

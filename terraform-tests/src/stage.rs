@@ -368,6 +368,36 @@ impl Stage {
         terraform.set("AWS_ENDPOINT_URL", &self.aws.endpoint());
     }
 
+    /// An example as it stands, in the folder of this run, that finds the stage by the environment.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn example(&self, mut terraform: Terraform, name: &str) -> anyhow::Result<Terraform> {
+        let example = repository().join("examples/stacks").join(name).join("main.tf");
+        terraform.write(&std::fs::read_to_string(example)?)?;
+        self.lend_to(&mut terraform);
+        Ok(terraform)
+    }
+
+    /// An example that leads the first listener to one of two colors, with these variables: blue is live, and green is asked for next.
+    ///
+    /// # Errors
+    /// When it can't be applied, or its plan is not empty afterwards.
+    pub async fn example_on_blue(&self, name: &str, variables: &[(&str, &str)]) -> anyhow::Result<Terraform> {
+        let mut terraform = self.example(Terraform::new()?, name)?;
+        terraform.set("TF_VAR_listener_arn", self.listeners.first().map_or("", String::as_str));
+        terraform.set("TF_VAR_target_group_arns", &serde_json::to_string(&self.groups)?);
+        for (name, value) in variables {
+            terraform.set(&format!("TF_VAR_{name}"), value);
+        }
+        terraform.set("TF_VAR_active", "blue");
+        terraform.apply().await?.ok()?;
+        terraform.plan_is_empty().await?;
+        terraform.set("TF_VAR_active", "green");
+        self.aws.clear_calls();
+        Ok(terraform)
+    }
+
     /// What providers are needed, and the provider block that leads to this stage.
     #[must_use]
     pub fn provider(&self) -> String {

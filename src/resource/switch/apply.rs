@@ -18,7 +18,7 @@ use crate::rollout::lint::Purpose;
 use crate::rollout::lock_record::{Status, Waiting};
 use crate::rollout::situation;
 use crate::rollout::{
-    CohortRules, Intent, LockRecord, Observed, OnTimeout, Raised, RouteSpec, Runbook, Step, Waits, World,
+    CohortRules, Intent, LockRecord, NEAR, Observed, OnTimeout, Raised, RouteSpec, Runbook, Step, Waits, World,
 };
 use crate::run::call::Call;
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -232,7 +232,7 @@ pub(super) async fn end(
 fn waiting(waits: &Waits, mine: &LockRecord, found: Option<&LockRecord>) -> Waiting {
     let is_same = |found: &&LockRecord| found.to == mine.to && found.switch == mine.switch;
     let earlier = found.filter(is_same).and_then(|found| found.waiting.as_ref());
-    let earlier = earlier.filter(|earlier| (earlier.percent - waits.percent()).abs() < 0.05);
+    let earlier = earlier.filter(|earlier| (earlier.percent - waits.percent()).abs() < NEAR);
     let since = earlier.and_then(|earlier| earlier.began()).unwrap_or_else(clock::wall);
     let approval = waits.approval.as_ref();
     let timeout = approval.and_then(|approval| approval.timeout);
@@ -356,7 +356,8 @@ impl Apply<'_> {
 
     async fn plan(&self, world: World, diagnostics: &mut Diagnostics) -> Option<(World, Runbook)> {
         // Time that passed since does what the plan told, and nothing else.
-        let world = World { overdue: PrivateState::read(&self.request.private).overdue, ..world };
+        let memory = PrivateState::read(&self.request.private);
+        let world = World { overdue: memory.overdue, ..world };
         let (world, runbook) = match planned(self.shared, &self.intent, world).await {
             Ok(planned) => planned,
             Err(refusal) => {
@@ -368,7 +369,6 @@ impl Apply<'_> {
             return None;
         }
         let (config, all) = (&self.request.config, (&self.intent, &world, &runbook));
-        let memory = PrivateState::read(&self.request.private);
         let barred = self.outdated().bars(config, all, diagnostics)
             || freezes::bars(config, all, &memory, clock::wall(), diagnostics);
         (!barred).then_some((world, runbook))

@@ -7,7 +7,7 @@ use super::private_state::PrivateState;
 use crate::argument::Field as _;
 use crate::rollout::freeze::Freeze;
 use crate::rollout::lock_record::Status;
-use crate::rollout::{Intent, Runbook, Step, World, situation};
+use crate::rollout::{Intent, NEAR, Runbook, Step, World, situation};
 use crate::run::rollout::events::rfc3339;
 use crate::tf_provider::{Diagnostics, Path, Value};
 
@@ -85,7 +85,7 @@ fn begins(intent: &Intent, world: &World, runbook: &Runbook) -> Option<String> {
     });
     // What it had until somebody moved it is put right.
     let waited = situation::begun(intent, world).and_then(|left| left.waiting.as_ref()).map(|waiting| waiting.percent);
-    let is_right = waited.zip(runbook.waits.as_ref()).is_some_and(|(waited, waits)| waits.percent() < waited + 0.05);
+    let is_right = waited.zip(runbook.waits.as_ref()).is_some_and(|(waited, waits)| waits.percent() < waited + NEAR);
     let gains = runbook.steps().any(|(id, step)| {
         let Step::Route { route, before: Some(before), after, .. } = step else { return false };
         let is_ours = intent.routes.contains(route) && !runbook.taken_over.contains(&id);

@@ -17,7 +17,7 @@ use crate::tf_provider::{Diagnostics, Path, PlanRequest, Planned, Value};
 pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mut Diagnostics) -> Planned {
     let PlanRequest { prior, proposed, config, private, .. } = request;
     let mut state = proposed;
-    let memory = PrivateState::read(&private);
+    let mut memory = PrivateState::read(&private);
     let before = prior.as_ref().and_then(model::parse);
     let intent = wish(&config, before.as_ref(), &memory);
     let outdated = Outdated::of(&config, prior.as_ref(), &memory.outdated);
@@ -37,7 +37,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     if let Some(world) = seen_by_refresh(&intent, before.as_ref(), &memory) {
         let overdue = is_overdue(&config, &intent, &world);
         let world = World { overdue, ..world };
-        let private = if overdue == memory.overdue { private } else { memory.with_overdue(overdue).bytes() };
+        let private = if overdue == std::mem::replace(&mut memory.overdue, overdue) { private } else { memory.bytes() };
         match planned(shared, &intent, world).await {
             Ok((world, runbook)) => {
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
@@ -61,7 +61,6 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
     // seen now can be promised: other resources of this apply, or people, may change it in between.
     plan_unknown(&mut state, &config);
     state.set("runbook", Value::from(planner::outline(&intent)));
-    let mut memory = memory;
     if let Some(world) = look(shared, (&intent, before.as_ref()), Freshness::Shared, name(&config), diagnostics).await {
         memory.planned = Some(World { lock_record: None, ..world.clone() });
         match planned(shared, &intent, world).await {

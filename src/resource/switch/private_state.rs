@@ -87,11 +87,6 @@ impl PrivateState {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// The same, for an apply that is to go by the time for an approval having passed, or by that it has not.
-    pub fn with_overdue(&self, overdue: bool) -> PrivateState {
-        PrivateState { overdue, ..self.clone() }
-    }
-
     /// Notes that somebody else led the traffic away since the last apply. What a rollout left that is not at its end is nobody
     /// else's doing.
     pub fn note_taken_back(&mut self, intent: &Intent, world: &World) {

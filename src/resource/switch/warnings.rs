@@ -67,7 +67,7 @@ pub(super) async fn tell(
         sticky(intent, world, diagnostics);
         nothing_watches(config, diagnostics);
     }
-    unrehearsed((intent, world), runbook, diagnostics);
+    unrehearsed(intent, world, diagnostics);
     unseen_failures(shared, config, intent, diagnostics).await;
     slow_alarms(shared, intent, &color, diagnostics).await;
     foresight::tell(shared, runbook, diagnostics).await;
@@ -78,18 +78,12 @@ pub(super) async fn tell(
 }
 
 /// Routes whose clients would not come back from a rehearsal.
-fn unrehearsed((intent, world): (&Intent, &World), runbook: &Runbook, diagnostics: &mut Diagnostics) {
+fn unrehearsed(intent: &Intent, world: &World, diagnostics: &mut Diagnostics) {
     if !intent.strategy.rehearse || situation::unfinished(intent, world).is_some() {
         return;
     }
-    let is_led = |route: &&RouteSpec| {
-        let stage = runbook.rehearsed.and_then(|stage| runbook.stages.get(stage));
-        let mut steps = stage.into_iter().flat_map(|stage| &stage.steps);
-        steps.any(|step| matches!(step, Step::Route { route: led, .. } if led.key() == route.key()))
-    };
     let is_sticky = |route: &&RouteSpec| world.routes.get(&route.key()).is_some_and(|seen| seen.terminal.is_sticky());
-    let kept: Vec<String> =
-        intent.routes.iter().filter(is_sticky).filter(|route| !is_led(route)).map(RouteSpec::to_string).collect();
+    let kept: Vec<String> = intent.routes.iter().filter(is_sticky).map(RouteSpec::to_string).collect();
     if !kept.is_empty() {
         let detail = format!(
             "{} keeps its clients at a color (group stickiness), so that those who were led there would not come back. It is left out of the rehearsal: whether it can be led back is only known when it has to be.",

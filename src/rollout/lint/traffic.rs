@@ -3,13 +3,11 @@
 use super::{Gain, Kind, Purpose, Walk};
 use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::journal::StepId;
-use crate::rollout::route::{RouteSpec, Stickiness, Terminal};
+use crate::rollout::route::{NEAR, RouteSpec, Stickiness, Terminal};
 use crate::rollout::runbook::{Convergence, Step, Waits, Watch};
 use crate::rollout::situation;
 use crate::rollout::world::World;
 
-/// How far a color's part may be from what its watch says: a step is a tenth of a percent at least.
-const NEAR: f64 = 0.05;
 /// How much of a part is lost in rounding.
 const ROUNDED: f64 = 0.011;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draft, route_steps};
+use super::{Draft, Refusal, route_steps};
 use crate::rollout::check::Subject;
 use crate::rollout::intent::Intent;
 use crate::rollout::processing::Processing;
@@ -37,7 +37,8 @@ impl Draft<'_> {
             let rule = match place {
                 Ok(rule) => rule,
                 Err(why) => {
-                    self.barred.get_or_insert_with(|| (route.clone(), why.clone()));
+                    let refusal = || Refusal::NoCohort { route: Box::new(route.clone()), why: why.clone() };
+                    self.refused.get_or_insert_with(refusal);
                     continue;
                 }
             };
@@ -76,8 +77,11 @@ impl Draft<'_> {
         self.world.cohort.rules().filter_map(step).collect()
     }
 
-    /// Once all users are led by the routes, or none is any more, the cohort goes with them.
+    /// Once all users are led by the routes, or none is any more, the cohort goes with them. It stays with the color as long as that waits.
     pub(super) fn dismiss(&mut self) {
+        if self.runbook.waits.is_some() && self.intent.strategy.cohort.is_some() {
+            return;
+        }
         let steps = self.world.cohort.rules().filter_map(|rule| route_steps::remove(&self.world, rule)).collect();
         self.push(steps);
     }

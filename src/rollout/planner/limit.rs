@@ -1,18 +1,15 @@
 //! As far as a person lets it: a rollout that waits at a part of the traffic.
 
-use super::route_steps::{self, can_be_undone, health_check, lead, part, put_right, split, with_all};
+use super::route_steps::{self, health_check, lead, part, split, with_all};
 use super::{Direction, Draft, Refusal};
 use crate::rollout::check::Subject;
 use crate::rollout::intent::{Environment, Intent};
 use crate::rollout::lock_record::Status;
-use crate::rollout::route::{Observed, RouteSpec, Terminal};
+use crate::rollout::route::{NEAR, Observed, RouteSpec, Terminal};
 use crate::rollout::runbook::{Step, Waits};
 use crate::rollout::situation::{begun, current, overdue};
 use crate::rollout::strategy::{self, OnTimeout, Shift};
 use crate::rollout::world::World;
-
-/// Smaller differences are rounding: weights are whole tenths of a percent.
-const NEAR: f64 = 0.05;
 
 impl Draft<'_> {
     /// Where the color waits, and how long it is watched there; none where it is to get everything: where it is live already, on a way
@@ -63,9 +60,6 @@ impl Draft<'_> {
         self.before = before.filter(|before| before != color && intent.environments.contains_key(before));
         let goes_back =
             approval.as_ref().is_some_and(|one| one.timeout.is_some() && one.on_timeout == OnTimeout::Rollback);
-        if goes_back && self.before.is_none() {
-            self.unable = Some(Refusal::NoWayBack);
-        }
         self.runbook.waits = Some(Waits { color: color.to_owned(), permille: limit.permille, approval });
         // What stopped, or was killed, has not passed what it stopped in.
         let is_open = direction == Direction::Resume && left.is_some_and(|left| left.status != Status::Waiting);
@@ -79,10 +73,10 @@ impl Draft<'_> {
         self.push(made);
         let astray = intent.routes.iter().find(|route| (self.share(route, color) - limit.percent()).abs() >= NEAR);
         if let Some(route) = astray {
-            self.unable.get_or_insert_with(|| Refusal::CannotWait {
-                route: Box::new(route.clone()),
-                permille: limit.permille,
-            });
+            self.refused = Some(Refusal::CannotWait { route: Box::new(route.clone()), permille: limit.permille });
+        }
+        if goes_back && self.before.is_none() {
+            self.refused = Some(Refusal::NoWayBack);
         }
         rises || is_open || falls
     }
@@ -90,23 +84,12 @@ impl Draft<'_> {
     fn rise(&mut self, color: &str, limit: Shift, (subjects, direction): (&[Subject], Direction)) {
         let intent = self.intent;
         self.take_over(true, true);
-        let mut closed = put_right(intent, &intent.routes, &self.world).closed;
-        closed.retain(can_be_undone);
-        self.push(closed);
-        let unseen = self.validate(subjects, direction);
-        self.rehearse(color, direction);
-        if direction == Direction::Start {
-            self.lead_cohort(color, subjects);
-        }
+        self.close();
+        let unseen = self.make_ready(color, subjects, direction);
         let mut shifts = self.steps_left(direction, color);
         shifts.retain(|shift| shift.permille < limit.permille);
         shifts.push(limit);
-        for (n, shift) in shifts.into_iter().enumerate() {
-            if n > 0 || self.has_cohort {
-                self.recheck(subjects, direction);
-            }
-            self.step_to(color, shift, subjects);
-        }
+        self.take(&shifts, color, (subjects, direction));
         self.push(unseen.iter().map(|subject| health_check(intent, subject)).collect());
         self.process();
     }

@@ -15,7 +15,7 @@ use crate::rollout::check::{Check, Checking, Subject};
 use crate::rollout::intent::{Environment, Intent, OnFailure, Removal};
 use crate::rollout::journal::StepId;
 use crate::rollout::lock_record::LockRecord;
-use crate::rollout::route::{Observed, RouteSpec, Stickiness, Terminal, short};
+use crate::rollout::route::{NEAR, Observed, RouteSpec, Stickiness, Terminal, short};
 use crate::rollout::runbook::{Convergence, Runbook, Step, Watch, terminal_summary};
 use crate::rollout::situation::{arn, current, idle, is_all_on, is_ours_by_looks, target_color, undoes, unfinished};
 use crate::rollout::strategy::Shift;
@@ -111,13 +111,9 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     };
     // Whoever is live by then stays so: a verified release, or a way back, is not taken back for a parameter, or for what else a
     // rule is to do.
-    // Who comes first stays with the color as long as it waits.
-    let is_kept = plan.runbook.waits.is_some() && intent.strategy.cohort.is_some();
     if moves {
         plan.runbook.afterwards = Some(plan.runbook.stages.len());
-        if !is_kept {
-            plan.dismiss();
-        }
+        plan.dismiss();
     }
     for routes in [&intent.routes, &intent.preview_routes] {
         plan.put_right(routes);
@@ -134,18 +130,12 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
     }
     plan.finish(color.as_deref());
     // A rule that led a cohort is not made again for whatever else fails.
-    if !moves && !is_kept {
+    if !moves {
         let first = plan.runbook.stages.len();
         plan.dismiss();
         plan.runbook.afterwards = (plan.runbook.stages.len() > first).then_some(first);
     }
-    if let Some(refusal) = plan.unable {
-        return Err(refusal);
-    }
-    match plan.barred {
-        Some((route, why)) => Err(Refusal::NoCohort { route: Box::new(route), why }),
-        None => Ok(plan.runbook),
-    }
+    plan.refused.map_or(Ok(plan.runbook), Err)
 }
 
 /// Plans the end of a switch: its own rules go, and the record is as it shall be.
@@ -256,12 +246,10 @@ struct Draft<'i> {
     has_cohort: bool,
     /// Whether what a rollout that did not come to its end moved is led back.
     is_back: bool,
-    /// A route whose cohort can't be led, and why.
-    barred: Option<(RouteSpec, String)>,
+    /// Why there can be no runbook, where that is only found while it is made.
+    refused: Option<Refusal>,
     /// The color that was live before the rollout, where it waits for a person.
     before: Option<String>,
-    /// Why it can't wait there.
-    unable: Option<Refusal>,
 }
 
 impl<'i> Draft<'i> {
@@ -275,9 +263,8 @@ impl<'i> Draft<'i> {
             whole: Subject::default(),
             has_cohort: false,
             is_back: false,
-            barred: None,
+            refused: None,
             before: None,
-            unable: None,
         }
     }
 }
@@ -301,26 +288,10 @@ impl Draft<'_> {
         // What is already done comes first: whatever comes after it is still to be done, the checks too.
         let goes_on = moves || direction == Direction::Resume;
         self.take_over(goes_on, matches!(direction, Direction::Resume | Direction::Start));
-        // What is to be public no longer is closed before anything new comes there. A way back waits for nothing of that.
-        if !self.is_back {
-            let mut closed = put_right(intent, &intent.routes, &self.world).closed;
-            closed.retain(can_be_undone);
-            self.push(closed);
-        }
-        let unseen = if moves { self.validate(&subjects, direction) } else { Vec::new() };
-        if moves {
-            self.rehearse(color, direction);
-        }
-        if moves && direction == Direction::Start {
-            self.lead_cohort(color, &subjects);
-        }
+        self.close();
+        let unseen = if moves { self.make_ready(color, &subjects, direction) } else { Vec::new() };
         let shifts = self.steps_left(direction, color);
-        for (n, shift) in shifts.iter().enumerate() {
-            if n > 0 || self.has_cohort {
-                self.recheck(&subjects, direction);
-            }
-            self.step_to(color, *shift, &subjects);
-        }
+        self.take(&shifts, color, (&subjects, direction));
         let last: Vec<Step> = intent.routes.iter().filter_map(|route| self.shift(route, color)).collect();
         if (self.has_cohort || !shifts.is_empty()) && !last.is_empty() {
             self.recheck(&subjects, direction);
@@ -341,6 +312,35 @@ impl Draft<'_> {
         let Some(Step::Route { before, after, .. }) = self.shift(route, color) else { return false };
         let before = before.as_ref().map(|before| &before.terminal);
         self.intent.group(route, color).is_some_and(|group| after.gives_more(group, before))
+    }
+
+    /// What is to be public no longer is closed before anything new comes there. A way back waits for nothing of that.
+    fn close(&mut self) {
+        if !self.is_back {
+            let mut closed = put_right(self.intent, &self.intent.routes, &self.world).closed;
+            closed.retain(can_be_undone);
+            self.push(closed);
+        }
+    }
+
+    /// All that comes before a color's first step. What can only be seen of it afterwards.
+    fn make_ready<'s>(&mut self, color: &str, subjects: &'s [Subject], direction: Direction) -> Vec<&'s Subject> {
+        let unseen = self.validate(subjects, direction);
+        self.rehearse(color, direction);
+        if direction == Direction::Start {
+            self.lead_cohort(color, subjects);
+        }
+        unseen
+    }
+
+    /// Takes steps, one after the other.
+    fn take(&mut self, shifts: &[Shift], color: &str, (subjects, direction): (&[Subject], Direction)) {
+        for (n, shift) in shifts.iter().enumerate() {
+            if n > 0 || self.has_cohort {
+                self.recheck(subjects, direction);
+            }
+            self.step_to(color, *shift, subjects);
+        }
     }
 
     /// Makes room for a color and checks it before it gets a request. What can only be seen of it afterwards.
@@ -615,7 +615,7 @@ impl Draft<'_> {
         // Routes that can't take one more group go all at once: where none was led so far there is nothing to stay for.
         let is_there = |group: &str| {
             let seen = intent.routes.iter().filter_map(|route| self.world.routes.get(&route.key()));
-            seen.into_iter().any(|seen| (seen.terminal.share(group) - shift.percent()).abs() < 0.05)
+            seen.into_iter().any(|seen| (seen.terminal.share(group) - shift.percent()).abs() < NEAR)
         };
         let led: Vec<Subject> = subjects.iter().filter(|subject| is_there(&subject.group)).cloned().collect();
         if led.is_empty() {

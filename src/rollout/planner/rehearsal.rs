@@ -18,12 +18,15 @@ impl Draft<'_> {
     /// rehearsal left a percent, that goes back.
     pub(super) fn rehearse(&mut self, color: &str, direction: Direction) {
         let (intent, strategy) = (self.intent, &self.intent.strategy);
+        if !strategy.rehearse || !matches!(direction, Direction::Start | Direction::Resume) {
+            return;
+        }
         let first = strategy.steps.first().map(|step| step.permille).into_iter().chain(strategy.up_to);
         let permille = first.fold(PERMILLE, u32::min);
         let most = f64::from(permille) / 10.0 + 0.01;
         let has_more =
             intent.routes.iter().any(|route| self.is_shared(route, color) && self.share(route, color) > most);
-        if !strategy.rehearse || !matches!(direction, Direction::Start | Direction::Resume) || has_more {
+        if has_more {
             return;
         }
         // Stickiness is for those who are to stay.

@@ -12,8 +12,8 @@ use crate::cancel::Cancel;
 use crate::duration::shown;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
-    Conditions, Entry, Environment, IllegalEntry, Journal, Observed, OnFailure, RouteSpec, Runbook, Scalable, Step,
-    StepId, Terminal, Waits, World, is_made_by, way_back,
+    Conditions, Entry, Environment, IllegalEntry, Journal, NEAR, Observed, OnFailure, RouteSpec, Runbook, Scalable,
+    Step, StepId, Terminal, Waits, World, is_made_by, way_back,
 };
 use crate::run::call::{Call, SILENCE};
 use crate::run::ports::{FailureKind, Freshness, PortError};
@@ -141,7 +141,7 @@ pub async fn observe(ports: &Ports, scope: &Scope, age: Freshness) -> Result<Wor
     })
 }
 
-/// The rehearsed way back may take so long, with all repetitions and until it is seen: a call takes a second or two.
+/// The rehearsed way back may take so long, with all repetitions of its calls: one takes a second or two.
 const REHEARSED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Run<'_> {
@@ -300,7 +300,7 @@ impl Run<'_> {
             let origin = self.runbook.origin(&route.key())?;
             let had = origin.map_or(0.0, |before| self.about.share(route, to, &before.terminal));
             let share = self.about.share(route, to, &world.routes.get(&route.key())?.terminal);
-            Some(if share > had + 0.05 { share } else { 0.0 })
+            Some(if share > had + NEAR { share } else { 0.0 })
         };
         self.about.routes.iter().filter_map(gained).reduce(f64::max)
     }
@@ -431,7 +431,7 @@ impl Run<'_> {
             async move {
                 tracing::info!(step = step.summary(), "begins");
                 let result = if step.is_check() {
-                    let looked = self.within((deadline, is_lost), self.look_at((id, step), so_far, dry)).await;
+                    let looked = self.within((deadline, is_lost), self.look_at(step, so_far, dry)).await;
                     Ended { result: looked.map(|()| None), call: Call::new(), flight: None }
                 } else {
                     self.change((id, step), (deadline, is_lost), world, so_far).await
@@ -443,8 +443,8 @@ impl Run<'_> {
         for (id, step, ended) in results.await {
             interrupted |= self.note((id, step), ended, journal, air);
         }
-        for (id, words) in dry.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            write(self.runbook, journal, Entry::Noted(id, secrets::masked(&words)));
+        for words in dry.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            write(self.runbook, journal, Entry::Noted(secrets::masked(&words)));
         }
         self.time_rehearsal(ids, began, journal);
         // A stop that came while the last step before the arrival was under way is heard.
@@ -653,25 +653,12 @@ impl Run<'_> {
         }
     }
 
-    async fn look_at(
-        &self,
-        (id, step): (StepId, &Step),
-        journal: &Journal,
-        dry: &Mutex<Vec<(StepId, String)>>,
-    ) -> Result<(), Stop> {
-        let (wrote, usual, noted) = (Mutex::default(), Mutex::default(), Mutex::default());
+    async fn look_at(&self, step: &Step, journal: &Journal, dry: &Mutex<Vec<String>>) -> Result<(), Stop> {
+        let (wrote, usual) = (Mutex::default(), Mutex::default());
         let level = self.runbook.level_of_a_test();
-        let (ports, about) = (self.ports, self.about);
-        let looker = CheckRunner { ports, about, dry: &noted, wrote: &wrote, level, usual: &usual };
-        let ended = self.look_by(looker, step, journal).await;
-        let noted: Vec<String> = noted.into_inner().unwrap_or_else(PoisonError::into_inner);
-        dry.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.into_iter().map(|words| (id, words)));
-        ended
-    }
-
-    async fn look_by(&self, looker: CheckRunner<'_>, step: &Step, journal: &Journal) -> Result<(), Stop> {
+        let looker = CheckRunner { ports: self.ports, about: self.about, dry, wrote: &wrote, level, usual: &usual };
         let failed = |unmet: Unmet| {
-            let wrote = looker.wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let wrote = wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let evidence = Some(wrote).filter(|wrote| !wrote.is_empty());
             match unmet {
                 Unmet::Failed(reason) => {

@@ -1,13 +1,12 @@
 //! A person has the last word, without a runner that waits; and the way back is rehearsed.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use terraform_tests::load::Load;
 use terraform_tests::stage::Stage;
-use terraform_tests::terraform::{Terraform, repository};
+use terraform_tests::terraform::Terraform;
 
 const PAUSE: Duration = Duration::from_millis(4);
 const RECORD: &str = "/myapp/current-live";
@@ -15,24 +14,8 @@ const RECORD: &str = "/myapp/current-live";
 /// The example, as it stands, with blue live.
 async fn on_blue(timeout: &str) -> anyhow::Result<(Stage, Terraform)> {
     let stage = Stage::new().await?;
-    let mut terraform = Terraform::new()?;
-    terraform.write(&std::fs::read_to_string(repository().join("examples/stacks/wait-for-approval/main.tf"))?)?;
-    stage.lend_to(&mut terraform);
-    let groups = BTreeMap::from(["blue", "green"].map(|color| (color, stage.group(color))));
-    for (name, value) in [
-        ("TF_VAR_listener_arn", stage.listeners[0].as_str()),
-        ("TF_VAR_target_group_arns", &serde_json::to_string(&groups)?),
-        ("TF_VAR_hold", "2s"),
-        ("TF_VAR_timeout", timeout),
-        ("TF_VAR_freeze", "[]"),
-        ("TF_VAR_active", "blue"),
-    ] {
-        terraform.set(name, value);
-    }
-    terraform.apply().await?.ok()?;
-    terraform.plan_is_empty().await?;
-    terraform.set("TF_VAR_active", "green");
-    stage.aws.clear_calls();
+    let variables = [("hold", "2s"), ("timeout", timeout), ("freeze", "[]")];
+    let terraform = stage.example_on_blue("wait-for-approval", &variables).await?;
     Ok((stage, terraform))
 }
 

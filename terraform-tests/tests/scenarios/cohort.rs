@@ -1,13 +1,12 @@
 //! A cohort meets a release on the production address before anybody else does.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::json;
 use terraform_tests::load::Load;
 use terraform_tests::stage::Stage;
-use terraform_tests::terraform::{Terraform, repository};
+use terraform_tests::terraform::Terraform;
 
 const PAUSE: Duration = Duration::from_millis(4);
 
@@ -16,22 +15,7 @@ async fn testers_first() -> anyhow::Result<(Stage, Terraform)> {
     let stage = Stage::new().await?;
     // Another team has a rule there, for all paths below /other.
     stage.rule(0, 200, "/other/*", "blue").await?;
-    let mut terraform = Terraform::new()?;
-    terraform.write(&std::fs::read_to_string(repository().join("examples/stacks/testers-first/main.tf"))?)?;
-    stage.lend_to(&mut terraform);
-    let groups = BTreeMap::from(["blue", "green"].map(|color| (color, stage.group(color))));
-    for (name, value) in [
-        ("TF_VAR_listener_arn", stage.listeners[0].as_str()),
-        ("TF_VAR_target_group_arns", &serde_json::to_string(&groups)?),
-        ("TF_VAR_hold", "6s"),
-        ("TF_VAR_active", "blue"),
-    ] {
-        terraform.set(name, value);
-    }
-    terraform.apply().await?.ok()?;
-    terraform.plan_is_empty().await?;
-    terraform.set("TF_VAR_active", "green");
-    stage.aws.clear_calls();
+    let terraform = stage.example_on_blue("testers-first", &[("hold", "6s")]).await?;
     Ok((stage, terraform))
 }
 

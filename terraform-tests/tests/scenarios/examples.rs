@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use terraform_tests::client::elements;
 use terraform_tests::load::Load;
 use terraform_tests::stage::{Leads, Stage};
-use terraform_tests::terraform::{Terraform, engines, repository};
+use terraform_tests::terraform::{Terraform, engines};
 
 /// An example in a folder of its own, with its variables.
 struct Example {
@@ -26,10 +26,7 @@ impl Example {
     }
 
     fn folder(stage: &Stage, engine: &Path, name: &str) -> anyhow::Result<Terraform> {
-        let mut terraform = Terraform::on(engine.to_owned())?;
-        terraform.write(&std::fs::read_to_string(repository().join(format!("examples/stacks/{name}/main.tf")))?)?;
-        stage.lend_to(&mut terraform);
-        Ok(terraform)
+        stage.example(Terraform::on(engine.to_owned())?, name)
     }
 
     /// Applies with some variables set anew, and sees that nothing is left to do.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 use terraform_tests::load::{Load, Seen};
 use terraform_tests::stage::Stage;
-use terraform_tests::terraform::{Terraform, repository, said};
+use terraform_tests::terraform::{Terraform, said};
 use tokio::time::{Instant, sleep};
 
 /// The step that a hold is at: the weight of green at the first listener.
@@ -405,10 +405,7 @@ async fn phases_are_published() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_of_a_careful_rollout() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
-    let mut terraform = Terraform::new()?;
-    let example = repository().join("examples/stacks/careful-rollout/main.tf");
-    terraform.write(&std::fs::read_to_string(example)?)?;
-    stage.lend_to(&mut terraform);
+    let mut terraform = stage.example(Terraform::new()?, "careful-rollout")?;
     for (name, value) in [
         ("TF_VAR_listener_arn", stage.listeners[0].as_str()),
         ("TF_VAR_url", &format!("http://{}", stage.address(0)?)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::rollouts::{bury, careful, told};
+use super::rollouts::{bury, careful, told, with_strategy};
 use super::{BLUE, GREEN, LISTENER, Stage, own_rule, stage, world};
 use crate::rollout::{Conditions, Forward, Observed, Terminal};
 use crate::run::rollout::in_memory::Fault;
@@ -15,11 +15,7 @@ pub(super) fn testers() -> Value {
 }
 
 pub(super) fn with_cohort(stage: &Stage, active: &str, cohort: Value) -> Value {
-    let mut config = careful(stage, active);
-    let mut strategy = config.get("strategy").clone();
-    strategy.set("cohort", cohort);
-    config.set("strategy", strategy);
-    config
+    with_strategy(careful(stage, active), "cohort", cohort)
 }
 
 fn by_rules(mut config: Value, rules: &[(i64, &str)]) -> Value {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::rollouts::{careful, told};
-use super::{BLUE, GREEN, LISTENER, Stage, stage, world};
+use super::rollouts::{careful, share, told};
+use super::{BLUE, GREEN, Stage, stage, waits, world};
 use crate::clock;
 use crate::run::rollout::events::rfc3339;
-use crate::tf_provider::{Cancel, Number, Stored, Value};
+use crate::tf_provider::{Cancel, Stored, Value};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -35,10 +35,6 @@ async fn on(color: &str, config: &Value) -> (Stage, Stored) {
     let (stored, diagnostics) = stage.apply(config, None).await;
     assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
     (stage, stored)
-}
-
-fn share(stage: &Stage) -> f64 {
-    stage.fake.world().routes[LISTENER].terminal.share(GREEN)
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,13 +78,7 @@ async fn the_way_back_is_open() {
         assert_eq!(diagnostics.has_errors(), !is_open, "{release}: {}", told(&diagnostics));
     }
     // What waits goes back and further back, and not on.
-    let up_to = |active: &str, percent: Option<f64>| {
-        let mut config = careful(&stage, active);
-        let mut strategy = config.get("strategy").clone();
-        strategy.set("up_to", percent.map_or(Value::Null, |percent| Value::Number(Number::from_f64(percent))));
-        config.set("strategy", strategy);
-        running(config, "3", "2")
-    };
+    let up_to = |active: &str, percent: Option<f64>| running(waits::up_to(&stage, active, percent), "3", "2");
     let (stored, diagnostics) = stage.apply(&up_to("blue", Some(30.0)), Some(&stored)).await;
     assert!(!diagnostics.has_errors() && (share(&stage) - 70.0).abs() < 1e-9, "{}", told(&diagnostics));
     let read = stage.read(&stored).await;

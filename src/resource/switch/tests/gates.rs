@@ -1,20 +1,11 @@
 //! Metrics that are only told, or that leave it to a person; and the way back, rehearsed.
 
-use super::rollouts::{careful, told};
+use super::rollouts::{careful, carefully_on_blue, share, told, with_strategy};
 use super::{GREEN, LISTENER, Stage, stage, world};
 use crate::rollout::metrics::Sample;
 use crate::rollout::{Forward, Stickiness, Terminal};
 use crate::run::rollout::in_memory::Fault;
-use crate::tf_provider::{Number, Stored, Value};
-
-async fn on_blue() -> (Stage, Stored) {
-    let stage = stage(world(100, 0));
-    let (stored, diagnostics) = stage.apply(&careful(&stage, "blue"), None).await;
-    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
-    stage.fake.heal();
-    stage.fake.forget();
-    (stage, stored)
-}
+use crate::tf_provider::{Number, Value};
 
 /// A rollout to green that is watched by an error rate of one percent at most, and by whatever else is said of it.
 fn measured(stage: &Stage, more: &[(&str, Value)]) -> Value {
@@ -28,15 +19,7 @@ fn measured(stage: &Stage, more: &[(&str, Value)]) -> Value {
 }
 
 fn rehearsing(stage: &Stage) -> Value {
-    let mut config = careful(stage, "green");
-    let mut strategy = config.get("strategy").clone();
-    strategy.set("rehearse", Value::from(true));
-    config.set("strategy", strategy);
-    config
-}
-
-fn share(stage: &Stage) -> f64 {
-    stage.fake.world().routes[LISTENER].terminal.share(GREEN)
+    with_strategy(careful(stage, "green"), "rehearse", Value::from(true))
 }
 
 /// The most that green had at any time.
@@ -46,7 +29,7 @@ fn most(stage: &Stage) -> f64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_tells_and_does_nothing() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let bad = Sample { value: Some(0.5), requests: 1000.0, points: vec![0.5], ..Sample::default() };
     stage.fake.set_sample("targetgroup/green/1", bad);
     let (_, diagnostics) = stage.apply(&measured(&stage, &[]), Some(&stored)).await;
@@ -67,7 +50,7 @@ async fn a_dry_run_tells_and_does_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_clear_is_left_to_a_person() {
     for (counts_as, left) in [("hold", 10.0), ("fail", 0.0), ("pass", 100.0)] {
-        let (stage, stored) = on_blue().await;
+        let (stage, stored) = carefully_on_blue().await;
         let config = measured(&stage, &[("inconclusive", Value::from(counts_as))]);
         let (applied, diagnostics) = stage.apply(&config, Some(&stored)).await;
         assert_eq!(diagnostics.has_errors(), counts_as != "pass", "{}", told(&diagnostics));
@@ -87,7 +70,7 @@ async fn what_is_not_clear_is_left_to_a_person() {
 
 #[tokio::test(start_paused = true)]
 async fn the_way_back_is_rehearsed() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let config = rehearsing(&stage);
     let (plan, _) = stage.plan(&config, Some(&stored)).await;
     let steps = plan.state.unwrap().get("runbook").strings();
@@ -105,7 +88,7 @@ async fn the_way_back_is_rehearsed() {
 #[tokio::test(start_paused = true)]
 async fn nobody_follows_where_the_way_back_is_barred() {
     for fault in [Fault::Refused, Fault::Late(45), Fault::LostAnswer, Fault::DiesBefore, Fault::DiesAfter] {
-        let (stage, stored) = on_blue().await;
+        let (stage, stored) = carefully_on_blue().await;
         stage.fake.fault(1, fault);
         let config = rehearsing(&stage);
         let ended = tokio::select! {
@@ -140,7 +123,7 @@ async fn who_would_not_come_back_is_left_out() {
     assert!(told(&diagnostics).contains("The way back is not rehearsed everywhere"), "{}", told(&diagnostics));
     assert!(!plan.state.unwrap().get("runbook").strings().iter().any(|step| step.contains("rehearse")));
     // Stickiness that the switch itself sets is for the steps alone.
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let mut config = rehearsing(&stage);
     config.set("stickiness", Value::object([("duration", Value::from("1h"))]));
     let (plan, _) = stage.plan(&config, Some(&stored)).await;
@@ -150,7 +133,7 @@ async fn who_would_not_come_back_is_left_out() {
 /// A rehearsal whose way back was refused is not gone on from: what it left goes back first.
 #[tokio::test(start_paused = true)]
 async fn a_rehearsal_that_failed_is_made_again() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     stage.fake.fault(1, Fault::Refused);
     stage.fake.fault(2, Fault::Refused);
     let config = rehearsing(&stage);

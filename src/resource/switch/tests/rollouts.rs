@@ -41,6 +41,29 @@ pub(super) fn careful(stage: &Stage, active: &str) -> Value {
     config
 }
 
+/// A configuration with another argument of `strategy`.
+pub(super) fn with_strategy(mut config: Value, name: &str, value: Value) -> Value {
+    let mut strategy = config.get("strategy").clone();
+    strategy.set(name, value);
+    config.set("strategy", strategy);
+    config
+}
+
+/// Blue is live by a switch that is careful.
+pub(super) async fn carefully_on_blue() -> (Stage, Stored) {
+    let stage = stage(world(100, 0));
+    let (stored, diagnostics) = stage.apply(&careful(&stage, "blue"), None).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    stage.fake.heal();
+    stage.fake.forget();
+    (stage, stored)
+}
+
+/// How much of the traffic green has.
+pub(super) fn share(stage: &Stage) -> f64 {
+    stage.fake.world().routes[LISTENER].terminal.share(GREEN)
+}
+
 pub(super) async fn on_blue() -> (Stage, Stored) {
     let stage = stage(world(100, 0));
     let (stored, diagnostics) = stage.apply(&config(&stage.switch, text("blue")), None).await;

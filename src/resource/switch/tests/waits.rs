@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rollouts::{careful, told};
+use super::rollouts::{careful, carefully_on_blue, share, told, with_strategy};
 use super::{BLUE, GREEN, LISTENER, Stage, own_rule, stage, world};
 use crate::rollout::lock_record::Status;
 use crate::rollout::{Capacity, Forward, LockRecord, Observed, Terminal};
@@ -12,31 +12,16 @@ use crate::tf_provider::{Diagnostics, Number, Stored, Value};
 const LOCK: &str = "/app/live.rollout";
 
 /// Steps of 10 and 50 percent, and no further than this.
-fn up_to(stage: &Stage, active: &str, percent: Option<f64>) -> Value {
-    let mut config = careful(stage, active);
-    let mut strategy = config.get("strategy").clone();
-    strategy.set("up_to", percent.map_or(Value::Null, |percent| Value::Number(Number::from_f64(percent))));
-    config.set("strategy", strategy);
-    config
+pub(super) fn up_to(stage: &Stage, active: &str, percent: Option<f64>) -> Value {
+    let percent = percent.map_or(Value::Null, |percent| Value::Number(Number::from_f64(percent)));
+    with_strategy(careful(stage, active), "up_to", percent)
 }
 
 /// The same, for a day, by the web team.
 fn approved(stage: &Stage, percent: Option<f64>, on_timeout: &str) -> Value {
-    let mut config = up_to(stage, "green", percent);
-    let mut strategy = config.get("strategy").clone();
     let approval = [("by", "the web team"), ("timeout", "24h"), ("on_timeout", on_timeout)];
-    strategy.set("approval", Value::object(approval.map(|(name, text)| (name, Value::from(text)))));
-    config.set("strategy", strategy);
-    config
-}
-
-async fn on_blue() -> (Stage, Stored) {
-    let stage = stage(world(100, 0));
-    let (stored, diagnostics) = stage.apply(&careful(&stage, "blue"), None).await;
-    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
-    stage.fake.heal();
-    stage.fake.forget();
-    (stage, stored)
+    let approval = Value::object(approval.map(|(name, text)| (name, Value::from(text))));
+    with_strategy(up_to(stage, "green", percent), "approval", approval)
 }
 
 async fn applied(stage: &Stage, config: &Value, prior: &Stored) -> Stored {
@@ -50,17 +35,13 @@ async fn planned(stage: &Stage, config: &Value, prior: &Stored) -> (Value, Diagn
     (planned.state.unwrap(), diagnostics)
 }
 
-fn share(stage: &Stage) -> f64 {
-    stage.fake.world().routes[LISTENER].terminal.share(GREEN)
-}
-
 fn lock(stage: &Stage) -> Option<LockRecord> {
     stage.fake.lock(LOCK).map(|text| LockRecord::read(&text).unwrap())
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_waits_there_and_goes_on_from_the_checks() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let config = approved(&stage, Some(10.0), "rollback");
     let (plan, _) = planned(&stage, &config, &stored).await;
     expect_test::expect![[r#"
@@ -104,7 +85,7 @@ async fn it_waits_there_and_goes_on_from_the_checks() {
 
 #[tokio::test(start_paused = true)]
 async fn it_goes_back_at_once_and_further_and_less_far() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let read = applied(&stage, &up_to(&stage, "green", Some(25.0)), &stored).await;
     assert!((share(&stage) - 25.0).abs() < 1e-9);
     let raised = applied(&stage, &up_to(&stage, "green", Some(50.0)), &read).await;
@@ -130,7 +111,7 @@ async fn it_goes_back_at_once_and_further_and_less_far() {
 /// A standing split: what somebody else moves is put right, and without anybody to approve nothing is said.
 #[tokio::test(start_paused = true)]
 async fn a_split_stands() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let config = up_to(&stage, "green", Some(20.0));
     let read = applied(&stage, &config, &stored).await;
     for (blue, green) in [(40, 60), (95, 5), (100, 0)] {
@@ -156,7 +137,7 @@ async fn a_split_stands() {
 #[tokio::test(start_paused = true)]
 async fn nobody_approves() {
     for then in ["rollback", "continue", "hold"] {
-        let (stage, stored) = on_blue().await;
+        let (stage, stored) = carefully_on_blue().await;
         let config = approved(&stage, Some(10.0), then);
         let read = applied(&stage, &config, &stored).await;
         let since = lock(&stage).unwrap().waiting.unwrap().since;
@@ -212,7 +193,7 @@ async fn nobody_approves() {
 /// An apply does what its plan told: time that passes between them changes nothing.
 #[tokio::test(start_paused = true)]
 async fn a_plan_from_before_that_time_is_kept() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let read = applied(&stage, &approved(&stage, Some(10.0), "rollback"), &stored).await;
     let mut beside = approved(&stage, Some(10.0), "rollback");
     beside.set("on_interrupt", Value::from("hold"));
@@ -226,7 +207,7 @@ async fn a_plan_from_before_that_time_is_kept() {
 /// What fails after an approval goes back to where the rollout began, and what can't be done leaves it where it waits.
 #[tokio::test(start_paused = true)]
 async fn what_fails_later_takes_all_of_it_back() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let read = applied(&stage, &up_to(&stage, "green", Some(10.0)), &stored).await;
     stage.fake.set_status(500);
     let (stored, diagnostics) = stage.apply(&up_to(&stage, "green", None), Some(&read)).await;
@@ -262,7 +243,7 @@ async fn the_first_color_gets_everything() {
 /// What stopped at that part, or was killed there, has passed nothing: it is looked at again before it waits.
 #[tokio::test(start_paused = true)]
 async fn what_stopped_there_is_looked_at_again() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let mut held = up_to(&stage, "green", Some(10.0));
     held.set("on_failure", Value::from("hold"));
     stage.fake.set_status(500);
@@ -296,7 +277,7 @@ async fn what_is_live_gets_everything() {
 /// What somebody moved meanwhile is not where the rollout began.
 #[tokio::test(start_paused = true)]
 async fn the_way_back_leads_to_where_it_began() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let read = applied(&stage, &approved(&stage, Some(20.0), "rollback"), &stored).await;
     let since = lock(&stage).unwrap().waiting.unwrap().since;
     for green in [60, 5, 100] {
@@ -345,13 +326,9 @@ async fn what_can_t_wait_is_refused() {
 /// Testers keep the color as long as a person looks at it.
 #[tokio::test(start_paused = true)]
 async fn a_cohort_stays_while_it_waits() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let with_cohort = |percent: Option<f64>, active: &str| {
-        let mut config = up_to(&stage, active, percent);
-        let mut strategy = config.get("strategy").clone();
-        strategy.set("cohort", super::cohort::testers());
-        config.set("strategy", strategy);
-        config
+        with_strategy(up_to(&stage, active, percent), "cohort", super::cohort::testers())
     };
     let rules = || stage.fake.world().routes.keys().filter(|key| key.contains('#')).count();
     let read = applied(&stage, &with_cohort(Some(10.0), "green"), &stored).await;
@@ -369,7 +346,7 @@ async fn a_cohort_stays_while_it_waits() {
 /// One record can't say of two switches that one of them only waits.
 #[tokio::test(start_paused = true)]
 async fn two_switches_with_one_record_don_t_wait() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let (_, diagnostics) = planned(&stage, &up_to(&stage, "green", Some(10.0)), &stored).await;
     assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
     let mut other = up_to(&stage, "green", Some(10.0));
@@ -385,12 +362,12 @@ async fn two_switches_with_one_record_don_t_wait() {
 /// Nothing is promised of who will be live where it isn't known how far the rollout goes.
 #[tokio::test(start_paused = true)]
 async fn how_far_it_goes_may_be_unknown() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     for path in ["strategy", "up_to"] {
-        let mut config = up_to(&stage, "green", Some(10.0));
-        let mut strategy = config.get("strategy").clone();
-        strategy.set("up_to", Value::UNKNOWN);
-        config.set("strategy", if path == "strategy" { Value::UNKNOWN } else { strategy });
+        let mut config = with_strategy(careful(&stage, "green"), "up_to", Value::UNKNOWN);
+        if path == "strategy" {
+            config.set("strategy", Value::UNKNOWN);
+        }
         let (plan, _) = planned(&stage, &config, &stored).await;
         assert!(["live", "idle", "weights"].iter().all(|name| plan.get(name).is_unknown()), "{path}: {plan:?}");
         assert_eq!(plan.get("active"), &Value::from("green"));
@@ -400,7 +377,7 @@ async fn how_far_it_goes_may_be_unknown() {
 /// Who destroys the switch while it waits keeps the split, and leaves no lock.
 #[tokio::test(start_paused = true)]
 async fn a_destroy_ends_the_wait() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let read = applied(&stage, &up_to(&stage, "green", Some(10.0)), &stored).await;
     let (gone, diagnostics) = stage.destroy(&read).await;
     assert!(!diagnostics.has_errors() && gone.state.is_none(), "{}", told(&diagnostics));
@@ -439,7 +416,7 @@ async fn floors_stay_while_it_waits() {
 /// A record that an earlier rollout could not write does not call live what only waits.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_was_left_behind_is_put_right() {
-    let (stage, stored) = on_blue().await;
+    let (stage, stored) = carefully_on_blue().await;
     let read = applied(&stage, &careful(&stage, "green"), &stored).await;
     stage.fake.meddle(|seen| seen.record = Some("blue".to_owned()));
     let seen = stage.read(&read).await;

@@ -146,7 +146,7 @@ impl LocalAws {
         let metrics = Arc::new(Metrics::default());
         let node = Node::new(seed, views, Arc::clone(&checker), config.target_timeout, &metrics);
         let data_plane = Arc::new(DataPlane::new(address_base(address), node));
-        let hosts = Arc::new(Hosts::new(config.converge));
+        let hosts = Arc::new(Hosts::default());
         let compute = Arc::new(Compute::new(client, Arc::clone(&hosts)));
         let converge = Arc::new(Converge::new(
             client,

@@ -99,6 +99,10 @@ impl Machines for Compute {
     fn addresses(&self) -> BTreeMap<String, SocketAddr> {
         self.hosts.addresses()
     }
+
+    fn led_to_at_most(&self, known: &BTreeMap<String, SocketAddr>) {
+        self.hosts.led_to_at_most(known);
+    }
 }
 
 impl Compute {

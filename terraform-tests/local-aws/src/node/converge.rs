@@ -31,6 +31,8 @@ pub(crate) trait Machines: std::fmt::Debug + Send + Sync {
     fn is_dead(&self, id: &str) -> bool;
     /// Where each of them answers.
     fn addresses(&self) -> BTreeMap<String, SocketAddr>;
+    /// Every node leads to these at most, so that others that were told to end may.
+    fn led_to_at_most(&self, known: &BTreeMap<String, SocketAddr>);
 }
 
 /// Reads moto and brings the nodes in line.
@@ -138,7 +140,9 @@ impl Converge {
         if self.delay.is_zero() {
             self.apply(latest, Arc::clone(&view)).await;
         }
-        if changed && !at_once {
+        if at_once {
+            self.machines.led_to_at_most(&view.hosts);
+        } else if changed {
             self.behind.send_modify(|behind| *behind += 1);
             let this = Arc::clone(self);
             tokio::spawn(async move {
@@ -147,6 +151,7 @@ impl Converge {
                     this.apply(latest, Arc::clone(&view)).await;
                 }
                 this.follow(latest, &view).await;
+                this.machines.led_to_at_most(&view.hosts);
                 this.behind.send_modify(|behind| *behind -= 1);
             });
         }

@@ -57,6 +57,15 @@ pub(super) fn level(number: f64) -> Result<(), String> {
     }
 }
 
+/// A percentage of requests: not of none, and not of all.
+pub(super) fn percent_of_requests(number: f64) -> Result<(), String> {
+    if number > 0.0 && number <= 50.0 {
+        Ok(())
+    } else {
+        Err("must be a percentage above 0 and up to 50, such as 0.1".to_owned())
+    }
+}
+
 /// CloudWatch's periods.
 pub(super) fn period(text: &str) -> Result<(), String> {
     let Some(length) = Duration::read(&text.into()) else { return Ok(()) };

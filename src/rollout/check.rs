@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::accepts;
+use super::budget::BudgetCheck;
 use super::route::called;
 use crate::argument::{Argument, Arguments, Choice, Field, Holds, Kind, rules};
 use crate::arn;
@@ -25,6 +26,8 @@ pub enum Check {
     Alarms(AlarmCheck),
     /// A number of CloudWatch's is where it shall be.
     Metric(MetricCheck),
+    /// Something is left of the failed requests that a rollout may cost.
+    Budget(BudgetCheck),
 }
 
 /// A check with its place in the configuration, and whom it is about.
@@ -634,6 +637,7 @@ impl Check {
             Check::Session(_) => "session",
             Check::Alarms(_) => "alarms",
             Check::Metric(_) => "metrics",
+            Check::Budget(_) => "budget",
         }
     }
 
@@ -647,7 +651,12 @@ impl Check {
                 None if check.is_of_group() => Groups::Each,
                 None => Groups::Any,
             },
-            Check::Http(_) | Check::Lambda(_) | Check::Command(_) | Check::Session(_) | Check::Alarms(_) => Groups::Any,
+            Check::Http(_)
+            | Check::Lambda(_)
+            | Check::Command(_)
+            | Check::Session(_)
+            | Check::Alarms(_)
+            | Check::Budget(_) => Groups::Any,
         }
     }
 
@@ -675,7 +684,28 @@ impl Check {
             }
             Check::Alarms(check) => format!("no alarm is on ({})", check.for_color(color).names.join(", ")),
             Check::Metric(check) => check.summary(&subject.shown()),
+            Check::Budget(check) => check.budget.summary(color),
         }
+    }
+
+    /// The length of CloudWatch's points, where it looks at some.
+    pub fn period(&self) -> Option<Duration> {
+        match self {
+            Check::Metric(check) => Some(check.period),
+            Check::Budget(check) => Some(check.budget.period),
+            Check::Healthy(_)
+            | Check::Http(_)
+            | Check::Lambda(_)
+            | Check::Command(_)
+            | Check::Session(_)
+            | Check::Alarms(_) => None,
+        }
+    }
+
+    /// How long after a period CloudWatch has all of it: load balancers publish a minute one to three minutes late, and errors before
+    /// requests, so that what is younger says nothing yet.
+    pub fn lag(&self) -> Option<Duration> {
+        self.period().map(|period| period * 2)
     }
 }
 

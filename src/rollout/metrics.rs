@@ -38,6 +38,14 @@ impl Sample {
         self.apart.as_deref().unwrap_or(self)
     }
 
+    /// How many of the requests failed, of an error rate.
+    pub fn failed(&self) -> f64 {
+        match self.counted(0) {
+            [] => self.value.unwrap_or_default() * self.requests,
+            counts => total(counts).1,
+        }
+    }
+
     fn counted(&self, n: usize) -> &[Count] {
         self.counts.get(n).map(Vec::as_slice).unwrap_or_default()
     }
@@ -48,30 +56,46 @@ impl Sample {
 pub enum Limit {
     /// `max`.
     Max(f64),
-    /// `max_ratio_to_live` times what is usual of the live color.
+    /// `max_ratio_to_live` times the live color's percentile.
     Ratio(f64),
-    /// What is usual of the live color.
-    Usual(f64),
+    /// The live color's percentile.
+    Live(f64),
 }
 
 impl Limit {
     /// In seconds.
     pub fn seconds(self) -> f64 {
-        let (Limit::Max(seconds) | Limit::Ratio(seconds) | Limit::Usual(seconds)) = self;
+        let (Limit::Max(seconds) | Limit::Ratio(seconds) | Limit::Live(seconds)) = self;
         seconds
     }
 }
 
 /// By which limits the requests of a color are counted, where the check is of a latency. Whether a percentile is above a limit is whether more
-/// of the requests than it leaves take longer: so latencies are judged like errors, whatever their distribution. Where nothing is
-/// known of the live color, nothing is compared with it.
-pub fn limits(check: &MetricCheck, usual: Option<f64>) -> Vec<Limit> {
-    if !matches!(check.counted(), Some(Counted::Slower(_))) {
+/// of the requests than it leaves take longer: so latencies are judged like errors, whatever their distribution. `live` is the live
+/// color's [`percentile`]; where nothing is known of it, nothing is compared with it.
+pub fn limits(check: &MetricCheck, live: Option<f64>) -> Vec<Limit> {
+    if !is_of_latency(check) {
         return Vec::new();
     }
-    let ratio = check.max_ratio_to_live.zip(usual).map(|(ratio, usual)| Limit::Ratio(ratio * usual));
-    let usual = usual.filter(|_| check.significance.is_some()).map(Limit::Usual);
-    check.max.map(Limit::Max).into_iter().chain(ratio).chain(usual).collect()
+    let ratio = check.max_ratio_to_live.zip(live).map(|(ratio, live)| Limit::Ratio(ratio * live));
+    let live = live.filter(|_| check.significance.is_some()).map(Limit::Live);
+    check.max.map(Limit::Max).into_iter().chain(ratio).chain(live).collect()
+}
+
+/// The percentile of the live color, in seconds, by which requests are counted: of the very time in which both are measured. Of another
+/// time it may be such that all of its requests take longer, or none, which would leave nothing to compare. The middle one of the
+/// periods, since a short incident makes the whole time's.
+pub fn percentile(check: &MetricCheck, live: &Sample) -> Option<f64> {
+    if !is_of_latency(check) {
+        return None;
+    }
+    let mut sorted = live.points.clone();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().or(live.value)
+}
+
+fn is_of_latency(check: &MetricCheck) -> bool {
+    matches!(check.counted(), Some(Counted::Slower(_)))
 }
 
 /// What was measured of both colors.
@@ -86,10 +110,10 @@ pub struct Measured {
     /// Whether a whole period has passed since traffic moved.
     pub is_complete: bool,
     /// By which limits the requests of the color were counted, in the order of their counts. Those of the live color are counted once, by
-    /// what is usual of it.
+    /// its own percentile.
     pub limits: Vec<Limit>,
-    /// What is usual of the live color, by which its requests were counted: the percentile of a latency, in seconds.
-    pub usual: Option<f64>,
+    /// The live color's percentile of a latency, by which its requests were counted, in seconds.
+    pub percentile: Option<f64>,
     /// How many times as much as single requests what is counted of the live color varies from period to period.
     pub dispersion: f64,
     /// The error level of each test.
@@ -172,7 +196,7 @@ fn compare(check: &MetricCheck, (live, seen): (&str, &str), value: f64, measured
     }
     check.significance.map_or(Verdict::Pass, |level| {
         let tested =
-            more_than_live(check, measured, (1.0, level.min(measured.level)), |limit| matches!(limit, Limit::Usual(_)));
+            more_than_live(check, measured, (1.0, level.min(measured.level)), |limit| matches!(limit, Limit::Live(_)));
         match tested {
             Some(Some(sure)) => Verdict::Fail(format!("{beside}: significantly more ({sure})")),
             Some(None) => Verdict::Pass,
@@ -235,9 +259,9 @@ fn more_than_live(
         // The limit is a longer time already: no more requests may take longer than those of the live color that take longer than theirs.
         Counted::Slower(_) => {
             let place = measured.limits.iter().position(is_meant)?;
-            let [limit, usual] =
-                [measured.limits[place].seconds(), measured.usual?].map(|time| check.metric.shown(time));
-            (place, 1.0, format!("requests over {limit} as of the live color over {usual}"))
+            let [limit, own] =
+                [measured.limits[place].seconds(), measured.percentile?].map(|time| check.metric.shown(time));
+            (place, 1.0, format!("requests over {limit} as of the live color over {own}"))
         }
     };
     let (own, live) = (own.counted(place), live.counted(0));
@@ -311,6 +335,7 @@ mod tests {
 
     use super::*;
     use crate::rollout::check::Inconclusive;
+    use crate::rollout::statistics::Chance;
 
     fn check() -> MetricCheck {
         MetricCheck {
@@ -343,11 +368,65 @@ mod tests {
             live: Some(live),
             is_complete: true,
             limits,
-            usual: Some(0.2),
+            percentile: Some(0.2),
             level: 0.005,
             ..Measured::default()
         };
         expected.assert_eq(&format!("{:?}", judge(check, "green", "blue", &measured)));
+    }
+
+    /// The live color's percentile is of the same requests that are compared with it, and anew at each look.
+    #[test]
+    fn two_colors_of_the_same_latency_are_hardly_ever_told_apart() {
+        let check = MetricCheck { metric: Metric::Latency(90), max: None, max_ratio_to_live: Some(1.0), ..check() };
+        let mut chance = Chance(5);
+        let (looks, requests, level) = (20, 50, 0.01);
+        let of = |minutes: &[Vec<f64>], over: &[f64]| {
+            let counted = |limit: &f64| {
+                let hits = |minute: &Vec<f64>| minute.iter().filter(|latency| *latency > limit).count() as f64;
+                let each = minutes.iter().enumerate();
+                each.map(|(n, one)| Count { at: n as i64, of: one.len() as f64, hits: hits(one) }).collect()
+            };
+            let points: Vec<f64> = minutes.iter().map(|minute| minute[minute.len() * 9 / 10]).collect();
+            let requests = (minutes.len() * requests) as f64;
+            Sample {
+                value: points.first().copied(),
+                points,
+                requests,
+                counts: over.iter().map(counted).collect(),
+                apart: None,
+            }
+        };
+        let mut thrown_back = |slower: f64, rollouts: usize| {
+            let one = |_: &usize| {
+                let mut minute = |times: f64| {
+                    let mut latencies: Vec<f64> = (0..requests).map(|_| times * chance.next()).collect();
+                    latencies.sort_by(f64::total_cmp);
+                    latencies
+                };
+                let (mut own, mut live) = (Vec::new(), Vec::new());
+                (0..looks).any(|_| {
+                    own.push(minute(slower));
+                    live.push(minute(1.0));
+                    let percentile = percentile(&check, &of(&live, &[]));
+                    let limits = limits(&check, percentile);
+                    let over: Vec<f64> = limits.iter().map(|limit| limit.seconds()).collect();
+                    let measured = Measured {
+                        color: of(&own, &over),
+                        live: Some(of(&live, percentile.as_slice())),
+                        is_complete: true,
+                        limits,
+                        percentile,
+                        level,
+                        ..Measured::default()
+                    };
+                    matches!(judge(&check, "green", "blue", &measured), Verdict::Fail(_))
+                })
+            };
+            (0..rollouts).filter(one).count()
+        };
+        assert!(thrown_back(1.0, 600) <= 6);
+        assert_eq!(thrown_back(1.5, 20), 20);
     }
 
     #[test]

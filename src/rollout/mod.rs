@@ -8,6 +8,7 @@
 //! No clock, no runtime, no network here; a test of the crate sees to it.
 
 mod accepts;
+mod budget;
 mod capacity;
 mod check;
 mod cohort;
@@ -26,6 +27,7 @@ mod route;
 mod runbook;
 pub mod situation;
 pub mod spec;
+pub mod spending;
 pub mod statistics;
 pub mod strategy;
 mod world;
@@ -36,6 +38,7 @@ mod journal_tests;
 mod tests;
 
 pub use accepts::{condition_header, condition_value, wildcards};
+pub use budget::{Budget, BudgetCheck, Source};
 pub use capacity::{Before, Capacity, CapacityPolicy, PINNED_TAG, Scalable};
 pub use check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, Counted, CountsAs, HealthyPolicy, HttpCheck,

@@ -39,6 +39,13 @@ impl RouteSpec {
         matches!(self, RouteSpec::OwnRule { arn: Some(arn), .. } if *arn == seen.arn)
     }
 
+    /// The ARN of its listener, or of the rule that somebody else made.
+    pub fn arn(&self) -> &str {
+        match self {
+            RouteSpec::Listener(arn) | RouteSpec::Rule(arn) | RouteSpec::OwnRule { listener: arn, .. } => arn,
+        }
+    }
+
     /// Whether it is on a Network Load Balancer.
     pub fn is_network(&self) -> bool {
         arn::is_network(&self.key())

@@ -437,6 +437,20 @@ impl Runbook {
         }
     }
 
+    /// Has each budget know how much the color gets after what is watched.
+    pub(super) fn tell_what_comes_next(&mut self) {
+        let mut next: Option<f64> = None;
+        for step in self.stages.iter_mut().rev().flat_map(|stage| stage.steps.iter_mut().rev()) {
+            let Step::Watch(watch) = step else { continue };
+            for checking in &mut watch.checks {
+                if let Check::Budget(budget) = &mut checking.check {
+                    budget.next = next.filter(|next| *next > watch.percent && !watch.of_cohort);
+                }
+            }
+            next = Some(watch.percent);
+        }
+    }
+
     /// Whether a stage comes after the rollout has arrived.
     pub fn is_afterwards(&self, stage: usize) -> bool {
         self.afterwards.is_some_and(|first| stage >= first)
@@ -516,10 +530,7 @@ impl Runbook {
             match step {
                 Step::Watch(watch) => {
                     sum += watch.hold;
-                    let lags = watch.checks.iter().filter_map(|one| match &one.check {
-                        Check::Metric(metric) => Some(metric.lag()),
-                        _ => None,
-                    });
+                    let lags = watch.checks.iter().filter_map(|one| one.check.lag());
                     late += lags.max().unwrap_or_default();
                     settling += watch.convergence.as_ref().map_or(Duration::ZERO, settle);
                     if !watch.hold.is_zero() {

@@ -3,9 +3,10 @@
 //! What a check or a step itself can be told is declared at `check` and `strategy`. From here to an
 //! [`super::Intent`] it is only a change of shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::budget::{Budget, BudgetCheck};
 use super::capacity::{Before, CapacityPolicy};
 use super::check::{
     AlarmCheck, AlarmPolicy, Block, Check, Checking, CommandCheck, HealthyPolicy, HttpCheck, LambdaCheck, MetricCheck,
@@ -160,7 +161,7 @@ pub struct Validation {
 #[arguments(change = InPlace, default)]
 pub struct Verification {
     /// Time to watch after the last step.
-    #[argument(default_is = "`5m` with `metrics` and to `0s`, which is one look, without")]
+    #[argument(default_is = "`5m` with `metrics` or a `budget` and to `0s`, which is one look, without")]
     pub duration: Option<Duration>,
     /// Time from one look to the next.
     #[argument(default = "10s", text = rules::some_time)]
@@ -173,6 +174,11 @@ pub struct Verification {
     /// requests to tell that a color is worse.
     #[argument(number = accepts::level, default = 0.01)]
     pub error_level: f64,
+    /// How many failed requests a rollout may cost, over all steps and target groups of production; at which number it ends at once, whatever
+    /// `max_failures` says. 5xx answers of the color's targets count, connections that they refuse, and functions that fail. Before each
+    /// step it is foreseen, by the share that failed so far, how many more would fail until anything can be seen of the step: it isn't taken where
+    /// that would use up the rest. An apply that goes on with a rollout has the whole of it anew.
+    pub budget: Option<Budget>,
     /// The number of healthy targets that the color needs at each look.
     #[argument(without(sustained, timeout, interval))]
     pub healthy: Option<HealthyPolicy>,
@@ -372,15 +378,18 @@ impl Validation {
 impl Verification {
     /// Time to watch after the last step: where metrics are to be judged, there must be some.
     pub fn lasts(&self) -> Duration {
-        let usual = if self.checks.metrics.is_empty() { Duration::ZERO } else { Duration::from_secs(300) };
-        self.duration.unwrap_or(usual)
+        let measures = !self.checks.metrics.is_empty() || self.budget.is_some();
+        self.duration.unwrap_or(if measures { Duration::from_secs(300) } else { Duration::ZERO })
     }
 
     /// What must hold, each check with its place in the configuration.
     pub fn wanted(self) -> strategy::Verification {
         let (duration, block) = (self.lasts(), Block::Verification);
-        let healthy = self.healthy.map(|policy| checking(block, None, Check::Healthy(policy)));
-        let checks = healthy.into_iter().chain(self.checks.wanted(block, None)).collect();
+        let healthy = self.healthy.map(Check::Healthy);
+        let of_rollout = |budget| BudgetCheck { budget, own: BTreeSet::new(), all: BTreeSet::new(), next: None };
+        let budget = self.budget.map(|budget| Check::Budget(of_rollout(budget)));
+        let own = healthy.into_iter().chain(budget).map(|check| checking(block, None, check));
+        let checks = own.chain(self.checks.wanted(block, None)).collect();
         strategy::Verification {
             duration,
             interval: self.interval,

@@ -208,6 +208,31 @@ fn distribution(m: usize, n: usize) -> Vec<f64> {
     counts
 }
 
+/// Numbers from 0 to 1 that are the same in every run (SplitMix64; Steele, Lea and Flood, 2014).
+#[cfg(test)]
+pub(super) struct Chance(pub(super) u64);
+
+#[cfg(test)]
+impl Chance {
+    pub(super) fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// How often something rare happens that happens `mean` times on average.
+    fn poisson(&mut self, mean: f64) -> f64 {
+        let (mut k, mut p, end) = (0.0, self.next(), (-mean).exp());
+        while p > end {
+            k += 1.0;
+            p *= self.next();
+        }
+        k
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,29 +244,6 @@ mod tests {
         assert_eq!(binomial_bounds(20, 0.5, 0.95), (6, 14));
         assert_eq!(binomial_bounds(50, 0.0, 0.999), (0, 0));
         assert_eq!(binomial_bounds(50, 1.0, 0.999), (50, 50));
-    }
-
-    /// Numbers from 0 to 1 that are the same in every run (SplitMix64; Steele, Lea and Flood, 2014).
-    struct Chance(u64);
-
-    impl Chance {
-        fn next(&mut self) -> f64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-        }
-
-        /// How often something rare happens that happens `mean` times on average.
-        fn poisson(&mut self, mean: f64) -> f64 {
-            let (mut k, mut p, end) = (0.0, self.next(), (-mean).exp());
-            while p > end {
-                k += 1.0;
-                p *= self.next();
-            }
-            k
-        }
     }
 
     /// In how many of so many rollouts the evidence is enough at one of thirty looks, a minute apart, of `n` requests each.

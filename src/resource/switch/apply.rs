@@ -11,7 +11,8 @@ use super::diagnostics::{self, Failure, Place};
 use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
 use super::promise::Promise;
 use super::{
-    OWNER_TAG, Shared, TAG, credentials, freezes, is_barred_by_label, look, model, name, planned, tags, warnings,
+    OWNER_TAG, Shared, TAG, budgets, credentials, freezes, is_barred_by_label, look, model, name, planned, tags,
+    warnings,
 };
 use crate::clock;
 use crate::rollout::lint::Purpose;
@@ -370,7 +371,8 @@ impl Apply<'_> {
         }
         let (config, all) = (&self.request.config, (&self.intent, &world, &runbook));
         let barred = self.outdated().bars(config, all, diagnostics)
-            || freezes::bars(config, all, &memory, clock::wall(), diagnostics);
+            || freezes::bars(config, all, &memory, clock::wall(), diagnostics)
+            || budgets::bars(self.shared, all, &memory, diagnostics).await;
         (!barred).then_some((world, runbook))
     }
 
@@ -468,6 +470,7 @@ impl Apply<'_> {
             about,
             lock,
             cancel: &self.request.cancel,
+            started,
             limit: model::timeout(self.planned, operation),
             lasting,
         };

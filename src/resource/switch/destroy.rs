@@ -7,6 +7,7 @@ use super::diagnostics::{self, Failure, Place};
 use super::private_state::PrivateState;
 use super::promise::Promise;
 use super::{OWNER_TAG, Shared, TAG, apply, cohort_of, look, model, name, shell, wish, with_stickiness};
+use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner;
 use crate::rollout::situation::is_ours_by_looks;
@@ -234,6 +235,7 @@ impl End<'_> {
             about,
             lock,
             cancel: &self.request.cancel,
+            started: clock::wall(),
             limit: model::timeout(self.prior, "delete"),
             lasting: None,
         };

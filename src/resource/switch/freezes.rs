@@ -77,7 +77,7 @@ pub(super) fn now(config: &Value, now: SystemTime) -> Option<(usize, Freeze, Sys
 }
 
 /// The color that gets more users than it has beside others that have some, unless that is a way back.
-fn begins(intent: &Intent, world: &World, runbook: &Runbook) -> Option<String> {
+pub(super) fn begins(intent: &Intent, world: &World, runbook: &Runbook) -> Option<String> {
     let color = situation::target_color(intent, world).filter(|_| intent.active.is_some())?;
     // What stopped half-way is open in both directions; what waits for a person begins with that person's word.
     let is_open = situation::unfinished(intent, world).is_some_and(|left| {

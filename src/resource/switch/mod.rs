@@ -17,6 +17,7 @@
 //! a runbook without asking again; apply looks once more, plans anew and runs.
 
 mod apply;
+mod budgets;
 mod commands;
 mod contracts;
 mod credentials;

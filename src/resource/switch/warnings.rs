@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::{Shared, credentials, foresight};
+use super::{Shared, budgets, credentials, foresight};
 use crate::duration::shown;
 use crate::resource::capitalized as sentence;
 use crate::rollout::lock_record::Status;
@@ -71,6 +71,7 @@ pub(super) async fn tell(
     unseen_failures(shared, config, intent, diagnostics).await;
     slow_alarms(shared, intent, &color, diagnostics).await;
     foresight::tell(shared, runbook, diagnostics).await;
+    budgets::tell(shared, runbook, diagnostics).await;
     for (group, facts) in &facts {
         thresholds(&intent.called(group), facts, diagnostics);
     }

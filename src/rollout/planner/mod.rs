@@ -135,6 +135,7 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         plan.dismiss();
         plan.runbook.afterwards = (plan.runbook.stages.len() > first).then_some(first);
     }
+    plan.runbook.tell_what_comes_next();
     plan.refused.map_or(Ok(plan.runbook), Err)
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::MAX_GROUPS;
 use crate::arn;
+use crate::rollout::budget::{BudgetCheck, Source};
 use crate::rollout::check::{Block, Check, Checking, Groups, Subject};
 use crate::rollout::intent::Intent;
 use crate::rollout::processing::Processing;
@@ -57,6 +58,7 @@ pub(super) fn about(intent: &Intent, checks: &[Checking], (subjects, whole): (&[
     let network = |subject: &&Subject| subject.route.as_deref().is_some_and(arn::is_network);
     let is_all_network = intent.routes.iter().all(RouteSpec::is_network);
     let of = |checking: &Checking| -> Vec<Checking> {
+        let checking = &Checking { check: counted(intent, &checking.check, &whole.color), ..checking.clone() };
         let about = |subject: &Subject| Checking { subject: subject.clone(), ..checking.clone() };
         match checking.check.groups() {
             Groups::Each => subjects.iter().map(about).collect(),
@@ -70,6 +72,18 @@ pub(super) fn about(intent: &Intent, checks: &[Checking], (subjects, whole): (&[
         }
     };
     checks.iter().flat_map(of).collect()
+}
+
+/// A check that knows where the requests are counted that it is about.
+fn counted(intent: &Intent, check: &Check, color: &str) -> Check {
+    let Check::Budget(budget) = check else { return check.clone() };
+    let source = |route: &RouteSpec, color: &str| {
+        let group = Subject::group_dimension(intent.group(route, color)?)?.to_owned();
+        Some(Source { group, load_balancer: arn::load_balancer(route.arn())? })
+    };
+    let of = |color: &str| intent.routes.iter().filter_map(|route| source(route, color)).collect::<BTreeSet<Source>>();
+    let all = intent.environments.keys().flat_map(|color| of(color)).collect();
+    Check::Budget(BudgetCheck { own: of(color), all, ..budget.clone() })
 }
 
 /// The step that gives a color a part of what a route forwards; the others share the rest as they did. None where the

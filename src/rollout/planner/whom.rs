@@ -61,14 +61,11 @@ impl Draft<'_> {
         // Where a color moves from one of its target groups to another one it is measured by what it had.
         let from = from.filter(|from| from != group);
         let now = from.or_else(|| busiest_but(self.intent, &self.world, routes, &[group]));
-        let route = first.map(|route| match route {
-            RouteSpec::Listener(arn) | RouteSpec::Rule(arn) | RouteSpec::OwnRule { listener: arn, .. } => arn.as_str(),
-        });
         let subject = Subject {
             color: color.to_owned(),
             name: self.intent.environments.get(color).and_then(|one| one.name_of(group)?).map(str::to_owned),
             group: group.to_owned(),
-            route: route.map(str::to_owned),
+            route: first.map(|route| route.arn().to_owned()),
             ..Subject::default()
         };
         self.beside(subject, now)

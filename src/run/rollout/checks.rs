@@ -16,15 +16,17 @@ use crate::rollout::cookies;
 use crate::rollout::gate::{self, FunctionVerdict, HttpAnswer, TargetHealth, Verdict};
 use crate::rollout::metrics::{self, Measured};
 use crate::rollout::planner::RECHECK;
+use crate::rollout::spending::{Exposed, blind, judge, measured};
 use crate::rollout::strategy;
 use crate::rollout::{
-    Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, Inconclusive, LambdaCheck, Metric,
-    MetricCheck, Prove, SessionCheck, Subject, Tell, Watch, fill,
+    BudgetCheck, Check, Checking, CommandCheck, Convergence, CountsAs, HealthyPolicy, HttpCheck, Inconclusive,
+    LambdaCheck, MetricCheck, Prove, SessionCheck, Subject, Tell, Watch, fill,
 };
 use crate::run::ports::{FailureKind, PortError};
 use crate::run::rollout::events::{RolloutContext, rfc3339};
 use crate::run::rollout::kept::seconds;
 use crate::run::rollout::ports::{MetricOf, Ports};
+use crate::run::rollout::spending;
 use crate::secrets::{self, Reach};
 
 /// Answers of the load balancer are asked for at least so far apart.
@@ -47,7 +49,9 @@ pub(super) struct CheckRunner<'a> {
     pub wrote: &'a Mutex<String>,
     /// The error level of each sequential test.
     pub level: f64,
-    /// What was usual of the live color before traffic moved.
+    /// When the rollout began.
+    pub started: SystemTime,
+    /// How what is counted of the live color varied before traffic moved.
     pub usual: &'a Usual,
 }
 
@@ -66,17 +70,9 @@ impl From<String> for Unmet {
     }
 }
 
-/// What was usual of target groups, by what was asked: it does not change while a hold is watched.
-pub(super) type Usual = Mutex<BTreeMap<String, UsualOf>>;
-
-/// What was usual of one.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct UsualOf {
-    /// The value over the whole time.
-    value: Option<f64>,
-    /// How many times as much as single requests what is counted varies.
-    dispersion: f64,
-}
+/// How many times as much as single requests what is counted of target groups usually varies, by what was asked: it does not change while
+/// a hold is watched.
+pub(super) type Usual = Mutex<BTreeMap<String, f64>>;
 
 /// With a smaller part of the color's requests the live one has what is left of its traffic: it says nothing of the color.
 const FEW: f64 = 0.05;
@@ -247,7 +243,9 @@ impl CheckRunner<'_> {
             if let Some(seen) = failed {
                 let count = looks.fail(look);
                 tracing::warn!(check = checking.place(), look, count, "a look failed");
-                if count > watch.max_failures as usize {
+                // What was spent stays so.
+                let is_final = matches!((&checking.check, &verdict), (Check::Budget(_), Verdict::Fail(_)));
+                if is_final || count > watch.max_failures as usize {
                     return Err(Unmet::Failed(verdict_words(watch, checking, seen, (look, count), since)));
                 }
             }
@@ -271,6 +269,9 @@ impl CheckRunner<'_> {
                     continue;
                 }
                 self.ended(checking, verdict, is_noted)?;
+                if let Verdict::Fail(seen) = self.look_ahead(watch, checking, since.moved_to(looks.settled())).await {
+                    return Err(Unmet::Failed(verdict_words(watch, checking, &seen, (look, 0), since)));
+                }
                 if late {
                     open.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -335,6 +336,11 @@ impl CheckRunner<'_> {
                 }
             }
             Check::Metric(check) => self.measure(check, subject, since).await,
+            Check::Budget(check) => match since {
+                Some(since) => self.spend(check, subject, since, None).await,
+                // Before it has traffic it costs nothing.
+                None => Verdict::Pass,
+            },
         }
     }
 
@@ -519,85 +525,125 @@ impl CheckRunner<'_> {
         let name = subject.live_color.clone().unwrap_or_else(|| subject.live_name());
         let live = subject.live_group.as_deref().and_then(Subject::group_dimension);
         let live = live.map(|group| MetricOf { color: &name, group, load_balancer: &load_balancer, over: &[] });
-        let usual = match &live {
-            Some(live) if check.counted().is_some() => match self.usual(check, live, (from, to)).await {
-                Ok(usual) => usual,
-                Err(error) => return unread(error),
-            },
-            _ => UsualOf::default(),
-        };
-        let limits = metrics::limits(check, usual.value);
-        let over: Vec<f64> = limits.iter().map(|limit| limit.seconds()).collect();
-        let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer, over: &over };
-        let color = match self.ports.monitoring.sample(check, of, (from, to)).await {
-            Ok(sample) => sample,
-            Err(error) => return unread(error),
-        };
-        let UsualOf { value: usual, dispersion } = usual;
-        let level = self.level;
-        let mut measured =
-            Measured { color, is_complete: true, limits, usual, dispersion, level, ..Measured::default() };
-        let compares = check.max_ratio_to_live.is_some() || check.significance.is_some();
-        if let Some(live) = live.filter(|_| compares) {
-            let over: Vec<f64> = usual.into_iter().collect();
-            let of = MetricOf { over: &over, ..live };
-            let mut sample = self.ports.monitoring.sample(check, of.clone(), (from, to)).await;
-            // A color that has no traffic any more is measured by what it had before.
-            let few = (check.least_requests().max(1) as f64).max(FEW * measured.color.requests);
-            if since.is_some() && sample.as_ref().is_ok_and(|sample| sample.compared().requests < few) {
-                // Evidence goes by the same time at each look.
-                let length = match check.counted() {
-                    Some(_) => USUALLY,
-                    None => to.duration_since(from).unwrap_or_default().max(check.window),
-                };
-                // The period in which traffic moved is neither before nor after.
-                let earlier = (from - length - check.period, from - check.period);
-                sample = self.ports.monitoring.sample(check, of, earlier).await;
-                measured.live_when = Some("before");
-            }
-            match sample {
-                Ok(sample) => measured.live = Some(sample),
-                Err(error) => return unread(error),
-            }
+        let of = MetricOf { color: &subject.color, group, load_balancer: &load_balancer, over: &[] };
+        match self.measured(check, (&of, live.as_ref()), (from, to), since.is_some()).await {
+            Ok(measured) => metrics::judge(check, &subject.shown(), &subject.live_name(), &measured),
+            Err(error) => unread(error),
         }
-        metrics::judge(check, &subject.shown(), &subject.live_name(), &measured)
     }
 
-    /// What was usual of a target group before that time: the value over an hour, and how what a sequential test counts varies from period to
-    /// period. Where nothing is known of before, it is what is measured meanwhile.
-    async fn usual(
+    /// Whether something is left of the budget, and, where it is known how much the color would get next, whether it would be then.
+    async fn spend(self, check: &BudgetCheck, subject: &Subject, since: Since, next: Option<Exposed>) -> Verdict {
+        let read = async {
+            let monitoring = &*self.ports.monitoring;
+            let key = format!("{check:?}");
+            let known = || self.usual.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = known().get(&key).copied();
+            let left = match left {
+                Some(left) => Some(left),
+                None => spending::left(monitoring, check, &subject.color, self.started).await?,
+            };
+            if let Some(left) = left {
+                known().insert(key, left);
+            }
+            let spent = spending::spent(monitoring, check, &subject.color, (self.started, since.wall_now())).await?;
+            Ok((left.unwrap_or_default(), spent))
+        };
+        match read.await {
+            Ok((left, spent)) => judge(&subject.color, left, spent, next),
+            Err(error) => unread(error),
+        }
+    }
+
+    /// Whether a budget has room for the step that comes next: until anything can be seen of it, it is as bad as it was so far.
+    async fn look_ahead(self, watch: &Watch, checking: &Checking, since: Since) -> Verdict {
+        let Check::Budget(check) = &checking.check else { return Verdict::Pass };
+        let metric = measured(&check.budget);
+        let Some(((percent, (from, to)), color)) =
+            check.next.zip(window(&metric, Some(since))).zip(Some(&checking.subject.color))
+        else {
+            return Verdict::Pass;
+        };
+        let seen = match spending::spent(&*self.ports.monitoring, check, color, (from, to)).await {
+            Ok(seen) => seen,
+            Err(error) => return unread(error),
+        };
+        let a_second = seen.requests / to.duration_since(from).unwrap_or_default().as_secs_f64().max(1.0);
+        let unseen = a_second * percent / watch.percent * blind(&check.budget, watch.interval).as_secs_f64();
+        self.spend(check, &checking.subject, since, Some(Exposed { percent, seen, unseen })).await
+    }
+
+    /// Measures a color, and the live one where it is compared with that. Once traffic has moved (`is_moved`) the live color may have
+    /// none any more.
+    async fn measured(
         self,
         check: &MetricCheck,
-        of: &MetricOf<'_>,
+        (of, live): (&MetricOf<'_>, Option<&MetricOf<'_>>),
         (from, to): (SystemTime, SystemTime),
-    ) -> Result<UsualOf, PortError> {
+        is_moved: bool,
+    ) -> Result<Measured, PortError> {
+        let dispersion = match live {
+            Some(live) if check.counted().is_some() => self.dispersion(check, live, from).await?,
+            _ => 0.0,
+        };
+        let compares = check.max_ratio_to_live.is_some() || check.significance.is_some();
+        let live = live.filter(|_| compares);
+        let mut measured = self.beside(check, (of, live), (from, to), (from, to)).await?;
+        // A color that has no traffic any more is measured by what it had before.
+        let few = (check.least_requests().max(1) as f64).max(FEW * measured.color.requests);
+        if is_moved && measured.live.as_ref().is_some_and(|live| live.compared().requests < few) {
+            // Evidence goes by the same time at each look.
+            let length = match check.counted() {
+                Some(_) => USUALLY,
+                None => to.duration_since(from).unwrap_or_default().max(check.window),
+            };
+            measured = self.beside(check, (of, live), (from, to), before(check, from, length)).await?;
+            measured.live_when = Some("before");
+        }
+        Ok(Measured { is_complete: true, level: self.level, dispersion, ..measured })
+    }
+
+    /// Measures a color in a time, and the live one, if there is one, in the same or in another.
+    async fn beside(
+        self,
+        check: &MetricCheck,
+        (of, live): (&MetricOf<'_>, Option<&MetricOf<'_>>),
+        time: (SystemTime, SystemTime),
+        live_time: (SystemTime, SystemTime),
+    ) -> Result<Measured, PortError> {
+        let sample = async |of: &MetricOf<'_>, over: &[f64], time| {
+            self.ports.monitoring.sample(check, MetricOf { over, ..of.clone() }, time).await
+        };
+        let mut other = match live {
+            Some(live) => Some(sample(live, &[], live_time).await?),
+            None => None,
+        };
+        let percentile = other.as_ref().and_then(|live| metrics::percentile(check, live));
+        let limits = metrics::limits(check, percentile);
+        let over: Vec<f64> = limits.iter().map(|limit| limit.seconds()).collect();
+        let color = sample(of, &over, time).await?;
+        if let (Some(live), Some(own)) = (live, percentile) {
+            other = Some(sample(live, &[own], live_time).await?);
+        }
+        Ok(Measured { color, live: other, limits, percentile, ..Measured::default() })
+    }
+
+    /// How many times as much as single requests what a sequential test counts of a target group varied from period to period in the hour
+    /// before that time.
+    async fn dispersion(self, check: &MetricCheck, of: &MetricOf<'_>, from: SystemTime) -> Result<f64, PortError> {
         let key = format!("{check:?} {} {}", of.group, seconds(from));
         let known = || self.usual.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(usual) = known().get(&key).copied() {
-            return Ok(usual);
+        if let Some(dispersion) = known().get(&key).copied() {
+            return Ok(dispersion);
         }
-        // The period in which traffic moved is neither before nor after.
-        let (from, until) = (from - USUALLY - check.period, from - check.period);
-        let before = self.ports.monitoring.sample(check, of.clone(), (from, until)).await?;
-        if before.compared().requests < check.least_requests().max(1) as f64 {
-            let meanwhile = self.ports.monitoring.sample(check, of.clone(), (until + check.period, to)).await?;
-            return Ok(UsualOf { value: meanwhile.compared().value, dispersion: 1.0 });
+        let hour = before(check, from, USUALLY);
+        let mut usual = self.ports.monitoring.sample(check, of.clone(), hour).await?;
+        if let Some(own) = metrics::percentile(check, &usual) {
+            usual = self.ports.monitoring.sample(check, MetricOf { over: &[own], ..of.clone() }, hour).await?;
         }
-        // A short incident makes the hour's percentile, and not that of its minutes.
-        let value = match check.metric {
-            Metric::Latency(_) => median(&before.points).or(before.value),
-            _ => before.compared().value,
-        };
-        let over: Vec<f64> = value.into_iter().collect();
-        let counted = match check.metric {
-            Metric::Latency(_) => {
-                self.ports.monitoring.sample(check, MetricOf { over: &over, ..of.clone() }, (from, until)).await?
-            }
-            _ => before,
-        };
-        let usual = UsualOf { value, dispersion: metrics::dispersion(&counted) };
-        known().insert(key, usual);
-        Ok(usual)
+        let dispersion = metrics::dispersion(&usual);
+        known().insert(key, dispersion);
+        Ok(dispersion)
     }
 
     /// Waits until the nodes do what they were told.
@@ -664,11 +710,9 @@ fn window(check: &MetricCheck, since: Option<Since>) -> Option<(SystemTime, Syst
     (to >= from + period).then(|| (at(from), at(to)))
 }
 
-/// The middle one; none of none.
-fn median(points: &[f64]) -> Option<f64> {
-    let mut sorted = points.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
+/// So long a time before that one. The period in which traffic moved is neither before nor after.
+fn before(check: &MetricCheck, from: SystemTime, length: Duration) -> (SystemTime, SystemTime) {
+    (from - length - check.period, from - check.period)
 }
 
 /// What an answer tells.
@@ -723,7 +767,7 @@ fn is_eager(check: &Check) -> bool {
         names(&check.url) || check.connect_to.as_deref().is_some_and(names) || headers
     };
     match check {
-        Check::Healthy(_) | Check::Alarms(_) | Check::Metric(_) => true,
+        Check::Healthy(_) | Check::Alarms(_) | Check::Metric(_) | Check::Budget(_) => true,
         Check::Http(check) => asks(check),
         Check::Session(check) => asks(&check.check),
         Check::Lambda(_) | Check::Command(_) => false,
@@ -737,11 +781,11 @@ fn is_late(check: &Check) -> bool {
 
 /// Whether CloudWatch has all of the hold by now, as far as it is made of whole periods.
 fn is_told(check: &Check, since: Since, end: Instant) -> bool {
-    let Check::Metric(metric) = check else { return true };
-    let periods = |time: SystemTime| seconds(time) / metric.period.as_secs().max(1);
+    let Some((period, lag)) = check.period().zip(check.lag()) else { return true };
+    let periods = |time: SystemTime| seconds(time) / period.as_secs().max(1);
     let end = since.wall + end.saturating_duration_since(since.instant);
     let is_short = periods(end) <= periods(since.wall) + 1;
-    is_short || periods(since.wall_now() - metric.lag()) >= periods(end)
+    is_short || periods(since.wall_now() - lag) >= periods(end)
 }
 
 /// Whether it is only told.
@@ -753,6 +797,7 @@ fn is_dry(check: &Check) -> bool {
 fn counts_as(check: &Check) -> Option<Inconclusive> {
     match check {
         Check::Metric(metric) => Some(metric.inconclusive),
+        Check::Budget(_) => Some(Inconclusive::Fail),
         Check::Healthy(_)
         | Check::Http(_)
         | Check::Lambda(_)
@@ -764,15 +809,7 @@ fn counts_as(check: &Check) -> Option<Inconclusive> {
 
 /// How much later than its time CloudWatch may tell of a period.
 fn patience(check: &Check) -> Duration {
-    match check {
-        Check::Metric(metric) => metric.period * 3 + metric.lag(),
-        Check::Healthy(_)
-        | Check::Http(_)
-        | Check::Lambda(_)
-        | Check::Command(_)
-        | Check::Session(_)
-        | Check::Alarms(_) => Duration::ZERO,
-    }
+    check.period().zip(check.lag()).map_or(Duration::ZERO, |(period, lag)| period * 3 + lag)
 }
 
 fn passes_inconclusive(check: &Check) -> bool {

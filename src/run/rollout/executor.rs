@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::{BoxFuture, join_all, select_all, try_join_all};
 use tokio::sync::watch;
@@ -64,6 +64,8 @@ pub struct Run<'a> {
     pub lock: Option<&'a Lock>,
     /// The stop signal.
     pub cancel: &'a Cancel,
+    /// When it began.
+    pub started: SystemTime,
     /// How long it may take.
     pub limit: Duration,
     /// How long the credentials last; none where it doesn't matter.
@@ -656,7 +658,8 @@ impl Run<'_> {
     async fn look_at(&self, step: &Step, journal: &Journal, dry: &Mutex<Vec<String>>) -> Result<(), Stop> {
         let (wrote, usual) = (Mutex::default(), Mutex::default());
         let level = self.runbook.level_of_a_test();
-        let looker = CheckRunner { ports: self.ports, about: self.about, dry, wrote: &wrote, level, usual: &usual };
+        let (ports, about, started) = (self.ports, self.about, self.started);
+        let looker = CheckRunner { ports, about, dry, wrote: &wrote, level, started, usual: &usual };
         let failed = |unmet: Unmet| {
             let wrote = wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let evidence = Some(wrote).filter(|wrote| !wrote.is_empty());

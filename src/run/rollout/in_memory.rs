@@ -225,11 +225,26 @@ struct State {
     /// How long something has to last for an alarm to go off.
     least: BTreeMap<String, Duration>,
     samples: BTreeMap<String, Sample>,
+    /// What is measured of those that are not among these.
+    measures: Option<Measures>,
     /// Until when metrics were asked for, and when.
     sampled: Vec<(std::time::SystemTime, std::time::SystemTime)>,
     answers: Vec<HttpAnswer>,
     asked: Vec<HttpCheck>,
     told: Vec<String>,
+}
+
+type Window = (std::time::SystemTime, std::time::SystemTime);
+
+/// Measures a group, given what is counted and from when to when.
+type Measure = dyn Fn(&str, &[f64], Window) -> Sample + Send + Sync;
+
+struct Measures(Arc<Measure>);
+
+impl std::fmt::Debug for Measures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Measures")
+    }
 }
 
 /// The first of what is to be said, which stays if it is the last.
@@ -373,6 +388,11 @@ impl Fake {
     /// What is measured of a group, by its dimension.
     pub(crate) fn set_sample(&self, group: &str, sample: Sample) {
         self.state().samples.insert(group.to_owned(), sample);
+    }
+
+    /// Measures groups by their dimension, by what is counted, and from when to when.
+    pub(crate) fn measure(&self, measures: impl Fn(&str, &[f64], Window) -> Sample + Send + Sync + 'static) {
+        self.state().measures = Some(Measures(Arc::new(measures)));
     }
 
     /// Until when metrics were asked for, and when.
@@ -1138,10 +1158,12 @@ impl Monitoring for Fake {
         &self,
         _: &MetricCheck,
         of: MetricOf<'_>,
-        (_, to): (std::time::SystemTime, std::time::SystemTime),
+        (from, to): (std::time::SystemTime, std::time::SystemTime),
     ) -> Result<Sample, PortError> {
-        self.state().sampled.push((to, crate::clock::wall()));
-        Ok(self.state().samples.get(of.group).cloned().unwrap_or_default())
+        let mut state = self.state();
+        state.sampled.push((to, crate::clock::wall()));
+        let measured = || state.measures.as_ref().map(|Measures(measures)| measures(of.group, of.over, (from, to)));
+        Ok(state.samples.get(of.group).cloned().or_else(measured).unwrap_or_default())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod lock;
 pub mod ports;
 pub mod probe;
 mod secrets;
+pub mod spending;
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ fn of_check(check: &Check) -> Vec<String> {
             let inherited = inherited.map(|(_, value)| value);
             check.environment.values().cloned().chain(inherited).collect()
         }
-        Check::Healthy(_) | Check::Alarms(_) | Check::Metric(_) => Vec::new(),
+        Check::Healthy(_) | Check::Alarms(_) | Check::Metric(_) | Check::Budget(_) => Vec::new(),
     }
 }
 

@@ -76,6 +76,7 @@ async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
         about: &RolloutContext::default(),
         lock: None,
         cancel,
+        started: crate::clock::wall(),
         limit: Duration::from_secs(1800),
         lasting: None,
     };
@@ -289,6 +290,7 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
         about: &RolloutContext::default(),
         lock: None,
         cancel: &Cancel::never(),
+        started: crate::clock::wall(),
         limit: Duration::from_secs(1800),
         lasting: None,
     };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bluegreen::rollout::gate::Verdict;
-use bluegreen::rollout::metrics::{Count, Measured, Sample, dispersion, judge, limits};
+use bluegreen::rollout::metrics::{Count, Measured, Sample, dispersion, judge, limits, percentile};
 use bluegreen::rollout::{Inconclusive, Metric, MetricCheck, MetricTest};
 use fastrand::Rng;
 
@@ -137,18 +137,23 @@ fn sample(minutes: &[Minute], check: &MetricCheck, over: &[f64]) -> Sample {
     }
     let longer = |limit: &f64| count(&|one| one.slowest.iter().filter(|latency| *latency > limit).count() as f64);
     let counts = over.iter().map(longer).collect();
-    let mut slowest: Vec<f64> = minutes.iter().flat_map(|one| one.slowest.iter().copied()).collect();
-    let place = (requests * 0.01) as usize;
-    let value = (place < slowest.len()).then(|| *slowest.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1);
-    Sample { value, requests, counts, ..Sample::default() }
+    let points = minutes.iter().filter_map(|one| slowest_but(one.slowest.clone(), one.requests)).collect();
+    let value = slowest_but(minutes.iter().flat_map(|one| one.slowest.iter().copied()).collect(), requests);
+    Sample { points, value, requests, counts, ..Sample::default() }
 }
 
-/// What was usual of the live color in the hour before: the value, and how it varied.
-fn usual(rng: &mut Rng, traffic: f64, kind: Kind, check: &MetricCheck) -> (Option<f64>, f64) {
+/// The p99 of so many requests, by their longest latencies.
+fn slowest_but(mut slowest: Vec<f64>, requests: f64) -> Option<f64> {
+    let place = (requests * 0.01) as usize;
+    (place < slowest.len()).then(|| *slowest.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1)
+}
+
+/// How what is counted of the live color varied in the hour before.
+fn usual(rng: &mut Rng, traffic: f64, kind: Kind, check: &MetricCheck) -> f64 {
     let is_latency = check.metric != Metric::ErrorRate;
-    // The value of an hour is known to about so much.
-    let value = is_latency.then(|| latency(0.01) * (0.1 * normal(rng) / (traffic * 0.6).sqrt()).exp());
-    let share = value.map_or(ERRORS, slower);
+    // The percentile of an hour is known to about so much.
+    let own = is_latency.then(|| latency(0.01) * (0.1 * normal(rng) / (traffic * 0.6).sqrt()).exp());
+    let share = own.map_or(ERRORS, slower);
     let clump = if kind == Kind::Clumps { 5.0 } else { 1.0 };
     let counts = (0..60).map(|at| {
         let (busy, bad) = weather(rng, kind);
@@ -157,7 +162,7 @@ fn usual(rng: &mut Rng, traffic: f64, kind: Kind, check: &MetricCheck) -> (Optio
         Count { at, of, hits: (clump * poisson(rng, of * share * bad / clump)).min(of) }
     });
     let counts = vec![counts.collect()];
-    (value, dispersion(&Sample { counts, ..Sample::default() }))
+    dispersion(&Sample { counts, ..Sample::default() })
 }
 
 fn weather(rng: &mut Rng, kind: Kind) -> (f64, f64) {
@@ -181,7 +186,7 @@ fn hold(
     let tail = |worse: Worse| (slower(1.15 * latency(0.01) / worse.latency) * 1.1).clamp(0.03, 0.95);
     let color = Color { traffic: traffic * step, worse, kind, tail: tail(worse) };
     let live = Color { traffic: traffic * (1.0 - step), worse: AS_GOOD, kind, tail: 0.03 };
-    let known: Vec<(Option<f64>, f64)> = checks.iter().map(|check| usual(rng, traffic, kind, check)).collect();
+    let known: Vec<f64> = checks.iter().map(|check| usual(rng, traffic, kind, check)).collect();
     let (mut own, mut other, mut thrown) = (Vec::new(), Vec::new(), [None, None]);
     for look in 1..=LOOKS {
         let weather = weather(rng, kind);
@@ -191,16 +196,17 @@ fn hold(
             if thrown[rule].is_some() {
                 continue;
             }
-            for (check, (value, dispersion)) in checks.iter().zip(&known) {
+            for (check, dispersion) in checks.iter().zip(&known) {
                 let check = MetricCheck { test, ..check.clone() };
-                let limits = limits(&check, *value);
+                let percentile = percentile(&check, &sample(&other, &check, &[]));
+                let limits = limits(&check, percentile);
                 let over: Vec<f64> = limits.iter().map(|limit| limit.seconds()).collect();
                 let measured = Measured {
                     color: sample(&own, &check, &over),
-                    live: Some(sample(&other, &check, value.as_slice())),
+                    live: Some(sample(&other, &check, percentile.as_slice())),
                     is_complete: true,
                     limits,
-                    usual: *value,
+                    percentile,
                     dispersion: *dispersion,
                     level,
                     ..Measured::default()

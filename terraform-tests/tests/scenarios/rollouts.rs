@@ -184,7 +184,7 @@ async fn metrics_decide() -> anyhow::Result<()> {
     let errors = "{ metric = \"error_rate\", max = 0.05, min_requests = 20, period = \"1s\" }";
     let latency = "{ metric = \"latency_p90\", max_ratio_to_live = 3, min_requests = 20, period = \"1s\" }";
     let (stage, terraform) = on_blue("").await?;
-    let load = Load::start(stage.address(0)?, 6, Duration::from_millis(5))?;
+    let load = Load::start(stage.address(0)?, 12, Duration::from_millis(5))?;
     // Well at first: both take so long that a busy machine makes no difference between them.
     for color in ["blue", "green"] {
         stage.apps[color].set_slow(Duration::from_millis(80));

@@ -2,7 +2,7 @@
 
 use super::rollouts::{careful, carefully_on_blue, share, told, with_strategy};
 use super::{GREEN, LISTENER, Stage, stage, world};
-use crate::rollout::metrics::Sample;
+use crate::rollout::metrics::{Count, Sample};
 use crate::rollout::{Forward, Stickiness, Terminal};
 use crate::run::rollout::in_memory::Fault;
 use crate::tf_provider::{Number, Value};
@@ -45,6 +45,38 @@ async fn a_dry_run_tells_and_does_nothing() {
     let told = words.split("A dry run would have stopped the rollout\n").nth(1).expect(&words);
     assert_eq!(told.matches("error_rate of green is 50.00 %").count(), 3, "once for each step: {told}");
     assert!(told.contains("verification.metrics[0] at ") && told.contains("Nothing was done about it"), "{told}");
+}
+
+/// An hour ago the live color was quicker, or slower, than it is now: neither is a reason to pass a color that is much slower
+/// beside it, nor to throw back one that is not.
+#[tokio::test(start_paused = true)]
+async fn latencies_are_held_against_the_live_color_of_the_same_time() {
+    for (an_hour_ago, live, own, fails) in
+        [(0.08, 0.09, 1.0, true), (1.0, 0.08, 0.4, true), (0.08, 0.3, 0.4, false), (0.3, 0.08, 0.1, false)]
+    {
+        let (stage, stored) = carefully_on_blue().await;
+        let start = crate::clock::wall();
+        stage.fake.measure(move |group, over, (from, _)| {
+            let latency = match group.contains("green") {
+                true => own,
+                false if from < start => an_hour_ago,
+                false => live,
+            };
+            let counted =
+                |limit: &f64| vec![Count { at: 1, of: 500.0, hits: if latency > *limit { 500.0 } else { 0.0 } }];
+            let counts = over.iter().map(counted).collect();
+            Sample { points: vec![latency], value: Some(latency), requests: 500.0, counts, ..Sample::default() }
+        });
+        let metric =
+            [("metric", Value::from("latency_p90")), ("max_ratio_to_live", Value::Number(Number::from_f64(3.0)))];
+        let mut config = careful(&stage, "green");
+        let metrics = Value::List(vec![Value::object(metric)]);
+        config.set("verification", Value::object([("duration", Value::from("2m")), ("metrics", metrics)]));
+        let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+        let words = told(&diagnostics);
+        assert_eq!(diagnostics.has_errors(), fails, "{an_hour_ago} {live} {own}: {words}");
+        assert!(!fails || words.contains("times as many requests over ") && share(&stage) < 1e-9, "{words}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

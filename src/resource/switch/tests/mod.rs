@@ -1,5 +1,6 @@
 //! The resource over a world in memory: what it plans, applies and reads, without a Terraform.
 
+mod budgets;
 mod cohort;
 mod credentials;
 mod freezes;

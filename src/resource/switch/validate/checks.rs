@@ -272,8 +272,8 @@ fn least(config: &Value, up_to: Option<u32>) -> (Duration, Vec<String>) {
     let count = steps.len() + usize::from(watched && up_to.is_none()) + usize::from(strategy.cohort.is_some());
     add(settle * u32::try_from(count).unwrap_or(u32::MAX), format!("for the load balancer to settle, {count} times"));
     add(if up_to.is_none() { lasting } else { Duration::ZERO }, "of verification at 100 %".to_owned());
-    let metrics = read::<Verification>(config, "verification").unwrap_or_default().checks.metrics;
-    let lag = metrics.iter().map(MetricCheck::lag).max().unwrap_or_default();
+    let checks = read::<Verification>(config, "verification").unwrap_or_default().wanted().checks;
+    let lag = checks.iter().filter_map(|one| one.check.lag()).max().unwrap_or_default();
     let late = lag * u32::try_from(count).unwrap_or(u32::MAX);
     add(late, format!("until CloudWatch has the last minutes of a hold, {count} times"));
     (sum, parts)
@@ -313,11 +313,11 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
     let verification = config.get("verification");
     if let Some(map) = verification.as_map() {
         let checks = Checks::arguments().iter().map(|argument| argument.name).filter(|name| *name != "alarm_policy");
-        let mut checks = checks.chain(["healthy"]);
+        let mut checks = checks.chain(["healthy", "budget"]);
         let empty = |value: &Value| value.is_null() || value.as_list().is_some_and(<[Value]>::is_empty);
         let is_empty = checks.all(|name| map.get(name).is_none_or(empty));
         if is_empty {
-            let detail = "verification has no check: the rollout only waits, and whatever happens to users meanwhile, it completes. Add metrics, alarms, http or healthy.";
+            let detail = "verification has no check: the rollout only waits, and whatever happens to users meanwhile, it completes. Add metrics, a budget, alarms, http or healthy.";
             diagnostics.warning_at(Path::attribute("verification"), "Nothing is verified", detail);
         }
     }

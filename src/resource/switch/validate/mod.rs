@@ -33,9 +33,11 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     conditions::cohort(config, diagnostics);
     checks::validate(config, diagnostics);
     super::freezes::validate(config, diagnostics);
+    super::budgets::validate(config, diagnostics);
     // What is wrong comes before what is unwise.
     if !diagnostics.has_errors() {
         checks::warn(config, diagnostics);
+        super::budgets::warn(config, diagnostics);
     }
 }
 

@@ -1,0 +1,85 @@
+//! What a rollout has cost so far, as CloudWatch has it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::future::try_join_all;
+
+use crate::rollout::spending::{Spent, allowed, measured, measured_before};
+use crate::rollout::{BudgetCheck, MetricCheck, Source};
+use crate::run::ports::PortError;
+use crate::run::rollout::ports::{MetricOf, Monitoring};
+
+/// The requests of a color, and those that failed, in each whole period that has anything of that time.
+///
+/// # Errors
+/// What could not be read.
+pub(super) async fn spent(
+    monitoring: &dyn Monitoring,
+    check: &BudgetCheck,
+    color: &str,
+    (from, to): (SystemTime, SystemTime),
+) -> Result<Spent, PortError> {
+    let metric = measured(&check.budget);
+    let end = floor(to, metric.period);
+    let end = if end < to { end + metric.period } else { end };
+    counted(monitoring, &metric, (color, &check.own), (floor(from, metric.period), end)).await
+}
+
+/// How many failed requests a rollout that began then may cost; none where CloudWatch says nothing of the time before.
+///
+/// # Errors
+/// What could not be read.
+pub async fn left(
+    monitoring: &dyn Monitoring,
+    check: &BudgetCheck,
+    color: &str,
+    began: SystemTime,
+) -> Result<Option<f64>, PortError> {
+    let Some((metric, time)) = measured_before(&check.budget) else { return Ok(allowed(&check.budget, None)) };
+    let end = floor(began, metric.period);
+    let before = counted(monitoring, &metric, (color, &check.all), (end - time, end)).await?;
+    Ok(allowed(&check.budget, Some(before).filter(|before| before.requests > 0.0)))
+}
+
+/// The requests of an hour to all colors before that time.
+///
+/// # Errors
+/// What could not be read.
+pub async fn an_hour(
+    monitoring: &dyn Monitoring,
+    check: &BudgetCheck,
+    color: &str,
+    until: SystemTime,
+) -> Result<Spent, PortError> {
+    let metric = MetricCheck { period: MINUTE, ..measured(&check.budget) };
+    let end = floor(until - metric.lag(), metric.period);
+    counted(monitoring, &metric, (color, &check.all), (end - HOUR, end)).await
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn counted(
+    monitoring: &dyn Monitoring,
+    metric: &MetricCheck,
+    (color, sources): (&str, &BTreeSet<Source>),
+    time: (SystemTime, SystemTime),
+) -> Result<Spent, PortError> {
+    let of = |source: &Source| {
+        let Source { group, load_balancer } = source.clone();
+        async move {
+            let of = MetricOf { color, group: &group, load_balancer: &load_balancer, over: &[] };
+            monitoring.sample(metric, of, time).await
+        }
+    };
+    let samples = try_join_all(sources.iter().map(of)).await?;
+    let requests = samples.iter().map(|sample| sample.requests).sum();
+    Ok(Spent { requests, failed: samples.iter().map(|sample| sample.failed()).sum() })
+}
+
+/// The beginning of the period that a time is in.
+fn floor(time: SystemTime, period: Duration) -> SystemTime {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    UNIX_EPOCH + Duration::from_secs(seconds - seconds % period.as_secs().max(1))
+}

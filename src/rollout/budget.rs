@@ -7,30 +7,32 @@ use serde_json::Value;
 
 use super::accepts;
 use crate::argument::{Arguments, Field, Holds, Rule};
-use crate::duration;
 
 /// A number of failed requests: a fixed one, or what a service level of a time leaves.
 #[derive(Clone, Debug, PartialEq, Arguments)]
 #[arguments(change = InPlace)]
 pub struct Budget {
-    /// The number of failed requests of the color at which the rollout ends. Conflicts with `max_percent`.
+    /// The number of failed requests of the new color at which the rollout ends. Conflicts with `max_percent`.
     #[argument(range = 1..=1_000_000_000)]
     pub max_failed_requests: Option<u64>,
-    /// The percentage of the requests of the time `of` that may fail, to all colors together, such as 0.1 for a service level of 99.9 %.
-    /// What failed in that time is taken off; what is left is the number of failed requests at which the rollout ends. Where nothing is left
-    /// no rollout begins, and the way back is open. Needs `of`.
+    /// The percentage of all requests to all colors in the time `of` that may fail, such as 0.1 for a service level of 99.9 %. The requests that
+    /// failed in that time are subtracted; the rest is the number of failed requests of the new color at which the rollout ends. If nothing is
+    /// left, no rollout begins but a way back. Requires `of`.
     #[argument(number = accepts::percent_of_requests)]
     pub max_percent: Option<f64>,
-    /// The time before the rollout of which `max_percent` is, in hours or days: `24h`, `30d`; at most 60 days.
+    /// The time before the rollout that `max_percent` refers to, in hours or days: `24h`, `30d`; at most 60 days.
     pub of: Option<Past>,
     /// The length of one data point: `1s`, `5s`, `10s`, `20s`, `30s` or whole minutes. Load balancers publish one a minute.
     #[argument(default = "60s", text = accepts::period)]
     pub period: Duration,
 }
 
-/// A time that has passed.
+/// A time that has passed: so many hours, or days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Past(pub Duration);
+pub struct Past {
+    number: u64,
+    unit: char,
+}
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -40,22 +42,21 @@ const LONGEST: u64 = 60 * DAY;
 impl Past {
     fn parse(text: &str) -> Result<Past, String> {
         let wrong = || format!("{text:?} must be a number of hours or days up to 60 days, such as 24h or 30d");
-        let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
-        let unit = match unit {
-            "h" => HOUR,
-            "d" => DAY,
-            _ => return Err(wrong()),
-        };
-        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        let seconds = number.parse().ok().filter(|_| is_number).and_then(|number: u64| number.checked_mul(unit));
-        let seconds = seconds.filter(|seconds| (1..=LONGEST).contains(seconds)).ok_or_else(wrong)?;
-        Ok(Past(Duration::from_secs(seconds)))
+        let unit = text.chars().last().filter(|unit| matches!(unit, 'h' | 'd')).ok_or_else(wrong)?;
+        let digits = &text[..text.len() - 1];
+        let is_number = !digits.is_empty() && digits.len() <= 4 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let past = Past { number: digits.parse().ok().filter(|_| is_number).ok_or_else(wrong)?, unit };
+        if (1..=LONGEST).contains(&past.time().as_secs()) { Ok(past) } else { Err(wrong()) }
     }
 
-    /// As users write it.
+    /// How long it is.
+    pub fn time(self) -> Duration {
+        Duration::from_secs(self.number * if self.unit == 'd' { DAY } else { HOUR })
+    }
+
+    /// As it was written.
     pub fn shown(self) -> String {
-        let seconds = self.0.as_secs();
-        if seconds.is_multiple_of(DAY) { format!("{}d", seconds / DAY) } else { duration::shown(self.0) }
+        format!("{}{}", self.number, self.unit)
     }
 }
 
@@ -114,11 +115,9 @@ mod tests {
 
     #[test]
     fn times_are_hours_and_days() {
-        for (text, seconds, shown) in
-            [("24h", DAY, "1d"), ("30d", 30 * DAY, "30d"), ("36h", 36 * HOUR, "36h"), ("60d", 60 * DAY, "60d")]
-        {
+        for (text, seconds) in [("24h", DAY), ("30d", 30 * DAY), ("36h", 36 * HOUR), ("60d", 60 * DAY)] {
             let past = Past::parse(text).unwrap();
-            assert_eq!((past.0.as_secs(), past.shown().as_str()), (seconds, shown));
+            assert_eq!((past.time().as_secs(), past.shown().as_str()), (seconds, text));
         }
         for wrong in ["", "d", "0d", "61d", "30", "30m", "1.5d", "+3d", "-3d", "99999999999999999999d", "3ü", "ü"] {
             assert!(Past::parse(wrong).unwrap_err().contains("such as 24h or 30d"), "{wrong}");

@@ -174,10 +174,10 @@ pub struct Verification {
     /// requests to tell that a color is worse.
     #[argument(number = accepts::level, default = 0.01)]
     pub error_level: f64,
-    /// How many failed requests a rollout may cost, over all steps and target groups of production; at which number it ends at once, whatever
-    /// `max_failures` says. 5xx answers of the color's targets count, connections that they refuse, and functions that fail. Before each
-    /// step it is foreseen, by the share that failed so far, how many more would fail until anything can be seen of the step: it isn't taken where
-    /// that would use up the rest. An apply that goes on with a rollout has the whole of it anew.
+    /// The failed requests that a rollout may cost, over all steps and all target groups of `routes`. When they are used up, the rollout ends at
+    /// once, whatever `max_failures` says. 5xx answers of the color's targets count, connections that they refuse, and functions that fail.
+    /// A step is not taken if the requests that are likely to fail before CloudWatch shows them would use up the rest, by the percentage
+    /// that failed in the step before. An apply that continues a rollout starts with the whole budget.
     pub budget: Option<Budget>,
     /// The number of healthy targets that the color needs at each look.
     #[argument(without(sustained, timeout, interval))]

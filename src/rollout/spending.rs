@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::budget::{Budget, Past};
+use super::budget::Budget;
 use super::check::{Inconclusive, Metric, MetricCheck, MetricTest};
 use super::gate::Verdict;
 
@@ -49,7 +49,7 @@ pub fn measured(budget: &Budget) -> MetricCheck {
 
 /// The same in points that CloudWatch keeps long enough for the time of which a budget is a part, and that time.
 pub fn measured_before(budget: &Budget) -> Option<(MetricCheck, Duration)> {
-    let Past(time) = budget.of?;
+    let time = budget.of?.time();
     Some((MetricCheck { period: HOUR, window: time, ..measured(budget) }, time))
 }
 
@@ -68,15 +68,11 @@ pub fn blind(budget: &Budget, interval: Duration) -> Duration {
 }
 
 /// Whether something is left of a budget: now, and where it is asked, once the next step has begun and before anything can be seen of it.
-/// One that left nothing when the rollout began ends none: it lets none begin but a way back.
 pub fn judge(color: &str, allowed: f64, spent: Spent, next: Option<Exposed>) -> Verdict {
     let Spent { failed, requests } = spent;
     let seen = format!("{failed:.0} of {requests:.0} requests of {color} have failed since the rollout began");
-    if allowed <= 0.0 {
-        return Verdict::Pass;
-    }
     if failed >= allowed {
-        return Verdict::Fail(format!("{seen}: the budget of {allowed:.0} is used up"));
+        return Verdict::Fail(format!("{seen}: the budget of {:.0} is used up", allowed.max(0.0)));
     }
     let Some(Exposed { percent, seen: hold, unseen }) = next else { return Verdict::Pass };
     let more = if hold.requests > 0.0 { (hold.failed / hold.requests).min(1.0) * unseen } else { 0.0 };
@@ -91,9 +87,11 @@ pub fn judge(color: &str, allowed: f64, spent: Spent, next: Option<Exposed>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::argument::Field as _;
+    use crate::rollout::budget::Past;
 
     fn budget(most: Option<u64>, percent: Option<f64>) -> Budget {
-        let of = percent.map(|_| Past(HOUR * 720));
+        let of = percent.and_then(|_| Past::read(&"30d".into()));
         Budget { max_failed_requests: most, max_percent: percent, of, period: Duration::from_secs(60) }
     }
 
@@ -129,7 +127,8 @@ mod tests {
         // Nothing of the hold is known: nothing is foreseen.
         let unknown = Exposed { percent: 50.0, seen: Spent::default(), unseen: 2100.0 };
         assert_eq!(judged(12.0, Some(unknown)), Verdict::Pass);
-        // A way back begins with nothing left, and has to end well.
-        assert_eq!(judge("green", -3.0, Spent { requests: 100.0, failed: 9.0 }, None), Verdict::Pass);
+        // Of a service level nothing may be left for a rollout that goes on.
+        let Verdict::Fail(words) = judge("green", -3.0, Spent::default(), None) else { panic!("passes") };
+        assert!(words.ends_with("the budget of 0 is used up"), "{words}");
     }
 }

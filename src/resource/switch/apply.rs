@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::budgets::At;
 use super::contracts::Outdated;
 use super::diagnostics::{self, Failure, Place};
 use super::private_state::{self, PrivateState, Report, TOLD_BY_APPLY};
@@ -372,7 +374,7 @@ impl Apply<'_> {
         let (config, all) = (&self.request.config, (&self.intent, &world, &runbook));
         let barred = self.outdated().bars(config, all, diagnostics)
             || freezes::bars(config, all, &memory, clock::wall(), diagnostics)
-            || budgets::bars(self.shared, all, &memory, diagnostics).await;
+            || budgets::bars(self.shared, all, At::Apply, diagnostics).await;
         (!barred).then_some((world, runbook))
     }
 
@@ -470,7 +472,7 @@ impl Apply<'_> {
             about,
             lock,
             cancel: &self.request.cancel,
-            started,
+            watched: OnceLock::new(),
             limit: model::timeout(self.planned, operation),
             lasting,
         };

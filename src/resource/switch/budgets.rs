@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::freezes::begins;
+use super::freezes::{begins, unknown_way_back};
 use super::private_state::PrivateState;
 use super::{Shared, model};
 use crate::arn;
 use crate::clock;
 use crate::duration::shown;
-use crate::rollout::spending::blind;
+use crate::rollout::spending::{Spent, blind};
 use crate::rollout::{BudgetCheck, Check, Intent, Runbook, Step, Watch, World, situation};
-use crate::run::rollout::spending;
+use crate::run::rollout::spending::{self, Before};
 use crate::tf_provider::{Diagnostics, Path, Value};
 
 /// How often load balancers publish their numbers.
@@ -65,44 +65,73 @@ pub(super) fn warn(config: &Value, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// Leaves the way back without a budget: a color that runs what it ran when it was live takes users from one that costs more.
+pub(super) fn spare_way_back(intent: &mut Intent, memory: &PrivateState) {
+    let is_back = intent.active.as_deref().is_some_and(|color| memory.has_served(color, intent));
+    if let Some(verification) = intent.verification.as_mut().filter(|_| is_back) {
+        verification.checks.retain(|one| !matches!(one.check, Check::Budget(_)));
+    }
+}
+
+/// When something is refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// Who plans may not be allowed to read what who applies is.
+    Plan,
+    Apply,
+}
+
 /// Tells if a rollout would begin though the service level has nothing left for it; whether it is refused. The way back is open.
 pub(super) async fn bars(
     shared: &Shared,
     (intent, world, runbook): (&Intent, &World, &Runbook),
-    memory: &PrivateState,
+    at: At,
     diagnostics: &mut Diagnostics,
 ) -> bool {
     let Some((_, check)) = watched(runbook).next() else { return false };
     let Some((percent, of)) = check.budget.max_percent.zip(check.budget.of) else { return false };
-    let Some(color) = begins(intent, world, runbook).filter(|color| !memory.has_served(color, intent)) else {
-        return false;
-    };
-    let serves =
-        situation::current(intent, world).live.map(|live| format!(" {live} serves as before.")).unwrap_or_default();
-    let (of, unchanged) = (of.shown(), format!("Nothing was changed.{serves}"));
-    let (summary, detail) = match spending::left(&*shared.ports.monitoring, check, &color, clock::wall()).await {
-        Ok(Some(left)) if left >= 1.0 => return false,
-        Ok(Some(left)) => {
-            let over = if left < 0.0 { format!(", {:.0} more than that", -left) } else { String::new() };
-            let detail = format!(
-                "{}: {percent} % of the requests of the last {of} have failed already{over}, and this rollout would lead users to {color}. {unchanged} Wait until there is something left, or set max_failed_requests instead for this run, if it can't wait.",
-                path()
-            );
-            ("The error budget is used up", detail)
-        }
-        Ok(None) => {
-            let detail = format!(
-                "{}: CloudWatch has no requests of the last {of}, so that {percent} % of them are none. {unchanged} Set max_failed_requests instead until there are some.",
-                path()
-            );
-            ("The error budget is of no requests", detail)
-        }
+    let Some(color) = begins(intent, world, runbook) else { return false };
+    let live = situation::current(intent, world).live;
+    let serves = live.as_ref().map(|live| format!(" {live} serves as before.")).unwrap_or_default();
+    let (path, of, unchanged) = (path(), of.shown(), format!("Nothing was changed.{serves}"));
+    let read = spending::left(&*shared.ports.monitoring, check, &color, clock::wall()).await;
+    let (summary, seen) = match read {
         Err(error) => {
-            let detail = format!("{}: {} {unchanged}", path(), error.message);
-            ("The error budget can't be read", detail)
+            let detail = format!("{path}: {} {unchanged}", error.message);
+            return match at {
+                At::Plan => {
+                    diagnostics.warning_at(
+                        path,
+                        "The error budget can't be read",
+                        format!("{detail} An apply needs it."),
+                    );
+                    false
+                }
+                At::Apply => {
+                    diagnostics.error_at(path, "The error budget can't be read", detail);
+                    true
+                }
+            };
+        }
+        Ok(Before { left: Some(left), .. }) if left >= 1.0 => return false,
+        Ok(Before { spent, left: Some(_) }) if spent.failed >= 1.0 => {
+            let Spent { requests, failed } = spent;
+            let seen = format!(
+                "{failed:.0} of the {requests:.0} requests of the last {of} have failed, and {percent} % of them may"
+            );
+            ("The error budget is used up", seen)
+        }
+        Ok(Before { spent, .. }) => {
+            let seen = format!("{percent} % of the {:.0} requests of the last {of} are less than one", spent.requests);
+            ("The error budget is of too few requests", seen)
         }
     };
-    diagnostics.error_at(path(), summary, detail);
+    let stay = live.map(|live| format!(", set active to {live:?}")).unwrap_or_default();
+    let detail = format!(
+        "{path}: {seen}. This rollout would lead users to {color}. {unchanged} Wait until there is something left{stay}, or, if it can't wait, set max_failed_requests in place of max_percent and of.{}",
+        unknown_way_back(intent, &color)
+    );
+    diagnostics.error_at(path, summary, detail);
     true
 }
 
@@ -118,42 +147,101 @@ fn watched(runbook: &Runbook) -> impl Iterator<Item = (&Watch, &BudgetCheck)> {
     })
 }
 
-/// Tells, by the traffic of the last hour, how many requests each step exposes, and warns where the first one may cost more than the budget
-/// before anybody can see it. What can't be read is left out.
+/// Tells, by the traffic of the last hour, how many requests each step exposes. Warns where the first one may cost more than the budget before
+/// anybody can see it, and where a color that is as good as the live one would use it up. What can't be read is left out.
 pub(super) async fn tell(shared: &Shared, runbook: &Runbook, diagnostics: &mut Diagnostics) {
     // A cohort's requests are not known.
     let watches: Vec<(&Watch, &BudgetCheck)> = watched(runbook).filter(|(watch, _)| !watch.of_cohort).collect();
     let Some((first, check)) = watches.first() else { return };
-    let (monitoring, color, now) = (&*shared.ports.monitoring, &first.subject.color, clock::wall());
+    let (monitoring, now) = (&*shared.ports.monitoring, clock::wall());
+    let color = &first.subject.color;
     let Ok(hour) = spending::an_hour(monitoring, check, color, now).await else { return };
-    let Ok(Some(left)) = spending::left(monitoring, check, color, now).await else { return };
-    if hour.requests <= 0.0 || left < 1.0 {
-        return;
-    }
-    let comes = |watch: &Watch, time: Duration| hour.requests / 3600.0 * watch.percent / 100.0 * time.as_secs_f64();
+    let Ok(Before { left: Some(left), .. }) = spending::left(monitoring, check, color, now).await else { return };
     let seen_after = blind(&check.budget, first.interval);
-    let unseen = comes(first, seen_after);
-    if unseen >= left {
+    let costs = Costs { watches: &watches, color, hour, left, seen_after };
+    if left < 1.0 {
+        let detail = format!(
+            "{}: nothing is left, so that this rollout, which goes on, ends at its first look: it is taken back where on_failure is \"rollback\".",
+            path()
+        );
+        diagnostics.warning_at(path(), "The error budget is used up", detail);
+    } else if hour.requests > 0.0 {
+        costs.tell(diagnostics);
+    }
+}
+
+/// What the steps of a rollout may cost.
+struct Costs<'a> {
+    watches: &'a [(&'a Watch, &'a BudgetCheck)],
+    color: &'a str,
+    /// What came to all colors in the last hour.
+    hour: Spent,
+    /// How many requests may fail.
+    left: f64,
+    /// So late a failure is seen.
+    seen_after: Duration,
+}
+
+impl Costs<'_> {
+    fn comes(&self, watch: &Watch, time: Duration) -> f64 {
+        self.hour.requests / 3600.0 * watch.percent / 100.0 * time.as_secs_f64()
+    }
+
+    /// What comes in a step: its hold, and until CloudWatch has all of it.
+    fn exposed(&self, watch: &Watch) -> f64 {
+        let settle = watch.convergence.as_ref().map_or(Duration::ZERO, |convergence| convergence.settle);
+        self.comes(watch, watch.hold + settle + self.seen_after)
+    }
+
+    fn tell(&self, diagnostics: &mut Diagnostics) {
+        self.first_step(diagnostics);
+        self.usual(diagnostics);
+        let Costs { watches, color, hour, left, seen_after } = self;
+        let steps: Vec<String> = watches
+            .iter()
+            .map(|(watch, _)| format!("{:.0} at {} % for {}", self.exposed(watch), watch.percent, shown(watch.hold)))
+            .collect();
+        let detail = format!(
+            "{}: at {:.0} requests a minute, as in the last hour, {color} gets about {}, each with the time until CloudWatch has all of it. The rollout ends when {left:.0} of them have failed; one that fails is seen after up to {}.",
+            path(),
+            hour.requests / 60.0,
+            steps.join(", "),
+            shown(*seen_after)
+        );
+        diagnostics.warning_at(path(), "What the rollout may cost", detail);
+    }
+
+    fn first_step(&self, diagnostics: &mut Diagnostics) {
+        let Costs { watches, color, left, seen_after, .. } = self;
+        let Some((first, _)) = watches.first() else { return };
+        let unseen = self.comes(first, *seen_after);
+        if unseen < *left {
+            return;
+        }
         let part = (first.percent * left / unseen * 10.0).floor() / 10.0;
         let less = if part >= 0.1 { format!("at {part} % or less") } else { "with a cohort".to_owned() };
         let detail = format!(
             "{}: at {} % {color} gets {unseen:.0} requests until CloudWatch tells whether they fail (up to {}), and {left:.0} may fail: a color that fails at once costs more than the budget. Begin {less}, or add http or healthy checks, which see it at once.",
             path(),
             first.percent,
-            shown(seen_after)
+            shown(*seen_after)
         );
         diagnostics.warning_at(path(), "The first step may cost more than the budget", detail);
     }
-    let steps: Vec<String> = watches
-        .iter()
-        .map(|(watch, _)| format!("{:.0} at {} % for {}", comes(watch, watch.hold), watch.percent, shown(watch.hold)))
-        .collect();
-    let detail = format!(
-        "{}: at {:.0} requests a minute, as in the last hour, {color} gets {}. The rollout ends when {left:.0} of them have failed; CloudWatch tells of one that fails after up to {}.",
-        path(),
-        hour.requests / 60.0,
-        steps.join(", "),
-        shown(seen_after)
-    );
-    diagnostics.warning_at(path(), "What the rollout may cost", detail);
+
+    /// A budget counts what fails whatever the release is.
+    fn usual(&self, diagnostics: &mut Diagnostics) {
+        let Costs { watches, color, hour, left, .. } = self;
+        let exposed: f64 = watches.iter().map(|(watch, _)| self.exposed(watch)).sum();
+        let usual = hour.failed / hour.requests * exposed;
+        if usual < *left / 2.0 {
+            return;
+        }
+        let detail = format!(
+            "{}: of the requests of the last hour {:.2} % failed. If {color} is as good as that, about {usual:.0} of its requests fail in this rollout, and {left:.0} may: it would be taken back by what is usual. Allow more, or hold for a shorter time.",
+            path(),
+            hour.failed / hour.requests * 100.0
+        );
+        diagnostics.warning_at(path(), "What is usual may use up the budget", detail);
+    }
 }

@@ -2,12 +2,12 @@
 //! that is wished and can be done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use super::diagnostics::{self, Failure, Place};
 use super::private_state::PrivateState;
 use super::promise::Promise;
 use super::{OWNER_TAG, Shared, TAG, apply, cohort_of, look, model, name, shell, wish, with_stickiness};
-use crate::clock;
 use crate::rollout::lint::Purpose;
 use crate::rollout::planner;
 use crate::rollout::situation::is_ours_by_looks;
@@ -235,7 +235,7 @@ impl End<'_> {
             about,
             lock,
             cancel: &self.request.cancel,
-            started: clock::wall(),
+            watched: OnceLock::new(),
             limit: model::timeout(self.prior, "delete"),
             lasting: None,
         };

@@ -54,16 +54,23 @@ pub(super) fn bars(
     let path = Path::attribute("freeze").index(n);
     let serves =
         situation::current(intent, world).live.map(|live| format!(" {live} serves as before.")).unwrap_or_default();
-    let back = match intent.environments.get(&color).is_some_and(|one| one.release.is_some()) {
-        true => String::new(),
-        false => " Whether this is the way back to what was live is only known where environments tell the release of each color.".to_owned(),
-    };
+    let back = unknown_way_back(intent, &color);
     let detail = format!(
         "{path} lets no rollout begin until {}{why}, and this one would lead users to {color}. Nothing was changed.{serves} Wait until then, or set freeze = [] for this run, if it can't wait.{back}",
         rfc3339(until)
     );
     diagnostics.error_at(path, "No rollout may begin now", detail);
     true
+}
+
+/// Why what may be a way back isn't known to be one.
+pub(super) fn unknown_way_back(intent: &Intent, color: &str) -> &'static str {
+    match intent.environments.get(color).is_some_and(|one| one.release.is_some()) {
+        true => "",
+        false => {
+            " Whether this is the way back to what was live is only known where environments tell the release of each color."
+        }
+    }
 }
 
 /// The freeze that it is by then, which of them, and when it ends; of several the longest.

@@ -98,6 +98,7 @@ fn wish(config: &Value, before: Option<&Intent>, memory: &PrivateState) -> Optio
     let former_routes = before.into_iter().flat_map(|before| before.routes.iter().chain(&before.preview_routes));
     intent.processed = memory.processed(intent.routes.iter().chain(&intent.preview_routes).chain(former_routes));
     intent.removed = former.filter(|route| !wanted.contains(&route.key())).collect();
+    budgets::spare_way_back(&mut intent, memory);
     Some(intent)
 }
 

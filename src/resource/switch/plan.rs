@@ -1,5 +1,6 @@
 //! What a plan tells: nothing that the apply could not keep.
 
+use super::budgets::At;
 use super::contracts::Outdated;
 use super::private_state::{self, PrivateState, TOLD_BY_APPLY};
 use super::{budgets, diagnostics, freezes, is_barred_by_label, look, model, name, parity, planned, warnings, wish};
@@ -45,7 +46,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
                 plan_known(&mut state, (prior.as_ref(), &config), &intent, &world, &runbook);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 freezes::bars(&config, (&intent, &world, &runbook), &memory, clock::wall(), diagnostics);
-                budgets::bars(shared, (&intent, &world, &runbook), &memory, diagnostics).await;
+                budgets::bars(shared, (&intent, &world, &runbook), At::Plan, diagnostics).await;
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
                 warnings::taken_back(&memory.taken_back, (&intent, &runbook), diagnostics);
             }
@@ -70,7 +71,7 @@ pub(super) async fn plan(shared: &Shared, request: PlanRequest, diagnostics: &mu
                 diagnostics::is_sound(&runbook, (&intent, &world), Purpose::Rollout, diagnostics);
                 outdated.bars(&config, (&intent, &world, &runbook), diagnostics);
                 freezes::bars(&config, (&intent, &world, &runbook), &memory, clock::wall(), diagnostics);
-                budgets::bars(shared, (&intent, &world, &runbook), &memory, diagnostics).await;
+                budgets::bars(shared, (&intent, &world, &runbook), At::Plan, diagnostics).await;
                 diagnostics::moves_traffic(situation::busiest(&intent, &world).as_deref(), &intent, diagnostics);
                 warnings::tell(shared, &config, (&intent, &world, &runbook), diagnostics).await;
             }

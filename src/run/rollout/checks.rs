@@ -49,8 +49,8 @@ pub(super) struct CheckRunner<'a> {
     pub wrote: &'a Mutex<String>,
     /// The error level of each sequential test.
     pub level: f64,
-    /// When the rollout began.
-    pub started: SystemTime,
+    /// When users were watched for the first time.
+    pub watched: SystemTime,
     /// How what is counted of the live color varied before traffic moved.
     pub usual: &'a Usual,
 }
@@ -262,6 +262,7 @@ impl CheckRunner<'_> {
                     sleep(watch.interval).await;
                     continue;
                 }
+                let verdict = self.look_ahead((watch, checking), verdict, (look, since, looks.settled())).await?;
                 let may_come = began < end + patience(&checking.check);
                 if matches!(verdict, Verdict::Inconclusive(_)) && !passes_inconclusive(&checking.check) && may_come {
                     // CloudWatch is late: what is not there yet may still come.
@@ -269,9 +270,6 @@ impl CheckRunner<'_> {
                     continue;
                 }
                 self.ended(checking, verdict, is_noted)?;
-                if let Verdict::Fail(seen) = self.look_ahead(watch, checking, since.moved_to(looks.settled())).await {
-                    return Err(Unmet::Failed(verdict_words(watch, checking, &seen, (look, 0), since)));
-                }
                 if late {
                     open.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -308,6 +306,10 @@ impl CheckRunner<'_> {
                 self.note_dry(format!("{}: {seen}; nothing could be said", checking.place()));
             }
             return Ok(());
+        }
+        if matches!(checking.check, Check::Budget(_)) {
+            let words = format!("{seen}; whether the budget is used up is not known ({})", checking.place());
+            return Err(Unmet::Failed(words));
         }
         let counts_as = counts_as(&checking.check).unwrap_or_default();
         let words = || format!("{} ({})", inconclusive(&seen, counts_as), checking.place());
@@ -540,14 +542,15 @@ impl CheckRunner<'_> {
             let known = || self.usual.lock().unwrap_or_else(PoisonError::into_inner);
             let left = known().get(&key).copied();
             let left = match left {
-                Some(left) => Some(left),
-                None => spending::left(monitoring, check, &subject.color, self.started).await?,
+                Some(left) => left,
+                None => {
+                    let before = spending::left(monitoring, check, &subject.color, self.watched).await?;
+                    before.left.unwrap_or_default()
+                }
             };
-            if let Some(left) = left {
-                known().insert(key, left);
-            }
-            let spent = spending::spent(monitoring, check, &subject.color, (self.started, since.wall_now())).await?;
-            Ok((left.unwrap_or_default(), spent))
+            known().insert(key, left);
+            let spent = spending::spent(monitoring, check, &subject.color, (self.watched, since.wall_now())).await?;
+            Ok((left, spent))
         };
         match read.await {
             Ok((left, spent)) => judge(&subject.color, left, spent, next),
@@ -555,15 +558,27 @@ impl CheckRunner<'_> {
         }
     }
 
+    /// What the last look of a hold comes to where a budget has no room for the step that comes next.
+    async fn look_ahead(
+        self,
+        (watch, checking): (&Watch, &Checking),
+        verdict: Verdict,
+        (look, since, settled): (u64, Since, Option<Instant>),
+    ) -> Result<Verdict, Unmet> {
+        let (Check::Budget(check), Verdict::Pass) = (&checking.check, &verdict) else { return Ok(verdict) };
+        match self.room_for_next(watch, (checking, check), since.moved_to(settled)).await {
+            Verdict::Fail(seen) => Err(Unmet::Failed(verdict_words(watch, checking, &seen, (look, 0), since))),
+            verdict => Ok(verdict),
+        }
+    }
+
     /// Whether a budget has room for the step that comes next: until anything can be seen of it, it is as bad as it was so far.
-    async fn look_ahead(self, watch: &Watch, checking: &Checking, since: Since) -> Verdict {
-        let Check::Budget(check) = &checking.check else { return Verdict::Pass };
-        let metric = measured(&check.budget);
-        let Some(((percent, (from, to)), color)) =
-            check.next.zip(window(&metric, Some(since))).zip(Some(&checking.subject.color))
-        else {
-            return Verdict::Pass;
-        };
+    async fn room_for_next(self, watch: &Watch, (checking, check): (&Checking, &BudgetCheck), since: Since) -> Verdict {
+        let Some(percent) = check.next else { return Verdict::Pass };
+        let (color, metric) = (&checking.subject.color, measured(&check.budget));
+        // Of a short hold there is no whole period: what its first one had before it is taken for the hold's.
+        let part = || (since.wall, spending::floor(since.wall_now() - metric.lag(), metric.period));
+        let (from, to) = window(&metric, Some(since)).unwrap_or_else(part);
         let seen = match spending::spent(&*self.ports.monitoring, check, color, (from, to)).await {
             Ok(seen) => seen,
             Err(error) => return unread(error),
@@ -785,6 +800,10 @@ fn is_told(check: &Check, since: Since, end: Instant) -> bool {
     let periods = |time: SystemTime| seconds(time) / period.as_secs().max(1);
     let end = since.wall + end.saturating_duration_since(since.instant);
     let is_short = periods(end) <= periods(since.wall) + 1;
+    // A number of requests is known of any time, if only its last period has come.
+    if is_short && matches!(check, Check::Budget(_)) {
+        return periods(since.wall_now() - lag) > periods(end);
+    }
     is_short || periods(since.wall_now() - lag) >= periods(end)
 }
 

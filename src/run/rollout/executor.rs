@@ -1,7 +1,7 @@
 //! Carries a runbook out: asks the machine what to do, does it, writes it down, looks again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures::future::{BoxFuture, join_all, select_all, try_join_all};
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::cancel::Cancel;
+use crate::clock;
 use crate::duration::shown;
 use crate::rollout::machine::{self, Decision};
 use crate::rollout::{
@@ -64,8 +65,8 @@ pub struct Run<'a> {
     pub lock: Option<&'a Lock>,
     /// The stop signal.
     pub cancel: &'a Cancel,
-    /// When it began.
-    pub started: SystemTime,
+    /// When users were watched for the first time, once they are.
+    pub watched: OnceLock<SystemTime>,
     /// How long it may take.
     pub limit: Duration,
     /// How long the credentials last; none where it doesn't matter.
@@ -658,8 +659,12 @@ impl Run<'_> {
     async fn look_at(&self, step: &Step, journal: &Journal, dry: &Mutex<Vec<String>>) -> Result<(), Stop> {
         let (wrote, usual) = (Mutex::default(), Mutex::default());
         let level = self.runbook.level_of_a_test();
-        let (ports, about, started) = (self.ports, self.about, self.started);
-        let looker = CheckRunner { ports, about, dry, wrote: &wrote, level, started, usual: &usual };
+        let (ports, about) = (self.ports, self.about);
+        let watched = match step {
+            Step::Watch(_) => *self.watched.get_or_init(clock::wall),
+            _ => clock::wall(),
+        };
+        let looker = CheckRunner { ports, about, dry, wrote: &wrote, level, watched, usual: &usual };
         let failed = |unmet: Unmet| {
             let wrote = wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let evidence = Some(wrote).filter(|wrote| !wrote.is_empty());

@@ -26,7 +26,16 @@ pub(super) async fn spent(
     counted(monitoring, &metric, (color, &check.own), (floor(from, metric.period), end)).await
 }
 
-/// How many failed requests a rollout that began then may cost; none where CloudWatch says nothing of the time before.
+/// What the time before a rollout that began then says of its budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Before {
+    /// The requests to all colors, and those that failed; nothing where the budget is a number of its own.
+    pub spent: Spent,
+    /// How many requests may fail; none where CloudWatch has no requests.
+    pub left: Option<f64>,
+}
+
+/// How many failed requests a rollout that began then may cost.
 ///
 /// # Errors
 /// What could not be read.
@@ -35,11 +44,21 @@ pub async fn left(
     check: &BudgetCheck,
     color: &str,
     began: SystemTime,
-) -> Result<Option<f64>, PortError> {
-    let Some((metric, time)) = measured_before(&check.budget) else { return Ok(allowed(&check.budget, None)) };
-    let end = floor(began, metric.period);
-    let before = counted(monitoring, &metric, (color, &check.all), (end - time, end)).await?;
-    Ok(allowed(&check.budget, Some(before).filter(|before| before.requests > 0.0)))
+) -> Result<Before, PortError> {
+    let budget = &check.budget;
+    let Some((hours, time)) = measured_before(budget) else {
+        return Ok(Before { left: allowed(budget, None), ..Before::default() });
+    };
+    let minutes = MetricCheck { period: MINUTE, ..hours.clone() };
+    let (hour, end) = (floor(began, hours.period), floor(began, MINUTE));
+    let before = counted(monitoring, &hours, (color, &check.all), (hour - time, hour)).await?;
+    // The hour that is not over yet counts, too: it may hold what was spent last.
+    let since = match end > hour {
+        true => counted(monitoring, &minutes, (color, &check.all), (hour, end)).await?,
+        false => Spent::default(),
+    };
+    let spent = Spent { requests: before.requests + since.requests, failed: before.failed + since.failed };
+    Ok(Before { spent, left: allowed(budget, Some(spent).filter(|spent| spent.requests > 0.0)) })
 }
 
 /// The requests of an hour to all colors before that time.
@@ -79,7 +98,7 @@ async fn counted(
 }
 
 /// The beginning of the period that a time is in.
-fn floor(time: SystemTime, period: Duration) -> SystemTime {
+pub(super) fn floor(time: SystemTime, period: Duration) -> SystemTime {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     UNIX_EPOCH + Duration::from_secs(seconds - seconds % period.as_secs().max(1))
 }

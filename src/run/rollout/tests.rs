@@ -76,7 +76,7 @@ async fn run(fake: &Arc<Fake>, intent: &Intent, cancel: &Cancel) -> Outcome {
         about: &RolloutContext::default(),
         lock: None,
         cancel,
-        started: crate::clock::wall(),
+        watched: std::sync::OnceLock::new(),
         limit: Duration::from_secs(1800),
         lasting: None,
     };
@@ -290,7 +290,7 @@ async fn what_somebody_else_made_meanwhile_is_not_deleted() {
         about: &RolloutContext::default(),
         lock: None,
         cancel: &Cancel::never(),
-        started: crate::clock::wall(),
+        watched: std::sync::OnceLock::new(),
         limit: Duration::from_secs(1800),
         lasting: None,
     };

@@ -215,6 +215,32 @@ async fn metrics_decide() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A healthy color costs nothing of its budget; of one that fails as many requests fail as it may cost, and those in flight.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_ends_a_rollout() -> anyhow::Result<()> {
+    let more = "  strategy = { canary = { percent = 50, interval = \"3s\" }, settle = \"0s\" }\n  verification = { duration = \"3s\", interval = \"1s\", max_failures = 2, budget = { max_failed_requests = 40, period = \"1s\" } }";
+    let (stage, terraform) = on_blue("").await?;
+    let load = Load::start(stage.address(0)?, 6, Duration::from_millis(5))?;
+    for active in ["green", "blue"] {
+        terraform.write(&stage.switch(Some(active), more))?;
+        terraform.apply().await?.ok()?;
+        ensure!(stage.weights(0).await?[active] == 100);
+    }
+    terraform.write(&stage.switch(Some("green"), more))?;
+    let plan = terraform.plan().await?;
+    plan.has(&["fewer than 40 requests of green fail"])?;
+    stage.apps["green"].set_broken(Some(503));
+    let said = terraform.apply().await?;
+    ensure!(said.code == 1 && stage.weights(0).await?["blue"] == 100, "{}", said.text);
+    said.has(&[
+        "requests of green have failed since the rollout began: the budget of 40 is used up",
+        "verification.budget at ",
+        "Rolled back: all routes are as before",
+    ])?;
+    drop(load.stop().await);
+    Ok(())
+}
+
 /// Each kind of check stops a switch before the first request, in its own words, and passes once it is right.
 #[tokio::test(flavor = "multi_thread")]
 async fn checks_of_every_kind() -> anyhow::Result<()> {

@@ -142,11 +142,20 @@ async fn no_look_is_tolerated_once_it_is_used_up() {
 
 /// An hour's requests to both colors, and how many of those of thirty days failed.
 fn with_history(stage: &Stage, failed: f64) {
+    with_usual(stage, failed, 0.0);
+}
+
+/// The same, with the part that usually fails.
+fn with_usual(stage: &Stage, failed: f64, usual: f64) {
     stage.fake.measure(move |_, _, (from, to)| {
         let hours = to.duration_since(from).unwrap_or_default().as_secs_f64() / 3600.0;
-        let is_month = hours > 24.0;
-        let (requests, failed) = if is_month { (500_000.0, failed / 2.0) } else { (42_900.0 * hours, 0.0) };
-        Sample { requests, value: Some(failed / requests), ..Sample::default() }
+        let (requests, failed) = match hours {
+            _ if hours > 24.0 => (500_000.0, failed / 2.0),
+            _ if hours >= 1.0 => (42_900.0 * hours, usual * 42_900.0 * hours),
+            _ => (0.0, 0.0),
+        };
+        let value = (requests > 0.0).then(|| failed / requests);
+        Sample { requests, value, ..Sample::default() }
     });
 }
 
@@ -171,9 +180,10 @@ async fn nothing_begins_with_nothing_left_but_the_way_back() {
     let words = told(&diagnostics);
     assert!(diagnostics.has_errors() && words.contains("The error budget is used up\n"), "{words}");
     for part in [
-        "0.1 % of the requests of the last 30d have failed already, 200 more than that",
+        "1200 of the 1000000 requests of the last 30d have failed, and 0.1 % of them may",
+        "set active to \"blue\"",
         "blue serves as before",
-        "set max_failed_requests instead",
+        "set max_failed_requests in place of max_percent",
     ] {
         assert!(words.contains(part), "{part}: {words}");
     }
@@ -193,14 +203,56 @@ async fn nothing_begins_with_nothing_left_but_the_way_back() {
     with_history(&stage, 900.0);
     let (stored, diagnostics) = stage.apply(&config, Some(&stored)).await;
     assert!(!diagnostics.has_errors() && (share(&stage) - 100.0).abs() < 1e-9, "{}", told(&diagnostics));
-    // Green turns out bad, and takes everything that was left: blue, which was live, gets users at once.
-    with_history(&stage, 50_000.0);
+    // Green turns out bad, and takes everything that was left, or almost: blue, which was live, gets users whatever it costs.
+    for burned in [999.0, 50_000.0] {
+        with_usual(&stage, burned, 0.1);
+        let (plan, diagnostics) = stage.plan(&of_a_month(&stage, "blue"), Some(&stored)).await;
+        assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+        assert!(!plan.state.unwrap().get("runbook").strings().concat().contains("fewer requests"));
+    }
     let (_, diagnostics) = stage.apply(&of_a_month(&stage, "blue"), Some(&stored)).await;
     assert!(!diagnostics.has_errors() && share(&stage) < 1e-9, "{}", told(&diagnostics));
     // Without a request in all that time nothing can be said of a part of them.
     stage.fake.measure(|_, _, _| Sample::default());
     let (_, diagnostics) = stage.plan(&of_a_month(&stage, "green"), Some(&stored)).await;
     assert!(!diagnostics.has_errors(), "it is there: {}", told(&diagnostics));
+}
+
+/// What stopped half-way and goes on with nothing left ends at its first look, and its plan says so.
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_with_nothing_left_is_taken_back() {
+    let (stage, stored) = carefully_on_blue().await;
+    users(&stage, (0, 1.0));
+    let mut held = costing(&stage, "green", &[("max_failed_requests", number(1.0))]);
+    held.set("on_failure", Value::from("hold"));
+    let (stored, diagnostics) = stage.apply(&held, Some(&stored)).await;
+    assert!(diagnostics.has_errors() && (share(&stage) - 10.0).abs() < 1e-9, "{}", told(&diagnostics));
+    with_history(&stage, 1200.0);
+    let read = stage.read(&stored).await;
+    let (_, diagnostics) = stage.plan(&of_a_month(&stage, "green"), Some(&read)).await;
+    assert!(!diagnostics.has_errors(), "{}", told(&diagnostics));
+    assert!(
+        told(&diagnostics).contains("nothing is left, so that this rollout, which goes on"),
+        "{}",
+        told(&diagnostics)
+    );
+    let (_, diagnostics) = stage.apply(&of_a_month(&stage, "green"), Some(&read)).await;
+    assert!(diagnostics.has_errors() && share(&stage) < 1e-9, "{}", told(&diagnostics));
+    assert!(told(&diagnostics).contains("the budget of 0 is used up"), "{}", told(&diagnostics));
+}
+
+/// A hold of seconds is over before CloudWatch has anything: the budget waits until it has.
+#[tokio::test(start_paused = true)]
+async fn a_short_hold_waits_until_something_can_be_seen() {
+    let (stage, stored) = carefully_on_blue().await;
+    let ledger = users(&stage, (0, 1.0));
+    let mut config = costing(&stage, "green", &[("max_failed_requests", number(1000.0))]);
+    let step = |weight: f64| Value::object([("weight", number(weight)), ("hold", Value::from("5s"))]);
+    config.set("strategy", Value::object([("steps", Value::List(vec![step(1.0), step(50.0)]))]));
+    let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    let words = told(&diagnostics);
+    assert!(diagnostics.has_errors() && words.contains("; at 50 % about "), "{words}");
+    assert!(failed(&ledger, u64::MAX) < 1000.0, "{}", failed(&ledger, u64::MAX));
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,9 +283,17 @@ async fn a_plan_tells_what_each_step_exposes() {
         verification.budget: at 10 % green gets 453 requests until CloudWatch tells whether they fail (up to 3m10s), and 200 may fail: a color that fails at once costs more than the budget. Begin at 4.4 % or less, or add http or healthy checks, which see it at once.
         ---
         What the rollout may cost
-        verification.budget: at 1430 requests a minute, as in the last hour, green gets 286 at 10 % for 2m, 1430 at 50 % for 2m, 7150 at 100 % for 5m. The rollout ends when 200 of them have failed; CloudWatch tells of one that fails after up to 3m10s."#]].assert_eq(&words);
+        verification.budget: at 1430 requests a minute, as in the last hour, green gets about 763 at 10 % for 2m, 3813 at 50 % for 2m, 11917 at 100 % for 5m, each with the time until CloudWatch has all of it. The rollout ends when 200 of them have failed; one that fails is seen after up to 3m10s."#]].assert_eq(&words);
     let (_, words) = tells(2000.0).await;
-    assert!(!words.contains("The first step may cost more"), "{words}");
+    assert!(!words.contains("The first step may cost more") && !words.contains("What is usual"), "{words}");
+    // Half a percent fails whatever the release is: of some 25,000 requests about 130.
+    with_usual(&stage, 0.0, 0.005);
+    let (_, words) = tells(100.0).await;
+    let usual = words.split("What is usual may use up the budget\n").nth(1).expect(&words);
+    let usual = usual.lines().next().unwrap();
+    expect_test::expect!["verification.budget: of the requests of the last hour 0.50 % failed. If green is as good as that, about 82 of its requests fail in this rollout, and 100 may: it would be taken back by what is usual. Allow more, or hold for a shorter time."].assert_eq(usual);
+    let (_, words) = tells(2000.0).await;
+    assert!(!words.contains("What is usual"), "{words}");
 }
 
 #[test]

@@ -437,11 +437,24 @@ impl Runbook {
         }
     }
 
+    /// Leaves out what a service level leaves: a color that takes users from nobody has nobody to go back to, and none of whose requests to speak of.
+    pub(super) fn spare_first(&mut self) {
+        let is_part = |check: &Check| matches!(check, Check::Budget(one) if one.budget.max_percent.is_some());
+        for watch in self.watches() {
+            watch.checks.retain(|one| !is_part(&one.check));
+        }
+    }
+
+    /// Its holds, the last first.
+    fn watches(&mut self) -> impl Iterator<Item = &mut Watch> {
+        let steps = self.stages.iter_mut().rev().flat_map(|stage| stage.steps.iter_mut().rev());
+        steps.filter_map(|step| if let Step::Watch(watch) = step { Some(watch) } else { None })
+    }
+
     /// Has each budget know how much the color gets after what is watched.
     pub(super) fn tell_what_comes_next(&mut self) {
         let mut next: Option<f64> = None;
-        for step in self.stages.iter_mut().rev().flat_map(|stage| stage.steps.iter_mut().rev()) {
-            let Step::Watch(watch) = step else { continue };
+        for watch in self.watches() {
             for checking in &mut watch.checks {
                 if let Check::Budget(budget) = &mut checking.check {
                     budget.next = next.filter(|next| *next > watch.percent && !watch.of_cohort);
@@ -521,7 +534,7 @@ impl Runbook {
     /// How long it takes at least, with the parts that it is the sum of; nothing where nothing is watched.
     pub fn least_duration(&self) -> (Duration, Vec<String>) {
         let (mut sum, mut settling, mut parts) = (Duration::ZERO, Duration::ZERO, Vec::new());
-        let mut late = Duration::ZERO;
+        let (mut late, mut is_awaited) = (Duration::ZERO, false);
         let settle = |convergence: &Convergence| match convergence.prove {
             Some(_) => Duration::ZERO,
             None => convergence.settle,
@@ -532,6 +545,8 @@ impl Runbook {
                     sum += watch.hold;
                     let lags = watch.checks.iter().filter_map(|one| one.check.lag());
                     late += lags.max().unwrap_or_default();
+                    // A budget waits until it can be seen, however short the hold is.
+                    is_awaited |= watch.checks.iter().any(|one| matches!(one.check, Check::Budget(_)));
                     settling += watch.convergence.as_ref().map_or(Duration::ZERO, settle);
                     if !watch.hold.is_zero() {
                         let of = if watch.of_cohort {
@@ -549,7 +564,7 @@ impl Runbook {
         if !settling.is_zero() && !parts.is_empty() {
             parts.push(format!("{} for the load balancer to settle", shown(settling)));
         }
-        if !late.is_zero() && !parts.is_empty() {
+        if !late.is_zero() && (is_awaited || !parts.is_empty()) {
             parts.push(format!("{} until CloudWatch has the last minutes", shown(late)));
         }
         if parts.is_empty() { (Duration::ZERO, parts) } else { (sum + settling + late, parts) }

@@ -17,7 +17,9 @@ use crate::rollout::journal::StepId;
 use crate::rollout::lock_record::LockRecord;
 use crate::rollout::route::{NEAR, Observed, RouteSpec, Stickiness, Terminal, short};
 use crate::rollout::runbook::{Convergence, Runbook, Step, Watch, terminal_summary};
-use crate::rollout::situation::{arn, current, idle, is_all_on, is_ours_by_looks, target_color, undoes, unfinished};
+use crate::rollout::situation::{
+    arn, begun, current, idle, is_all_on, is_ours_by_looks, target_color, undoes, unfinished,
+};
 use crate::rollout::strategy::Shift;
 use crate::rollout::world::World;
 
@@ -98,6 +100,7 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         ..Runbook::default()
     };
     let mut plan = Draft::new(intent, world, runbook);
+    let is_first = plan.takes_from_nobody(color.as_deref());
     let moves = match color.as_deref() {
         Some(color) if intent.active.is_some() || current(intent, world).live.is_none() => plan.lead_to(color),
         Some(color) => plan.follow(Some(color)),
@@ -134,6 +137,9 @@ pub fn plan(intent: &Intent, world: &World) -> Result<Runbook, Refusal> {
         let first = plan.runbook.stages.len();
         plan.dismiss();
         plan.runbook.afterwards = (plan.runbook.stages.len() > first).then_some(first);
+    }
+    if is_first {
+        plan.runbook.spare_first();
     }
     plan.runbook.tell_what_comes_next();
     plan.refused.map_or(Ok(plan.runbook), Err)
@@ -641,6 +647,13 @@ impl Draft<'_> {
             let convergence = self.convergence();
             self.push(vec![Step::Watch(Watch { convergence, ..watch })]);
         }
+    }
+
+    /// Whether nobody else has users that a color would take, and no rollout has taken them before.
+    fn takes_from_nobody(&self, color: Option<&str>) -> bool {
+        let Some(color) = color else { return false };
+        let from = begun(self.intent, &self.world).and_then(|left| left.from.as_ref());
+        from.is_none() && !self.intent.routes.iter().any(|route| self.is_shared(route, color))
     }
 
     /// How much of a route a color has by then, by the target group that it has for it.

@@ -232,7 +232,7 @@ impl CheckRunner<'_> {
             let began = Instant::now();
             let (look, end) = (looks.number(began), looks.end());
             // As it was when the look began: what CloudWatch has had since is for the next one.
-            let is_told = end.is_none_or(|end| is_told(&checking.check, since, end));
+            let is_told = end.is_none_or(|end| is_told(&checking.check, since.moved_to(looks.settled()), end));
             // What CloudWatch counted while the nodes were following is neither of this step nor of the one before.
             let verdict = self.look(checking, Some(since.moved_to(looks.settled()))).await;
             let verdict = self.spared((watch, checking), verdict, (look, since), &mut is_noted);
@@ -542,18 +542,18 @@ impl CheckRunner<'_> {
             let known = || self.usual.lock().unwrap_or_else(PoisonError::into_inner);
             let left = known().get(&key).copied();
             let left = match left {
-                Some(left) => left,
-                None => {
-                    let before = spending::left(monitoring, check, &subject.color, self.watched).await?;
-                    before.left.unwrap_or_default()
-                }
+                Some(left) => Some(left),
+                None => spending::left(monitoring, check, &subject.color, self.watched).await?.left,
             };
-            known().insert(key, left);
+            if let Some(left) = left {
+                known().insert(key, left);
+            }
             let spent = spending::spent(monitoring, check, &subject.color, (self.watched, since.wall_now())).await?;
             Ok((left, spent))
         };
         match read.await {
-            Ok((left, spent)) => judge(&subject.color, left, spent, next),
+            Ok((Some(left), spent)) => judge(&subject.color, left, spent, next),
+            Ok((None, _)) => Verdict::Inconclusive("CloudWatch has no requests of the time before".to_owned()),
             Err(error) => unread(error),
         }
     }

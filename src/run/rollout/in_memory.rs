@@ -1160,6 +1160,9 @@ impl Monitoring for Fake {
         of: MetricOf<'_>,
         (from, to): (std::time::SystemTime, std::time::SystemTime),
     ) -> Result<Sample, PortError> {
+        if from >= to {
+            return Err(PortError::new(FailureKind::InvalidRequest, "StartTime must be less than EndTime"));
+        }
         let mut state = self.state();
         state.sampled.push((to, crate::clock::wall()));
         let measured = || state.measures.as_ref().map(|Measures(measures)| measures(of.group, of.over, (from, to)));

@@ -85,6 +85,10 @@ async fn counted(
     (color, sources): (&str, &BTreeSet<Source>),
     time: (SystemTime, SystemTime),
 ) -> Result<Spent, PortError> {
+    // CloudWatch refuses a time that is none.
+    if time.0 >= time.1 {
+        return Ok(Spent::default());
+    }
     let of = |source: &Source| {
         let Source { group, load_balancer } = source.clone();
         async move {

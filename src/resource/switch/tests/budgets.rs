@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::rollouts::{careful, carefully_on_blue, share, told};
-use super::{BLUE, GREEN, Stage, stage, world};
+use super::{BLUE, GREEN, LISTENER, Stage, stage, world};
 use crate::clock;
 use crate::rollout::metrics::{Count, Sample};
+use crate::rollout::{Observed, Terminal};
 use crate::tf_provider::{Diagnostics, Number, Value};
 
 /// By so much CloudWatch is late.
@@ -42,7 +43,7 @@ fn users(stage: &Stage, (after, failing): (u64, f64)) -> Ledger {
     let (fake, written) = (Arc::clone(&stage.fake), Arc::clone(&ledger));
     tokio::spawn(async move {
         for n in 0_u64.. {
-            let share = fake.world().routes[super::LISTENER].terminal.share(GREEN) / 100.0;
+            let share = fake.world().routes[LISTENER].terminal.share(GREEN) / 100.0;
             let comes = share * TRAFFIC / 60.0;
             let fails = if n >= after { comes * failing } else { 0.0 };
             written.lock().unwrap().insert(second(clock::wall()), (comes, fails));
@@ -116,12 +117,8 @@ async fn a_step_that_would_use_it_up_unseen_is_not_taken() {
     let words = told(&diagnostics);
     assert!(diagnostics.has_errors() && share(&stage) < 1e-9, "{words}");
     assert!(words.contains("; at 50 % about 190 more would before that can be seen, and the budget is 100"), "{words}");
-    let most = stage
-        .fake
-        .history()
-        .iter()
-        .map(|world| world.routes[super::LISTENER].terminal.share(GREEN))
-        .fold(0.0, f64::max);
+    let most =
+        stage.fake.history().iter().map(|world| world.routes[LISTENER].terminal.share(GREEN)).fold(0.0, f64::max);
     assert!((most - 10.0).abs() < 1e-9 && failed(&ledger, u64::MAX) < 100.0, "{most} {}", failed(&ledger, u64::MAX));
 }
 
@@ -216,6 +213,37 @@ async fn nothing_begins_with_nothing_left_but_the_way_back() {
     stage.fake.measure(|_, _, _| Sample::default());
     let (_, diagnostics) = stage.plan(&of_a_month(&stage, "green"), Some(&stored)).await;
     assert!(!diagnostics.has_errors(), "it is there: {}", told(&diagnostics));
+}
+
+/// The first color takes users from nobody: no history bars it, and none ends it.
+#[tokio::test(start_paused = true)]
+async fn the_first_color_needs_no_history() {
+    for (is_fixed, requests) in [(true, 0.0), (true, 300.0), (false, 0.0)] {
+        let mut seen = world(0, 0);
+        if is_fixed {
+            let fixed = Terminal::FixedResponse { status: "503".to_owned(), content_type: None, body: None };
+            seen.routes.insert(LISTENER.to_owned(), Observed::leading(LISTENER.to_owned(), fixed));
+        }
+        let stage = stage(seen);
+        stage.fake.measure(move |_, _, _| Sample { requests, ..Sample::default() });
+        let (_, diagnostics) = stage.apply(&of_a_month(&stage, "blue"), None).await;
+        assert!(!diagnostics.has_errors(), "{requests}: {}", told(&diagnostics));
+        assert!(!told(&diagnostics).contains("budget"), "{requests}: {}", told(&diagnostics));
+    }
+}
+
+/// Nodes that follow for minutes, and a hold of seconds: there is something to look ahead by nevertheless.
+#[tokio::test(start_paused = true)]
+async fn a_short_hold_after_a_long_settling_is_seen() {
+    let (stage, stored) = carefully_on_blue().await;
+    users(&stage, (0, 0.02));
+    let mut config = costing(&stage, "green", &[("max_failed_requests", number(150.0))]);
+    let step = |weight: f64| Value::object([("weight", number(weight)), ("hold", Value::from("5s"))]);
+    let steps = Value::List(vec![step(10.0), step(50.0)]);
+    config.set("strategy", Value::object([("settle", Value::from("2m")), ("steps", steps)]));
+    let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
+    let words = told(&diagnostics);
+    assert!(diagnostics.has_errors() && words.contains("; at 50 % about "), "{words}");
 }
 
 /// What stopped half-way and goes on with nothing left ends at its first look, and its plan says so.

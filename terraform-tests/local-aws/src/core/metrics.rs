@@ -75,6 +75,11 @@ impl Metrics {
         let arrival = Arrival { now: clock::epoch_seconds(), late, grain };
         let time = |name: &str| call.parameter(name).and_then(clock::parse);
         let (from, to) = (time("StartTime")?, time("EndTime")?);
+        if from >= to {
+            return Some(
+                call.refuse("ValidationError", "The parameter StartTime must be less than the parameter EndTime."),
+            );
+        }
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for query in &queries {

@@ -1,6 +1,6 @@
 //! The only place that asks the machine for the time.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The wall clock.
 #[cfg(not(test))]
@@ -20,5 +20,12 @@ pub fn wall() -> SystemTime {
 
 /// Seconds since 1970.
 pub fn seconds() -> u64 {
-    wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// The beginning of the period that a time is in: periods are counted from 1970 on, as CloudWatch does. One of less than a second is one
+/// of a second.
+pub fn floor(time: SystemTime, period: Duration) -> SystemTime {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    UNIX_EPOCH + Duration::from_secs(seconds - seconds % period.as_secs().max(1))
 }

@@ -437,10 +437,9 @@ impl MetricCheck {
         }
     }
 
-    /// How long after a period CloudWatch has all of it: load balancers publish a minute one to three minutes late, and errors before
-    /// requests, so that what is younger says nothing yet.
+    /// How long after a period CloudWatch has all of it.
     pub fn lag(&self) -> Duration {
-        self.period * 2
+        lag(self.period)
     }
 
     /// Whether it says anything of the requests to a target group.
@@ -461,6 +460,12 @@ impl MetricCheck {
     pub fn least_requests(&self) -> u64 {
         self.min_requests.unwrap_or_default()
     }
+}
+
+/// How long after a period CloudWatch has all of it: load balancers publish a minute one to three minutes late, and errors before
+/// requests, so that what is younger says nothing yet.
+pub fn lag(period: Duration) -> Duration {
+    period * 2
 }
 
 /// What is counted of requests.
@@ -702,10 +707,9 @@ impl Check {
         }
     }
 
-    /// How long after a period CloudWatch has all of it: load balancers publish a minute one to three minutes late, and errors before
-    /// requests, so that what is younger says nothing yet.
+    /// How long after a period CloudWatch has all of it, where it looks at some.
     pub fn lag(&self) -> Option<Duration> {
-        self.period().map(|period| period * 2)
+        self.period().map(lag)
     }
 }
 

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use super::budget::Budget;
-use super::check::{Inconclusive, Metric, MetricCheck, MetricTest};
+use super::check::{Inconclusive, Metric, MetricCheck, MetricTest, lag};
 use super::gate::Verdict;
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// What came to a color.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,8 +26,9 @@ pub struct Exposed {
     pub unseen: f64,
 }
 
-/// What is measured: the failed requests that can be told by color, since a rollout must not end for another service's.
-pub fn measured(budget: &Budget) -> MetricCheck {
+/// What is measured, in points of that length: the failed requests that can be told by color, since a rollout must not end for another
+/// service's.
+pub fn measured(period: Duration) -> MetricCheck {
     MetricCheck {
         metric: Metric::ErrorRate,
         target_group: None,
@@ -42,15 +41,9 @@ pub fn measured(budget: &Budget) -> MetricCheck {
         inconclusive: Inconclusive::Fail,
         dry_run: false,
         load_balancer_errors: false,
-        period: budget.period,
-        window: budget.period,
+        period,
+        window: period,
     }
-}
-
-/// The same in points that CloudWatch keeps long enough for the time of which a budget is a part, and that time.
-pub fn measured_before(budget: &Budget) -> Option<(MetricCheck, Duration)> {
-    let time = budget.of?.time();
-    Some((MetricCheck { period: HOUR, window: time, ..measured(budget) }, time))
 }
 
 /// How many requests may fail, given those of the time before. None where that says nothing.
@@ -64,7 +57,7 @@ pub fn allowed(budget: &Budget, before: Option<Spent>) -> Option<f64> {
 
 /// How long requests may fail until that is seen: a period, and until CloudWatch has it, and until the next look.
 pub fn blind(budget: &Budget, interval: Duration) -> Duration {
-    budget.period + measured(budget).lag() + interval
+    budget.period + lag(budget.period) + interval
 }
 
 /// Whether something is left of a budget: now, and where it is asked, once the next step has begun and before anything can be seen of it.

@@ -5,16 +5,12 @@ use std::time::Duration;
 use super::freezes::{begins, unknown_way_back};
 use super::private_state::PrivateState;
 use super::{Shared, model};
-use crate::arn;
 use crate::clock;
 use crate::duration::shown;
 use crate::rollout::spending::{Spent, blind};
 use crate::rollout::{BudgetCheck, Check, Intent, Runbook, Step, Watch, World, situation};
 use crate::run::rollout::spending::{self, Before};
 use crate::tf_provider::{Diagnostics, Path, Value};
-
-/// How often load balancers publish their numbers.
-const A_MINUTE: Duration = Duration::from_secs(60);
 
 fn path() -> Path {
     Path::attribute("verification").attr("budget")
@@ -41,27 +37,11 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
         }
     }
     let routes = config.get("routes").as_list().unwrap_or_default();
-    let is_network = |route: &Value| {
-        ["listener_arn", "rule_arn"].into_iter().any(|name| route.get(name).as_str().is_some_and(arn::is_network))
-    };
-    if !routes.is_empty() && routes.iter().all(is_network) {
+    if !routes.is_empty() && routes.iter().all(model::is_of_network) {
         let detail = format!(
             "{path}: a Network Load Balancer knows no requests, so that none can be counted. Use a query of metrics over your own numbers, alarms, or healthy."
         );
         diagnostics.error_at(path, "A Network Load Balancer has no failed requests", detail);
-    }
-}
-
-/// What is unwise about it.
-pub(super) fn warn(config: &Value, diagnostics: &mut Diagnostics) {
-    let period =
-        model::read::<crate::rollout::Budget>(config.get("verification"), "budget").map(|budget| budget.period);
-    if period.is_some_and(|period| period < A_MINUTE) {
-        let path = path().attr("period");
-        let detail = format!(
-            "{path}: load balancers publish a point per minute; there is nothing to see in less. Leave it out."
-        );
-        diagnostics.warning_at(path, "Load balancers publish minutes", detail);
     }
 }
 
@@ -98,20 +78,12 @@ pub(super) async fn bars(
     let (summary, seen) = match read {
         Err(error) => {
             let detail = format!("{path}: {} {unchanged}", error.message);
-            return match at {
-                At::Plan => {
-                    diagnostics.warning_at(
-                        path,
-                        "The error budget can't be read",
-                        format!("{detail} An apply needs it."),
-                    );
-                    false
-                }
-                At::Apply => {
-                    diagnostics.error_at(path, "The error budget can't be read", detail);
-                    true
-                }
-            };
+            let summary = "The error budget can't be read";
+            match at {
+                At::Plan => diagnostics.warning_at(path, summary, format!("{detail} An apply needs it.")),
+                At::Apply => diagnostics.error_at(path, summary, detail),
+            }
+            return at == At::Apply;
         }
         Ok(Before { left: Some(left), .. }) if left >= 1.0 => return false,
         Ok(Before { spent, left: Some(_) }) if spent.failed >= 1.0 => {

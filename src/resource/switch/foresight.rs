@@ -1,7 +1,7 @@
 //! What the metrics of a rollout will be able to see, by the traffic of the last hour.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::Shared;
 use crate::clock;
@@ -163,7 +163,7 @@ async fn usual(
     let of = MetricOf { color: &color, group, load_balancer: &load_balancer, over: &[] };
     let period = check.period.max(MINUTE);
     let check = MetricCheck { metric: Metric::ErrorRate, load_balancer_errors: false, period, ..check.clone() };
-    let to = minute(clock::wall() - check.lag());
+    let to = clock::floor(clock::wall() - check.lag(), MINUTE);
     match shared.ports.monitoring.sample(&check, of, (to - HOUR, to)).await {
         Ok(sample) => {
             known.insert(key, sample.clone());
@@ -174,10 +174,4 @@ async fn usual(
             None
         }
     }
-}
-
-/// The minute that this is in.
-fn minute(time: SystemTime) -> SystemTime {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds / 60 * 60)
 }

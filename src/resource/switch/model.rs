@@ -40,6 +40,11 @@ pub(super) fn parse(value: &Value) -> Option<Intent> {
     })
 }
 
+/// Whether a route of a configuration is known to be on a Network Load Balancer.
+pub(super) fn is_of_network(route: &Value) -> bool {
+    ["listener_arn", "rule_arn"].into_iter().any(|name| route.get(name).as_str().is_some_and(arn::is_network))
+}
+
 /// An argument, as far as it is known.
 pub(super) fn read<T: Field>(value: &Value, name: &str) -> Option<T> {
     T::read(&value.get(name).known_json())

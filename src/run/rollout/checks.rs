@@ -51,8 +51,8 @@ pub(super) struct CheckRunner<'a> {
     pub level: f64,
     /// When users were watched for the first time.
     pub watched: SystemTime,
-    /// How what is counted of the live color varied before traffic moved.
-    pub usual: &'a Usual,
+    /// What was there before traffic moved, once it was asked for.
+    pub known: &'a Known,
 }
 
 /// Why a step can't be done.
@@ -70,9 +70,8 @@ impl From<String> for Unmet {
     }
 }
 
-/// How many times as much as single requests what is counted of target groups usually varies, by what was asked: it does not change while
-/// a hold is watched.
-pub(super) type Usual = Mutex<BTreeMap<String, f64>>;
+/// Numbers of before traffic moved, by what was asked: they do not change while a hold is watched.
+pub(super) type Known = Mutex<BTreeMap<String, f64>>;
 
 /// With a smaller part of the color's requests the live one has what is left of its traffic: it says nothing of the color.
 const FEW: f64 = 0.05;
@@ -536,18 +535,10 @@ impl CheckRunner<'_> {
 
     /// Whether something is left of the budget, and, where it is known how much the color would get next, whether it would be then.
     async fn spend(self, check: &BudgetCheck, subject: &Subject, since: Since, next: Option<Exposed>) -> Verdict {
+        let monitoring = &*self.ports.monitoring;
+        let ask = async { Ok(spending::left(monitoring, check, &subject.color, self.watched).await?.left) };
         let read = async {
-            let monitoring = &*self.ports.monitoring;
-            let key = format!("{check:?}");
-            let known = || self.usual.lock().unwrap_or_else(PoisonError::into_inner);
-            let left = known().get(&key).copied();
-            let left = match left {
-                Some(left) => Some(left),
-                None => spending::left(monitoring, check, &subject.color, self.watched).await?.left,
-            };
-            if let Some(left) = left {
-                known().insert(key, left);
-            }
+            let left = self.once(format!("{check:?}"), ask).await?;
             let spent = spending::spent(monitoring, check, &subject.color, (self.watched, since.wall_now())).await?;
             Ok((left, spent))
         };
@@ -575,9 +566,9 @@ impl CheckRunner<'_> {
     /// Whether a budget has room for the step that comes next: until anything can be seen of it, it is as bad as it was so far.
     async fn room_for_next(self, watch: &Watch, (checking, check): (&Checking, &BudgetCheck), since: Since) -> Verdict {
         let Some(percent) = check.next else { return Verdict::Pass };
-        let (color, metric) = (&checking.subject.color, measured(&check.budget));
+        let (color, metric) = (&checking.subject.color, measured(check.budget.period));
         // Of a short hold there is no whole period: what its first one had before it is taken for the hold's.
-        let part = || (since.wall, spending::floor(since.wall_now() - metric.lag(), metric.period));
+        let part = || (since.wall, clock::floor(since.wall_now() - metric.lag(), metric.period));
         let (from, to) = window(&metric, Some(since)).unwrap_or_else(part);
         let seen = match spending::spent(&*self.ports.monitoring, check, color, (from, to)).await {
             Ok(seen) => seen,
@@ -646,19 +637,30 @@ impl CheckRunner<'_> {
     /// How many times as much as single requests what a sequential test counts of a target group varied from period to period in the hour
     /// before that time.
     async fn dispersion(self, check: &MetricCheck, of: &MetricOf<'_>, from: SystemTime) -> Result<f64, PortError> {
-        let key = format!("{check:?} {} {}", of.group, seconds(from));
-        let known = || self.usual.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dispersion) = known().get(&key).copied() {
-            return Ok(dispersion);
+        let ask = async {
+            let hour = before(check, from, USUALLY);
+            let mut usual = self.ports.monitoring.sample(check, of.clone(), hour).await?;
+            if let Some(own) = metrics::percentile(check, &usual) {
+                usual = self.ports.monitoring.sample(check, MetricOf { over: &[own], ..of.clone() }, hour).await?;
+            }
+            Ok(Some(metrics::dispersion(&usual)))
+        };
+        Ok(self.once(format!("{check:?} {} {}", of.group, seconds(from)), ask).await?.unwrap_or_default())
+    }
+
+    /// A number of before traffic moved: asked for until it is known, and not again.
+    async fn once(
+        self,
+        key: String,
+        ask: impl Future<Output = Result<Option<f64>, PortError>>,
+    ) -> Result<Option<f64>, PortError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = known().get(&key).copied() {
+            return Ok(Some(number));
         }
-        let hour = before(check, from, USUALLY);
-        let mut usual = self.ports.monitoring.sample(check, of.clone(), hour).await?;
-        if let Some(own) = metrics::percentile(check, &usual) {
-            usual = self.ports.monitoring.sample(check, MetricOf { over: &[own], ..of.clone() }, hour).await?;
-        }
-        let dispersion = metrics::dispersion(&usual);
-        known().insert(key, dispersion);
-        Ok(dispersion)
+        let number = ask.await?;
+        known().extend(number.map(|number| (key, number)));
+        Ok(number)
     }
 
     /// Waits until the nodes do what they were told.
@@ -816,13 +818,7 @@ fn is_dry(check: &Check) -> bool {
 fn counts_as(check: &Check) -> Option<Inconclusive> {
     match check {
         Check::Metric(metric) => Some(metric.inconclusive),
-        Check::Budget(_) => Some(Inconclusive::Fail),
-        Check::Healthy(_)
-        | Check::Http(_)
-        | Check::Lambda(_)
-        | Check::Command(_)
-        | Check::Session(_)
-        | Check::Alarms(_) => None,
+        other => other.period().map(|_| Inconclusive::Fail),
     }
 }
 

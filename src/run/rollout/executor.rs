@@ -657,14 +657,14 @@ impl Run<'_> {
     }
 
     async fn look_at(&self, step: &Step, journal: &Journal, dry: &Mutex<Vec<String>>) -> Result<(), Stop> {
-        let (wrote, usual) = (Mutex::default(), Mutex::default());
+        let (wrote, known) = (Mutex::default(), Mutex::default());
         let level = self.runbook.level_of_a_test();
         let (ports, about) = (self.ports, self.about);
         let watched = match step {
             Step::Watch(_) => *self.watched.get_or_init(clock::wall),
             _ => clock::wall(),
         };
-        let looker = CheckRunner { ports, about, dry, wrote: &wrote, level, watched, usual: &usual };
+        let looker = CheckRunner { ports, about, dry, wrote: &wrote, level, watched, known: &known };
         let failed = |unmet: Unmet| {
             let wrote = wrote.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let evidence = Some(wrote).filter(|wrote| !wrote.is_empty());

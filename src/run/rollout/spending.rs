@@ -1,11 +1,12 @@
 //! What a rollout has cost so far, as CloudWatch has it.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use futures::future::try_join_all;
 
-use crate::rollout::spending::{Spent, allowed, measured, measured_before};
+use crate::clock::floor;
+use crate::rollout::spending::{Spent, allowed, measured};
 use crate::rollout::{BudgetCheck, MetricCheck, Source};
 use crate::run::ports::PortError;
 use crate::run::rollout::ports::{MetricOf, Monitoring};
@@ -20,7 +21,7 @@ pub(super) async fn spent(
     color: &str,
     (from, to): (SystemTime, SystemTime),
 ) -> Result<Spent, PortError> {
-    let metric = measured(&check.budget);
+    let metric = measured(check.budget.period);
     let end = floor(to, metric.period);
     let end = if end < to { end + metric.period } else { end };
     counted(monitoring, &metric, (color, &check.own), (floor(from, metric.period), end)).await
@@ -46,17 +47,13 @@ pub async fn left(
     began: SystemTime,
 ) -> Result<Before, PortError> {
     let budget = &check.budget;
-    let Some((hours, time)) = measured_before(budget) else {
+    let Some(of) = budget.of else {
         return Ok(Before { left: allowed(budget, None), ..Before::default() });
     };
-    let minutes = MetricCheck { period: MINUTE, ..hours.clone() };
-    let (hour, end) = (floor(began, hours.period), floor(began, MINUTE));
-    let before = counted(monitoring, &hours, (color, &check.all), (hour - time, hour)).await?;
+    let (hour, minute) = (floor(began, HOUR), floor(began, MINUTE));
+    let before = counted(monitoring, &measured(HOUR), (color, &check.all), (hour - of.time(), hour)).await?;
     // The hour that is not over yet counts, too: it may hold what was spent last.
-    let since = match end > hour {
-        true => counted(monitoring, &minutes, (color, &check.all), (hour, end)).await?,
-        false => Spent::default(),
-    };
+    let since = counted(monitoring, &measured(MINUTE), (color, &check.all), (hour, minute)).await?;
     let spent = Spent { requests: before.requests + since.requests, failed: before.failed + since.failed };
     Ok(Before { spent, left: allowed(budget, Some(spent).filter(|spent| spent.requests > 0.0)) })
 }
@@ -71,8 +68,8 @@ pub async fn an_hour(
     color: &str,
     until: SystemTime,
 ) -> Result<Spent, PortError> {
-    let metric = MetricCheck { period: MINUTE, ..measured(&check.budget) };
-    let end = floor(until - metric.lag(), metric.period);
+    let metric = measured(MINUTE);
+    let end = floor(until - metric.lag(), MINUTE);
     counted(monitoring, &metric, (color, &check.all), (end - HOUR, end)).await
 }
 
@@ -99,10 +96,4 @@ async fn counted(
     let samples = try_join_all(sources.iter().map(of)).await?;
     let requests = samples.iter().map(|sample| sample.requests).sum();
     Ok(Spent { requests, failed: samples.iter().map(|sample| sample.failed()).sum() })
-}
-
-/// The beginning of the period that a time is in.
-pub(super) fn floor(time: SystemTime, period: Duration) -> SystemTime {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    UNIX_EPOCH + Duration::from_secs(seconds - seconds % period.as_secs().max(1))
 }

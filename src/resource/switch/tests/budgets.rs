@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::rollouts::{careful, carefully_on_blue, share, told};
-use super::{BLUE, GREEN, LISTENER, Stage, stage, world};
+use super::freezes::running;
+use super::gates::most;
+use super::rollouts::{careful, carefully_on_blue, percent as number, share, step, told};
+use super::trial::closed;
+use super::{GREEN, LISTENER, Stage, stage, world};
 use crate::clock;
 use crate::rollout::metrics::{Count, Sample};
-use crate::rollout::{Observed, Terminal};
-use crate::tf_provider::{Diagnostics, Number, Value};
+use crate::tf_provider::{Diagnostics, Value};
 
 /// By so much CloudWatch is late.
 const LATE: Duration = Duration::from_secs(60);
@@ -17,10 +19,6 @@ const LATE: Duration = Duration::from_secs(60);
 const UNSEEN: Duration = Duration::from_secs(60 + 120 + 10);
 /// Requests a minute.
 const TRAFFIC: f64 = 6000.0;
-
-fn number(number: f64) -> Value {
-    Value::Number(Number::from_f64(number))
-}
 
 /// A rollout to green that is watched by its budget alone.
 fn costing(stage: &Stage, active: &str, budget: &[(&str, Value)]) -> Value {
@@ -117,8 +115,7 @@ async fn a_step_that_would_use_it_up_unseen_is_not_taken() {
     let words = told(&diagnostics);
     assert!(diagnostics.has_errors() && share(&stage) < 1e-9, "{words}");
     assert!(words.contains("; at 50 % about 190 more would before that can be seen, and the budget is 100"), "{words}");
-    let most =
-        stage.fake.history().iter().map(|world| world.routes[LISTENER].terminal.share(GREEN)).fold(0.0, f64::max);
+    let most = most(&stage);
     assert!((most - 10.0).abs() < 1e-9 && failed(&ledger, u64::MAX) < 100.0, "{most} {}", failed(&ledger, u64::MAX));
 }
 
@@ -157,12 +154,8 @@ fn with_usual(stage: &Stage, failed: f64, usual: f64) {
 }
 
 fn of_a_month(stage: &Stage, active: &str) -> Value {
-    let mut config = costing(stage, active, &[("max_percent", number(0.1)), ("of", Value::from("30d"))]);
-    let environment = |group: &str, release: &str| {
-        Value::object([("target_group_arn", Value::from(group)), ("release", Value::from(release))])
-    };
-    config.set("environments", Value::object([("blue", environment(BLUE, "1")), ("green", environment(GREEN, "2"))]));
-    config
+    let budget = [("max_percent", number(0.1)), ("of", Value::from("30d"))];
+    running(costing(stage, active, &budget), "1", "2")
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,12 +212,7 @@ async fn nothing_begins_with_nothing_left_but_the_way_back() {
 #[tokio::test(start_paused = true)]
 async fn the_first_color_needs_no_history() {
     for (is_fixed, requests) in [(true, 0.0), (true, 300.0), (false, 0.0)] {
-        let mut seen = world(0, 0);
-        if is_fixed {
-            let fixed = Terminal::FixedResponse { status: "503".to_owned(), content_type: None, body: None };
-            seen.routes.insert(LISTENER.to_owned(), Observed::leading(LISTENER.to_owned(), fixed));
-        }
-        let stage = stage(seen);
+        let stage = stage(if is_fixed { closed() } else { world(0, 0) });
         stage.fake.measure(move |_, _, _| Sample { requests, ..Sample::default() });
         let (_, diagnostics) = stage.apply(&of_a_month(&stage, "blue"), None).await;
         assert!(!diagnostics.has_errors(), "{requests}: {}", told(&diagnostics));
@@ -238,8 +226,7 @@ async fn a_short_hold_after_a_long_settling_is_seen() {
     let (stage, stored) = carefully_on_blue().await;
     users(&stage, (0, 0.02));
     let mut config = costing(&stage, "green", &[("max_failed_requests", number(150.0))]);
-    let step = |weight: f64| Value::object([("weight", number(weight)), ("hold", Value::from("5s"))]);
-    let steps = Value::List(vec![step(10.0), step(50.0)]);
+    let steps = Value::List(vec![step(10.0, "5s"), step(50.0, "5s")]);
     config.set("strategy", Value::object([("settle", Value::from("2m")), ("steps", steps)]));
     let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
     let words = told(&diagnostics);
@@ -275,8 +262,8 @@ async fn a_short_hold_waits_until_something_can_be_seen() {
     let (stage, stored) = carefully_on_blue().await;
     let ledger = users(&stage, (0, 1.0));
     let mut config = costing(&stage, "green", &[("max_failed_requests", number(1000.0))]);
-    let step = |weight: f64| Value::object([("weight", number(weight)), ("hold", Value::from("5s"))]);
-    config.set("strategy", Value::object([("steps", Value::List(vec![step(1.0), step(50.0)]))]));
+    let steps = Value::List(vec![step(1.0, "5s"), step(50.0, "5s")]);
+    config.set("strategy", Value::object([("steps", steps)]));
     let (_, diagnostics) = stage.apply(&config, Some(&stored)).await;
     let words = told(&diagnostics);
     assert!(diagnostics.has_errors() && words.contains("; at 50 % about "), "{words}");
@@ -314,7 +301,7 @@ async fn a_plan_tells_what_each_step_exposes() {
         verification.budget: at 1430 requests a minute, as in the last hour, green gets about 763 at 10 % for 2m, 3813 at 50 % for 2m, 11917 at 100 % for 5m, each with the time until CloudWatch has all of it. The rollout ends when 200 of them have failed; one that fails is seen after up to 3m10s."#]].assert_eq(&words);
     let (_, words) = tells(2000.0).await;
     assert!(!words.contains("The first step may cost more") && !words.contains("What is usual"), "{words}");
-    // Half a percent fails whatever the release is: of some 25,000 requests about 130.
+    // Half a percent fails whatever the release is.
     with_usual(&stage, 0.0, 0.005);
     let (_, words) = tells(100.0).await;
     let usual = words.split("What is usual may use up the budget\n").nth(1).expect(&words);

@@ -21,7 +21,7 @@ fn frozen(mut config: Value, is_now: bool) -> Value {
 }
 
 /// The same with what runs in each color.
-fn running(mut config: Value, blue: &str, green: &str) -> Value {
+pub(super) fn running(mut config: Value, blue: &str, green: &str) -> Value {
     let environment = |group: &str, release: &str| {
         Value::object([("target_group_arn", Value::from(group)), ("release", Value::from(release))])
     };

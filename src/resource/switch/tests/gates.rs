@@ -23,7 +23,7 @@ fn rehearsing(stage: &Stage) -> Value {
 }
 
 /// The most that green had at any time.
-fn most(stage: &Stage) -> f64 {
+pub(super) fn most(stage: &Stage) -> f64 {
     stage.fake.history().iter().map(|world| world.routes[LISTENER].terminal.share(GREEN)).fold(0.0, f64::max)
 }
 

@@ -23,11 +23,11 @@ fn text(value: &str) -> Value {
     Value::from(value)
 }
 
-fn percent(value: f64) -> Value {
+pub(super) fn percent(value: f64) -> Value {
     Value::Number(Number::from_f64(value))
 }
 
-fn step(weight: f64, hold: &str) -> Value {
+pub(super) fn step(weight: f64, hold: &str) -> Value {
     Value::object([("weight", percent(weight)), ("hold", text(hold))])
 }
 

@@ -9,7 +9,7 @@ use crate::tf_provider::{Cancel, Stored, Value};
 const TRIAL: &str = "the rule of listener web/2 that no request takes";
 
 /// A listener that answers by itself.
-fn closed() -> World {
+pub(super) fn closed() -> World {
     let mut world = world(100, 0);
     let fixed = Terminal::FixedResponse { status: "503".to_owned(), content_type: None, body: None };
     world.routes.get_mut(LISTENER).unwrap().terminal = fixed;

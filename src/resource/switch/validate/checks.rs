@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::argument::{self, Arguments as _};
-use crate::arn;
 use crate::duration;
 use crate::resource::switch::model::{self, read};
 use crate::rollout::spec::{Checks, Verification};
@@ -141,12 +140,9 @@ fn measured(config: &Value, check: &Value, path: &Path, diagnostics: &mut Diagno
             format!("{path} is {name:?}, which is the target_group of none of the routes: nothing comes there.");
         diagnostics.error_at(path, "No route leads to the target group", detail);
     }
-    let is_network = |route: &&Value| {
-        let of_network = |name: &str| route.get(name).as_str().is_some_and(arn::is_network);
-        !route.get("target_group").is_unknown() && ["listener_arn", "rule_arn"].into_iter().any(of_network)
-    };
+    let is_known = |route: &&Value| !route.get("target_group").is_unknown();
     // Where there are others those are measured.
-    let is_none_other = !routes.is_empty() && routes.iter().all(is_network);
+    let is_none_other = !routes.is_empty() && routes.iter().all(|route| is_known(route) && model::is_of_network(route));
     if let Some(metric) = check.get("metric").as_str().filter(|_| is_none_other) {
         let path = path.attr("metric");
         let detail = format!(
@@ -321,6 +317,11 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
             diagnostics.warning_at(Path::attribute("verification"), "Nothing is verified", detail);
         }
     }
+    let budget = read::<Verification>(config, "verification").and_then(|verification| verification.budget);
+    if budget.is_some_and(|budget| budget.period < A_MINUTE) {
+        let path = Path::attribute("verification").attr("budget").attr("period");
+        only_minutes(path, "Leave it out.", diagnostics);
+    }
     let steps = model::strategy(config).shifts();
     without_traffic(config, diagnostics);
     let metrics = verification.get("metrics").as_list().unwrap_or_default().iter().enumerate();
@@ -335,10 +336,8 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
         let inconclusive = argument::argument::<MetricCheck, Inconclusive>(&json, "inconclusive").unwrap_or_default();
         if period < A_MINUTE && !metric.get("metric").is_null() {
             let path = Path::attribute("verification").attr("metrics").index(n).attr("period");
-            let detail = format!(
-                "{path}: load balancers publish a point per minute; there is nothing to see in less. A period below 60s is for metrics of your own with a high resolution (query)."
-            );
-            diagnostics.warning_at(path, "Load balancers publish minutes", detail);
+            let own = "A period below 60s is for metrics of your own with a high resolution (query).";
+            only_minutes(path, own, diagnostics);
         }
         let too_short = |(hold, ()): &(&Duration, &())| is_known && **hold < period * 3;
         let Some((hold, ())) = shortest.iter().next().filter(too_short) else { continue };
@@ -352,6 +351,12 @@ pub(in crate::resource::switch) fn warn(config: &Value, diagnostics: &mut Diagno
         );
         diagnostics.warning_at(path, "The hold is too short for the metric", detail);
     }
+}
+
+fn only_minutes(path: Path, what_to_do: &str, diagnostics: &mut Diagnostics) {
+    let detail =
+        format!("{path}: load balancers publish a point per minute; there is nothing to see in less. {what_to_do}");
+    diagnostics.warning_at(path, "Load balancers publish minutes", detail);
 }
 
 /// Nothing reaches a color before it is live, except by a preview: what its requests would tell is not there.

@@ -37,7 +37,6 @@ pub(super) fn validate(config: &Value, diagnostics: &mut Diagnostics) {
     // What is wrong comes before what is unwise.
     if !diagnostics.has_errors() {
         checks::warn(config, diagnostics);
-        super::budgets::warn(config, diagnostics);
     }
 }
 
